@@ -1,0 +1,272 @@
+// The treaty between TypeScript and the native data plane: every call, every record, with who owns what.
+//
+// Rules: commands never block and never wait for a request; what takes time carries a ticket and is answered by exactly one
+// record of the same ticket. Buffers handed down are copied during the call; buffers handed up belong to JavaScript.
+// A file number, container id, line id and layer is a number below 2^53; byte quantities, windows, positions and slots are bigint.
+
+/** How the data plane is set up; all of it is fixed until close(). */
+export interface PlaneOptions {
+  /** Store directory; `journal` and `extents/` lie in it. */
+  directory: string;
+  /** 16 bytes, the store's id. */
+  storeId: Uint8Array;
+  windowBytes: number;
+  /** Bytes of the journal's ring when it has to be made; an existing one keeps its size. */
+  journalBytes: bigint;
+  reactors: number;
+  engine: 'automatic' | 'io_uring' | 'workers';
+  /** Open extents files with O_DIRECT. */
+  direct: boolean;
+  /** Bytes of resident windows for the whole store. */
+  cacheBytes: bigint;
+  /** First writes are refused (ENOSPC) when the file system has fewer free bytes than this. */
+  reserveBytes: bigint;
+  /** A container whose oldest change is not in LevelDB after this asks for a round. */
+  roundAfterMs: number;
+  maxConnections: number;
+  handshakeTimeoutMs: number;
+  /** Changes with every boot; power loss is assumed when it differs from the journal's. */
+  bootId: string;
+  /** Tests only: a simulated disk with this seed instead of the real one; see SimulatedDisk in the tests. */
+  simulation?: number;
+}
+
+/** What lies in the journal at start. `entries` in position order, one per line of `JournalEntry`. */
+export interface JournalScan {
+  /** No journal file was there (a new store). */
+  created: boolean;
+  /** Stopped cleanly: nothing to replay. */
+  clean: boolean;
+  /** Same boot, device, inode and store: every entry counts. False: power loss, only what is committed. */
+  sameIncarnation: boolean;
+  entries: JournalEntry[];
+  /** The position the next entry will get at least; above everything seen. */
+  nextPosition: bigint;
+}
+
+export type JournalEntry =
+  | { kind: 'own'; position: bigint; line: number; version: number; window: bigint; start: number; count: number; slot: bigint }
+  | { kind: 'zero'; position: bigint; line: number; version: number; window: bigint; start: number; count: number }
+  /** Windows [first, end); end null: open. */
+  | { kind: 'cut-off'; position: bigint; line: number; version: number; first: bigint; end: bigint | null }
+  /** Everything of the line up to `upTo` counts after power loss. */
+  | { kind: 'commit'; position: bigint; line: number; upTo: bigint }
+  | { kind: 'cut'; position: bigint; members: CutMember[] }
+  /** Everything of the line after `after` is void for ever. */
+  | { kind: 'failed'; position: bigint; line: number; after: bigint };
+
+/** One container of a cut: `version` of `line` ended here and became the snapshot. */
+export interface CutMember {
+  line: number;
+  version: number;
+  /** The line's entries at or below this position belong to the snapshot or older and count. */
+  upTo: bigint;
+  /** 16 bytes. */
+  snapshotId: Uint8Array;
+  name: string;
+}
+
+export interface ExtentsFile {
+  number: number;
+  /** Path relative to the store directory. */
+  path: string;
+}
+
+/** Opens a current map (writable) or a frozen one (read-only view). `handle` is chosen by JavaScript, unique while open. */
+export interface DeviceOptions {
+  handle: number;
+  container: number;
+  line: number;
+  version: number;
+  sizeBytes: bigint;
+  readOnly: boolean;
+  /** Layer numbers of the live versions of the chain, ascending; the last is this version's. */
+  layers: number[];
+  /** The container's own files, in order; writes go to the last. Empty for read-only views. */
+  files: ExtentsFile[];
+  /** Nothing in LevelDB or below: faults need not be asked. */
+  empty: boolean;
+  /** After an unclean stop: the first flush syncs every file. */
+  unclean: boolean;
+}
+
+export interface ExportDescription {
+  sizeBytes: bigint;
+  readOnly: boolean;
+  rotational: boolean;
+  description: string;
+  /** Names X offered as qemu:dirty-bitmap:X. */
+  snapshots: string[];
+}
+
+/** A dirty-bitmap context of an export about to be opened. */
+export interface ChangedContext {
+  sinceLayer: number;
+  /** Byte ranges that differ besides; sorted pairs offset, length. */
+  alsoChanged: BigUint64Array;
+}
+
+/** Records of one window of a fault's answer, newest first. */
+export interface FaultRecord {
+  window: bigint;
+  layer: number;
+  /** The stored record; null: a cut-off of that layer: nothing older is asked (and it comes last for the window). */
+  record: Uint8Array | null;
+}
+
+/** One dirty record of a round: the whole record of (line, version, window) as it is to be stored. */
+export interface RoundRecord {
+  version: number;
+  window: bigint;
+  /** Stored bytes; empty: nothing is said any more, delete it. */
+  record: Uint8Array;
+  /** The record held places that are not its own slot (or adopted some): compare with the stored one for pending punches. */
+  compare: boolean;
+}
+
+export interface RoundCutOff {
+  version: number;
+  first: bigint;
+  end: bigint | null;
+}
+
+/** The record stream, in order of happening. */
+export type PlaneRecord =
+  /** Answer with faultReply(). Windows [first, first + count) of a device. */
+  | { kind: 'fault'; ticket: number; handle: number; first: bigint; count: number }
+  /** A container wants its changes moved to LevelDB. `urgent`: the ring or the cache is a quarter full. */
+  | { kind: 'round-wanted'; handle: number; urgent: boolean }
+  /** The current file of a container is nearly full: add another with addFile(). */
+  | { kind: 'file-wanted'; handle: number }
+  /** Answers of tickets. `error` 0 or an errno value. */
+  | { kind: 'done'; ticket: number; error: number }
+  | {
+      kind: 'round';
+      ticket: number;
+      error: number;
+      /** Everything of the line at or below is in records and cutOffs (or was in earlier rounds). */
+      position: bigint;
+      records: RoundRecord[];
+      cutOffs: RoundCutOff[];
+    }
+  /** Per member of a cut, in the order asked: 0, or the errno that made it a hidden version. */
+  | { kind: 'cut'; ticket: number; error: number; position: bigint; errors: number[]; members: CutMember[] }
+  /** Blocks that were taken over from the deleted version, in the order of the windows handed in. */
+  | { kind: 'adopted'; ticket: number; error: number }
+  /** A client asks; answer with listReply / describeReply / openReply. `peer`: who asks. */
+  | { kind: 'list'; ticket: number; peer: string }
+  | { kind: 'describe'; ticket: number; peer: string; name: string }
+  | { kind: 'open'; ticket: number; peer: string; name: string; changedSince: string[] }
+  /** A connection gave back what openReply handed out. */
+  | { kind: 'closed'; lease: number }
+  /** Write-back of a container's file failed: it is read-only from now on; the FAILED entry is durable. */
+  | { kind: 'failed'; handle: number; error: number; after: bigint }
+  /** The journal could not be made stable: the whole store is read-only. */
+  | { kind: 'store-failed'; error: number }
+  | { kind: 'log'; level: 'info' | 'warn' | 'error'; message: string; fields: Record<string, string | number> };
+
+export interface DeviceCounters {
+  handle: number;
+  connections: number;
+  residentBytes: bigint;
+  dirtyWindows: number;
+  /** requests, bytes, errors and 32 log2 buckets of microseconds, per kind. */
+  kinds: Record<'read' | 'write' | 'flush' | 'trim' | 'write_zeroes' | 'block_status', {
+    requests: bigint; bytes: bigint; errors: bigint; buckets: BigUint64Array; microseconds: bigint;
+  }>;
+}
+
+export interface PlaneCounters {
+  engine: string;
+  connections: number;
+  connectionsRefused: bigint;
+  journalCells: bigint;
+  journalUsedCells: bigint;
+  journalSyncs: bigint;
+  residentBytes: bigint;
+  inFlightBytes: bigint;
+  faults: bigint;
+  faultedWindows: bigint;
+  evictedWindows: bigint;
+  punches: bigint;
+  devices: DeviceCounters[];
+}
+
+/** The data plane. One per process; implemented by the addon and by fakes in tests. */
+export interface Plane {
+  /** Opens directory, journal and reactors. Throws an Error with `code` (errno name). No export is served yet. */
+  open(options: PlaneOptions, onRecords: (records: PlaneRecord[]) => void): JournalScan;
+  /**
+   * Ends recovery: the journal is emptied, gets a new incarnation and starts at `position`.
+   * Everything in the scan must be in LevelDB, synced, by now. Blocks (start only).
+   */
+  startJournal(position: bigint): void;
+  /** Blocking fdatasync of extents files by number, for recovery. Throws on an error. */
+  syncFiles(files: ExtentsFile[]): void;
+
+  /** Opens a device. Synchronous bookkeeping; files are opened at first use. */
+  openDevice(options: DeviceOptions): void;
+  /** Ends a device: no lease may be open. Answered by done; its dirty records must have gone out in a round. */
+  closeDevice(ticket: number, handle: number): void;
+  addFile(handle: number, file: ExtentsFile): void;
+  /** Makes places of a file readable for every device; needed before records naming it are handed down. */
+  knowFile(file: ExtentsFile): void;
+  /** Closes descriptors of a file nothing names any more and unlinks it. Answered by done. */
+  dropFile(ticket: number, number: number): void;
+
+  faultReply(ticket: number, records: FaultRecord[], error: number): void;
+
+  /** Flushes the container and hands out what LevelDB lacks. Answered by round. */
+  takeRound(ticket: number, handle: number): void;
+  /** The batches of that round are durable, with `applied` = position. */
+  roundDone(handle: number, position: bigint): void;
+  /** They are not; the changes stay dirty and will come again. */
+  roundFailed(handle: number): void;
+
+  /** Snapshots of several containers in one instant. Answered by cut. One at a time per container. */
+  cut(ticket: number, members: { handle: number; snapshotId: Uint8Array; name: string }[]): void;
+
+  /**
+   * The version of layer `from` is being deleted and what it says goes over to the open current map wherever that map is
+   * silent. `below`: something lies below (else zeros need not be taken). Records of one chunk of windows. Answered by adopted
+   * once the maps in memory have changed; the next round carries them.
+   */
+  adopt(ticket: number, handle: number, from: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): void;
+  /** A version left the chain of this device: its layer is no longer counted as depth. */
+  removeLayer(handle: number, layer: number): void;
+
+  /** Grow, or shrink (a cut-off and a cleared tail). Answered by done when the new size is in force and, for shrink, flushed. */
+  resize(ticket: number, handle: number, sizeBytes: bigint): void;
+  setReadOnly(handle: number, readOnly: boolean): void;
+  /** Holds admission (no socket is read) until release; answered by done when nothing is in flight. */
+  hold(ticket: number, handle: number): void;
+  release(handle: number): void;
+  /** Makes everything written so far stable (a FLUSH). Answered by done. */
+  flush(ticket: number, handle: number): void;
+
+  /** Answered by done when every request, fault and read begun before this call has ended. */
+  grace(ticket: number): void;
+  /** Deallocates ranges; answered by done (the first error, all are tried). */
+  punch(ticket: number, ranges: { file: number; offset: bigint; bytes: bigint }[]): void;
+  /** Drops clean resident windows of a device. */
+  evict(handle: number): void;
+
+  /** Ends leases of a device by closing their connections. Answered by done when none is left. */
+  disconnect(ticket: number, handle: number): void;
+
+  listReply(ticket: number, exports: { name: string; description: string }[]): void;
+  describeReply(ticket: number, description: ExportDescription | null, refusal: string): void;
+  openReply(ticket: number, lease: { lease: number; handle: number; contexts: ChangedContext[] } | null, error: number, refusal: string): void;
+
+  /** Throws with `code`. Address `unix:PATH` or `tcp:HOST:PORT`; returns the address bound (port 0 resolved). */
+  listen(address: string, options: { mode: number; allowRemote: boolean }): string;
+  counters(): PlaneCounters;
+
+  /**
+   * Stops: no new connections, in-flight requests finish (deadline), later ones get ESHUTDOWN, sockets close. Answered by
+   * done; devices stay open so that last rounds can be taken. Then close().
+   */
+  stopServing(ticket: number, deadlineMs: number): void;
+  /** Joins every thread and releases everything; idempotent. `clean`: every round is in LevelDB, mark the journal so. */
+  close(clean: boolean): void;
+}
