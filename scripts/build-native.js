@@ -1,0 +1,124 @@
+// Builds the C++ test programs with plain g++, incrementally, each variant into its own directory:
+//
+//   node scripts/build-native.js asan|tsan|release [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]
+//
+// asan (address and undefined behaviour) and tsan build the core library too; release links the one given with --core,
+// which is how binding.gyp calls it, and builds its own without. An object is built again when its source, a header it
+// includes or the flags changed. Prints the programs it made, one a line. CXX names another compiler, JOBS (default 2)
+// how many run at once.
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { coreSources, programSources, root, testSupportSources } from './native-sources.js';
+
+const variants = {
+  release: { compile: ['-O2', '-g'], link: [] },
+  asan: {
+    compile: ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'],
+    link: ['-fsanitize=address,undefined'],
+  },
+  tsan: { compile: ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=thread'], link: ['-fsanitize=thread'] },
+};
+const common = ['-std=gnu++20', '-fno-exceptions', '-fno-rtti', '-Wall', '-Wextra', '-pthread', '-I', 'native'];
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    only: { type: 'string' },
+    core: { type: 'string' },
+    out: { type: 'string' },
+    stamp: { type: 'string' }, // a file to touch when all is built
+    list: { type: 'boolean', default: false },
+  },
+});
+const variantName = positionals[0];
+const variant = variants[variantName];
+if (!variant || positionals.length !== 1) {
+  console.error('usage: node scripts/build-native.js asan|tsan|release [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]');
+  process.exit(2);
+}
+const compiler = process.env.CXX ?? 'g++';
+const jobs = Number(process.env.JOBS ?? 2);
+const out = path.resolve(options.out ?? path.join(root, 'build', variantName));
+const compileFlags = [...common, ...variant.compile];
+// A change of flags or compiler is a change of every object: the stamp is part of their names.
+const stamp = createHash('sha256').update([compiler, ...compileFlags].join(' ')).digest('hex').slice(0, 8);
+
+const objectOf = (source) =>
+  path.join(out, 'objects', `${source.replace(/^native\//, '').replaceAll('/', '.')}.${stamp}.o`);
+const programOf = (source) => path.join(out, path.basename(source, '.cc'));
+const modified = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
+
+function dependenciesOf(object) {
+  const file = object.replace(/\.o$/, '.d');
+  if (!existsSync(file)) return null;
+  const rule = readFileSync(file, 'utf8').replaceAll('\\\n', ' ').split('\n')[0];
+  return rule.slice(rule.indexOf(':') + 1).trim().split(/\s+/).map((name) => path.resolve(root, name));
+}
+
+function isStale(object) {
+  const dependencies = existsSync(object) ? dependenciesOf(object) : null;
+  if (!dependencies) return true;
+  const made = modified(object);
+  return dependencies.some((file) => modified(file) > made);
+}
+
+function run(command, args) {
+  return new Promise((resolve, reject) => {
+    execFile(command, args, { cwd: root, maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
+      process.stderr.write(stdout + stderr);
+      if (error) reject(new Error(`failed: ${command} ${args.join(' ')}`));
+      else resolve();
+    });
+  });
+}
+
+async function inParallel(tasks) {
+  let next = 0;
+  const worker = async () => {
+    while (next < tasks.length) await tasks[next++]();
+  };
+  await Promise.all(Array.from({ length: jobs }, worker));
+}
+
+async function compile(source) {
+  const object = objectOf(source);
+  const temporary = `${object}.${process.pid}.tmp`;
+  await run(compiler, [...compileFlags, '-MMD', '-MF', object.replace(/\.o$/, '.d'), '-MT', 'object', '-c', source, '-o', temporary]);
+  await run('mv', [temporary, object]);
+}
+
+async function link(source, shared) {
+  const program = programOf(source);
+  const inputs = [objectOf(source), ...shared];
+  const made = existsSync(program) ? modified(program) : 0;
+  const inputList = inputs.join('\n');
+  const listFile = path.join(out, 'objects', `${path.basename(program)}.inputs`);
+  const sameInputs = existsSync(listFile) && readFileSync(listFile, 'utf8') === inputList;
+  if (sameInputs && inputs.every((file) => modified(file) <= made)) return;
+  await run(compiler, [...variant.link, '-pthread', ...inputs, '-o', program]);
+  writeFileSync(listFile, inputList);
+}
+
+const programs = programSources().filter((source) => !options.only || path.basename(source).includes(options.only));
+if (options.list) {
+  console.log(programs.map(programOf).join('\n'));
+  process.exit(0);
+}
+mkdirSync(path.join(out, 'objects'), { recursive: true });
+const library = options.core ? [] : coreSources();
+const support = testSupportSources();
+const stale = [...library, ...support, ...programs].filter((source) => isStale(objectOf(source)));
+try {
+  await inParallel(stale.map((source) => () => compile(source)));
+  const shared = [...support, ...library].map(objectOf);
+  if (options.core) shared.push(path.resolve(options.core));
+  await inParallel(programs.map((source) => () => link(source, shared)));
+} catch (error) {
+  console.error(error.message);
+  process.exit(1);
+}
+if (options.stamp) writeFileSync(options.stamp, '');
+console.log(programs.map(programOf).join('\n'));

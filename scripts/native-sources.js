@@ -1,0 +1,48 @@
+// Names the C++ sources of the project from the file system, so that adding a file needs no edit of a list.
+// Used by binding.gyp (`node scripts/native-sources.js core`) and by build-native.js.
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+
+const coreFolders = ['base', 'nbd', 'io', 'store', 'volume', 'kernel', 'plane'];
+
+function filesIn(folder, ending) {
+  try {
+    return readdirSync(path.join(root, folder))
+      .filter((name) => name.endsWith(ending))
+      .sort()
+      .map((name) => `${folder}/${name}`);
+  } catch (error) {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+const hasMain = (source) => /^int main\s*\(/m.test(readFileSync(path.join(root, source), 'utf8'));
+
+/** The library without N-API: what the addon and every test program are made of. */
+export const coreSources = () => coreFolders.flatMap((folder) => filesIn(`native/${folder}`, '.cc'));
+export const bindingSources = () => filesIn('native/binding', '.cc');
+/** Test programs: one executable each. */
+export const programSources = () => filesIn('native/test', '.cc').filter(hasMain);
+/** What test programs share: linked into each of them. */
+export const testSupportSources = () => filesIn('native/test', '.cc').filter((source) => !hasMain(source));
+export const headers = () =>
+  [...coreFolders, 'binding', 'test'].flatMap((folder) => filesIn(`native/${folder}`, '.h'));
+
+const lists = {
+  core: coreSources,
+  binding: bindingSources,
+  tests: () => [...programSources(), ...testSupportSources(), ...headers()],
+};
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const list = lists[process.argv[2]];
+  if (!list) {
+    console.error(`usage: node scripts/native-sources.js ${Object.keys(lists).join('|')}`);
+    process.exit(2);
+  }
+  console.log(list().join('\n'));
+}
