@@ -117,15 +117,12 @@ int Journal::open(io::Disk& disk, const std::string& path, uint64_t cells, const
     named.inode = status.st_ino;
   }
   std::unique_ptr<Journal> made(new Journal(disk, std::move(file), std::move(named)));
-  std::byte magic[8] = {};
-  const bool unmade = missing || made->file_->try_read(magic, sizeof magic, 0) < static_cast<ssize_t>(sizeof magic) ||
-                      load_le<uint64_t>(magic) == 0;
-  if (unmade) {
+  // A file without its header is one whose making was cut short; nothing was ever appended to it.
+  if (!missing) result = made->read_header(scan);
+  if (missing || result == -ENODATA) {
     scan.created = true;
     result = made->create(cells);
     if (result == 0) result = disk.sync_directory(path.substr(0, path.rfind('/')));
-  } else {
-    result = made->read_header(scan);
   }
   if (result < 0) return result;
   if (!scan.created && !scan.clean) made->scan_cells(scan);
@@ -155,17 +152,16 @@ int Journal::create(uint64_t cells) {
 }
 
 int Journal::read_header(Scan& scan) {
-  std::byte head[kHeaderUsed];
-  const ssize_t got = file_->try_read(head, sizeof head, 0);
-  if (got < 0 && got != -EAGAIN) return static_cast<int>(got);
   io::Mapping mapping;
   const int64_t bytes = file_->size();
-  if (bytes < static_cast<int64_t>(kJournalHeaderBytes + kCellBytes)) return -EUCLEAN;
+  if (bytes < 0) return static_cast<int>(bytes);
+  if (bytes < static_cast<int64_t>(kJournalHeaderBytes + kCellBytes)) return -ENODATA;
   const int result = disk_.map(*file_, static_cast<size_t>(bytes), mapping);
   if (result < 0) return result;
   header_ = mapping.bytes;
   ring_ = mapping.bytes + kJournalHeaderBytes;
-  if (load_le<uint64_t>(header_) != kMagic) return -EUCLEAN;
+  const uint64_t magic = load_le<uint64_t>(header_);
+  if (magic != kMagic) return magic == 0 ? -ENODATA : -EUCLEAN;
   if (load_le<uint32_t>(header_ + kAtFormat) > kFormat) return -EPROTONOSUPPORT;
   if (load_le<uint32_t>(header_ + kAtCrc) != header_crc(header_)) return -EUCLEAN;
   cells_ = load_le<uint64_t>(header_ + kAtCells);
