@@ -1,0 +1,58 @@
+// Runs all tests, after making the machine ready for them.
+//
+//   node scripts/test.js [--quick|--long] [FILTER...]
+//
+// --quick leaves out sanitizers, file systems and crashes; --long repeats what is random or violent more often.
+// FILTER chooses test files by a part of their name. The last line is "N passed, N failed": the points of tap's own
+// total, failed being whatever did not pass and was not skipped. The exit code is 0 only if nothing failed.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setUpOrExit } from './setup.js';
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const flags = process.argv.slice(2).filter((word) => word.startsWith('--'));
+const filters = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+const effort = { '--quick': 'quick', '--long': 'long' }[flags[0]] ?? 'normal';
+if (flags.length > 1 || (flags.length === 1 && effort === 'normal')) {
+  console.error('usage: node scripts/test.js [--quick|--long] [FILTER...]');
+  process.exit(2);
+}
+
+function testFiles() {
+  const files = readdirSync(path.join(root, 'dist/test'), { recursive: true })
+    .filter((name) => name.endsWith('.test.js'))
+    .map((name) => path.join('dist/test', name));
+  return files.filter((name) => filters.length === 0 || filters.some((part) => name.includes(part))).sort();
+}
+
+/** Points passed and failed by tap's own closing lines; null when the run did not get that far. */
+function totals(tapFile) {
+  const text = readFileSync(tapFile, 'utf8');
+  const closing = text.match(/^# \{ total: (\d+)(.*)\}\s*$/m);
+  if (!closing) return null;
+  const count = (name) => Number(closing[2].match(new RegExp(`\\b${name}: (\\d+)`))?.[1] ?? 0);
+  const passed = count('pass');
+  return { passed, failed: Number(closing[1]) - passed - count('skip') - count('todo') };
+}
+
+setUpOrExit('test');
+const files = testFiles();
+if (files.length === 0) {
+  console.error(`test: no test file has a name with: ${filters.join(', ')}`);
+  process.exit(2);
+}
+const results = path.join(root, '.tap/all.tap');
+mkdirSync(path.dirname(results), { recursive: true });
+rmSync(results, { force: true });
+const tap = spawnSync(
+  process.execPath,
+  ['node_modules/tap/dist/esm/run.mjs', 'run', `--output-file=${results}`, ...files],
+  { cwd: root, stdio: 'inherit', env: { ...process.env, CELLBLOCK_TEST_EFFORT: effort } },
+);
+const counted = totals(results) ?? { passed: 0, failed: 1 };
+// Whatever tap calls a failure is one, even where no point says so (a crash, a timeout, a plan not kept).
+const failed = tap.status === 0 ? counted.failed : Math.max(counted.failed, 1);
+console.log(`${counted.passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;
