@@ -1,0 +1,148 @@
+// What goes into the operations and what comes out: plain values, no ids of LevelDB, byte quantities as bigint.
+
+import type { Plane, PlaneCounters } from '../plane/treaty.js';
+
+/** The part of a pino logger that is used here. */
+export interface Logger {
+  debug(facts: object, message: string): void;
+  info(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+  error(facts: object, message: string): void;
+}
+
+export interface OperationsOptions {
+  /** Store directory; made when it is not there. */
+  directory: string;
+  plane: Plane;
+  log: Logger;
+  /** Window size of a store that has to be made: a power of two, 64 KiB to 4 MiB. An existing store keeps its own. */
+  windowBytes?: number;
+  /** Bytes of the journal of a store that has to be made. */
+  journalBytes?: bigint;
+  reactors?: number;
+  engine?: 'automatic' | 'io_uring' | 'workers';
+  direct?: boolean;
+  cacheBytes?: bigint;
+  /** Free bytes below which first writes and new volumes are refused. */
+  reserveBytes?: bigint;
+  /** Size of the ballast file that is given up first when LevelDB hits a full disk. */
+  ballastBytes?: number;
+  roundAfterMs?: number;
+  maxConnections?: number;
+  handshakeTimeoutMs?: number;
+  /** A device without connections is closed after this. */
+  idleCloseMs?: number;
+  /** A control operation that waits for LevelDB longer than this is answered with an error; the change stays queued. */
+  commitGiveUpMs?: number;
+  /** Treat the start as one after power loss whatever the incarnation says (`store recover --as-power-loss`). */
+  asPowerLoss?: boolean;
+  /** Tests only: handed to the data plane. */
+  simulation?: number;
+}
+
+export interface FailureInfo {
+  /** ISO 8601. */
+  at: string;
+  /** errno name, `EIO` say. */
+  error: string;
+}
+
+export interface VolumeInfo {
+  name: string;
+  /** Stable number of the container; names may change. */
+  id: number;
+  kind: 'volume';
+  sizeBytes: bigint;
+  /** ISO 8601. */
+  created: string;
+  /** `VOLUME@SNAPSHOT` it was cloned from, as far as that is still known. */
+  clonedFrom: string | null;
+  snapshots: number;
+  /** Open NBD connections. */
+  connections: number;
+  /** Opened by the data plane right now. */
+  open: boolean;
+  readOnly: boolean;
+  /** Not null: write-back failed; read-only until `volume repair`. */
+  failed: FailureInfo | null;
+}
+
+export interface VolumeDetails extends VolumeInfo {
+  snapshotList: SnapshotInfo[];
+  /** Live versions below the current one, over all bases. */
+  depth: number;
+  /** Extents files, paths relative to the store directory. */
+  files: string[];
+}
+
+export interface SnapshotInfo {
+  /** 32 hexadecimal digits. */
+  id: string;
+  volume: string;
+  name: string;
+  /** `VOLUME@SNAPSHOT`. */
+  fullName: string;
+  sizeBytes: bigint;
+  created: string;
+  /** Volumes whose data continues here. */
+  clones: string[];
+  connections: number;
+}
+
+export type TaskKind = 'volume-delete' | 'snapshot-delete' | 'import' | 'export' | 'check' | 'sweep';
+export type TaskState = 'running' | 'done' | 'failed' | 'cancelled';
+
+export interface TaskInfo {
+  id: number;
+  kind: TaskKind;
+  /** What it works on, for people. */
+  subject: string;
+  state: TaskState;
+  created: string;
+  ended: string | null;
+  /** Units done and to do (bytes or records, as `unit` says); total null: not known yet. */
+  done: bigint;
+  total: bigint | null;
+  unit: 'bytes' | 'records';
+  /** 0 to 100, or null while the total is unknown. */
+  percent: number | null;
+  cancellable: boolean;
+  error: { code: string; message: string; hint: string } | null;
+}
+
+export interface RepairReport {
+  volume: string;
+  failure: FailureInfo;
+  /** One sentence: what may be lost. */
+  warning: string;
+}
+
+export interface OperationsStatus {
+  directory: string;
+  storeId: string;
+  formatVersion: number;
+  windowBytes: number;
+  volumes: number;
+  snapshots: number;
+  openDevices: number;
+  /** Versions that are deleted and still wait to be freed or merged. */
+  pendingDeletes: number;
+  pendingPunches: number;
+  failedVolumes: string[];
+  /** `running`; `read-only`: the journal failed; `healing`: LevelDB refuses writes, it is being reopened. */
+  state: 'running' | 'read-only' | 'healing' | 'stopping';
+  recovery: RecoveryReport;
+  plane: PlaneCounters;
+}
+
+/** What the start found and did. */
+export interface RecoveryReport {
+  clean: boolean;
+  powerLoss: boolean;
+  entriesSeen: number;
+  entriesCounted: number;
+  cutsCompleted: number;
+  /** Volumes whose last writes did not count because their write-back had failed. */
+  failedVolumes: string[];
+  milliseconds: number;
+}
