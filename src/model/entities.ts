@@ -1,0 +1,226 @@
+// The JSON records of the store: containers, their lines of versions, snapshots, extents files. Runtime values, and the two
+// functions per record that bring them to LevelDB and back.
+// Invariant: a line's `versions` are sorted, the live ones, the last being the current one while the container lives; `cutOffs`
+// are sorted by first window and name live versions only.
+
+import { CellblockError } from '../base/errors.js';
+
+/** Where a map continues: a version of another line. */
+export interface Base {
+  line: number;
+  version: number;
+}
+
+/** `current`: being written. `listed`: a snapshot. `deleted`: its name is gone; it lives until nothing but one reads it. */
+export type VersionState = 'current' | 'listed' | 'deleted';
+
+export interface Version {
+  version: number;
+  state: VersionState;
+  /** Id of the snapshot of a listed version. */
+  snapshot: string | null;
+}
+
+/** For readers at `version` or later nothing older than `version` is asked in windows [first, end); end null: open. */
+export interface CutOff {
+  first: bigint;
+  end: bigint | null;
+  version: number;
+}
+
+export interface Line {
+  id: number;
+  container: number;
+  base: Base | null;
+  versions: Version[];
+  cutOffs: CutOff[];
+  /** Regions of 64 windows, modulo 4096, that may have records; see region-set.ts. Never too few. */
+  regions: Set<number>;
+}
+
+export interface Failure {
+  at: string;
+  /** errno name. */
+  error: string;
+  /** The last position that counts. */
+  after: bigint;
+}
+
+/** `deleting`: the name is free, what it holds is being freed. */
+export type ContainerState = 'live' | 'deleting';
+
+export interface Container {
+  id: number;
+  name: string;
+  kind: 'volume';
+  state: ContainerState;
+  sizeBytes: bigint;
+  created: string;
+  line: number;
+  /** `VOLUME@SNAPSHOT` as it was called when the clone was made. */
+  clonedFrom: string | null;
+  /** A shrink that has begun and has to be finished at start. */
+  shrinkingTo: bigint | null;
+  failure: Failure | null;
+}
+
+export interface Snapshot {
+  /** 32 hexadecimal digits. */
+  id: string;
+  name: string;
+  container: number;
+  line: number;
+  version: number;
+  sizeBytes: bigint;
+  created: string;
+}
+
+/** `dropping`: nothing names it, it is being unlinked. */
+export type FileState = 'live' | 'dropping';
+
+export interface ExtentsFileRecord {
+  number: number;
+  /** The container that writes it; it may be gone. */
+  container: number;
+  state: FileState;
+  /** Records of other containers may name places in it. */
+  movedOut: boolean;
+}
+
+/** Path of an extents file, relative to the store directory. */
+export function extentsPath(file: number): string {
+  return `extents/${file}`;
+}
+
+type Json = Record<string, unknown>;
+
+export function encodeContainer(value: Container): string {
+  return JSON.stringify({
+    ...value,
+    sizeBytes: value.sizeBytes.toString(),
+    shrinkingTo: value.shrinkingTo?.toString() ?? null,
+    failure: value.failure && { ...value.failure, after: value.failure.after.toString() },
+  });
+}
+
+export function decodeContainer(text: string): Container {
+  return decode('container', text, (json) => {
+    const failure = json['failure'] as Json | null;
+    return {
+      id: natural(json['id']),
+      name: string(json['name']),
+      kind: oneOf(json['kind'], ['volume']),
+      state: oneOf(json['state'], ['live', 'deleting']),
+      sizeBytes: BigInt(string(json['sizeBytes'])),
+      created: string(json['created']),
+      line: natural(json['line']),
+      clonedFrom: nullable(json['clonedFrom'], string),
+      shrinkingTo: nullable(json['shrinkingTo'], (value) => BigInt(string(value))),
+      failure: failure && {
+        at: string(failure['at']), error: string(failure['error']), after: BigInt(string(failure['after'])),
+      },
+    };
+  });
+}
+
+export function encodeLine(value: Line): string {
+  return JSON.stringify({
+    id: value.id,
+    container: value.container,
+    base: value.base,
+    versions: value.versions.map(({ version, state, snapshot }) => [version, state, snapshot]),
+    cutOffs: value.cutOffs.map(({ first, end, version }) => [first.toString(), end?.toString() ?? null, version]),
+    regions: [...value.regions],
+  });
+}
+
+export function decodeLine(text: string): Line {
+  return decode('line', text, (json) => ({
+    id: natural(json['id']),
+    container: natural(json['container']),
+    base: nullable(json['base'], (value) => {
+      const base = value as Json;
+      return { line: natural(base['line']), version: natural(base['version']) };
+    }),
+    versions: list(json['versions']).map((value) => {
+      const [version, state, snapshot] = list(value);
+      return {
+        version: natural(version),
+        state: oneOf(state, ['current', 'listed', 'deleted']),
+        snapshot: nullable(snapshot, string),
+      };
+    }),
+    cutOffs: list(json['cutOffs']).map((value) => {
+      const [first, end, version] = list(value);
+      return {
+        first: BigInt(string(first)), end: nullable(end, (text) => BigInt(string(text))), version: natural(version),
+      };
+    }),
+    regions: new Set(list(json['regions']).map(natural)),
+  }));
+}
+
+export function encodeSnapshot(value: Snapshot): string {
+  return JSON.stringify({ ...value, sizeBytes: value.sizeBytes.toString() });
+}
+
+export function decodeSnapshot(text: string): Snapshot {
+  return decode('snapshot', text, (json) => ({
+    id: string(json['id']),
+    name: string(json['name']),
+    container: natural(json['container']),
+    line: natural(json['line']),
+    version: natural(json['version']),
+    sizeBytes: BigInt(string(json['sizeBytes'])),
+    created: string(json['created']),
+  }));
+}
+
+export function encodeFile(value: ExtentsFileRecord): string {
+  return JSON.stringify(value);
+}
+
+export function decodeFile(text: string): ExtentsFileRecord {
+  return decode('file', text, (json) => ({
+    number: natural(json['number']),
+    container: natural(json['container']),
+    state: oneOf(json['state'], ['live', 'dropping']),
+    movedOut: json['movedOut'] === true,
+  }));
+}
+
+function decode<T>(what: string, text: string, read: (json: Json) => T): T {
+  try {
+    return read(JSON.parse(text) as Json);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new CellblockError('catalog-corrupt', `A stored ${what} record is damaged: ${why}.`, {
+      hint: 'Run `cellblock store check`, and restore the store from a copy.',
+      cause,
+    });
+  }
+}
+
+function natural(value: unknown): number {
+  if (!Number.isSafeInteger(value) || (value as number) < 0) throw new Error(`${JSON.stringify(value)} is no number`);
+  return value as number;
+}
+
+function string(value: unknown): string {
+  if (typeof value !== 'string') throw new Error(`${JSON.stringify(value)} is no string`);
+  return value;
+}
+
+function list(value: unknown): unknown[] {
+  if (!Array.isArray(value)) throw new Error(`${JSON.stringify(value)} is no list`);
+  return value;
+}
+
+function oneOf<const T extends string>(value: unknown, allowed: readonly T[]): T {
+  if (!allowed.includes(value as T)) throw new Error(`${JSON.stringify(value)} is none of ${allowed.join(', ')}`);
+  return value as T;
+}
+
+function nullable<T>(value: unknown, read: (value: unknown) => T): T | null {
+  return value === null ? null : read(value);
+}
