@@ -61,6 +61,14 @@ export const ERROR_CODES = {
   'store-not-a-store': 'refused',
   'task-cancelled': 'cancelled',
   'internal': 'internal',
+  'configuration-invalid': 'invalid',
+  'configuration-missing': 'not-found',
+  'address-invalid': 'invalid',
+  'address-in-use': 'in-use',
+  'listen-failed': 'io',
+  'request-invalid': 'invalid',
+  'route-not-found': 'not-found',
+  'request-too-large': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
