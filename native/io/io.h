@@ -17,8 +17,8 @@ class File {
  public:
   virtual ~File() = default;
 
-  // Reads without waiting for a device. Returns bytes read (short at end of file), -EAGAIN if it would block,
-  // or another -errno. Thread-safe.
+  // Reads without waiting for a device. Returns bytes read, -EAGAIN if it would block at once, or another -errno.
+  // Short at the end of the file and where the cache ends: asked again for the rest it gives 0 or -EAGAIN. Thread-safe.
   virtual ssize_t try_read(void* to, size_t bytes, uint64_t offset) = 0;
 
   // Writes into the page cache. May wait for write-back throttling; never waits for a device on purpose.
@@ -59,6 +59,7 @@ struct Request {
 
 class Engine {
  public:
+  // With requests in flight: on the thread that flushed; none of them is completed or touched afterwards.
   virtual ~Engine() = default;
 
   // Takes the request. It is handed to the kernel at the latest by the next flush().
@@ -67,7 +68,8 @@ class Engine {
   // Hands everything taken to the kernel or the workers. Called once per turn of the loop.
   virtual void flush() = 0;
 
-  // Calls done of every finished request; returns how many. Called when event_descriptor() is readable.
+  // Calls done of every finished request; returns how many. Called when event_descriptor() is readable. A wait on
+  // that descriptor may also end with EINTR: wait again.
   virtual size_t reap() = 0;
 
   // Readable when reap() has work; watched by the reactor's epoll.
@@ -115,8 +117,8 @@ class Disk {
 
 enum class EngineChoice : uint8_t { automatic, io_uring, workers };
 
-// The real one. `automatic` probes io_uring and falls back to workers; asking for io_uring where it is
-// forbidden returns null.
+// The real one. `automatic` does what CELLBLOCK_IO_ENGINE (workers or io_uring) says, else probes io_uring and falls
+// back to workers; asking for io_uring where it is forbidden returns null.
 std::unique_ptr<Disk> make_real_disk(EngineChoice choice);
 
 // True where io_uring can be set up and has the operations used here.
