@@ -1,0 +1,110 @@
+// The command line of the bench.
+import { parseArgs } from 'node:util';
+import type { Sizes } from './bench.js';
+import { availableMemory } from './machine.js';
+
+const GIB = 2 ** 30;
+const TIB = 2 ** 40;
+
+export interface Arguments {
+  /** Row ids in capitals; empty: all. */
+  readonly rows: readonly string[];
+  readonly quick: boolean;
+  readonly peersOnly: boolean;
+  readonly keep: boolean;
+  readonly rounds: number;
+  readonly runtime_ms: number;
+  readonly out: string;
+  readonly directory: string | null;
+}
+
+export const USAGE = `usage: npm run bench -- [options]
+  --rows B1,B2,...   only these rows
+  --quick            small sizes, 3 rounds, short measurements
+  --rounds N         rounds (5, quick: 3)
+  --runtime-ms N     of one measurement (3000, quick: 1500)
+  --peers-only       measure the peers and the limit without cellblock
+  --out DIR          where benchmarks.md, benchmarks.json and the plots go (docs)
+  --dir DIR          where the data goes, on the file system to be measured (build/bench/data)
+  --keep             leave the data where it is
+`;
+
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+function count(text: string | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new UsageError(`${text} is not a whole number above 0`);
+  return value;
+}
+
+function parse(words: readonly string[]): Record<string, string | boolean | undefined> {
+  const text = { type: 'string' } as const;
+  const flag = { type: 'boolean', default: false } as const;
+  try {
+    return parseArgs({
+      args: [...words],
+      options: {
+        rows: text,
+        quick: flag,
+        rounds: text,
+        'runtime-ms': text,
+        'peers-only': flag,
+        out: text,
+        dir: text,
+        keep: flag,
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+export function readArguments(words: readonly string[], known: readonly string[]): Arguments {
+  const values = parse(words);
+  const text = (name: string): string | undefined => values[name] as string | undefined;
+  const rows = (text('rows') ?? '')
+    .split(',')
+    .filter((row) => row !== '')
+    .map((row) => row.toUpperCase());
+  const unknown = rows.find((row) => !known.includes(row));
+  if (unknown !== undefined)
+    throw new UsageError(`there is no row ${unknown}: the rows are ${known.join(', ')}`);
+  const quick = values['quick'] === true;
+  return {
+    rows,
+    quick,
+    peersOnly: values['peers-only'] === true,
+    keep: values['keep'] === true,
+    rounds: count(text('rounds'), quick ? 3 : 5),
+    runtime_ms: count(text('runtime-ms'), quick ? 1500 : 3000),
+    out: text('out') ?? 'docs',
+    directory: text('dir') ?? null,
+  };
+}
+
+/** The cached volume exists three times (raw, qcow2, ours), with snapshots: all of it must stay in the page cache. */
+export async function chooseSizes(quick: boolean): Promise<Sizes> {
+  const room = Math.floor(((await availableMemory()) / 10 / GIB) * 4) * (GIB / 4);
+  const cached_bytes = Math.max(GIB / 4, Math.min(quick ? GIB / 2 : 2 * GIB, room));
+  if (quick) {
+    return {
+      cached_bytes,
+      huge_bytes: 256 * GIB,
+      trimmed_bytes: 128 * GIB,
+      deleted_bytes: GIB,
+      touched_windows: 2000,
+      depths: [0, 10, 100],
+    };
+  }
+  return {
+    cached_bytes,
+    huge_bytes: 4 * TIB,
+    trimmed_bytes: 2 * TIB,
+    deleted_bytes: 10 * GIB,
+    touched_windows: 10_000,
+    depths: [0, 10, 100, 1000],
+  };
+}

@@ -1,0 +1,179 @@
+// The one place that knows how our daemon is started and spoken to. Everything else asks for volumes and snapshots.
+import { existsSync } from 'node:fs';
+import { Agent, type IncomingMessage, request } from 'node:http';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Export } from './fio.js';
+import { type ProcessCosts, processCosts } from './machine.js';
+import { listening, Running } from './processes.js';
+
+export interface CellblockOptions {
+  readonly root: string;
+  readonly store: string;
+  readonly sockets: string;
+  /** Distinguishes daemons that run at one time. */
+  readonly label: string;
+}
+
+/** Where the built daemon is looked for. */
+export function daemonProgram(root: string): string {
+  return join(root, 'dist', 'src', 'main', 'cellblockd.js');
+}
+
+export function isBuilt(root: string): boolean {
+  return existsSync(daemonProgram(root));
+}
+
+interface Answer {
+  readonly status: number;
+  readonly body: Record<string, unknown>;
+}
+
+async function readAnswer(response: IncomingMessage): Promise<Answer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(Buffer.from(chunk as Uint8Array));
+  const text = Buffer.concat(chunks).toString();
+  const body = text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
+  return { status: response.statusCode ?? 0, body };
+}
+
+export class Cellblock {
+  readonly #options: CellblockOptions;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
+  #daemon: Running | null = null;
+
+  constructor(options: CellblockOptions) {
+    this.#options = options;
+  }
+
+  get #nbdSocket(): string {
+    return join(this.#options.sockets, `${this.#options.label}.nbd`);
+  }
+
+  get #apiSocket(): string {
+    return join(this.#options.sockets, `${this.#options.label}.api`);
+  }
+
+  get pid(): number {
+    if (this.#daemon === null) throw new Error('the daemon is not running');
+    return this.#daemon.pid;
+  }
+
+  get store(): string {
+    return this.#options.store;
+  }
+
+  /** Starts the daemon without waiting for it. */
+  spawn(): void {
+    const { root, store } = this.#options;
+    const args = [
+      daemonProgram(root),
+      '--store',
+      store,
+      '--nbd',
+      `unix:${this.#nbdSocket}`,
+      '--api',
+      this.#apiSocket,
+    ];
+    // The debug endpoint holds the JavaScript thread busy for B15.
+    this.#daemon = new Running({
+      command: process.execPath,
+      args,
+      env: { ...process.env, CELLBLOCK_DEBUG: '1' },
+    });
+  }
+
+  async start(): Promise<void> {
+    this.spawn();
+    await listening(this.#apiSocket, this.#daemon);
+    await listening(this.#nbdSocket, this.#daemon);
+  }
+
+  async stop(): Promise<void> {
+    this.#agent.destroy();
+    await this.#daemon?.stop();
+    this.#daemon = null;
+  }
+
+  /** A clean stop and a start: nothing is resident afterwards. */
+  async restart(): Promise<void> {
+    await this.stop();
+    await this.start();
+  }
+
+  costs(): Promise<ProcessCosts> {
+    return processCosts(this.pid);
+  }
+
+  target(name: string): Export {
+    return { socket: this.#nbdSocket, name };
+  }
+
+  async createVolume(name: string, size_bytes: number): Promise<void> {
+    await this.#call('POST', '/v1/volumes', { name, size: String(size_bytes) });
+  }
+
+  async deleteVolume(name: string): Promise<void> {
+    await this.#call('DELETE', `/v1/volumes/${encodeURIComponent(name)}?with_snapshots=true`);
+  }
+
+  /** All in one instant; each is NAME@SNAP. */
+  async snapshot(...targets: string[]): Promise<void> {
+    await this.#call('POST', '/v1/snapshots', { targets });
+  }
+
+  async deleteSnapshot(target: string): Promise<void> {
+    await this.#call('DELETE', `/v1/snapshots/${encodeURIComponent(target)}`);
+  }
+
+  async clone(source: string, name: string): Promise<void> {
+    await this.#call('POST', '/v1/clones', { source, name });
+  }
+
+  /** Holds the JavaScript thread busy; resolves when it is free again. */
+  async busy(ms: number): Promise<void> {
+    await this.#call('POST', '/v1/debug/busy', { ms });
+  }
+
+  async #call(method: string, path: string, body?: unknown): Promise<void> {
+    const answer = await this.#exchange(method, path, body);
+    if (answer.status >= 400) {
+      throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+    }
+    const task = answer.body['task'];
+    if (typeof task === 'string' && answer.status === 202) await this.#finished(task);
+  }
+
+  /** Long work answers 202 with the id of a task. */
+  async #finished(task: string): Promise<void> {
+    for (;;) {
+      const { body } = await this.#exchange('GET', `/v1/tasks/${encodeURIComponent(task)}`);
+      if (body['state'] === 'done') return;
+      if (body['state'] !== 'running' && body['state'] !== 'waiting') {
+        throw new Error(`task ${task}: ${JSON.stringify(body)}`);
+      }
+      await sleep(2);
+    }
+  }
+
+  #exchange(method: string, path: string, body?: unknown): Promise<Answer> {
+    const payload = body === undefined ? undefined : JSON.stringify(body);
+    return new Promise((resolve, reject) => {
+      const sent = request(
+        {
+          socketPath: this.#apiSocket,
+          agent: this.#agent,
+          method,
+          path,
+          headers:
+            payload === undefined
+              ? {}
+              : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) },
+        },
+        (response) => readAnswer(response).then(resolve, reject),
+      );
+      sent.on('error', reject);
+      sent.end(payload);
+    });
+  }
+}

@@ -1,0 +1,156 @@
+// `npm run bench`: sets up, measures the rows one after the other, writes the report. A missed target is a result, not a
+// failure; exit code 1 means that something is broken, 2 that the command line is.
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type Arguments, chooseSizes, readArguments, USAGE, UsageError } from './arguments.js';
+import { Bench } from './bench.js';
+import { daemonProgram, isBuilt } from './cellblock.js';
+import { DataSets } from './data-sets.js';
+import type { RowResult } from './finding.js';
+import { loadRows } from './load.js';
+import { describeMachine } from './machine.js';
+import { Peers } from './peers.js';
+import { type Report, writeReport } from './report.js';
+import type { Row } from './row.js';
+import { afterSnapshot } from './rows/after-snapshot.js';
+import { busyScript } from './rows/busy-script.js';
+import { cachedRows } from './rows/cached-io.js';
+import { controlRates } from './rows/control-rates.js';
+import { depth } from './rows/depth.js';
+import { flushedWrites } from './rows/flushed-writes.js';
+import { snapshotDelete } from './rows/snapshot-delete.js';
+import { snapshotPause } from './rows/snapshot-pause.js';
+import { start } from './rows/start.js';
+import { trimAndMkfs } from './rows/trim-and-mkfs.js';
+import { buildPrograms, installPeers } from './setup.js';
+
+/** In the order of their numbers; B3 and B10 leave snapshots behind, which no later row works on. */
+const ROWS: readonly Row[] = [
+  ...cachedRows,
+  flushedWrites,
+  afterSnapshot,
+  snapshotPause,
+  snapshotDelete,
+  depth,
+  trimAndMkfs,
+  start,
+  busyScript,
+  controlRates,
+  ...loadRows,
+];
+
+const byNumber = (a: { id: string }, b: { id: string }): number =>
+  Number(a.id.slice(1)) - Number(b.id.slice(1));
+
+function log(text: string): void {
+  process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
+}
+
+async function measureRow(bench: Bench, data: DataSets, row: Row): Promise<RowResult> {
+  const { id, work } = row;
+  if (row.needsCellblock && bench.options.peersOnly) {
+    return { id, work, findings: [], tables: [], plots: [], notes: ['This row has no peers: not measured.'] };
+  }
+  log(`${id}: ${work}`);
+  const result: RowResult = { id, work, ...(await row.run(bench, data)) };
+  for (const { part, measured, verdict } of result.findings) log(`${id} ${part}: ${verdict}: ${measured}`);
+  return result;
+}
+
+async function measureRows(
+  bench: Bench,
+  wanted: readonly Row[],
+): Promise<{ rows: RowResult[]; broken: string[] }> {
+  const data = new DataSets(bench);
+  const rows: RowResult[] = [];
+  const broken: string[] = [];
+  for (const row of wanted) {
+    try {
+      rows.push(await measureRow(bench, data, row));
+    } catch (error) {
+      // The other rows still say something; the exit code will say that this one did not.
+      const why = error instanceof Error ? error.message : String(error);
+      log(`${row.id} is broken: ${why}`);
+      broken.push(row.id);
+      rows.push({
+        id: row.id,
+        work: row.work,
+        findings: [],
+        tables: [],
+        plots: [],
+        notes: [`Broken: ${why}`],
+      });
+    }
+  }
+  return { rows: rows.sort(byNumber), broken };
+}
+
+async function runBench(root: string, asked: Arguments): Promise<number> {
+  if (!asked.peersOnly && !isBuilt(root)) {
+    log(`${daemonProgram(root)} is missing: build first, or measure the peers alone with --peers-only`);
+    return 1;
+  }
+  const directory = resolve(asked.directory ?? join(root, 'build', 'bench', 'data'));
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { recursive: true });
+  // Short: a socket path has at most 107 bytes, wherever the project lies.
+  const sockets = await mkdtemp(join(tmpdir(), 'cb-'));
+  const missing = await installPeers(log);
+  const programs = await buildPrograms(root);
+  const bench = new Bench({
+    root,
+    directory,
+    sockets,
+    rounds: asked.rounds,
+    runtime_ms: asked.runtime_ms,
+    sizes: await chooseSizes(asked.quick),
+    clientProgram: programs.client,
+    peers: new Peers({ sockets, limitProgram: programs.limit, missing }),
+    peersOnly: asked.peersOnly,
+    log,
+  });
+  const interrupted = (): void => {
+    log('interrupted: stopping the servers');
+    void bench.stop().then(() => process.exit(130));
+  };
+  process.once('SIGINT', interrupted);
+  process.once('SIGTERM', interrupted);
+  try {
+    const wanted = ROWS.filter(({ id }) => asked.rows.length === 0 || asked.rows.includes(id));
+    const { rows, broken } = await measureRows(bench, wanted);
+    const { rounds, runtime_ms, quick } = asked;
+    const method = { rounds, runtime_ms, quick, cached_bytes: bench.sizes.cached_bytes };
+    const report: Report = {
+      taken: new Date().toISOString(),
+      machine: await describeMachine(root, directory),
+      method,
+      rows,
+    };
+    log(`written: ${await writeReport(resolve(asked.out), report)}`);
+    if (broken.length > 0) log(`broken: ${broken.join(', ')}`);
+    return broken.length === 0 ? 0 : 1;
+  } finally {
+    await bench.stop();
+    await rm(sockets, { recursive: true, force: true });
+    if (!asked.keep) await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function main(): Promise<number> {
+  try {
+    return await runBench(
+      process.cwd(),
+      readArguments(
+        process.argv.slice(2),
+        ROWS.map(({ id }) => id),
+      ),
+    );
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`${error.message}\n${USAGE}`);
+    return 2;
+  }
+}
+
+process.exitCode = await main();

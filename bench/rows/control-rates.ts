@@ -1,0 +1,117 @@
+// B17: snapshots and clones per second, against the synced LevelDB batches per second that this machine gives.
+import { mkdir } from 'node:fs/promises';
+import { ClassicLevel } from 'classic-level';
+import { type Bench, inTurn } from '../bench.js';
+import type { Cellblock } from '../cellblock.js';
+import { judge, judgeNumber } from '../judge.js';
+import type { Row } from '../row.js';
+
+const VOLUMES = 32;
+const IN_FLIGHT = 8;
+const BATCH_VALUE = Buffer.alloc(200, 1);
+
+/** Calls `work` with 0, 1, 2, ... from so many loops for so long; how often a second it was done. */
+async function perSecond(
+  runtime_ms: number,
+  loops: number,
+  work: (turn: number, loop: number) => Promise<void>,
+): Promise<number> {
+  const started = performance.now();
+  let turn = 0;
+  const one = async (loop: number): Promise<void> => {
+    while (performance.now() - started < runtime_ms) {
+      turn += 1;
+      await work(turn, loop);
+    }
+  };
+  await Promise.all(Array.from({ length: loops }, (_, loop) => one(loop)));
+  return turn / ((performance.now() - started) / 1000);
+}
+
+/** One batch after the other, as a store writes them. */
+async function syncedBatches(bench: Bench): Promise<number> {
+  const directory = bench.path('batches');
+  await mkdir(directory, { recursive: true });
+  const level = new ClassicLevel<string, Buffer>(directory, { valueEncoding: 'buffer' });
+  await level.open();
+  const rate = await perSecond(bench.options.runtime_ms, 1, (turn) =>
+    level.batch(
+      ['a', 'b', 'c'].map((part) => ({ type: 'put' as const, key: `${part}${turn}`, value: BATCH_VALUE })),
+      { sync: true },
+    ),
+  );
+  await level.close();
+  await bench.remove(directory);
+  return rate;
+}
+
+export const controlRates: Row = {
+  id: 'B17',
+  work: 'snapshots of one volume per second; over 32 volumes; clones per second from one template',
+  needsCellblock: true,
+  run: async (bench) => {
+    const daemon = (await bench.cellblock()) as Cellblock;
+    const names = Array.from({ length: VOLUMES }, (_, i) => `rate-${i}`);
+    for (const name of names) await daemon.createVolume(name, 2 ** 30);
+    await daemon.snapshot('rate-0@template');
+    const { runtime_ms } = bench.options;
+    const kinds = [
+      { name: 'synced batches', measure: () => syncedBatches(bench) },
+      {
+        name: 'snapshots of one volume',
+        measure: (round: number) =>
+          perSecond(runtime_ms, IN_FLIGHT, (turn) => daemon.snapshot(`rate-0@one-${round}-${turn}`)),
+      },
+      {
+        name: 'snapshots over 32 volumes',
+        measure: (round: number) =>
+          perSecond(runtime_ms, VOLUMES, (turn, loop) =>
+            daemon.snapshot(`${names[loop] as string}@all-${round}-${turn}`),
+          ),
+      },
+      {
+        name: 'clones from one template',
+        measure: (round: number) =>
+          perSecond(runtime_ms, IN_FLIGHT, (turn) =>
+            daemon.clone('rate-0@template', `clone-${round}-${turn}`),
+          ),
+      },
+    ];
+    const results = await inTurn(bench, 'B17', kinds, async ({ measure }, round) => {
+      await bench.settle();
+      return measure(round);
+    });
+    const of = (name: string): number[] => results.get(name) ?? [];
+    const unit = 'a second';
+    return {
+      findings: [
+        judge(
+          {
+            part: 'snapshots of one volume',
+            target: '>= 0.4 x synced batches per second',
+            unit,
+            better: 'higher',
+          },
+          of('snapshots of one volume'),
+          of('synced batches').map((rate) => rate * 0.4),
+          [],
+        ),
+        judgeNumber(
+          { part: 'snapshots over 32 volumes', target: '>= 500', unit, better: 'higher' },
+          of('snapshots over 32 volumes'),
+          500,
+        ),
+        judgeNumber(
+          { part: 'clones from one template', target: '>= 500', unit, better: 'higher' },
+          of('clones from one template'),
+          500,
+        ),
+      ],
+      tables: [{ title: 'rates', unit, columns: [...results].map(([name, values]) => ({ name, values })) }],
+      plots: [],
+      notes: [
+        `Calls over HTTP on the unix socket with ${IN_FLIGHT} in flight (${VOLUMES} over ${VOLUMES} volumes).`,
+      ],
+    };
+  },
+};
