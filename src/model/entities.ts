@@ -4,6 +4,7 @@
 // are sorted by first window and name live versions only.
 
 import { CellblockError } from '../base/errors.js';
+import { decodeRegions, encodeRegions } from './region-set.js';
 
 /** Where a map continues: a version of another line. */
 export interface Base {
@@ -128,12 +129,14 @@ export function encodeLine(value: Line): string {
     id: value.id,
     container: value.container,
     base: value.base,
-    versions: value.versions.map(({ version, state, snapshot }) => [version, state, snapshot]),
+    current: value.versions.find(({ state }) => state === 'current')?.version ?? null,
+    deleted: value.versions.filter(({ state }) => state === 'deleted').map(({ version }) => version),
     cutOffs: value.cutOffs.map(({ first, end, version }) => [first.toString(), end?.toString() ?? null, version]),
-    regions: [...value.regions],
+    regions: encodeRegions(value.regions),
   });
 }
 
+/** Listed versions are not in it: the snapshot records name them, and the catalog puts them in when it loads. */
 export function decodeLine(text: string): Line {
   return decode('line', text, (json) => ({
     id: natural(json['id']),
@@ -142,21 +145,19 @@ export function decodeLine(text: string): Line {
       const base = value as Json;
       return { line: natural(base['line']), version: natural(base['version']) };
     }),
-    versions: list(json['versions']).map((value) => {
-      const [version, state, snapshot] = list(value);
-      return {
-        version: natural(version),
-        state: oneOf(state, ['current', 'listed', 'deleted']),
-        snapshot: nullable(snapshot, string),
-      };
-    }),
+    versions: [
+      ...list(json['deleted']).map((value): Version => ({ version: natural(value), state: 'deleted', snapshot: null })),
+      ...(json['current'] === null
+        ? []
+        : [{ version: natural(json['current']), state: 'current', snapshot: null } satisfies Version]),
+    ],
     cutOffs: list(json['cutOffs']).map((value) => {
       const [first, end, version] = list(value);
       return {
         first: BigInt(string(first)), end: nullable(end, (text) => BigInt(string(text))), version: natural(version),
       };
     }),
-    regions: new Set(list(json['regions']).map(natural)),
+    regions: decodeRegions(json['regions']),
   }));
 }
 

@@ -19,3 +19,25 @@ export function mayHaveRecords(regions: ReadonlySet<number>, first: bigint, coun
   }
   return false;
 }
+
+const LIST_AT_MOST = 150;
+
+/** A short list of numbers, else a bitmap in base64: a line's record stays small however much is written. */
+export function encodeRegions(regions: ReadonlySet<number>): number[] | string {
+  if (regions.size <= LIST_AT_MOST) return [...regions];
+  const bitmap = Buffer.alloc(Number(BUCKETS) / 8);
+  for (const region of regions) bitmap[region >> 3]! |= 1 << (region & 7);
+  return bitmap.toString('base64');
+}
+
+/** Throws when it is neither. */
+export function decodeRegions(stored: unknown): Set<number> {
+  if (Array.isArray(stored) && stored.every((region) => Number.isInteger(region) && region >= 0 && region < Number(BUCKETS))) {
+    return new Set(stored as number[]);
+  }
+  const bitmap = typeof stored === 'string' ? Buffer.from(stored, 'base64') : null;
+  if (bitmap?.length !== Number(BUCKETS) / 8) throw new Error('the set of regions is malformed');
+  const regions = new Set<number>();
+  for (let region = 0; region < Number(BUCKETS); region++) if (bitmap[region >> 3]! & (1 << (region & 7))) regions.add(region);
+  return regions;
+}

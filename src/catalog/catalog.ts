@@ -1,0 +1,364 @@
+// The durable metadata in memory, and the one way to change it. Everything but window records and pending punches is here.
+//
+// Invariants: memory is changed first and at once, together with the group of operations that makes it durable (`Change`), and
+// groups become durable in the order they were made: so a record in LevelDB is always one that memory had. Ids are never
+// reused: counters are reserved in chunks, durably, before the first number of a chunk can become durable anywhere.
+
+import { CellblockError } from '../base/errors.js';
+import {
+  decodeContainer, decodeFile, decodeLine, decodeSnapshot, encodeContainer, encodeFile, encodeLine, encodeSnapshot,
+} from '../model/entities.js';
+import type { Container, ExtentsFileRecord, Line, Snapshot, Version } from '../model/entities.js';
+import { ALL_PUNCHES, familyRange, jsonKey, parsePunchKey, punchKey, windowKey } from '../model/keys.js';
+import type { Family } from '../model/keys.js';
+import { MAX_PUNCH_RANGES, decodePunch, encodePunch } from '../model/punch.js';
+import type { BlockRange } from '../model/punch.js';
+import { regionOf } from '../model/region-set.js';
+import type { CommitQueue } from './commit-queue.js';
+import type { Operation } from './level.js';
+
+const COUNTER_CHUNK = 1000;
+export type CounterName = 'container' | 'line' | 'file' | 'punch' | 'task';
+type Counters = Record<CounterName, number>;
+
+export interface PendingPunch {
+  id: number;
+  ranges: BlockRange[];
+}
+
+export class Catalog {
+  readonly queue: CommitQueue;
+  readonly containers = new Map<number, Container>();
+  readonly lines = new Map<number, Line>();
+  readonly snapshots = new Map<string, Snapshot>();
+  readonly files = new Map<number, ExtentsFileRecord>();
+  readonly punches = new Map<number, PendingPunch>();
+  /** Per line: everything of its journal entries at or below is in LevelDB. */
+  readonly applied = new Map<number, bigint>();
+  /** Grows whenever a line changes: caches of chains ask it. */
+  structure = 0;
+
+  readonly #byName = new Map<string, Container>();
+  readonly #children = new Map<number, Set<Line>>();
+  readonly #filesOf = new Map<number, number[]>();
+  readonly #next: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1 };
+  readonly #reserved: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1 };
+
+  constructor(queue: CommitQueue) {
+    this.queue = queue;
+  }
+
+  async load(): Promise<void> {
+    await this.#each('container', (text) => this.#insertContainer(decodeContainer(text)));
+    await this.#each('line', (text) => this.#insertLine(decodeLine(text)));
+    await this.#each('snapshot', (text) => {
+      const snapshot = decodeSnapshot(text);
+      this.snapshots.set(snapshot.id, snapshot);
+    });
+    this.#listSnapshots();
+    await this.#each('file', (text) => this.#insertFile(decodeFile(text)));
+    await this.#each('applied', (text, id) => this.applied.set(Number(id), BigInt(text)));
+    await this.#loadPunches();
+    await this.#loadCounters();
+  }
+
+  containerNamed(name: string): Container | undefined {
+    return this.#byName.get(name);
+  }
+
+  snapshotNamed(container: Container, name: string): Snapshot | undefined {
+    return this.snapshotsOf(container).find((snapshot) => snapshot.name === name);
+  }
+
+  /** Oldest first. Of all lines of the container (there is one until a sync makes another). */
+  snapshotsOf(container: Container): Snapshot[] {
+    const line = this.lines.get(container.line);
+    if (!line) return [];
+    return line.versions.flatMap(({ snapshot }) => (snapshot === null ? [] : [this.snapshots.get(snapshot)!]));
+  }
+
+  snapshotCount(container: Container): number {
+    return this.lines.get(container.line)?.versions.reduce((sum, { state }) => sum + (state === 'listed' ? 1 : 0), 0) ?? 0;
+  }
+
+  /** Lines whose base is a version of this one. */
+  childrenOf(line: number): ReadonlySet<Line> {
+    return this.#children.get(line) ?? NO_LINES;
+  }
+
+  /** Numbers of the container's own files, in order. */
+  filesOf(container: number): readonly number[] {
+    return this.#filesOf.get(container) ?? [];
+  }
+
+  change(): Change {
+    return new Change(this);
+  }
+
+  /** Resolves when everything committed so far is durable. */
+  barrier(): Promise<void> {
+    return this.queue.commit([]);
+  }
+
+  /** @internal Takes the next number; adds the reservation of a new chunk to the change when one begins. */
+  take(counter: CounterName, operations: Operation[]): number {
+    const number = this.#next[counter]++;
+    if (number >= this.#reserved[counter]) {
+      this.#reserved[counter] = number + COUNTER_CHUNK;
+      operations.push(putJson('meta', 'counters', JSON.stringify(this.#reserved)));
+    }
+    return number;
+  }
+
+  /** @internal */
+  keepContainer(container: Container): void {
+    this.#insertContainer(container);
+  }
+
+  /** @internal The name is free from now on. */
+  forgetName(name: string): void {
+    this.#byName.delete(name);
+  }
+
+  /** @internal */
+  keepLine(line: Line, baseBefore: number | null): void {
+    if (baseBefore !== null && baseBefore !== line.base?.line) this.#children.get(baseBefore)?.delete(line);
+    this.#insertLine(line);
+  }
+
+  /** @internal */
+  dropLine(line: Line): void {
+    this.lines.delete(line.id);
+    this.applied.delete(line.id);
+    this.#children.delete(line.id);
+    if (line.base) this.#children.get(line.base.line)?.delete(line);
+    this.structure++;
+  }
+
+  /** @internal */
+  keepFile(file: ExtentsFileRecord): void {
+    if (!this.files.has(file.number)) this.#insertFile(file);
+  }
+
+  /** @internal */
+  dropFile(file: ExtentsFileRecord): void {
+    this.files.delete(file.number);
+    const files = (this.#filesOf.get(file.container) ?? []).filter((number) => number !== file.number);
+    if (files.length > 0) this.#filesOf.set(file.container, files);
+    else this.#filesOf.delete(file.container);
+  }
+
+  #insertContainer(container: Container): void {
+    this.containers.set(container.id, container);
+    if (container.state === 'live') this.#byName.set(container.name, container);
+  }
+
+  #insertLine(line: Line): void {
+    this.lines.set(line.id, line);
+    if (line.base) {
+      const children = this.#children.get(line.base.line);
+      if (children) children.add(line);
+      else this.#children.set(line.base.line, new Set([line]));
+    }
+    this.structure++;
+  }
+
+  #insertFile(file: ExtentsFileRecord): void {
+    this.files.set(file.number, file);
+    const files = this.#filesOf.get(file.container);
+    this.#filesOf.set(file.container, [...(files ?? []), file.number].sort((a, b) => a - b));
+  }
+
+  #listSnapshots(): void {
+    const listed = new Map<number, Version[]>();
+    for (const { id, line, version } of this.snapshots.values()) {
+      if (!listed.has(line)) listed.set(line, []);
+      listed.get(line)!.push({ version, state: 'listed', snapshot: id });
+    }
+    for (const [id, versions] of listed) {
+      const line = this.lines.get(id);
+      if (!line) throw damaged(`a snapshot names line ${id}, which is not there`);
+      line.versions = [...line.versions, ...versions];
+    }
+    for (const line of this.lines.values()) line.versions = [...line.versions].sort((a, b) => a.version - b.version);
+  }
+
+  async #loadPunches(): Promise<void> {
+    await this.queue.read(async (level) => {
+      for await (const page of level.scan(ALL_PUNCHES)) {
+        for (const [key, value] of page) {
+          const id = parsePunchKey(key);
+          if (id !== null) this.punches.set(id, { id, ranges: decodePunch(value) });
+        }
+      }
+    });
+  }
+
+  async #loadCounters(): Promise<void> {
+    const stored = await this.queue.read((level) => level.get(jsonKey('meta', 'counters')));
+    if (!stored) return;
+    const counters = JSON.parse(stored.toString()) as Counters;
+    const highest: Partial<Counters> = { punch: Math.max(0, ...this.punches.keys()) };
+    for (const name of Object.keys(this.#next) as CounterName[]) {
+      if (!Number.isSafeInteger(counters[name])) throw damaged(`the counter of ${name} numbers is missing`);
+      this.#next[name] = Math.max(counters[name], (highest[name] ?? 0) + 1);
+      this.#reserved[name] = Math.max(counters[name], this.#next[name]);
+    }
+  }
+
+  async #each(family: Family, insert: (text: string, id: string) => void): Promise<void> {
+    await this.queue.read(async (level) => {
+      for await (const page of level.scan(familyRange(family))) {
+        for (const [key, value] of page) insert(value.toString(), key.toString().slice(family.length + 1));
+      }
+    });
+  }
+}
+
+const NO_LINES: ReadonlySet<Line> = new Set();
+
+function putJson(family: Family, id: string | number, text: string): Operation {
+  return { type: 'put', key: jsonKey(family, id), value: Buffer.from(text) };
+}
+
+/** One atomic group. Its calls change memory and note the operation; `commit` hands the group in. */
+export class Change {
+  readonly operations: Operation[] = [];
+  /** What memory relies on whatever becomes of the group: durable with it, or before it when the group is yielding. */
+  readonly #lasting: Operation[] = [];
+  readonly punched: PendingPunch[] = [];
+  readonly #catalog: Catalog;
+
+  constructor(catalog: Catalog) {
+    this.#catalog = catalog;
+  }
+
+  take(counter: CounterName): number {
+    return this.#catalog.take(counter, this.#lasting);
+  }
+
+  container(container: Container): this {
+    this.#catalog.keepContainer(container);
+    this.operations.push(putJson('container', container.id, encodeContainer(container)));
+    return this;
+  }
+
+  /** Renames it; the old name is free at once. */
+  rename(container: Container, name: string): this {
+    this.#catalog.forgetName(container.name);
+    container.name = name;
+    return this.container(container);
+  }
+
+  removeContainer(container: Container): this {
+    this.#catalog.containers.delete(container.id);
+    if (this.#catalog.containerNamed(container.name) === container) this.#catalog.forgetName(container.name);
+    this.operations.push({ type: 'del', key: jsonKey('container', container.id) });
+    return this;
+  }
+
+  line(line: Line, baseBefore: number | null = null): this {
+    this.#catalog.keepLine(line, baseBefore);
+    this.operations.push(putJson('line', line.id, encodeLine(line)));
+    return this;
+  }
+
+  removeLine(line: Line): this {
+    this.#catalog.dropLine(line);
+    this.operations.push({ type: 'del', key: jsonKey('line', line.id) }, { type: 'del', key: jsonKey('applied', line.id) });
+    return this;
+  }
+
+  snapshot(snapshot: Snapshot): this {
+    this.#catalog.snapshots.set(snapshot.id, snapshot);
+    this.operations.push(putJson('snapshot', snapshot.id, encodeSnapshot(snapshot)));
+    return this;
+  }
+
+  removeSnapshot(snapshot: Snapshot): this {
+    this.#catalog.snapshots.delete(snapshot.id);
+    this.operations.push({ type: 'del', key: jsonKey('snapshot', snapshot.id) });
+    return this;
+  }
+
+  file(file: ExtentsFileRecord): this {
+    this.#catalog.keepFile(file);
+    this.operations.push(putJson('file', file.number, encodeFile(file)));
+    return this;
+  }
+
+  removeFile(file: ExtentsFileRecord): this {
+    this.#catalog.dropFile(file);
+    this.operations.push({ type: 'del', key: jsonKey('file', file.number) });
+    return this;
+  }
+
+  /** Records naming places of `file` stand at `container` from now on: the file outlives its own container. */
+  names(file: number, container: number): this {
+    const record = this.#catalog.files.get(file);
+    if (!record || record.movedOut || record.container === container) return this;
+    record.movedOut = true;
+    this.#lasting.push(putJson('file', record.number, encodeFile(record)));
+    return this;
+  }
+
+  /** Stores a window record (already encoded). The line's set of regions grows with it. */
+  window(line: Line, window: bigint, version: number, record: Buffer): this {
+    const region = regionOf(window);
+    if (!line.regions.has(region)) {
+      line.regions.add(region);
+      this.#catalog.structure++;
+      this.#lasting.push(putJson('line', line.id, encodeLine(line)));
+    }
+    this.operations.push({ type: 'put', key: windowKey(line.id, window, version), value: record });
+    return this;
+  }
+
+  removeWindow(line: number, window: bigint, version: number): this {
+    this.operations.push({ type: 'del', key: windowKey(line, window, version) });
+    return this;
+  }
+
+  /** Places to deallocate once this is durable and a grace period has passed. */
+  punch(ranges: readonly BlockRange[]): this {
+    for (let at = 0; at < ranges.length; at += MAX_PUNCH_RANGES) {
+      const punch = { id: this.take('punch'), ranges: ranges.slice(at, at + MAX_PUNCH_RANGES) };
+      this.punched.push(punch);
+      this.operations.push({ type: 'put', key: punchKey(punch.id), value: encodePunch(punch.ranges) });
+    }
+    return this;
+  }
+
+  removePunch(id: number): this {
+    this.#catalog.punches.delete(id);
+    this.operations.push({ type: 'del', key: punchKey(id) });
+    return this;
+  }
+
+  applied(line: number, position: bigint): this {
+    this.operations.push(putJson('applied', line, position.toString()));
+    return this;
+  }
+
+  meta(name: string, value: unknown): this {
+    this.operations.push(putJson('meta', name, JSON.stringify(value)));
+    return this;
+  }
+
+  /** Resolves when it is durable. Pending punches count from then on. */
+  async commit(mode: { yielding?: boolean } = {}): Promise<void> {
+    if (mode.yielding) {
+      void this.#catalog.queue.commit(this.#lasting).catch(() => undefined);
+      await this.#catalog.queue.commit(this.operations, mode);
+    } else {
+      await this.#catalog.queue.commit([...this.#lasting, ...this.operations]);
+    }
+    for (const punch of this.punched) this.#catalog.punches.set(punch.id, punch);
+  }
+}
+
+function damaged(what: string): CellblockError {
+  return new CellblockError('catalog-corrupt', `The metadata of the store contradicts itself: ${what}.`, {
+    hint: 'Run `cellblock store check`, and restore the store from a copy.',
+  });
+}

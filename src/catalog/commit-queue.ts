@@ -1,0 +1,218 @@
+// Brings atomic groups of operations to LevelDB: one synced batch in flight, groups that come meanwhile share the next.
+//
+// Invariants: groups become durable in the order they were handed in, each whole in one batch. A batch that failed is neither
+// done nor undone: the database is closed and opened again before anything else is written or read, and then the same batch is
+// written once more (its operations are absolute, so repeating it is right whatever became of it). A group that was handed in as
+// `yielding` is not repeated but given back to its owner, who reads again and comes with a newer one.
+
+import { CellblockError } from '../base/errors.js';
+import type { Level, LevelSnapshot, Operation } from './level.js';
+
+export const MAX_BATCH_OPERATIONS = 10_000;
+export const MAX_BATCH_BYTES = 4 << 20;
+
+export interface CommitQueueOptions {
+  /** Called before the database is reopened after a failure: makes room (drops the ballast). */
+  makeRoom(): Promise<void>;
+  onTrouble(error: unknown, attempt: number): void;
+  onHealed(): void;
+  /** Waits between attempts; grows with their number. */
+  pause(attempt: number): Promise<void>;
+  /** After so many failed attempts in a row those who wait are told; the groups stay. */
+  giveUpAfter: number;
+}
+
+interface Group {
+  operations: Operation[];
+  bytes: number;
+  yielding: boolean;
+  done(): void;
+  failed(error: unknown): void;
+}
+
+export function bytesOf(operations: readonly Operation[]): number {
+  let bytes = 0;
+  for (const operation of operations) bytes += operation.key.length + (operation.type === 'put' ? operation.value.length : 0);
+  return bytes;
+}
+
+export class CommitQueue {
+  readonly #level: Level;
+  readonly #options: CommitQueueOptions;
+  #waiting: Group[] = [];
+  #running = false;
+  #healing: Promise<void> | null = null;
+  #generation = 0;
+  #stopped = false;
+  #idle: (() => void)[] = [];
+
+  constructor(level: Level, options: CommitQueueOptions) {
+    this.#level = level;
+    this.#options = options;
+  }
+
+  get healing(): boolean {
+    return this.#healing !== null;
+  }
+
+  /** Resolves when the group is durable. An empty group waits for everything handed in before. */
+  commit(operations: Operation[], mode: { yielding?: boolean } = {}): Promise<void> {
+    return new Promise((done, failed) => {
+      if (this.#stopped) return failed(stopping());
+      this.#waiting.push({ operations, bytes: bytesOf(operations), yielding: mode.yielding ?? false, done, failed });
+      if (!this.#running) void this.#run();
+    });
+  }
+
+  /** Reads with the database open; repeats the whole reading when the database had to be reopened in the middle. */
+  async read<T>(reading: (level: Level) => Promise<T>): Promise<T> {
+    for (;;) {
+      if (this.#healing) await this.#healing;
+      const generation = this.#generation;
+      try {
+        return await reading(this.#level);
+      } catch (error) {
+        if (error instanceof CellblockError || (generation === this.#generation && !this.#healing)) throw readFailed(error);
+      }
+    }
+  }
+
+  /** One consistent view for a reading of several steps. */
+  readSnapshot<T>(reading: (level: Level, snapshot: LevelSnapshot) => Promise<T>): Promise<T> {
+    return this.read(async (level) => {
+      const snapshot = level.snapshot();
+      try {
+        return await reading(level, snapshot);
+      } finally {
+        await snapshot.close();
+      }
+    });
+  }
+
+  /** Refuses what comes from now on and resolves when nothing is in flight; what cannot be written is given back. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (!this.#running) return;
+    await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    while (this.#waiting.length > 0) {
+      const groups = this.#take();
+      await this.#write(groups);
+    }
+    this.#running = false;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  #take(): Group[] {
+    let count = 0;
+    let operations = 0;
+    let bytes = 0;
+    for (const group of this.#waiting) {
+      operations += group.operations.length;
+      bytes += group.bytes;
+      if (count > 0 && (operations > MAX_BATCH_OPERATIONS || bytes > MAX_BATCH_BYTES)) break;
+      count++;
+    }
+    return this.#waiting.splice(0, count);
+  }
+
+  async #write(groups: Group[]): Promise<void> {
+    for (let attempt = 1; groups.length > 0; attempt++) {
+      try {
+        const operations = groups.flatMap((group) => group.operations);
+        if (operations.length > 0) await this.#level.batch(operations);
+        for (const group of groups) group.done();
+        if (attempt > 1) this.#options.onHealed();
+        return;
+      } catch (error) {
+        this.#options.onTrouble(error, attempt);
+        await this.#heal();
+        groups = this.#yield(groups, error);
+        if (attempt >= this.#options.giveUpAfter) this.#tellWaiting(groups, error);
+        if (this.#stopped && attempt >= 2) return this.#abandon(groups, error);
+        if (attempt > 1 && groups.length > 0) await this.#options.pause(attempt);
+      }
+    }
+  }
+
+  /** Yielding groups go back to their owners: of this batch and, as they were made for a state that did not come, those behind. */
+  #yield(groups: Group[], error: unknown): Group[] {
+    const yielding = [...groups, ...this.#waiting].filter((group) => group.yielding);
+    this.#waiting = this.#waiting.filter((group) => !group.yielding);
+    for (const group of yielding) group.failed(writeFailed(error));
+    return groups.filter((group) => !group.yielding);
+  }
+
+  #tellWaiting(groups: Group[], error: unknown): void {
+    for (const group of groups) group.failed(writeFailed(error));
+  }
+
+  #abandon(groups: Group[], error: unknown): void {
+    for (const group of [...groups, ...this.#waiting.splice(0)]) group.failed(writeFailed(error));
+  }
+
+  #heal(): Promise<void> {
+    this.#healing = this.#reopen().finally(() => {
+      this.#healing = null;
+      this.#generation++;
+    });
+    return this.#healing;
+  }
+
+  async #reopen(): Promise<void> {
+    await this.#options.makeRoom();
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#level.close();
+        await this.#level.open();
+        return;
+      } catch (error) {
+        this.#options.onTrouble(error, attempt);
+        if (this.#stopped) return;
+        if (attempt >= this.#options.giveUpAfter) this.#tellWaiting(this.#waiting, error);
+        await this.#options.pause(attempt);
+      }
+    }
+  }
+}
+
+/** Cuts a list of operations whose parts may become durable one after the other into batches of the allowed size. */
+export function* batchesOf(operations: Iterable<Operation[]>): Generator<Operation[]> {
+  let batch: Operation[] = [];
+  let bytes = 0;
+  for (const unit of operations) {
+    const unitBytes = bytesOf(unit);
+    if (batch.length > 0 && (batch.length + unit.length > MAX_BATCH_OPERATIONS || bytes + unitBytes > MAX_BATCH_BYTES)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(...unit);
+    bytes += unitBytes;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function stopping(): CellblockError {
+  return new CellblockError('store-stopping', 'The store is being stopped.', { hint: 'Try again when the agent runs again.' });
+}
+
+function writeFailed(cause: unknown): CellblockError {
+  const why = cause instanceof Error ? (cause.cause instanceof Error ? cause.cause.message : cause.message) : String(cause);
+  return new CellblockError('catalog-write-failed', `The metadata of the store cannot be written: ${why}.`, {
+    hint: 'Make room or repair the disk; the change stays queued and is written as soon as the disk works again.',
+    cause,
+  });
+}
+
+function readFailed(cause: unknown): unknown {
+  if (cause instanceof CellblockError) return cause;
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new CellblockError('catalog-read-failed', `The metadata of the store cannot be read: ${why}.`, {
+    hint: 'Check the disk and the log of the agent.',
+    cause,
+  });
+}
