@@ -1,0 +1,72 @@
+// The resident part of a volume's map: regions of 64 windows, faulted and evicted as one.
+// Invariant: a region with a dirty, held or stashed window is never evicted.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "volume/window.h"
+
+namespace cellblock::volume {
+
+constexpr uint32_t kRegionWindows = 64;
+
+struct Region {
+  explicit Region(uint64_t index) : index(index) {}
+  uint64_t index;               // first window / kRegionWindows
+  uint32_t pins = 0;            // dirty windows, stashed records and holds
+  bool referenced = true;       // CLOCK
+  size_t bytes = 0;             // accounted in the budget
+  std::array<Window, kRegionWindows> windows;
+};
+
+// Bytes of resident windows in the store, all reactors together.
+struct CacheBudget {
+  uint64_t limit_bytes = 64 << 20;
+  std::atomic<uint64_t> used_bytes{0};
+  bool over() const { return used_bytes.load(std::memory_order_relaxed) > limit_bytes; }
+};
+
+class RegionTable {
+ public:
+  explicit RegionTable(CacheBudget& budget) : budget_(budget) {}
+  ~RegionTable();
+
+  Region* find(uint64_t index) {
+    if (last_ && last_->index == index) return last_;
+    auto found = regions_.find(index);
+    if (found == regions_.end()) return nullptr;
+    last_ = found->second.get();
+    return last_;
+  }
+  Region& insert(uint64_t index);
+  // Accounts for what the runs of the region take now.
+  void measure(Region& region);
+  // Drops clean regions, the ones not used lately first, while the budget is exceeded. Returns windows dropped.
+  size_t evict();
+  // Drops every clean region; with `force` the pinned ones too (a failed container starts over).
+  void clear(bool force);
+
+  size_t size() const { return regions_.size(); }
+  uint64_t bytes() const { return bytes_; }
+  template <typename Visit>
+  void each(Visit visit) {
+    for (auto& [index, region] : regions_) visit(*region);
+  }
+
+ private:
+  void erase(uint64_t index);
+
+  CacheBudget& budget_;
+  std::unordered_map<uint64_t, std::unique_ptr<Region>> regions_;
+  std::vector<uint64_t> clock_;
+  size_t hand_ = 0;
+  uint64_t bytes_ = 0;
+  Region* last_ = nullptr;
+};
+
+}  // namespace cellblock::volume

@@ -1,0 +1,265 @@
+// Rounds, snapshots, adoption and resize: what the agent asks of a volume's map.
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+
+#include "base/units.h"
+#include "volume/volume.h"
+
+namespace cellblock::volume {
+
+// ---- rounds ----
+
+bool Volume::encode(const Window& w, std::vector<std::byte>& out) const {
+  store::WindowRecord record;
+  record.own_slot = w.own_slot;
+  for (uint16_t i = 0; i < w.runs.count(); i++) {
+    const Run& run = w.runs[i];
+    if (run.layer != w.own_layer || run.kind == RunKind::hole) continue;
+    const uint16_t count = static_cast<uint16_t>(w.runs.end(i, blocks()) - run.start);
+    record.runs.push_back({run.start, count, run.kind == RunKind::data ? run.slot : store::kNoSlot});
+  }
+  store::encode_window_record(record, out);
+  return !out.empty();
+}
+
+void Volume::want_round(bool urgent) {
+  if (round_running_ || failed_ || (round_asked_ && (round_urgent_ || !urgent))) return;
+  round_asked_ = true;
+  round_urgent_ = urgent;
+  home_.keeper->round_wanted(*this, urgent);
+}
+
+void Volume::tick(uint64_t now_ns) {
+  const bool dirty = dirty_windows_ > 0 || !frozen_.empty() || !pending_cut_offs_.empty();
+  if (!dirty && oldest_unapplied_.load() == UINT64_MAX) return;
+  if (!journal_waiters_.empty()) want_round(true);
+  if (now_ns - oldest_dirty_ns_ >= options_.round_after_ns) want_round(false);
+}
+
+void Volume::set_rounds_failing(bool failing) {
+  rounds_failing_ = failing;
+  if (failing) resume_all(journal_waiters_.take_all());
+}
+
+// Records are taken as bytes before the flush begins, so nothing in them is newer than what the flush commits.
+void Volume::take_round(std::function<void(Round)> done) {
+  round_asked_ = false;
+  auto round = std::make_shared<Round>();
+  if (failed_) {
+    round->error = EIO;
+    home_.poster->post([round, done = std::move(done)] { done(std::move(*round)); });
+    return;
+  }
+  round_running_ = true;
+  round->position = last_position_;
+  for (Frozen& frozen : frozen_) {
+    frozen.taken = true;
+    round->records.push_back({frozen.version, frozen.window, frozen.compare, frozen.bytes});
+  }
+  regions_.each([&](Region& region) {
+    if (region.pins == 0) return;
+    for (uint32_t i = 0; i < kRegionWindows; i++) {
+      Window& w = region.windows[i];
+      if (!w.dirty) continue;
+      w.taken = true;
+      RoundRecord record{version_of(w.own_layer), region.index * kRegionWindows + i, w.compare, {}};
+      encode(w, record.bytes);
+      round->records.push_back(std::move(record));
+    }
+  });
+  std::stable_sort(round->records.begin(), round->records.end(),
+                   [](const RoundRecord& a, const RoundRecord& b) { return a.version < b.version; });
+  for (PendingCutOff& cut : pending_cut_offs_) {
+    cut.taken = true;
+    round->cut_offs.push_back({cut.version, cut.first, cut.end});
+  }
+  flush([round, done = std::move(done)](int error) {
+    round->error = error;
+    done(std::move(*round));
+  });
+}
+
+void Volume::round_done(uint64_t position) {
+  round_running_ = false;
+  round_position_ = std::max(round_position_, position);
+  regions_.each([&](Region& region) {
+    if (region.pins == 0) return;
+    for (Window& w : region.windows) {
+      if (!w.dirty || !w.taken) continue;
+      w.dirty = w.taken = false;
+      region.pins--;
+      dirty_windows_--;
+    }
+  });
+  std::erase_if(frozen_, [](Frozen& frozen) {
+    if (frozen.taken) frozen.region->pins--;
+    return frozen.taken;
+  });
+  std::erase_if(pending_cut_offs_, [](const PendingCutOff& cut) { return cut.taken; });
+  oldest_unapplied_.store(last_position_ > position ? position + 1 : UINT64_MAX);
+  oldest_dirty_ns_ = home_.now_ns();
+  if (rounds_failing_) set_rounds_failing(false);
+  // Writes of the version before may still be under way.
+  if (frozen_.empty() && dirty_windows_ == 0 && versions_.size() > 2) versions_.erase(versions_.begin(), versions_.end() - 2);
+  maybe_evict();
+}
+
+void Volume::round_failed() {
+  round_running_ = false;
+  round_asked_ = false;
+  for (Frozen& frozen : frozen_) frozen.taken = false;
+  for (PendingCutOff& cut : pending_cut_offs_) cut.taken = false;
+  regions_.each([](Region& region) {
+    for (Window& w : region.windows) w.taken = false;
+  });
+}
+
+// ---- snapshots ----
+
+void Volume::raise() {
+  layers_.push_back(current_layer() + 1);
+  options_.version++;
+  versions_.push_back({current_layer(), options_.version});
+}
+
+void Volume::settle_raised(std::function<void(int, uint64_t)> done) {
+  auto settled = [this, done = std::move(done)]() mutable {
+    const uint64_t position = last_position_;
+    flush([done = std::move(done), position](int error) { done(error, position); });
+  };
+  if (parts_by_layer_[(current_layer() - 1) & 1] == 0) settled();
+  else raised_waiter_ = std::move(settled);
+}
+
+void Volume::cut_committed(uint64_t position, uint64_t up_to) {
+  committed_ = std::max(committed_, up_to);
+  last_position_ = std::max(last_position_, position);
+}
+
+// ---- deletion of a snapshot below the current version ----
+
+struct Adoption {
+  uint32_t from;
+  bool below;
+  std::vector<uint64_t> windows;
+  size_t next = 0;
+  std::function<void(int)> done;
+};
+
+void Volume::adopt(uint32_t from, bool below, std::vector<uint64_t> windows, std::function<void(int)> done) {
+  auto adoption = std::make_shared<Adoption>(Adoption{from, below, std::move(windows), 0, std::move(done)});
+  adopt_step(std::move(adoption));
+}
+
+void Volume::adopt_step(std::shared_ptr<Adoption> adoption) {
+  while (adoption->next < adoption->windows.size()) {
+    if (failed_) {
+      adoption->done(EIO);
+      return;
+    }
+    const uint64_t window = adoption->windows[adoption->next];
+    Region* region = resident(window, nullptr);
+    if (!region) {
+      auto fault = faults_.find(window / kRegionWindows);
+      if (fault == faults_.end()) {
+        adoption->done(EIO);
+        return;
+      }
+      fault->second.callbacks.push_back([this, adoption, window] {
+        // A fault that failed leaves the region away; the deletion is tried again by whoever ordered it.
+        if (regions_.find(window / kRegionWindows)) adopt_step(adoption);
+        else adoption->done(EIO);
+      });
+      return;
+    }
+    Window& w = window_of(*region, window);
+    if (older_change_held(window, w) || w.damaged) {
+      adoption->done(w.damaged ? EIO : EAGAIN);
+      return;
+    }
+    if (w.own_layer != current_layer()) convert(*region, w, window);
+    const uint32_t current = current_layer();
+    const bool changed = w.runs.update([&](Run& run) {
+      if (run.layer != adoption->from) return false;
+      if (run.kind == RunKind::zero && !adoption->below) run = Run{run.start, RunKind::hole, 0, store::kNoSlot};
+      else run.layer = current;
+      return true;
+    });
+    if (changed) {
+      w.compare = true;
+      note_change(*region, w, current, w.last_position);
+    }
+    adoption->next++;
+  }
+  adoption->done(0);
+}
+
+// ---- size ----
+
+void Volume::resize(uint64_t size_bytes, std::function<void(int)> done) {
+  const uint64_t old = size();
+  if (size_bytes >= old) {
+    size_.store(size_bytes);
+    options_.size_bytes = size_bytes;
+    done(0);
+    return;
+  }
+  // The tail of the last window is cleared before the size changes, then a cut-off hides what lies behind it.
+  struct Shrink {
+    Request request;
+    Volume* volume;
+    uint64_t size_bytes;
+    std::function<void(int)> done;
+  };
+  auto* shrink = new Shrink{{}, this, size_bytes, std::move(done)};
+  size_.store(size_bytes);
+  const uint64_t window_end = std::min(old, (size_bytes + window_bytes_ - 1) / window_bytes_ * window_bytes_);
+  Request& request = shrink->request;
+  request.command = Command::write_zeroes;
+  request.offset = size_bytes;
+  request.length = window_end - size_bytes;
+  request.owner = shrink;
+  request.done = [](Request& cleared) {
+    auto* self = static_cast<Shrink*>(cleared.owner);
+    Volume& volume = *self->volume;
+    if (cleared.error) {
+      self->done(cleared.error);
+      delete self;
+      return;
+    }
+    const uint64_t first = (self->size_bytes + volume.window_bytes_ - 1) >> volume.window_shift_;
+    volume.shrink_tail(first, [self](int error) {
+      if (!error) self->volume->options_.size_bytes = self->size_bytes;
+      self->done(error);
+      delete self;
+    });
+  };
+  requests_++;
+  request.cursor = request.offset;
+  request.parts = 1;
+  request.state = shrink;  // ours: it lies behind the new end on purpose, and is not held
+  resume(request);
+}
+
+// The open-ended cut-off of a shrink, once no request admitted under the old size is at work; then a flush.
+void Volume::shrink_tail(uint64_t first, std::function<void(int)> done) {
+  hold();
+  drained([this, first, done = std::move(done)]() mutable {
+    if (failed_ || !home_.journal->reserve(1)) {
+      release();
+      done(failed_ ? EIO : ENOSPC);
+      return;
+    }
+    store::Entry entry;
+    entry.type = store::EntryType::cut_off;
+    entry.version = options_.version;
+    entry.window = first;
+    entry.argument = store::kOpenEnd;
+    apply_cut_off(first, store::kOpenEnd, append(entry));
+    release();
+    flush(std::move(done));
+  });
+}
+
+}  // namespace cellblock::volume
