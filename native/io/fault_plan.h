@@ -43,7 +43,7 @@ constexpr uint32_t kAnySync = Action::sync | Action::journal_sync | Action::sync
 
 struct Fault {
   uint32_t actions = kAnyAction;  // only(...) or a | b
-  std::string path;               // part of the file's path; empty: every file
+  std::string path = {};          // part of the file's path; empty: every file
   uint64_t skip = 0;              // matching operations that go well first
   uint64_t times = 1;             // how many then go wrong
   int error = 0;                  // positive errno; 0: a read or write moves only a part of its bytes
