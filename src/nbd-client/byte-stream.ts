@@ -30,7 +30,9 @@ export class ByteStream {
   constructor(socket: Socket) {
     this.socket = socket;
     socket.on('data', (chunk: Buffer) => this.#arrived(chunk));
-    socket.on('error', (error) => this.#end(new ConnectionLost(`the NBD connection failed: ${error.message}`, { cause: error })));
+    socket.on('error', (error) =>
+      this.#end(new ConnectionLost(`the NBD connection failed: ${error.message}`, { cause: error })),
+    );
     socket.on('close', () => this.#end(new ConnectionLost('the NBD server closed the connection')));
     socket.on('end', () => this.#end(new ConnectionLost('the NBD server closed the connection')));
   }
@@ -140,7 +142,11 @@ export class ByteStream {
   }
 
   #fill(waiter: Waiter): void {
-    for (let chunk = this.#chunks[0]; chunk !== undefined && waiter.filled < waiter.target.length; chunk = this.#chunks[0]) {
+    for (
+      let chunk = this.#chunks[0];
+      chunk !== undefined && waiter.filled < waiter.target.length;
+      chunk = this.#chunks[0]
+    ) {
       const count = Math.min(chunk.length, waiter.target.length - waiter.filled);
       chunk.copy(waiter.target, waiter.filled, 0, count);
       waiter.filled += count;

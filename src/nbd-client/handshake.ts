@@ -1,12 +1,12 @@
 // Option haggling of the fixed newstyle handshake. Tests use it directly to say odd things; NbdClient uses it to open exports.
 
-import { ByteStream } from './byte-stream.js';
+import type { ByteStream } from './byte-stream.js';
 import {
   decodeExportInfo,
+  type ExportInfo,
   encodeInfoRequest,
   encodeMetaContextRequest,
   encodeOption,
-  type ExportInfo,
   HANDSHAKE_FLAG,
   INFO,
   NBD_MAGIC,
@@ -81,10 +81,16 @@ export class Handshake {
 
   async receiveReply(): Promise<OptionReply> {
     const head = await this.#stream.receive(OPTION_REPLY_HEADER_BYTES);
-    if (head.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC) throw new ProtocolViolation('bad magic in an option reply');
+    if (head.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC)
+      throw new ProtocolViolation('bad magic in an option reply');
     const length = head.readUInt32BE(16);
-    if (length > MAXIMUM_OPTION_REPLY_BYTES) throw new ProtocolViolation(`an option reply of ${length} bytes`);
-    return { option: head.readUInt32BE(8), type: head.readUInt32BE(12), data: await this.#stream.receive(length) };
+    if (length > MAXIMUM_OPTION_REPLY_BYTES)
+      throw new ProtocolViolation(`an option reply of ${length} bytes`);
+    return {
+      option: head.readUInt32BE(8),
+      type: head.readUInt32BE(12),
+      data: await this.#stream.receive(length),
+    };
   }
 
   /** Like option(), but an error reply is thrown. */

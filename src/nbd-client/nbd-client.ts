@@ -12,10 +12,10 @@ import {
   COMMAND_FLAG,
   decodeBlockStatus,
   decodeErrorChunk,
-  encodeRequest,
   ERRNO_NAMES,
   type ExportInfo,
   type Extent,
+  encodeRequest,
   SIMPLE_REPLY_MAGIC,
   STRUCTURED_REPLY_MAGIC,
   TRANSMISSION_FLAG,
@@ -83,7 +83,9 @@ export interface Reply {
   chunks: ChunkSeen[];
 }
 
-const COMMAND_NAMES = new Map<number, string>(Object.entries(COMMAND).map(([name, number]) => [number, name]));
+const COMMAND_NAMES = new Map<number, string>(
+  Object.entries(COMMAND).map(([name, number]) => [number, name]),
+);
 const NO_BYTES = Buffer.alloc(0);
 
 export class NbdClient {
@@ -111,7 +113,9 @@ export class NbdClient {
       const structured = options.structured !== false && (await handshake.structuredReplies());
       const wanted = options.contexts ?? ['base:allocation'];
       const contexts =
-        structured && wanted.length > 0 ? await handshake.setMetaContexts(options.exportName, wanted) : new Map<number, string>();
+        structured && wanted.length > 0
+          ? await handshake.setMetaContexts(options.exportName, wanted)
+          : new Map<number, string>();
       const info = await (options.opening === 'export-name'
         ? handshake.exportName(options.exportName)
         : handshake.go(options.exportName));
@@ -172,7 +176,9 @@ export class NbdClient {
   /** Extents from `offset` on, by context name. They may cover less than asked, never nothing. */
   async blockStatus(offset: bigint, length: number, flags = 0): Promise<Map<string, Extent[]>> {
     const { statuses } = await this.request(COMMAND.blockStatus, { offset, length, flags });
-    return new Map(statuses.map(({ contextId, extents }) => [this.contexts.get(contextId) ?? `#${contextId}`, extents]));
+    return new Map(
+      statuses.map(({ contextId, extents }) => [this.contexts.get(contextId) ?? `#${contextId}`, extents]),
+    );
   }
 
   /**
@@ -207,7 +213,9 @@ export class NbdClient {
   async disconnect(): Promise<void> {
     if (this.#stream.closed) return;
     const closed = new Promise((resolve) => this.#stream.socket.once('close', resolve));
-    await this.#stream.send(encodeRequest({ flags: 0, command: COMMAND.disconnect, cookie: 0n, offset: 0n, length: 0 }));
+    await this.#stream.send(
+      encodeRequest({ flags: 0, command: COMMAND.disconnect, cookie: 0n, offset: 0n, length: 0 }),
+    );
     this.#stream.socket.end();
     const timer = setTimeout(() => this.#stream.destroy(), 5000);
     await closed;
@@ -224,7 +232,8 @@ export class NbdClient {
       for (;;) await this.#receiveReply();
     } catch (error) {
       const reason = error instanceof Error ? error : new Error(String(error));
-      this.#lost = reason instanceof ConnectionLost ? reason : new ConnectionLost(reason.message, { cause: reason });
+      this.#lost =
+        reason instanceof ConnectionLost ? reason : new ConnectionLost(reason.message, { cause: reason });
       this.#stream.destroy();
       for (const pending of this.#pending.values()) pending.reject(this.#lost);
       this.#pending.clear();
@@ -252,7 +261,8 @@ export class NbdClient {
 
   #expect(cookie: bigint): Pending {
     const pending = this.#pending.get(cookie);
-    if (pending === undefined) throw new ProtocolViolation(`a reply to cookie ${cookie}, which is not in flight`);
+    if (pending === undefined)
+      throw new ProtocolViolation(`a reply to cookie ${cookie}, which is not in flight`);
     return pending;
   }
 
@@ -263,7 +273,8 @@ export class NbdClient {
       await this.#stream.receiveInto(targetPart(pending, offset, length - 8));
       return;
     }
-    if (length > 16 * 1024 * 1024) throw new ProtocolViolation(`a chunk of type ${type} with ${length} bytes`);
+    if (length > 16 * 1024 * 1024)
+      throw new ProtocolViolation(`a chunk of type ${type} with ${length} bytes`);
     const payload = await this.#stream.receive(length);
     if ((type & CHUNK_ERROR) !== 0) {
       const { errno, message } = decodeErrorChunk(payload);
@@ -276,14 +287,21 @@ export class NbdClient {
     } else if (type === CHUNK.blockStatus) {
       pending.statuses.push(decodeBlockStatus(payload));
     } else if (type !== CHUNK.none) {
-      throw new ProtocolViolation(`a chunk of type ${type} with ${length} bytes in a reply to ${pending.name}`);
+      throw new ProtocolViolation(
+        `a chunk of type ${type} with ${length} bytes in a reply to ${pending.name}`,
+      );
     }
   }
 
   #settle(cookie: bigint, pending: Pending): void {
     this.#pending.delete(cookie);
     if (pending.failure !== undefined) pending.reject(pending.failure);
-    else pending.resolve({ data: pending.target ?? NO_BYTES, statuses: pending.statuses, chunks: pending.chunks });
+    else
+      pending.resolve({
+        data: pending.target ?? NO_BYTES,
+        statuses: pending.statuses,
+        chunks: pending.chunks,
+      });
   }
 }
 

@@ -57,7 +57,14 @@ export const TRANSMISSION_FLAG = {
   sendFastZero: 1 << 11,
 } as const;
 
-export const CHUNK = { none: 0, offsetData: 1, offsetHole: 2, blockStatus: 5, error: 0x8001, errorOffset: 0x8002 } as const;
+export const CHUNK = {
+  none: 0,
+  offsetData: 1,
+  offsetHole: 2,
+  blockStatus: 5,
+  error: 0x8001,
+  errorOffset: 0x8002,
+} as const;
 /** Set on the last chunk of a structured reply. */
 export const CHUNK_FLAG_DONE = 1;
 /** Chunk types with this bit carry an error. */
@@ -120,7 +127,7 @@ export function encodeString(text: string): Buffer {
 export function encodeInfoRequest(exportName: string, infos: readonly number[]): Buffer {
   const tail = Buffer.allocUnsafe(2 + infos.length * 2);
   tail.writeUInt16BE(infos.length, 0);
-  infos.forEach((info, index) => tail.writeUInt16BE(info, 2 + index * 2));
+  for (const [index, info] of infos.entries()) tail.writeUInt16BE(info, 2 + index * 2);
   return Buffer.concat([encodeString(exportName), tail]);
 }
 
@@ -148,7 +155,13 @@ export interface ExportInfo {
 
 /** Collects the INFO replies of one INFO or GO. Undefined when the server left out the one that is required. */
 export function decodeExportInfo(replies: readonly OptionReply[]): ExportInfo | undefined {
-  const info: ExportInfo = { sizeBytes: -1n, flags: 0, name: undefined, description: undefined, blockSize: undefined };
+  const info: ExportInfo = {
+    sizeBytes: -1n,
+    flags: 0,
+    name: undefined,
+    description: undefined,
+    blockSize: undefined,
+  };
   for (const { type, data } of replies) {
     if (type !== OPTION_REPLY.info || data.length < 2) continue;
     const kind = data.readUInt16BE(0);

@@ -22,7 +22,9 @@ t.test('reads back what it wrote, with many requests in flight', { skip }, async
   const blocks = Array.from({ length: 64 }, () => randomBytes(64 * 1024));
   await Promise.all(blocks.map((block, index) => client.write(BigInt(index * block.length), block)));
   await client.flush();
-  const read = await Promise.all(blocks.map((block, index) => client.read(BigInt(index * block.length), block.length)));
+  const read = await Promise.all(
+    blocks.map((block, index) => client.read(BigInt(index * block.length), block.length)),
+  );
   t.same(
     read.map((block, index) => blocks[index]?.equals(block)),
     blocks.map(() => true),
@@ -47,7 +49,12 @@ t.test('block status tells data from holes, and zeroing makes holes', { skip }, 
 
 t.test('without structured replies it still reads and gets errors', { skip }, async (t) => {
   const address = await serve(t, ['memory', '1M']);
-  const client = await NbdClient.connect({ address, exportName: '', structured: false, opening: 'export-name' });
+  const client = await NbdClient.connect({
+    address,
+    exportName: '',
+    structured: false,
+    opening: 'export-name',
+  });
   t.equal(client.contexts.size, 0);
   await client.write(0n, Buffer.from('hello'));
   t.equal((await client.read(0n, 5)).toString(), 'hello');
@@ -93,16 +100,24 @@ t.test('a lost connection rejects everything in flight, and what comes after', {
 });
 
 t.test('an address that is none, and a place where nobody listens', async (t) => {
-  await t.rejects(NbdClient.connect({ address: '/run/x.sock', exportName: '' }), /write unix:PATH or tcp:HOST:PORT/);
+  await t.rejects(
+    NbdClient.connect({ address: '/run/x.sock', exportName: '' }),
+    /write unix:PATH or tcp:HOST:PORT/,
+  );
   await t.rejects(NbdClient.connect({ address: 'tcp:localhost:0', exportName: '' }), TypeError);
-  await t.rejects(NbdClient.connect({ address: `unix:${tmpdir()}/nobody.sock`, exportName: '' }), ConnectionLost);
+  await t.rejects(
+    NbdClient.connect({ address: `unix:${tmpdir()}/nobody.sock`, exportName: '' }),
+    ConnectionLost,
+  );
 });
 
 /** Starts nbdkit on a socket of its own and ends it with the test. */
 async function serve(t: Test, plugin: string[]): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'nbd-client-'));
   const socket = join(directory, 's');
-  const server = spawn('nbdkit', ['-f', '-U', socket, '--pidfile', join(directory, 'pid'), ...plugin], { stdio: 'ignore' });
+  const server = spawn('nbdkit', ['-f', '-U', socket, '--pidfile', join(directory, 'pid'), ...plugin], {
+    stdio: 'ignore',
+  });
   t.teardown(() => {
     server.kill('SIGKILL');
     rmSync(directory, { recursive: true });

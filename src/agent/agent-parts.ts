@@ -1,0 +1,20 @@
+// What the routes of the control API work with, built by the composition and handed in.
+
+import type { Logger } from 'pino';
+import type { Operations } from '../operations/operations.js';
+import type { Inspection } from './inspection.js';
+import type { Metrics } from './metrics.js';
+
+export interface AgentParts {
+  operations: Operations;
+  inspection: Inspection;
+  metrics: Metrics;
+  log: Logger;
+  version: string;
+  /** Addresses served, port 0 resolved. */
+  listeners: readonly string[];
+  /** performance.now() when the process was ready. */
+  startedAtMs: number;
+  /** Serve /v1/debug. */
+  debug: boolean;
+}

@@ -1,0 +1,242 @@
+// The control API's values: one schema each, which validates what comes in, types the routes and the CLI, serialises what goes
+// out and documents it in docs/openapi.json. Byte quantities are JSON integers; they may exceed 2^53.
+
+import { type Static, type TSchema, Type } from '@sinclair/typebox';
+
+export const Bytes = Type.Unsafe<bigint>({ type: 'integer', minimum: 0 });
+const Time = Type.String({ format: 'date-time', description: 'ISO 8601' });
+
+function nullable<Schema extends TSchema>(schema: Schema) {
+  return Type.Union([schema, Type.Null()]);
+}
+
+function closed<Properties extends Record<string, TSchema>>(
+  properties: Properties,
+  options: Record<string, unknown> = {},
+) {
+  return Type.Object(properties, { additionalProperties: false, ...options });
+}
+
+function oneOf<const Values extends readonly string[]>(values: Values) {
+  return Type.Unsafe<Values[number]>({ type: 'string', enum: [...values] });
+}
+
+export const ErrorAnswer = closed(
+  {
+    error: closed({
+      kind: Type.String({
+        description: 'Few and stable; decides the HTTP status and the exit code of the CLI.',
+      }),
+      code: Type.String({ description: 'Stable name of the cause.' }),
+      message: Type.String({ description: 'What is wrong, one sentence.' }),
+      hint: Type.String({ description: 'What to do, one sentence.' }),
+    }),
+  },
+  { description: 'Why the request was refused.' },
+);
+
+export const SizeInput = Type.Union([Type.Integer(), Type.String()], {
+  description: 'Bytes, or a number with K, M, G, T, P or E (binary), such as "10G".',
+});
+
+export const VolumeParams = closed({
+  name: Type.String({ description: 'Name of the volume, percent-encoded.' }),
+});
+export const SnapshotParams = closed({
+  name: Type.String({ description: 'VOLUME@SNAPSHOT, percent-encoded.' }),
+});
+export const TaskParams = closed({ id: Type.Integer({ minimum: 1, description: 'Number of the task.' }) });
+
+export const CreateVolume = closed({ name: Type.String(), size: SizeInput });
+export const ChangeVolume = closed({
+  name: Type.Optional(Type.String({ description: 'New name.' })),
+  size: Type.Optional(SizeInput),
+  force: Type.Optional(Type.Boolean({ description: 'Allow the volume to shrink.' })),
+});
+export const DeleteVolumeQuery = closed({
+  with_snapshots: Type.Optional(Type.Boolean({ description: 'Delete its snapshots too.' })),
+  disconnect: Type.Optional(
+    Type.Boolean({ description: 'Close the connections of clients instead of refusing.' }),
+  ),
+});
+export const CreateSnapshots = closed({
+  targets: Type.Array(Type.String({ description: 'VOLUME@SNAPSHOT' }), {
+    minItems: 1,
+    description: 'All are taken in one instant, or none is.',
+  }),
+});
+export const DeleteSnapshots = closed({
+  targets: Type.Array(Type.String({ description: 'VOLUME@SNAPSHOT' }), { minItems: 1 }),
+});
+export const SnapshotsQuery = closed({
+  volume: Type.Optional(Type.String({ description: 'Only of this volume.' })),
+});
+export const DiffQuery = closed({
+  from: Type.String({ description: 'VOLUME@SNAPSHOT' }),
+  to: Type.String({ description: 'VOLUME@SNAPSHOT, or VOLUME for its current state.' }),
+});
+export const CreateClone = closed({
+  source: Type.String({ description: 'VOLUME@SNAPSHOT' }),
+  name: Type.String(),
+});
+export const TaskQuery = closed({
+  stream: Type.Optional(
+    Type.Boolean({ description: 'One JSON line at every change until the task has ended.' }),
+  ),
+});
+export const DebugBusy = closed({ ms: Type.Integer({ minimum: 0, maximum: 60_000 }) });
+
+export const Failure = closed({ at: Time, error: Type.String({ description: 'Name of the errno.' }) });
+
+const volumeProperties = {
+  name: Type.String(),
+  id: Type.Integer({ description: 'Stable; the name may change.' }),
+  kind: Type.Literal('volume'),
+  sizeBytes: Bytes,
+  created: Time,
+  clonedFrom: nullable(Type.String({ description: 'VOLUME@SNAPSHOT' })),
+  snapshots: Type.Integer(),
+  connections: Type.Integer({ description: 'Open NBD connections.' }),
+  open: Type.Boolean({ description: 'Opened by the data plane.' }),
+  readOnly: Type.Boolean(),
+  failed: nullable(Failure),
+};
+export const Volume = closed(volumeProperties);
+
+export const Snapshot = closed({
+  id: Type.String(),
+  volume: Type.String(),
+  name: Type.String(),
+  fullName: Type.String({ description: 'VOLUME@SNAPSHOT; also the name of the export.' }),
+  sizeBytes: Bytes,
+  created: Time,
+  clones: Type.Array(Type.String()),
+  connections: Type.Integer(),
+});
+
+export const VolumeDetails = closed({
+  ...volumeProperties,
+  snapshotList: Type.Array(Snapshot),
+  depth: Type.Integer({ description: 'Live versions below the current one.' }),
+  files: Type.Array(Type.String({ description: 'Relative to the store directory.' })),
+});
+
+export const Task = closed({
+  id: Type.Integer(),
+  kind: oneOf(['volume-delete', 'snapshot-delete', 'import', 'export', 'check', 'sweep']),
+  subject: Type.String(),
+  state: oneOf(['running', 'done', 'failed', 'cancelled']),
+  created: Time,
+  ended: nullable(Time),
+  done: Bytes,
+  total: nullable(Bytes),
+  unit: oneOf(['bytes', 'records']),
+  percent: nullable(Type.Number()),
+  cancellable: Type.Boolean(),
+  error: nullable(closed({ code: Type.String(), message: Type.String(), hint: Type.String() })),
+});
+
+export const DeletePlan = closed({
+  volume: Volume,
+  snapshots: Type.Array(Snapshot, { description: 'Would be deleted with it.' }),
+  clones: Type.Array(Type.String(), { description: 'Stay as they are.' }),
+  connections: Type.Integer(),
+});
+
+export const RepairReport = closed({
+  volume: Type.String(),
+  failure: Failure,
+  warning: Type.String({ description: 'What may be lost.' }),
+});
+
+export const Recovery = closed({
+  clean: Type.Boolean(),
+  powerLoss: Type.Boolean(),
+  entriesSeen: Type.Integer(),
+  entriesCounted: Type.Integer(),
+  cutsCompleted: Type.Integer(),
+  failedVolumes: Type.Array(Type.String()),
+  milliseconds: Type.Number(),
+});
+
+export const Status = closed({
+  version: Type.String(),
+  pid: Type.Integer(),
+  uptimeSeconds: Type.Number(),
+  listeners: Type.Array(Type.String({ description: 'unix:PATH or tcp:HOST:PORT' })),
+  store: closed({
+    directory: Type.String(),
+    id: Type.String(),
+    formatVersion: Type.Integer(),
+    windowBytes: Bytes,
+    state: oneOf(['running', 'read-only', 'healing', 'stopping']),
+    recovery: Recovery,
+  }),
+  counts: closed({
+    volumes: Type.Integer(),
+    snapshots: Type.Integer(),
+    connections: Type.Integer(),
+    openDevices: Type.Integer(),
+    pendingDeletes: Type.Integer(),
+    pendingPunches: Type.Integer(),
+  }),
+  failedVolumes: Type.Array(Type.String()),
+  engine: Type.String(),
+});
+
+export const Difference = closed({
+  from: Type.String(),
+  to: Type.String(),
+  changedBytes: Bytes,
+  extents: Type.Array(closed({ offset: Bytes, lengthBytes: Bytes }), {
+    description: 'Sorted; what may differ.',
+  }),
+});
+
+const SpaceUse = closed({
+  name: Type.String({ description: 'VOLUME or VOLUME@SNAPSHOT' }),
+  logicalBytes: Bytes,
+  allocatedBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Blocks in its own map.' }),
+  exclusiveBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Used by nobody else.' }),
+  reclaimableBytes: Type.Unsafe<bigint>({
+    type: 'integer',
+    minimum: 0,
+    description: 'Freed when it is deleted.',
+  }),
+});
+export const StoreSpace = closed({
+  volumes: Type.Array(SpaceUse),
+  snapshots: Type.Array(SpaceUse),
+  fileSystem: closed({ sizeBytes: Bytes, freeBytes: Bytes }),
+});
+
+export const CheckQuery = closed({
+  stream: Type.Optional(
+    Type.Boolean({
+      description:
+        'JSON lines {type: "progress", done, total}, {type: "problem", ...} and at the end {type: "report", ...} or {type: "error", ...}.',
+    }),
+  ),
+});
+const CheckProblem = closed({
+  severity: oneOf(['error', 'warning']),
+  code: Type.String(),
+  message: Type.String(),
+});
+export const CheckReport = closed({
+  clean: Type.Boolean({ description: 'No problem of severity error.' }),
+  problems: Type.Array(CheckProblem),
+  recordsSeen: Bytes,
+});
+
+export type Difference = Static<typeof Difference>;
+export type StoreSpace = Static<typeof StoreSpace>;
+export type CheckReport = Static<typeof CheckReport>;
+export type Status = Static<typeof Status>;
+export type Volume = Static<typeof Volume>;
+export type VolumeDetails = Static<typeof VolumeDetails>;
+export type Snapshot = Static<typeof Snapshot>;
+export type Task = Static<typeof Task>;
+export type DeletePlan = Static<typeof DeletePlan>;
+export type RepairReport = Static<typeof RepairReport>;
+export type ErrorAnswer = Static<typeof ErrorAnswer>;

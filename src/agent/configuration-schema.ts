@@ -1,0 +1,166 @@
+// Every key of the configuration file: its type, default, limits and meaning. This one schema checks the file, types what is
+// read from it and makes docs/configuration.md. All keys are optional; units are part of the name.
+
+import { type Static, type TSchema, type TUnsafe, Type } from '@sinclair/typebox';
+
+/** A byte quantity as written in the file: a number of bytes, or a number with K, M, G or T (binary). */
+const SIZE_PATTERN = '^[0-9]+(\\.[0-9]+)?\\s*([KMGT](i?B)?|B)?$';
+
+function size(description: string, fallback: string) {
+  return Type.Union([Type.Integer({ minimum: 0 }), Type.String({ pattern: SIZE_PATTERN })], {
+    description,
+    default: fallback,
+    allowed: 'a size such as 512M, 2G or a number of bytes',
+  });
+}
+
+function mode(description: string) {
+  return Type.String({
+    pattern: '^0?[0-7]{3}$',
+    description,
+    default: '0660',
+    allowed: 'an octal mode in quotes such as "0660"',
+  });
+}
+
+function count(description: string, limits: { minimum: number; maximum: number; default: number }) {
+  return Type.Integer({
+    description,
+    ...limits,
+    allowed: `a whole number from ${limits.minimum} to ${limits.maximum}`,
+  });
+}
+
+function oneOf<const Values extends readonly string[]>(
+  values: Values,
+  description: string,
+  fallback: Values[number],
+) {
+  const literals = values.map((value) => Type.Literal(value));
+  return Type.Union(literals, {
+    description,
+    default: fallback,
+    allowed: `one of ${values.join(', ')}`,
+  }) as unknown as TUnsafe<Values[number]>;
+}
+
+function flag(description: string) {
+  return Type.Boolean({ description, default: false, allowed: 'true or false' });
+}
+
+const ADDRESS_PATTERN = '^(unix:.+|tcp:.+:[0-9]{1,5})$';
+const ADDRESS_ALLOWED = 'unix:PATH or tcp:HOST:PORT';
+
+const Address = Type.String({ pattern: ADDRESS_PATTERN, allowed: ADDRESS_ALLOWED });
+
+const Listener = Type.Union(
+  [
+    Address,
+    group({
+      address: Type.String({
+        pattern: ADDRESS_PATTERN,
+        description: 'Where to listen.',
+        allowed: ADDRESS_ALLOWED,
+      }),
+      mode: mode('Mode of a unix socket.'),
+    }),
+  ],
+  { allowed: 'unix:PATH, tcp:HOST:PORT, or a mapping with the keys address and mode' },
+);
+
+export const ConfigurationSchema = group({
+  nbd: group({
+    listen: Type.Array(Listener, {
+      description: 'Where volumes are served. `--nbd` on the command line takes the place of this list.',
+      default: ['unix:/run/cellblock/nbd.sock'],
+      allowed: 'a list of addresses',
+    }),
+    allow_remote: flag(
+      'Listen on TCP addresses other than loopback. Whoever reaches the port can read and write every volume: there is no encryption and no login on it.',
+    ),
+    max_connections: count('Connections served at a time; more are refused.', {
+      minimum: 1,
+      maximum: 65535,
+      default: 1024,
+    }),
+    handshake_timeout_ms: count('A client that has not opened an export after this is dropped.', {
+      minimum: 100,
+      maximum: 600_000,
+      default: 10_000,
+    }),
+  }),
+  api: group({
+    path: Type.String({
+      minLength: 1,
+      description: 'Unix socket of the control API. `--api` on the command line takes its place.',
+      default: '/run/cellblock/api.sock',
+      allowed: 'a path',
+    }),
+    mode: mode('Mode of the socket.'),
+    group: Type.String({
+      minLength: 1,
+      description: 'Group that owns the socket; ignored where it does not exist.',
+      default: 'cellblock',
+      allowed: 'the name of a group',
+    }),
+  }),
+  metrics: group({
+    listen: Type.String({
+      pattern: '^tcp:.+:[0-9]{1,5}$',
+      description: 'Serve `/metrics` here as well, for Prometheus. Default: only on the API socket.',
+      allowed: 'tcp:HOST:PORT',
+    }),
+  }),
+  log: group({
+    level: oneOf(['error', 'warn', 'info', 'debug'], 'The least severe events to log.', 'info'),
+  }),
+  store: group({
+    window: oneOf(
+      ['64K', '128K', '256K', '512K', '1M', '2M', '4M'],
+      'Unit of mapping of a store that is made now. Fixed afterwards.',
+      '2M',
+    ),
+    journal: size('Size of the journal of a store that is made now. Fixed afterwards.', '64M'),
+    cache: size('Memory for resident windows of all volumes together.', '64M'),
+    reserve: size(
+      'New space is refused to volumes (ENOSPC) when the file system has less free than this.',
+      '1G',
+    ),
+    direct: flag('Go past the page cache (O_DIRECT).'),
+    round_after_ms: count('Changes reach the metadata database at the latest after this.', {
+      minimum: 100,
+      maximum: 60_000,
+      default: 3000,
+    }),
+  }),
+  engine: group({
+    kind: oneOf(
+      ['automatic', 'io_uring', 'workers'],
+      'How blocking disk work is done. automatic: io_uring where the kernel allows it.',
+      'automatic',
+    ),
+    reactors: count('Threads that serve clients. 0: one for each core, at most 4.', {
+      minimum: 0,
+      maximum: 64,
+      default: 0,
+    }),
+  }),
+  limits: group({
+    stop_deadline_ms: count('A clean stop waits this long for requests in flight.', {
+      minimum: 0,
+      maximum: 600_000,
+      default: 10_000,
+    }),
+    request_body: size('Largest body of a control API request.', '1M'),
+  }),
+});
+
+export type ConfigurationFile = Static<typeof ConfigurationSchema>;
+
+/** A mapping of the file: every key optional, no others. */
+function group<Properties extends Record<string, TSchema>>(properties: Properties) {
+  return Type.Partial(Type.Object(properties), {
+    additionalProperties: false,
+    allowed: `a mapping with the keys ${Object.keys(properties).join(', ')}`,
+  });
+}

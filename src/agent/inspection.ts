@@ -1,0 +1,61 @@
+// What the control API asks about the inside of the store besides the operations: differences, space, and whether all is well.
+// The parts that know are handed in by the composition.
+
+export interface DiffExtent {
+  offset: bigint;
+  lengthBytes: bigint;
+}
+
+export interface Difference {
+  from: string;
+  to: string;
+  changedBytes: bigint;
+  extents: DiffExtent[];
+}
+
+export interface SpaceUse {
+  /** `VOLUME` or `VOLUME@SNAPSHOT`. */
+  name: string;
+  logicalBytes: bigint;
+  /** What it says itself: blocks in its own map. */
+  allocatedBytes: bigint;
+  /** What nobody else uses. */
+  exclusiveBytes: bigint;
+  /** What deleting it would free. */
+  reclaimableBytes: bigint;
+}
+
+export interface StoreSpace {
+  volumes: SpaceUse[];
+  snapshots: SpaceUse[];
+  /** Of the file system the store lies on. */
+  fileSystem: { sizeBytes: bigint; freeBytes: bigint };
+}
+
+export interface CheckProblem {
+  severity: 'error' | 'warning';
+  code: string;
+  /** One sentence: what is wrong and where. */
+  message: string;
+}
+
+export interface CheckReport {
+  /** No problem of severity error. */
+  clean: boolean;
+  problems: CheckProblem[];
+  recordsSeen: bigint;
+}
+
+export interface CheckWatcher {
+  signal: AbortSignal;
+  onProblem(problem: CheckProblem): void;
+  onProgress(done: bigint, total: bigint | null): void;
+}
+
+export interface Inspection {
+  /** `to` names a snapshot, or a volume for its current state. */
+  diff(from: string, to: string): Promise<Difference>;
+  space(): Promise<StoreSpace>;
+  /** Reads only. Throws `task-cancelled` after the signal. */
+  check(watcher: CheckWatcher): Promise<CheckReport>;
+}

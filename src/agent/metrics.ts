@@ -1,0 +1,271 @@
+// Prometheus metrics of the agent, made at every scrape from the counters of the data plane and the state of the store: seconds
+// and bytes, states as labels. prom-client renders them; the numbers are counted where they arise, never here.
+
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+import type { OperationsStatus, VolumeInfo } from '../operations/types.js';
+import type { DeviceCounters } from '../plane/treaty.js';
+
+export interface MetricsSource {
+  status(): OperationsStatus;
+  listVolumes(): VolumeInfo[];
+  /** Export name by the handle of an open device. */
+  deviceNames(): ReadonlyMap<number, string>;
+}
+
+interface Sample {
+  labels: Record<string, string>;
+  value: number;
+  /** Differs from the family's for the parts of a histogram. */
+  metricName?: string;
+}
+
+interface Family {
+  name: string;
+  help: string;
+  type: 'gauge' | 'counter' | 'histogram';
+  samples: Sample[];
+}
+
+export class Metrics {
+  readonly #process = new Registry();
+  readonly #source: MetricsSource;
+
+  constructor(source: MetricsSource) {
+    this.#source = source;
+    collectDefaultMetrics({ register: this.#process });
+  }
+
+  readonly contentType = Registry.PROMETHEUS_CONTENT_TYPE;
+
+  async text(): Promise<string> {
+    const own = new Registry();
+    for (const family of families(this.#source)) own.registerMetric(asMetric(family));
+    return (await own.metrics()) + (await this.#process.metrics());
+  }
+}
+
+/** What prom-client's registry needs to know of a metric is this little; its own classes count, which is done elsewhere here. */
+function asMetric({ samples, ...family }: Family): Metric {
+  return {
+    ...family,
+    get: async () => ({ ...family, values: samples, aggregator: 'sum' }),
+  } as unknown as Metric;
+}
+
+function families(source: MetricsSource): Family[] {
+  const status = source.status();
+  return [
+    ...storeFamilies(status),
+    ...volumeFamilies(source.listVolumes()),
+    ...deviceFamilies(status.plane.devices, source.deviceNames()),
+  ];
+}
+
+const STORE_STATES = ['running', 'read-only', 'healing', 'stopping'] as const;
+
+function storeFamilies(status: OperationsStatus): Family[] {
+  const { plane } = status;
+  const journalCellBytes = 64;
+  return [
+    states(
+      'cellblock_store_state',
+      'State of the store: 1 for the one it is in.',
+      STORE_STATES,
+      status.state,
+    ),
+    single('gauge', 'cellblock_volumes', 'Volumes.', status.volumes),
+    single('gauge', 'cellblock_snapshots', 'Snapshots.', status.snapshots),
+    single(
+      'gauge',
+      'cellblock_pending_deletes',
+      'Deleted versions whose space is not freed yet.',
+      status.pendingDeletes,
+    ),
+    single(
+      'gauge',
+      'cellblock_pending_punches',
+      'Ranges that wait to be given back to the file system.',
+      status.pendingPunches,
+    ),
+    single('gauge', 'cellblock_connections', 'Open NBD connections.', plane.connections),
+    single(
+      'counter',
+      'cellblock_connections_refused_total',
+      'NBD connections refused because of the limit.',
+      plane.connectionsRefused,
+    ),
+    single(
+      'gauge',
+      'cellblock_journal_size_bytes',
+      'Size of the journal.',
+      Number(plane.journalCells) * journalCellBytes,
+    ),
+    single(
+      'gauge',
+      'cellblock_journal_used_bytes',
+      'Journal that is not in the metadata database yet.',
+      Number(plane.journalUsedCells) * journalCellBytes,
+    ),
+    single(
+      'counter',
+      'cellblock_journal_syncs_total',
+      'Times the journal was made stable.',
+      plane.journalSyncs,
+    ),
+    single('gauge', 'cellblock_cache_resident_bytes', 'Memory of resident windows.', plane.residentBytes),
+    single('gauge', 'cellblock_in_flight_bytes', 'Payload of requests under way.', plane.inFlightBytes),
+    single('counter', 'cellblock_faults_total', 'Lookups in the metadata database.', plane.faults),
+    single(
+      'counter',
+      'cellblock_faulted_windows_total',
+      'Windows that were looked up.',
+      plane.faultedWindows,
+    ),
+    single(
+      'counter',
+      'cellblock_evicted_windows_total',
+      'Windows dropped from memory to make room.',
+      plane.evictedWindows,
+    ),
+    single('counter', 'cellblock_punches_total', 'Ranges given back to the file system.', plane.punches),
+    {
+      name: 'cellblock_engine_info',
+      help: 'How blocking disk work is done.',
+      type: 'gauge',
+      samples: [{ labels: { engine: plane.engine }, value: 1 }],
+    },
+  ];
+}
+
+const VOLUME_STATES = ['writable', 'read-only', 'failed'] as const;
+
+function volumeFamilies(volumes: readonly VolumeInfo[]): Family[] {
+  const perVolume = (value: (volume: VolumeInfo) => number): Sample[] =>
+    volumes.map((volume) => ({ labels: { volume: volume.name }, value: value(volume) }));
+  return [
+    {
+      name: 'cellblock_volume_size_bytes',
+      help: 'Logical size.',
+      type: 'gauge',
+      samples: perVolume(({ sizeBytes }) => Number(sizeBytes)),
+    },
+    {
+      name: 'cellblock_volume_snapshots',
+      help: 'Snapshots of the volume.',
+      type: 'gauge',
+      samples: perVolume(({ snapshots }) => snapshots),
+    },
+    {
+      name: 'cellblock_volume_state',
+      help: 'State of the volume: 1 for the one it is in.',
+      type: 'gauge',
+      samples: volumes.flatMap((volume) =>
+        VOLUME_STATES.map((state) => ({
+          labels: { volume: volume.name, state },
+          value: state === stateOf(volume) ? 1 : 0,
+        })),
+      ),
+    },
+  ];
+}
+
+function stateOf(volume: VolumeInfo): (typeof VOLUME_STATES)[number] {
+  if (volume.failed !== null) return 'failed';
+  return volume.readOnly ? 'read-only' : 'writable';
+}
+
+/** Kinds of requests with their names in metrics. */
+const KINDS = ['read', 'write', 'flush', 'trim', 'write_zeroes', 'block_status'] as const;
+
+/** Every open export: volumes by NAME, snapshots by NAME@SNAPSHOT. */
+function deviceFamilies(devices: readonly DeviceCounters[], names: ReadonlyMap<number, string>): Family[] {
+  const named = devices.flatMap((device) => {
+    const name = names.get(device.handle);
+    return name === undefined ? [] : [{ device, labels: { export: name } }];
+  });
+  const perKind = (value: (kind: DeviceCounters['kinds']['read']) => bigint): Sample[] =>
+    named.flatMap(({ device, labels }) =>
+      KINDS.map((kind) => ({ labels: { ...labels, kind }, value: Number(value(device.kinds[kind])) })),
+    );
+  return [
+    {
+      name: 'cellblock_export_connections',
+      help: 'Open NBD connections of the export.',
+      type: 'gauge',
+      samples: named.map(({ device, labels }) => ({ labels, value: device.connections })),
+    },
+    {
+      name: 'cellblock_export_resident_bytes',
+      help: 'Memory of resident windows of the export.',
+      type: 'gauge',
+      samples: named.map(({ device, labels }) => ({ labels, value: Number(device.residentBytes) })),
+    },
+    {
+      name: 'cellblock_request_errors_total',
+      help: 'Requests answered with an error.',
+      type: 'counter',
+      samples: perKind(({ errors }) => errors),
+    },
+    {
+      name: 'cellblock_request_bytes_total',
+      help: 'Bytes read, written, trimmed, zeroed.',
+      type: 'counter',
+      samples: perKind(({ bytes }) => bytes),
+    },
+    latency(named),
+  ];
+}
+
+/** Bucket n of the data plane counts requests of [2^n, 2^(n+1)) microseconds; shown are bounds from 16 us to 33 s. */
+const FIRST_SHOWN_BUCKET = 3;
+const LAST_SHOWN_BUCKET = 24;
+
+function latency(named: readonly { device: DeviceCounters; labels: { export: string } }[]): Family {
+  const name = 'cellblock_request_duration_seconds';
+  const samples = named.flatMap(({ device, labels }) =>
+    KINDS.flatMap((kind) => {
+      const { buckets, requests, microseconds } = device.kinds[kind];
+      const all = { ...labels, kind };
+      return [
+        ...cumulative(buckets).map(({ bound, count }) => ({
+          metricName: `${name}_bucket`,
+          labels: { ...all, le: bound },
+          value: count,
+        })),
+        { metricName: `${name}_bucket`, labels: { ...all, le: '+Inf' }, value: Number(requests) },
+        { metricName: `${name}_sum`, labels: all, value: Number(microseconds) / 1e6 },
+        { metricName: `${name}_count`, labels: all, value: Number(requests) },
+      ];
+    }),
+  );
+  return { name, help: 'Time from the arrival of a request to its reply.', type: 'histogram', samples };
+}
+
+function cumulative(buckets: BigUint64Array): { bound: string; count: number }[] {
+  const shown: { bound: string; count: number }[] = [];
+  let count = 0n;
+  buckets.forEach((value, index) => {
+    count += value;
+    if (index >= FIRST_SHOWN_BUCKET && index <= LAST_SHOWN_BUCKET)
+      shown.push({ bound: String(2 ** (index + 1) / 1e6), count: Number(count) });
+  });
+  return shown;
+}
+
+function single(type: 'gauge' | 'counter', name: string, help: string, value: number | bigint): Family {
+  return { name, help, type, samples: [{ labels: {}, value: Number(value) }] };
+}
+
+function states<State extends string>(
+  name: string,
+  help: string,
+  all: readonly State[],
+  current: State,
+): Family {
+  return {
+    name,
+    help,
+    type: 'gauge',
+    samples: all.map((state) => ({ labels: { state }, value: state === current ? 1 : 0 })),
+  };
+}

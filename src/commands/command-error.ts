@@ -1,0 +1,121 @@
+// An error as the command line shows it: one sentence on what is wrong, one on what to do, and a kind that decides the exit code.
+
+import { asCellblockError, CellblockError, type ErrorKind } from '../base/errors.js';
+import { ConnectionLost } from '../nbd-client/byte-stream.js';
+import { OptionRefused, ProtocolViolation } from '../nbd-client/handshake.js';
+import { RequestFailed } from '../nbd-client/nbd-client.js';
+
+export type CommandErrorKind = ErrorKind | 'unreachable';
+
+export class CommandError extends Error {
+  override name = 'CommandError';
+  constructor(
+    readonly kind: CommandErrorKind,
+    readonly code: string,
+    message: string,
+    readonly hint: string,
+  ) {
+    super(message);
+  }
+}
+
+const READ_THE_LOG = 'See the log of cellblockd.';
+
+/** Makes anything thrown a CommandError. */
+export function asCommandError(error: unknown): CommandError {
+  if (error instanceof CommandError) return error;
+  if (error instanceof RequestFailed) return ofRequest(error);
+  if (error instanceof OptionRefused) {
+    return new CommandError(
+      'refused',
+      'export-refused',
+      `The agent does not serve it: ${sentence(error.message)}`,
+      READ_THE_LOG,
+    );
+  }
+  if (error instanceof ConnectionLost || error instanceof ProtocolViolation) {
+    return new CommandError('unreachable', 'nbd-connection-lost', sentence(error.message), READ_THE_LOG);
+  }
+  if (error instanceof Error && error.name === 'AbortError') return interrupted();
+  if (!(error instanceof CellblockError) && error instanceof Error && 'syscall' in error) {
+    return ofSystem(error as NodeJS.ErrnoException);
+  }
+  const { kind, code, message, hint } = asCellblockError(error);
+  return new CommandError(kind, code, message, hint);
+}
+
+export function interrupted(): CommandError {
+  return new CommandError(
+    'cancelled',
+    'interrupted',
+    'Interrupted.',
+    'Nothing is left half done; start again when you like.',
+  );
+}
+
+function ofRequest(error: RequestFailed): CommandError {
+  if (error.code === 'ENOSPC') {
+    return new CommandError(
+      'no-space',
+      'no-space',
+      'The store has no space left.',
+      'Delete volumes or snapshots, or enlarge its file system.',
+    );
+  }
+  if (error.code === 'EPERM') {
+    return new CommandError(
+      'refused',
+      'read-only',
+      'The volume is read-only.',
+      'See `cellblock volume show`; a failed volume needs `cellblock volume repair`.',
+    );
+  }
+  return new CommandError(
+    'io',
+    'request-failed',
+    `The agent answered ${sentence(error.message)}`,
+    READ_THE_LOG,
+  );
+}
+
+/** Files of the caller: the message names call and path already. */
+function ofSystem(error: NodeJS.ErrnoException): CommandError {
+  const path = error.path ?? 'the file';
+  switch (error.code) {
+    case 'ENOENT':
+      return new CommandError('not-found', 'file-not-found', `${path} does not exist.`, 'Check the path.');
+    case 'EACCES':
+    case 'EPERM':
+      return new CommandError(
+        'refused',
+        'permission-denied',
+        `Permission denied on ${path}.`,
+        'Check its owner and mode.',
+      );
+    case 'EISDIR':
+      return new CommandError(
+        'invalid',
+        'not-a-file',
+        `${path} is a directory.`,
+        'Name a file, or - for a pipe.',
+      );
+    case 'ENOSPC':
+      return new CommandError(
+        'no-space',
+        'no-space',
+        `No space left for ${path}.`,
+        'Free some, or write somewhere else.',
+      );
+    default:
+      return new CommandError(
+        'io',
+        'file-failed',
+        `${path}: ${sentence(error.message)}`,
+        'Check the disk and the path.',
+      );
+  }
+}
+
+function sentence(text: string): string {
+  return text.endsWith('.') ? text : `${text}.`;
+}

@@ -1,0 +1,40 @@
+// The one place where kinds of errors become exit codes. Documented in docs/cli.md and by `cellblock --help`.
+
+import type { CommandErrorKind } from './command-error.js';
+
+export const EXIT_CODES: Readonly<Record<CommandErrorKind, number>> = {
+  internal: 1,
+  invalid: 2,
+  'not-found': 3,
+  exists: 4,
+  'in-use': 5,
+  busy: 6,
+  refused: 7,
+  'no-space': 8,
+  io: 9,
+  corrupt: 10,
+  version: 11,
+  unreachable: 12,
+  cancelled: 130,
+};
+
+/** Whoever read our output went away, as after SIGPIPE. */
+export const EXIT_BROKEN_PIPE = 141;
+
+export const EXIT_CODE_MEANINGS: readonly (readonly [number, string])[] = [
+  [0, 'done; for `store check`: the store is clean'],
+  [EXIT_CODES.internal, 'a defect of cellblock'],
+  [EXIT_CODES.invalid, 'a wrong command, option, name, size or configuration'],
+  [EXIT_CODES['not-found'], 'no such volume, snapshot, task or file'],
+  [EXIT_CODES.exists, 'the name or file is taken'],
+  [EXIT_CODES['in-use'], 'in use: by clients, by snapshots, or the store by another process'],
+  [EXIT_CODES.busy, 'not now; try again'],
+  [EXIT_CODES.refused, 'not allowed in this state, or permission denied'],
+  [EXIT_CODES['no-space'], 'no space left'],
+  [EXIT_CODES.io, 'a disk or file failed'],
+  [EXIT_CODES.corrupt, 'the store is damaged; `store check` found problems'],
+  [EXIT_CODES.version, 'the store was made by a newer version'],
+  [EXIT_CODES.unreachable, 'no agent answers'],
+  [EXIT_CODES.cancelled, 'interrupted or cancelled'],
+  [EXIT_BROKEN_PIPE, 'the reader of the output went away'],
+];

@@ -1,0 +1,127 @@
+// cellblock volume export: a volume or snapshot into a raw image. The file appears when it is whole.
+
+import type { Hash } from 'node:crypto';
+import type { Command } from 'commander';
+import { checkName, parseSnapshotReference } from '../model/names.js';
+import type { Context, ContextOf } from './context.js';
+import { connectExport } from './find-export.js';
+import { formatBytes } from './format.js';
+import { type ImageTarget, openTarget } from './image-target.js';
+import { makeHash } from './import-volume.js';
+import { type ImagePiece, readImage } from './read-image.js';
+import { printable } from './table.js';
+
+export interface ExportOptions {
+  hash?: string;
+  force?: boolean;
+}
+
+export function addExportCommand(volume: Command, contextOf: ContextOf): void {
+  volume
+    .command('export')
+    .description('write a volume or snapshot to a raw image; holes are kept')
+    .argument('<name[@snap]>')
+    .argument('<file>', 'file or device to write; - for a pipe')
+    .option('--hash <algorithm>', 'print a hash of the image, such as sha256')
+    .option('--force', 'replace a file that is there')
+    .action((name: string, file: string, options: ExportOptions, command: Command) =>
+      exportVolume(contextOf(command), { name, file, ...options }),
+    );
+}
+
+export async function exportVolume(
+  context: Context,
+  options: ExportOptions & { name: string; file: string },
+): Promise<void> {
+  const { name, file } = options;
+  if (name.includes('@')) parseSnapshotReference(name);
+  else checkName(name, 'volume');
+  const hash = makeHash(options.hash);
+  const client = await connectExport(context, name);
+  try {
+    const { stdout } = context.streams;
+    const target = await openTarget({
+      path: file,
+      sizeBytes: client.sizeBytes,
+      force: options.force === true,
+      stdout,
+    });
+    const pieces = readImage(client, context.signal);
+    const dataBytes = await copy(context, { name, pieces, target, hash, sizeBytes: client.sizeBytes });
+    await client.disconnect();
+    report(context, { name, file, sizeBytes: client.sizeBytes, dataBytes, hash, algorithm: options.hash });
+  } catch (error) {
+    client.destroy();
+    context.signal.throwIfAborted();
+    throw error;
+  }
+}
+
+interface Copy {
+  name: string;
+  pieces: AsyncIterable<ImagePiece>;
+  target: ImageTarget;
+  hash: Hash | undefined;
+  sizeBytes: bigint;
+}
+
+/** Returns the bytes that were data. */
+async function copy({ terminal }: Context, { name, pieces, target, hash, sizeBytes }: Copy): Promise<bigint> {
+  const progress = terminal.progress(`export ${printable(name)}`);
+  let dataBytes = 0n;
+  try {
+    for await (const piece of pieces) {
+      await target.write(piece);
+      if (hash !== undefined) addToHash(hash, piece);
+      if (piece.data !== undefined) dataBytes += piece.lengthBytes;
+      progress.update(piece.offset + piece.lengthBytes, sizeBytes);
+    }
+    await target.finish();
+    return dataBytes;
+  } catch (error) {
+    await target.discard();
+    throw error;
+  } finally {
+    progress.end();
+  }
+}
+
+const ZEROS = Buffer.alloc(1024 * 1024);
+
+function addToHash(hash: Hash, { lengthBytes, data }: ImagePiece): void {
+  if (data !== undefined) {
+    hash.update(data);
+    return;
+  }
+  for (let left = lengthBytes; left > 0n; left -= BigInt(ZEROS.length)) {
+    hash.update(left >= BigInt(ZEROS.length) ? ZEROS : ZEROS.subarray(0, Number(left)));
+  }
+}
+
+interface Exported {
+  name: string;
+  file: string;
+  sizeBytes: bigint;
+  dataBytes: bigint;
+  hash: Hash | undefined;
+  algorithm: string | undefined;
+}
+
+/** Of an export to a pipe the words go to stderr: stdout is the image. */
+function report(
+  { terminal }: Context,
+  { name, file, sizeBytes, dataBytes, hash, algorithm }: Exported,
+): void {
+  const digest = hash?.digest('hex');
+  const value = {
+    source: name,
+    file,
+    sizeBytes,
+    dataBytes,
+    ...(digest === undefined ? {} : { hash: { algorithm, digest } }),
+  };
+  const sum = digest === undefined ? '' : `${algorithm} ${digest}\n`;
+  const text = `${printable(file)} holds ${printable(name)}, ${formatBytes(sizeBytes)} with ${formatBytes(dataBytes)} of data.\n${sum}`;
+  if (file === '-') terminal.aside(value, () => text);
+  else terminal.result(value, () => text);
+}

@@ -1,0 +1,31 @@
+// Waits for a task with a progress bar. Ctrl-C stops the waiting, not the task.
+
+import type { Task } from '../agent/api-schema.js';
+import { apiPath } from './api-client.js';
+import { CommandError } from './command-error.js';
+import type { Context } from './context.js';
+
+/** The task as it ended; throws when it did not end well. */
+export async function followTask({ api, terminal, signal }: Context, task: Task): Promise<Task> {
+  const progress = terminal.progress(`${task.kind} ${task.subject}`);
+  let last = task;
+  try {
+    const path = apiPath(['tasks', String(task.id)], { stream: 'true' });
+    for await (const line of api.stream<Task>({ method: 'GET', path, signal })) {
+      last = line;
+      if (line.total !== null) progress.update(line.done, line.total);
+    }
+  } finally {
+    progress.end();
+  }
+  if (last.state === 'done') return last;
+  if (last.error !== null) {
+    throw new CommandError('io', last.error.code, last.error.message, last.error.hint);
+  }
+  throw new CommandError(
+    'cancelled',
+    'task-cancelled',
+    `Task ${last.id} was cancelled.`,
+    'Start it again when you like.',
+  );
+}

@@ -1,0 +1,101 @@
+// The command line: its grammar, and how every outcome becomes an exit code. Invariant: run() answers an exit code and never throws;
+// an error is one sentence on what is wrong and one on what to do, on stderr.
+
+import type { Readable } from 'node:stream';
+import { Command, CommanderError } from 'commander';
+import { addAgentCommands } from './agent-commands.js';
+import type { OfflineCheck } from './check-command.js';
+import { asCommandError, CommandError, interrupted } from './command-error.js';
+import { type ContextOf, contextMaker } from './context.js';
+import { EXIT_CODE_MEANINGS, EXIT_CODES } from './exit-codes.js';
+import { addExportCommand } from './export-volume.js';
+import { addImportCommand } from './import-volume.js';
+import { addSnapshotCommands } from './snapshot-commands.js';
+import { type Streams, Terminal } from './terminal.js';
+import { addVolumeCommands } from './volume-commands.js';
+
+export interface ProgramOptions {
+  version: string;
+  streams: Streams & { stdin: Readable };
+  /** Aborted when the user wants to stop. */
+  signal: AbortSignal;
+  offlineCheck: OfflineCheck;
+}
+
+/** `words`: the command line without node and the script. */
+export async function run(words: readonly string[], options: ProgramOptions): Promise<number> {
+  const program = makeProgram(options);
+  try {
+    await program.parseAsync(words, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    const failure = options.signal.aborted
+      ? interrupted()
+      : error instanceof CommanderError
+        ? ofUsage(error)
+        : asCommandError(error);
+    const json = words.includes('--json');
+    show(failure, new Terminal({ json }, options.streams));
+    return EXIT_CODES[failure.kind];
+  }
+}
+
+export function makeProgram({ version, streams, signal, offlineCheck }: ProgramOptions): Command {
+  const contextOf: ContextOf = contextMaker(streams, signal);
+  const program = new Command('cellblock')
+    .description(
+      'Thin block volumes, snapshots and clones over NBD: the command line of the agent cellblockd.',
+    )
+    .version(version)
+    .option(
+      '--api <path>',
+      'socket of the agent; default: $CELLBLOCK_API, ./data/api.sock if it exists, /run/cellblock/api.sock',
+    )
+    .option('--json', 'answer with JSON')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => streams.stdout.write(text),
+      // Help after a missing verb is the answer; errors are shown by run().
+      writeErr: (text) => streams.stderr.write(text),
+      outputError: () => undefined,
+    })
+    .addHelpText('after', `\nSizes take K, M, G, T, P, E (binary).\n\nExit codes:\n${exitCodeLines()}`);
+  const volume = addVolumeCommands(program, contextOf);
+  addImportCommand(volume, contextOf, streams.stdin);
+  addExportCommand(volume, contextOf);
+  addSnapshotCommands(program, contextOf);
+  addAgentCommands(program, contextOf, offlineCheck);
+  return program;
+}
+
+export function exitCodeLines(): string {
+  return EXIT_CODE_MEANINGS.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}\n`).join('');
+}
+
+/** commander says "error: what\n(Did you mean that?)". */
+function ofUsage(error: CommanderError): CommandError {
+  if (error.code === 'commander.help') {
+    return new CommandError(
+      'invalid',
+      'command-incomplete',
+      'A command is missing.',
+      'Choose one of the above.',
+    );
+  }
+  const [what = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const hint = suggestion === undefined ? 'See `cellblock --help`.' : suggestion.replace(/^\(|\)$/g, '');
+  return new CommandError(
+    'invalid',
+    'command-invalid',
+    `${what.charAt(0).toUpperCase()}${what.slice(1)}.`,
+    hint,
+  );
+}
+
+function show(error: CommandError, terminal: Terminal): void {
+  const { kind, code, message, hint } = error;
+  if (terminal.json) terminal.error(JSON.stringify({ error: { kind, code, message, hint } }));
+  else terminal.error(`cellblock: ${message}${hint === '' ? '' : ` ${hint}`}`);
+}

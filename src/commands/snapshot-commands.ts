@@ -1,0 +1,130 @@
+// cellblock snapshot ... and cellblock clone.
+
+import type { Command } from 'commander';
+import type { Difference, Snapshot, Task, Volume } from '../agent/api-schema.js';
+import { checkName, parseSnapshotReference } from '../model/names.js';
+import { apiPath } from './api-client.js';
+import type { Context, ContextOf } from './context.js';
+import { followTask } from './follow-task.js';
+import { formatBytes, formatTime } from './format.js';
+import { printable, table } from './table.js';
+import { spaceIs } from './volume-commands.js';
+
+export function addSnapshotCommands(program: Command, contextOf: ContextOf): void {
+  const snapshot = program.command('snapshot').description('frozen states of volumes');
+  snapshot
+    .command('create')
+    .description('take snapshots; several are taken in one instant, all or none')
+    .argument('<name@snap...>')
+    .action((targets: string[], _options: object, command: Command) => create(contextOf(command), targets));
+  snapshot
+    .command('list')
+    .description('list snapshots, of one volume or all')
+    .argument('[name]')
+    .action((name: string | undefined, _options: object, command: Command) => list(contextOf(command), name));
+  snapshot
+    .command('delete')
+    .description('delete snapshots, all or none; no data is moved')
+    .argument('<name@snap...>')
+    .option('--wait', 'wait until their space is free')
+    .action((targets: string[], options: { wait?: boolean }, command: Command) =>
+      remove(contextOf(command), targets, options),
+    );
+  snapshot
+    .command('diff')
+    .description('list what may differ between a snapshot and another one, or its volume as it is now')
+    .argument('<name@a>')
+    .argument('<name[@b]>')
+    .action((from: string, to: string, _options: object, command: Command) =>
+      diff(contextOf(command), from, to),
+    );
+  program
+    .command('clone')
+    .description('make a volume that continues a snapshot')
+    .argument('<name@snap>')
+    .argument('<new-name>')
+    .action((source: string, name: string, _options: object, command: Command) =>
+      clone(contextOf(command), source, name),
+    );
+}
+
+async function create({ api, terminal, signal }: Context, targets: string[]): Promise<void> {
+  for (const target of targets) parseSnapshotReference(target);
+  const snapshots = await api.call<Snapshot[]>({
+    method: 'POST',
+    path: apiPath(['snapshots']),
+    body: { targets },
+    signal,
+  });
+  terminal.result(snapshots, () =>
+    snapshots.map(({ fullName }) => `Snapshot ${printable(fullName)} taken.\n`).join(''),
+  );
+}
+
+async function list({ api, terminal, signal }: Context, volume: string | undefined): Promise<void> {
+  const snapshots = await api.call<Snapshot[]>({
+    method: 'GET',
+    path: apiPath(['snapshots'], { volume }),
+    signal,
+  });
+  terminal.result(snapshots, () =>
+    snapshots.length === 0
+      ? 'No snapshots. Take one with: cellblock snapshot create NAME@SNAP\n'
+      : table(
+          [
+            { title: 'SNAPSHOT', cell: (row) => row.fullName },
+            { title: 'SIZE', cell: (row) => formatBytes(row.sizeBytes), align: 'right' },
+            { title: 'CLIENTS', cell: (row) => String(row.connections), align: 'right' },
+            { title: 'CREATED', cell: (row) => formatTime(row.created) },
+            { title: 'CLONES', cell: (row) => row.clones.join(', ') },
+          ],
+          snapshots,
+        ),
+  );
+}
+
+async function remove(context: Context, targets: string[], options: { wait?: boolean }): Promise<void> {
+  const { api, terminal, signal } = context;
+  for (const target of targets) parseSnapshotReference(target);
+  const task = await api.call<Task>({
+    method: 'DELETE',
+    path: apiPath(['snapshots']),
+    body: { targets },
+    signal,
+  });
+  const last = options.wait === true ? await followTask(context, task) : task;
+  terminal.result(last, () => `Deleted ${targets.map(printable).join(', ')}; ${spaceIs(last)}.\n`);
+}
+
+async function diff({ api, terminal, signal }: Context, from: string, to: string): Promise<void> {
+  parseSnapshotReference(from);
+  if (to.includes('@')) parseSnapshotReference(to);
+  else checkName(to, 'volume');
+  const difference = await api.call<Difference>({
+    method: 'GET',
+    path: apiPath(['diff'], { from, to }),
+    signal,
+  });
+  terminal.result(difference, () => {
+    const rows = table(
+      [
+        { title: 'OFFSET', cell: (row) => String(row.offset), align: 'right' },
+        { title: 'LENGTH', cell: (row) => String(row.lengthBytes), align: 'right' },
+      ],
+      difference.extents,
+    );
+    return `${rows}${formatBytes(difference.changedBytes)} in ${difference.extents.length} extents may differ.\n`;
+  });
+}
+
+async function clone({ api, terminal, signal }: Context, source: string, name: string): Promise<void> {
+  parseSnapshotReference(source);
+  checkName(name, 'volume');
+  const volume = await api.call<Volume>({
+    method: 'POST',
+    path: apiPath(['clones']),
+    body: { source, name },
+    signal,
+  });
+  terminal.result(volume, () => `Volume ${printable(volume.name)} continues ${printable(source)}.\n`);
+}

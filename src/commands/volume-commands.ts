@@ -1,0 +1,194 @@
+// cellblock volume ...: the verbs that are one call of the API. Import and export have files of their own.
+
+import type { Command } from 'commander';
+import type { DeletePlan, RepairReport, Task, Volume, VolumeDetails } from '../agent/api-schema.js';
+import { checkName } from '../model/names.js';
+import { parseSize } from '../model/sizes.js';
+import { apiPath } from './api-client.js';
+import type { Context, ContextOf } from './context.js';
+import { followTask } from './follow-task.js';
+import { formatBytes, formatTime } from './format.js';
+import { printable, table } from './table.js';
+
+export function addVolumeCommands(program: Command, contextOf: ContextOf): Command {
+  const volume = program.command('volume').description('virtual disks');
+  volume
+    .command('create')
+    .description('make an empty volume')
+    .argument('<name>')
+    .requiredOption('--size <size>', 'logical size, such as 10G')
+    .action((name: string, options: { size: string }, command: Command) =>
+      create(contextOf(command), name, options.size),
+    );
+  volume
+    .command('list')
+    .description('list volumes')
+    .action((_options: object, command: Command) => list(contextOf(command)));
+  volume
+    .command('show')
+    .description('all about one volume')
+    .argument('<name>')
+    .action((name: string, _options: object, command: Command) => show(contextOf(command), name));
+  volume
+    .command('rename')
+    .description('give a volume another name; connections stay')
+    .argument('<name>')
+    .argument('<new-name>')
+    .action((name: string, newName: string, _options: object, command: Command) =>
+      rename(contextOf(command), name, newName),
+    );
+  volume
+    .command('resize')
+    .description('change the logical size')
+    .argument('<name>')
+    .requiredOption('--size <size>', 'new logical size, such as 20G')
+    .option('--force', 'allow to shrink: what lies behind the new end is gone')
+    .action((name: string, options: { size: string; force?: boolean }, command: Command) =>
+      resize(contextOf(command), name, options),
+    );
+  volume
+    .command('delete')
+    .description('delete a volume; its clones stay')
+    .argument('<name>')
+    .option('--with-snapshots', 'delete its snapshots too')
+    .option('--disconnect', 'close the connections of its clients')
+    .option('--dry-run', 'only say what would be deleted')
+    .option('--wait', 'wait until its space is free')
+    .action((name: string, options: DeleteOptions, command: Command) =>
+      remove(contextOf(command), name, options),
+    );
+  volume
+    .command('repair')
+    .description('make a volume writable again after its disk failed')
+    .argument('<name>')
+    .action((name: string, _options: object, command: Command) => repair(contextOf(command), name));
+  return volume;
+}
+
+async function create({ api, terminal, signal }: Context, name: string, size: string): Promise<void> {
+  checkName(name, 'volume');
+  const body = { name, size: String(parseSize(size)) };
+  const volume = await api.call<Volume>({ method: 'POST', path: apiPath(['volumes']), body, signal });
+  terminal.result(volume, () => `Volume ${printable(volume.name)} made, ${formatBytes(volume.sizeBytes)}.\n`);
+}
+
+async function list({ api, terminal, signal }: Context): Promise<void> {
+  const volumes = await api.call<Volume[]>({ method: 'GET', path: apiPath(['volumes']), signal });
+  terminal.result(volumes, () =>
+    volumes.length === 0
+      ? 'No volumes. Make one with: cellblock volume create NAME --size 10G\n'
+      : table(
+          [
+            { title: 'NAME', cell: (row) => row.name },
+            { title: 'SIZE', cell: (row) => formatBytes(row.sizeBytes), align: 'right' },
+            { title: 'SNAPSHOTS', cell: (row) => String(row.snapshots), align: 'right' },
+            { title: 'CLIENTS', cell: (row) => String(row.connections), align: 'right' },
+            { title: 'STATE', cell: stateOf },
+            { title: 'CLONED FROM', cell: (row) => row.clonedFrom ?? '' },
+            { title: 'CREATED', cell: (row) => formatTime(row.created) },
+          ],
+          volumes,
+        ),
+  );
+}
+
+async function show({ api, terminal, signal }: Context, name: string): Promise<void> {
+  const volume = await api.call<VolumeDetails>({ method: 'GET', path: apiPath(['volumes', name]), signal });
+  terminal.result(volume, () => {
+    const facts: [string, string][] = [
+      ['Name', volume.name],
+      ['Size', `${formatBytes(volume.sizeBytes)} (${volume.sizeBytes} bytes)`],
+      ['State', stateOf(volume)],
+      ['Clients', String(volume.connections)],
+      ['Created', formatTime(volume.created)],
+      ['Cloned from', volume.clonedFrom ?? '-'],
+      ['Versions below', String(volume.depth)],
+      ['Files', volume.files.join(', ') || '-'],
+      ['Snapshots', volume.snapshotList.map((snapshot) => snapshot.name).join(', ') || '-'],
+    ];
+    return table(
+      [
+        { title: 'VOLUME', cell: ([key]) => key },
+        { title: '', cell: ([, value]) => value },
+      ],
+      facts,
+    );
+  });
+}
+
+async function rename({ api, terminal, signal }: Context, name: string, newName: string): Promise<void> {
+  checkName(newName, 'volume');
+  const path = apiPath(['volumes', name]);
+  const volume = await api.call<Volume>({ method: 'PATCH', path, body: { name: newName }, signal });
+  terminal.result(volume, () => `Volume ${printable(name)} is now ${printable(volume.name)}.\n`);
+}
+
+async function resize(
+  { api, terminal, signal }: Context,
+  name: string,
+  options: { size: string; force?: boolean },
+) {
+  const body = { size: String(parseSize(options.size)), force: options.force === true };
+  const volume = await api.call<Volume>({ method: 'PATCH', path: apiPath(['volumes', name]), body, signal });
+  terminal.result(
+    volume,
+    () =>
+      `Volume ${printable(volume.name)} has ${formatBytes(volume.sizeBytes)} now; clients see it when they connect again.\n`,
+  );
+}
+
+interface DeleteOptions {
+  withSnapshots?: boolean;
+  disconnect?: boolean;
+  dryRun?: boolean;
+  wait?: boolean;
+}
+
+async function remove(context: Context, name: string, options: DeleteOptions): Promise<void> {
+  const { api, terminal, signal } = context;
+  if (options.dryRun === true) return plan(context, name);
+  const path = apiPath(['volumes', name], {
+    with_snapshots: options.withSnapshots === true ? 'true' : undefined,
+    disconnect: options.disconnect === true ? 'true' : undefined,
+  });
+  const task = await api.call<Task>({ method: 'DELETE', path, signal });
+  const last = options.wait === true ? await followTask(context, task) : task;
+  terminal.result(last, () => `Volume ${printable(name)} deleted; ${spaceIs(last)}.\n`);
+}
+
+/** How far the freeing of space is, as the end of a sentence. */
+export function spaceIs(task: Task): string {
+  return task.state === 'done' ? 'its space is free' : `its space is being freed (task ${task.id})`;
+}
+
+async function plan({ api, terminal, signal }: Context, name: string): Promise<void> {
+  const plan = await api.call<DeletePlan>({
+    method: 'GET',
+    path: apiPath(['volumes', name, 'delete-plan']),
+    signal,
+  });
+  terminal.result(plan, () => {
+    const snapshots = plan.snapshots.map((snapshot) => printable(snapshot.fullName));
+    const lines = [
+      `Would delete volume ${printable(plan.volume.name)}, ${formatBytes(plan.volume.sizeBytes)}.`,
+      ...(snapshots.length > 0 ? [`Needs --with-snapshots: ${snapshots.join(', ')} would go too.`] : []),
+      ...(plan.connections > 0 ? [`Needs --disconnect: ${plan.connections} clients are connected.`] : []),
+      ...(plan.clones.length > 0 ? [`Clones stay: ${plan.clones.map(printable).join(', ')}.`] : []),
+    ];
+    return `${lines.join('\n')}\n`;
+  });
+}
+
+async function repair({ api, terminal, signal }: Context, name: string): Promise<void> {
+  const report = await api.call<RepairReport>({
+    method: 'POST',
+    path: apiPath(['volumes', name, 'repair']),
+    signal,
+  });
+  terminal.result(report, () => `Volume ${printable(report.volume)} is writable again. ${report.warning}\n`);
+}
+
+function stateOf(volume: Volume): string {
+  if (volume.failed !== null) return `failed (${volume.failed.error})`;
+  return volume.readOnly ? 'read-only' : 'ok';
+}

@@ -1,0 +1,363 @@
+// An agent without a data plane: the real control API over a store that is a few maps. It keeps the rules of the operations that
+// the command line shows (names, sizes, duplicates, snapshots), so that the CLI and the API are tested as a user meets them.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import type { AgentParts } from '../../src/agent/agent-parts.js';
+import { makeApiServer } from '../../src/agent/api-server.js';
+import type { Difference, Inspection, StoreSpace } from '../../src/agent/inspection.js';
+import { Metrics } from '../../src/agent/metrics.js';
+import type { Api } from '../../src/agent/route-types.js';
+import { listenOnUnixSocket } from '../../src/agent/unix-socket.js';
+import { CellblockError } from '../../src/base/errors.js';
+import { checkName, type SnapshotReference } from '../../src/model/names.js';
+import { checkSize } from '../../src/model/sizes.js';
+import type { Operations } from '../../src/operations/operations.js';
+import type { OperationsStatus, SnapshotInfo, TaskInfo, VolumeInfo } from '../../src/operations/types.js';
+import type { PlaneCounters } from '../../src/plane/treaty.js';
+
+const EPOCH = '2026-01-02T03:04:05.000Z';
+
+export class FakeOperations {
+  readonly volumes = new Map<string, VolumeInfo>();
+  readonly snapshots = new Map<string, SnapshotInfo>();
+  readonly tasks = new Map<number, TaskInfo>();
+  readonly watchers = new Map<number, Set<(task: TaskInfo) => void>>();
+  readonly calls: string[] = [];
+  counters: PlaneCounters = emptyCounters();
+  #nextId = 1;
+
+  async createVolume(name: string, { sizeBytes }: { sizeBytes: bigint }): Promise<VolumeInfo> {
+    checkName(name, 'volume');
+    checkSize(sizeBytes);
+    if (this.volumes.has(name)) {
+      throw new CellblockError('volume-exists', `Volume ${JSON.stringify(name)} exists already.`, {
+        hint: 'Choose another name.',
+      });
+    }
+    const volume: VolumeInfo = {
+      name,
+      id: this.#nextId++,
+      kind: 'volume',
+      sizeBytes,
+      created: EPOCH,
+      clonedFrom: null,
+      snapshots: 0,
+      connections: 0,
+      open: false,
+      readOnly: false,
+      failed: null,
+    };
+    this.volumes.set(name, volume);
+    return volume;
+  }
+
+  listVolumes(): VolumeInfo[] {
+    return [...this.volumes.values()];
+  }
+
+  showVolume(name: string) {
+    return { ...this.#volume(name), snapshotList: this.listSnapshots(name), depth: 0, files: [] };
+  }
+
+  async renameVolume(name: string, newName: string): Promise<VolumeInfo> {
+    const volume = this.#volume(name);
+    this.volumes.delete(name);
+    volume.name = newName;
+    this.volumes.set(newName, volume);
+    return volume;
+  }
+
+  async resizeVolume(
+    name: string,
+    { sizeBytes, force }: { sizeBytes: bigint; force?: boolean },
+  ): Promise<VolumeInfo> {
+    const volume = this.#volume(name);
+    if (sizeBytes < volume.sizeBytes && force !== true) {
+      throw new CellblockError('shrink-needs-force', `Volume ${JSON.stringify(name)} would shrink.`, {
+        hint: 'Use --force.',
+      });
+    }
+    volume.sizeBytes = sizeBytes;
+    return volume;
+  }
+
+  async deleteVolume(
+    name: string,
+    options: { withSnapshots?: boolean; disconnect?: boolean } = {},
+  ): Promise<TaskInfo> {
+    const volume = this.#volume(name);
+    this.calls.push(`deleteVolume ${name} ${JSON.stringify(options)}`);
+    const snapshots = this.listSnapshots(name);
+    if (snapshots.length > 0 && options.withSnapshots !== true) {
+      throw new CellblockError(
+        'volume-has-snapshots',
+        `Volume ${JSON.stringify(name)} has ${snapshots.length} snapshots.`,
+        {
+          hint: 'Delete them first, or use --with-snapshots.',
+        },
+      );
+    }
+    for (const { fullName } of snapshots) this.snapshots.delete(fullName);
+    this.volumes.delete(volume.name);
+    return this.addTask({
+      kind: 'volume-delete',
+      subject: name,
+      state: 'done',
+      done: 10n,
+      total: 10n,
+      percent: 100,
+    });
+  }
+
+  planDeleteVolume(name: string) {
+    return { volume: this.#volume(name), snapshots: this.listSnapshots(name), clones: [], connections: 0 };
+  }
+
+  async createSnapshots(references: SnapshotReference[]): Promise<SnapshotInfo[]> {
+    for (const { volume, snapshot } of references) {
+      this.#volume(volume);
+      if (this.snapshots.has(`${volume}@${snapshot}`)) {
+        throw new CellblockError('snapshot-exists', `Snapshot ${volume}@${snapshot} exists already.`, {
+          hint: 'Choose another name.',
+        });
+      }
+    }
+    return references.map(({ volume, snapshot }) => {
+      const owner = this.#volume(volume);
+      owner.snapshots++;
+      const fullName = `${volume}@${snapshot}`;
+      const id = String(this.#nextId++).padStart(32, '0');
+      const { sizeBytes } = owner;
+      const info = {
+        id,
+        volume,
+        name: snapshot,
+        fullName,
+        sizeBytes,
+        created: EPOCH,
+        clones: [],
+        connections: 0,
+      };
+      this.snapshots.set(fullName, info);
+      return info;
+    });
+  }
+
+  listSnapshots(volume?: string): SnapshotInfo[] {
+    if (volume !== undefined) this.#volume(volume);
+    return [...this.snapshots.values()].filter(
+      (snapshot) => volume === undefined || snapshot.volume === volume,
+    );
+  }
+
+  showSnapshot({ volume, snapshot }: SnapshotReference): SnapshotInfo {
+    const found = this.snapshots.get(`${volume}@${snapshot}`);
+    if (found !== undefined) return found;
+    throw new CellblockError('snapshot-not-found', `There is no snapshot ${volume}@${snapshot}.`, {
+      hint: 'See `cellblock snapshot list`.',
+    });
+  }
+
+  async deleteSnapshots(references: SnapshotReference[]): Promise<TaskInfo> {
+    for (const reference of references) this.showSnapshot(reference);
+    for (const { volume, snapshot } of references) this.snapshots.delete(`${volume}@${snapshot}`);
+    return this.addTask({
+      kind: 'snapshot-delete',
+      subject: references.map(({ snapshot }) => snapshot).join(' '),
+      state: 'running',
+    });
+  }
+
+  async clone(reference: SnapshotReference, name: string): Promise<VolumeInfo> {
+    const { sizeBytes, fullName } = this.showSnapshot(reference);
+    const volume = await this.createVolume(name, { sizeBytes });
+    volume.clonedFrom = fullName;
+    return volume;
+  }
+
+  async repairVolume(name: string) {
+    const { failed } = this.#volume(name);
+    if (failed === null) {
+      throw new CellblockError('volume-not-failed', `Volume ${JSON.stringify(name)} has not failed.`, {
+        hint: 'Nothing is to be done.',
+      });
+    }
+    return { volume: name, failure: failed, warning: 'Writes since then are lost.' };
+  }
+
+  listTasks(): TaskInfo[] {
+    return [...this.tasks.values()];
+  }
+
+  showTask(id: number): TaskInfo {
+    const task = this.tasks.get(id);
+    if (task !== undefined) return task;
+    throw new CellblockError('task-not-found', `There is no task ${id}.`, {
+      hint: 'See `cellblock task list`.',
+    });
+  }
+
+  async cancelTask(id: number): Promise<TaskInfo> {
+    const task = this.showTask(id);
+    if (!task.cancellable) {
+      throw new CellblockError('task-not-cancellable', `Task ${id} cannot be cancelled.`, {
+        hint: 'Wait for its end.',
+      });
+    }
+    return this.changeTask(id, { state: 'cancelled', ended: EPOCH });
+  }
+
+  watchTask(id: number, onChange: (task: TaskInfo) => void) {
+    const watchers = this.watchers.get(id) ?? new Set();
+    this.watchers.set(id, watchers.add(onChange));
+    onChange(this.showTask(id));
+    return { unwatch: () => void watchers.delete(onChange) };
+  }
+
+  status(): OperationsStatus {
+    return {
+      directory: '/store',
+      storeId: '0123456789abcdef0123456789abcdef',
+      formatVersion: 1,
+      windowBytes: 2 << 20,
+      volumes: this.volumes.size,
+      snapshots: this.snapshots.size,
+      openDevices: 0,
+      pendingDeletes: 0,
+      pendingPunches: 0,
+      failedVolumes: [],
+      state: 'running',
+      recovery: {
+        clean: true,
+        powerLoss: false,
+        entriesSeen: 0,
+        entriesCounted: 0,
+        cutsCompleted: 0,
+        failedVolumes: [],
+        milliseconds: 1.5,
+      },
+      plane: this.counters,
+    };
+  }
+
+  addTask(task: Partial<TaskInfo>): TaskInfo {
+    const whole: TaskInfo = {
+      id: this.#nextId++,
+      kind: 'sweep',
+      subject: '',
+      state: 'running',
+      created: EPOCH,
+      ended: null,
+      done: 0n,
+      total: null,
+      unit: 'bytes',
+      percent: null,
+      cancellable: false,
+      error: null,
+      ...task,
+    };
+    this.tasks.set(whole.id, whole);
+    return whole;
+  }
+
+  changeTask(id: number, change: Partial<TaskInfo>): TaskInfo {
+    const task = { ...this.showTask(id), ...change };
+    this.tasks.set(id, task);
+    for (const onChange of this.watchers.get(id) ?? []) onChange(task);
+    return task;
+  }
+
+  #volume(name: string): VolumeInfo {
+    const volume = this.volumes.get(name);
+    if (volume !== undefined) return volume;
+    throw new CellblockError('volume-not-found', `There is no volume ${JSON.stringify(name)}.`, {
+      hint: 'See `cellblock volume list`.',
+    });
+  }
+}
+
+export class FakeInspection implements Inspection {
+  problems: { severity: 'error' | 'warning'; code: string; message: string }[] = [];
+
+  async diff(from: string, to: string): Promise<Difference> {
+    return { from, to, changedBytes: 4096n, extents: [{ offset: 1n << 62n, lengthBytes: 4096n }] };
+  }
+
+  async space(): Promise<StoreSpace> {
+    const use = {
+      name: 'a',
+      logicalBytes: 1n << 30n,
+      allocatedBytes: 4096n,
+      exclusiveBytes: 4096n,
+      reclaimableBytes: 0n,
+    };
+    return { volumes: [use], snapshots: [], fileSystem: { sizeBytes: 1n << 40n, freeBytes: 1n << 39n } };
+  }
+
+  async check({ onProblem, onProgress }: Parameters<Inspection['check']>[0]) {
+    onProgress(1n, 2n);
+    for (const problem of this.problems) onProblem(problem);
+    const clean = !this.problems.some(({ severity }) => severity === 'error');
+    return { clean, problems: this.problems, recordsSeen: 2n };
+  }
+}
+
+export interface FakeAgent {
+  apiPath: string;
+  directory: string;
+  api: Api;
+  operations: FakeOperations;
+  inspection: FakeInspection;
+  listeners: string[];
+}
+
+/** Starts one on a socket of its own; ends with the test. */
+export async function startFakeAgent(t: { teardown(clean: () => unknown): void }): Promise<FakeAgent> {
+  const directory = mkdtempSync(join(tmpdir(), 'cellblock-cli-'));
+  const operations = new FakeOperations();
+  const inspection = new FakeInspection();
+  const listeners: string[] = [];
+  const parts: AgentParts = {
+    operations: operations as unknown as Operations,
+    inspection,
+    metrics: new Metrics({
+      status: () => operations.status(),
+      listVolumes: () => operations.listVolumes(),
+      deviceNames: () => new Map([[1, 'a']]),
+    }),
+    log: pino({ level: 'silent' }),
+    version: '1.2.3',
+    listeners,
+    startedAtMs: performance.now(),
+    debug: true,
+  };
+  const api = await makeApiServer(parts, { maxBodyBytes: 1 << 20 });
+  const apiPath = join(directory, 'api.sock');
+  await listenOnUnixSocket(api.server, { path: apiPath, mode: 0o660, group: undefined });
+  t.teardown(async () => {
+    await api.close();
+    rmSync(directory, { recursive: true });
+  });
+  return { apiPath, directory, api, operations, inspection, listeners };
+}
+
+export function emptyCounters(): PlaneCounters {
+  return {
+    engine: 'workers',
+    connections: 0,
+    connectionsRefused: 0n,
+    journalCells: 16n,
+    journalUsedCells: 4n,
+    journalSyncs: 0n,
+    residentBytes: 0n,
+    inFlightBytes: 0n,
+    faults: 0n,
+    faultedWindows: 0n,
+    evictedWindows: 0n,
+    punches: 0n,
+    devices: [],
+  };
+}
