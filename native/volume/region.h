@@ -52,7 +52,7 @@ class RegionTable {
   void clear(bool force);
 
   size_t size() const { return regions_.size(); }
-  uint64_t bytes() const { return bytes_; }
+  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
   template <typename Visit>
   void each(Visit visit) {
     for (auto& [index, region] : regions_) visit(*region);
@@ -65,7 +65,7 @@ class RegionTable {
   std::unordered_map<uint64_t, std::unique_ptr<Region>> regions_;
   std::vector<uint64_t> clock_;
   size_t hand_ = 0;
-  uint64_t bytes_ = 0;
+  std::atomic<uint64_t> bytes_{0};  // written by one thread, read by metrics
   Region* last_ = nullptr;
 };
 

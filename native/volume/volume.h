@@ -113,7 +113,8 @@ class Volume final : public Device {
   uint32_t version() const { return options_.version; }
   uint32_t current_layer() const { return layers_.back(); }
   uint64_t resident_bytes() const { return regions_.bytes(); }
-  size_t dirty_windows() const { return dirty_windows_; }
+  size_t dirty_windows() const { return dirty_windows_.load(std::memory_order_relaxed); }
+  uint64_t last_position() const { return last_position_; }
   // Where the journal may not be trimmed past; any thread.
   uint64_t oldest_unapplied() const { return oldest_unapplied_.load(); }
   bool idle() const { return requests_ == 0 && faults_.empty() && !flush_running_; }
@@ -348,7 +349,7 @@ class Volume final : public Device {
   std::atomic<uint64_t> oldest_unapplied_{UINT64_MAX};
 
   // dirt
-  size_t dirty_windows_ = 0;
+  std::atomic<size_t> dirty_windows_{0};  // written by the home thread, read by metrics
   uint64_t oldest_dirty_ns_ = 0;
   bool round_asked_ = false;
   bool round_urgent_ = false;

@@ -27,8 +27,8 @@ export interface PlaneOptions {
   handshakeTimeoutMs: number;
   /** Changes with every boot; power loss is assumed when it differs from the journal's. */
   bootId: string;
-  /** Tests only: a simulated disk with this seed instead of the real one; see SimulatedDisk in the tests. */
-  simulation?: number;
+  /** Tests only: an object of the addon's class SimulatedDisk, used instead of the real disk. */
+  simulation?: object;
 }
 
 /** What lies in the journal at start. `entries` in position order, one per line of `JournalEntry`. */
@@ -159,8 +159,12 @@ export type PlaneRecord =
   | { kind: 'open'; ticket: number; peer: string; name: string; changedSince: string[] }
   /** A connection gave back what openReply handed out. */
   | { kind: 'closed'; lease: number }
-  /** Write-back of a container's file failed: it is read-only from now on; the FAILED entry is durable. */
-  | { kind: 'failed'; handle: number; error: number; after: bigint }
+  /**
+   * Write-back of a container's file failed: it is read-only from now on; the FAILED entry is durable. `entries`: those of its line
+   * that LevelDB may lack, as in a JournalScan; when what counts of them (up to `after`, and cuts) is in LevelDB, with `applied` =
+   * `position` and the container marked failed, call reopen(): reads wait for it.
+   */
+  | { kind: 'failed'; handle: number; error: number; after: bigint; position: bigint; entries: JournalEntry[] }
   /** The journal could not be made stable: the whole store is read-only. */
   | { kind: 'store-failed'; error: number }
   | { kind: 'log'; level: 'info' | 'warn' | 'error'; message: string; fields: Record<string, string | number> };
@@ -220,7 +224,9 @@ export interface Plane {
   takeRound(ticket: number, handle: number): void;
   /** The batches of that round are durable, with `applied` = position. */
   roundDone(handle: number, position: bigint): void;
-  /** They are not; the changes stay dirty and will come again. */
+  /** After a `failed` record: its entries up to `position` are dealt with, reads go on from LevelDB. */
+  reopen(handle: number, position: bigint): void;
+  /** A round's batches failed: the changes stay dirty and will come again; until a round succeeds, what waits for the journal gets ENOSPC. */
   roundFailed(handle: number): void;
 
   /** Snapshots of several containers in one instant. Answered by cut. One at a time per container. */

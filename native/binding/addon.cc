@@ -1,0 +1,369 @@
+// The addon: class NativePlane, the treaty of src/plane/treaty.ts. Nothing here decides; it converts and passes on.
+//
+// Stopping is one idempotent function, reached from close() and from the environment's clean-up hook: it joins the threads,
+// then lets the thread-safe function go.
+#include <napi.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "binding/convert.h"
+#include "binding/simulation.h"
+#include "io/io.h"
+#include "plane/plane.h"
+
+namespace cellblock::binding {
+namespace {
+
+void throw_errno(Napi::Env env, int error, const std::string& what) {
+  Napi::Error thrown = Napi::Error::New(env, what.find(' ') == std::string::npos ? what + ": " + std::strerror(error) : what);
+  const char* name = strerrorname_np(error);
+  thrown.Value()["code"] = Napi::String::New(env, name ? name : "EIO");
+  thrown.Value()["errno"] = Napi::Number::New(env, error);
+  thrown.ThrowAsJavaScriptException();
+}
+
+// Collects records from any thread and hands them to JavaScript in batches.
+class Stream final : public plane::RecordSink {
+ public:
+  void start(Napi::Env env, Napi::Function callback) {
+    function_ = Function::New(env, callback, "cellblock records", 0, 1, this);
+    open_ = true;
+  }
+
+  void push(plane::Record record) override {
+    std::lock_guard lock(mutex_);
+    if (!open_) return;
+    records_.push_back(std::move(record));
+    if (records_.size() == 1) function_.NonBlockingCall();
+  }
+
+  void stop() {
+    std::lock_guard lock(mutex_);
+    if (!open_) return;
+    open_ = false;
+    records_.clear();
+    function_.Release();
+  }
+
+ private:
+  static void call(Napi::Env env, Napi::Function callback, Stream* stream, void*) {
+    if (env != nullptr && callback != nullptr) stream->deliver(env, callback);
+  }
+  using Function = Napi::TypedThreadSafeFunction<Stream, void, call>;
+
+  void deliver(Napi::Env env, Napi::Function callback) {
+    std::vector<plane::Record> records;
+    {
+      std::lock_guard lock(mutex_);
+      records.swap(records_);
+    }
+    if (records.empty()) return;
+    Napi::HandleScope scope(env);
+    Napi::Array array = Napi::Array::New(env, records.size());
+    for (uint32_t i = 0; i < records.size(); i++) array[i] = record_to(env, records[i]);
+    callback.Call({array});
+  }
+
+  std::mutex mutex_;
+  std::vector<plane::Record> records_;
+  bool open_ = false;
+  Function function_;
+};
+
+class NativePlane : public Napi::ObjectWrap<NativePlane> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(
+        env, "NativePlane",
+        {
+            InstanceMethod<&NativePlane::open>("open"),
+            InstanceMethod<&NativePlane::start_journal>("startJournal"),
+            InstanceMethod<&NativePlane::sync_files>("syncFiles"),
+            InstanceMethod<&NativePlane::open_device>("openDevice"),
+            InstanceMethod<&NativePlane::close_device>("closeDevice"),
+            InstanceMethod<&NativePlane::add_file>("addFile"),
+            InstanceMethod<&NativePlane::know_file>("knowFile"),
+            InstanceMethod<&NativePlane::drop_file>("dropFile"),
+            InstanceMethod<&NativePlane::fault_reply>("faultReply"),
+            InstanceMethod<&NativePlane::take_round>("takeRound"),
+            InstanceMethod<&NativePlane::round_done>("roundDone"),
+            InstanceMethod<&NativePlane::round_failed>("roundFailed"),
+            InstanceMethod<&NativePlane::reopen>("reopen"),
+            InstanceMethod<&NativePlane::cut>("cut"),
+            InstanceMethod<&NativePlane::adopt>("adopt"),
+            InstanceMethod<&NativePlane::remove_layer>("removeLayer"),
+            InstanceMethod<&NativePlane::resize>("resize"),
+            InstanceMethod<&NativePlane::set_read_only>("setReadOnly"),
+            InstanceMethod<&NativePlane::hold>("hold"),
+            InstanceMethod<&NativePlane::release>("release"),
+            InstanceMethod<&NativePlane::flush>("flush"),
+            InstanceMethod<&NativePlane::grace>("grace"),
+            InstanceMethod<&NativePlane::punch>("punch"),
+            InstanceMethod<&NativePlane::evict>("evict"),
+            InstanceMethod<&NativePlane::disconnect>("disconnect"),
+            InstanceMethod<&NativePlane::list_reply>("listReply"),
+            InstanceMethod<&NativePlane::describe_reply>("describeReply"),
+            InstanceMethod<&NativePlane::open_reply>("openReply"),
+            InstanceMethod<&NativePlane::listen>("listen"),
+            InstanceMethod<&NativePlane::counters>("counters"),
+            InstanceMethod<&NativePlane::stop_serving>("stopServing"),
+            InstanceMethod<&NativePlane::close>("close"),
+        });
+  }
+
+  explicit NativePlane(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativePlane>(info), env_(info.Env()) {
+    napi_add_env_cleanup_hook(env_, clean_up, this);
+  }
+  ~NativePlane() override {
+    napi_remove_env_cleanup_hook(env_, clean_up, this);
+    stop(false);
+  }
+
+ private:
+  using Info = const Napi::CallbackInfo&;
+
+  static void clean_up(void* self) { static_cast<NativePlane*>(self)->stop(false); }
+
+  void stop(bool clean) {
+    if (plane_) plane_->close(clean);
+    stream_.stop();
+    plane_.reset();
+  }
+
+  static plane::PlaneOptions options_of(const Napi::Object& from) {
+    plane::PlaneOptions options;
+    options.directory = string_of(from["directory"]);
+    options.store_id = id_of(from["storeId"]);
+    options.window_bytes = static_cast<uint32_t>(number_of(from["windowBytes"]));
+    options.journal_bytes = number_of(from["journalBytes"]);
+    options.reactors = static_cast<unsigned>(number_of(from["reactors"]));
+    const std::string engine = string_of(from["engine"]);
+    if (engine == "io_uring") options.engine = io::EngineChoice::io_uring;
+    if (engine == "workers") options.engine = io::EngineChoice::workers;
+    options.direct = bool_of(from["direct"]);
+    options.cache_bytes = number_of(from["cacheBytes"]);
+    options.reserve_bytes = number_of(from["reserveBytes"]);
+    options.round_after_ms = number_of(from["roundAfterMs"]);
+    options.wire.max_connections = static_cast<unsigned>(number_of(from["maxConnections"]));
+    options.wire.handshake_timeout_ms = number_of(from["handshakeTimeoutMs"]);
+    options.boot_id = string_of(from["bootId"]);
+    return options;
+  }
+
+  Napi::Value open(Info info) {
+    const Napi::Object from = info[0].As<Napi::Object>();
+    plane::PlaneOptions options = options_of(from);
+    std::unique_ptr<io::Disk> disk = simulated_disk_of(from["simulation"]);
+    if (!disk) disk = io::make_real_disk(options.engine);
+    if (!disk) {
+      throw_errno(env_, ENOSYS, "io_uring");
+      return env_.Undefined();
+    }
+    plane_ = std::make_unique<plane::Plane>(std::move(options), std::move(disk), stream_);
+    stream_.start(env_, info[1].As<Napi::Function>());
+    store::Scan scan;
+    std::string what;
+    const int result = plane_->open(scan, what);
+    if (result < 0) {
+      stop(false);
+      throw_errno(env_, -result, what);
+      return env_.Undefined();
+    }
+    return scan_to(env_, scan);
+  }
+
+  void start_journal(Info info) {
+    const int result = plane_->start_journal(number_of(info[0]));
+    if (result < 0) throw_errno(env_, -result, "journal");
+  }
+  void sync_files(Info info) {
+    const int result = plane_->sync_files(files_of(info[0]));
+    if (result < 0) throw_errno(env_, -result, "extents");
+  }
+
+  void open_device(Info info) {
+    const Napi::Object from = info[0].As<Napi::Object>();
+    volume::VolumeOptions options;
+    options.handle = number_of(from["handle"]);
+    options.container = number_of(from["container"]);
+    options.line = number_of(from["line"]);
+    options.version = static_cast<uint32_t>(number_of(from["version"]));
+    options.size_bytes = number_of(from["sizeBytes"]);
+    options.read_only = bool_of(from["readOnly"]);
+    options.empty = bool_of(from["empty"]);
+    options.unclean = bool_of(from["unclean"]);
+    for (uint64_t layer : numbers_of(from["layers"])) options.layers.push_back(static_cast<uint32_t>(layer));
+    plane_->open_device(std::move(options), files_of(from["files"]));
+  }
+  void close_device(Info info) { plane_->close_device(number_of(info[0]), number_of(info[1])); }
+  void add_file(Info info) { plane_->add_file(number_of(info[0]), file_of(info[1])); }
+  void know_file(Info info) { plane_->know_file(file_of(info[0])); }
+  void drop_file(Info info) { plane_->drop_file(number_of(info[0]), number_of(info[1])); }
+
+  void fault_reply(Info info) {
+    plane::FaultAnswer answer;
+    const Napi::Array records = info[1].As<Napi::Array>();
+    answer.items.reserve(records.Length());
+    for (uint32_t i = 0; i < records.Length(); i++) {
+      Napi::HandleScope scope(env_);
+      const Napi::Object from = Napi::Value(records[i]).As<Napi::Object>();
+      plane::FaultAnswer::Item item{};
+      item.window = number_of(from["window"]);
+      item.layer = static_cast<uint32_t>(number_of(from["layer"]));
+      const Napi::Value record = from["record"];
+      item.cut_off = !record.IsTypedArray();
+      item.offset = answer.bytes.size();
+      if (!item.cut_off) {
+        const Napi::Uint8Array bytes = record.As<Napi::Uint8Array>();
+        item.length = bytes.ByteLength();
+        const auto* data = reinterpret_cast<const std::byte*>(bytes.Data());
+        answer.bytes.insert(answer.bytes.end(), data, data + item.length);
+      }
+      answer.items.push_back(item);
+    }
+    plane_->fault_reply(number_of(info[0]), std::move(answer), static_cast<int>(number_of(info[2])));
+  }
+
+  void take_round(Info info) { plane_->take_round(number_of(info[0]), number_of(info[1])); }
+  void round_done(Info info) { plane_->round_done(number_of(info[0]), number_of(info[1])); }
+  void round_failed(Info info) { plane_->round_failed(number_of(info[0])); }
+  void reopen(Info info) { plane_->reopen(number_of(info[0]), number_of(info[1])); }
+
+  void cut(Info info) {
+    std::vector<plane::Plane::CutRequest> members;
+    const Napi::Array array = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); i++) {
+      const Napi::Object from = Napi::Value(array[i]).As<Napi::Object>();
+      members.push_back({number_of(from["handle"]), id_of(from["snapshotId"]), string_of(from["name"])});
+    }
+    plane_->cut(number_of(info[0]), std::move(members));
+  }
+
+  void adopt(Info info) {
+    std::vector<uint64_t> windows;
+    const Napi::Array records = info[4].As<Napi::Array>();
+    for (uint32_t i = 0; i < records.Length(); i++) {
+      windows.push_back(number_of(Napi::Value(records[i]).As<Napi::Object>()["window"]));
+    }
+    plane_->adopt(number_of(info[0]), number_of(info[1]), static_cast<uint32_t>(number_of(info[2])), bool_of(info[3]),
+                  std::move(windows));
+  }
+  void remove_layer(Info info) { plane_->remove_layer(number_of(info[0]), static_cast<uint32_t>(number_of(info[1]))); }
+  void resize(Info info) { plane_->resize(number_of(info[0]), number_of(info[1]), number_of(info[2])); }
+  void set_read_only(Info info) { plane_->set_read_only(number_of(info[0]), bool_of(info[1])); }
+  void hold(Info info) { plane_->hold(number_of(info[0]), number_of(info[1])); }
+  void release(Info info) { plane_->release(number_of(info[0])); }
+  void flush(Info info) { plane_->flush(number_of(info[0]), number_of(info[1])); }
+  void grace(Info info) { plane_->grace(number_of(info[0])); }
+  void evict(Info info) { plane_->evict(number_of(info[0])); }
+  void disconnect(Info info) { plane_->disconnect(number_of(info[0]), number_of(info[1])); }
+
+  void punch(Info info) {
+    std::vector<plane::Plane::PunchRange> ranges;
+    const Napi::Array array = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); i++) {
+      const Napi::Object from = Napi::Value(array[i]).As<Napi::Object>();
+      ranges.push_back({number_of(from["file"]), number_of(from["offset"]), number_of(from["bytes"])});
+    }
+    plane_->punch(number_of(info[0]), std::move(ranges));
+  }
+
+  void list_reply(Info info) {
+    std::vector<plane::ExportName> exports;
+    const Napi::Array array = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); i++) {
+      Napi::HandleScope scope(env_);
+      const Napi::Object from = Napi::Value(array[i]).As<Napi::Object>();
+      exports.push_back({string_of(from["name"]), string_of(from["description"])});
+    }
+    plane_->list_reply(number_of(info[0]), std::move(exports));
+  }
+
+  void describe_reply(Info info) {
+    plane::ExportDescription description;
+    description.exists = info[1].IsObject();
+    description.refusal = string_of(info[2]);
+    if (description.exists) {
+      const Napi::Object from = info[1].As<Napi::Object>();
+      description.size = number_of(from["sizeBytes"]);
+      description.read_only = bool_of(from["readOnly"]);
+      description.rotational = bool_of(from["rotational"]);
+      description.description = string_of(from["description"]);
+      const Napi::Array snapshots = Napi::Value(from["snapshots"]).As<Napi::Array>();
+      for (uint32_t i = 0; i < snapshots.Length(); i++) description.snapshots.push_back(string_of(snapshots[i]));
+    }
+    plane_->describe_reply(number_of(info[0]), std::move(description));
+  }
+
+  void open_reply(Info info) {
+    plane::LeaseReply reply;
+    if (info[1].IsObject()) {
+      const Napi::Object from = info[1].As<Napi::Object>();
+      reply.lease = number_of(from["lease"]);
+      reply.handle = number_of(from["handle"]);
+      const Napi::Array contexts = Napi::Value(from["contexts"]).As<Napi::Array>();
+      for (uint32_t i = 0; i < contexts.Length(); i++) reply.contexts.push_back(context_of(contexts[i]));
+    }
+    plane_->open_reply(number_of(info[0]), std::move(reply), static_cast<int>(number_of(info[2])), string_of(info[3]));
+  }
+
+  static volume::StatusContext context_of(const Napi::Value& value) {
+    const Napi::Object from = value.As<Napi::Object>();
+    volume::StatusContext context;
+    context.kind = volume::ContextKind::changed;
+    context.since_layer = static_cast<uint32_t>(number_of(from["sinceLayer"]));
+    const Napi::Value ranges = from["alsoChanged"];
+    if (ranges.IsTypedArray()) {
+      const Napi::BigUint64Array pairs = ranges.As<Napi::BigUint64Array>();
+      for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2) context.also_changed.push_back({pairs[i], pairs[i + 1]});
+    }
+    return context;
+  }
+
+  Napi::Value listen(Info info) {
+    const Napi::Object options = info[1].As<Napi::Object>();
+    plane::ListenOptions how;
+    how.mode = static_cast<unsigned>(number_of(options["mode"]));
+    how.allow_remote = bool_of(options["allowRemote"]);
+    std::string bound, sentence;
+    const int result = plane_->listen(string_of(info[0]), how, bound, sentence);
+    if (result < 0) {
+      throw_errno(env_, -result, sentence);
+      return env_.Undefined();
+    }
+    return Napi::String::New(env_, bound);
+  }
+
+  Napi::Value counters(Info) { return counters_to(env_, plane_ ? plane_->counters() : plane::PlaneCounters{}); }
+  void stop_serving(Info info) { plane_->stop_serving(number_of(info[0]), number_of(info[1])); }
+  void close(Info info) { stop(bool_of(info[0])); }
+
+  Napi::Env env_;
+  Stream stream_;
+  std::unique_ptr<plane::Plane> plane_;
+};
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  exports["NativePlane"] = NativePlane::define(env);
+  exports["SimulatedDisk"] = define_simulated_disk(env);
+  exports["ioUringAvailable"] = Napi::Function::New(
+      env, [](const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), io::io_uring_available()); });
+  return exports;
+}
+
+}  // namespace
+
+Napi::Object make_exports(Napi::Env env, Napi::Object exports) { return init(env, exports); }
+
+}  // namespace cellblock::binding
+
+static Napi::Object init_cellblock(Napi::Env env, Napi::Object exports) {
+  return cellblock::binding::make_exports(env, exports);
+}
+
+NODE_API_MODULE(cellblock, init_cellblock)
