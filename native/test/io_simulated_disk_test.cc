@@ -203,6 +203,25 @@ TAP_TEST("an unsynced size grows only as far as data that survived") {
   TAP_OK(sizes.contains(4096) && sizes.contains(20480), "the old one and the new one are among them");
 }
 
+TAP_TEST("what lay behind the size that survived does not come back when the file grows") {
+  SimulatedDisk disk({.seed = 1, .write_back_percent = 0});
+  auto file = durable_file(disk, 4096, 1);
+  fill(*file, 2, 16384, 4096);
+  int cut = 0;
+  for (uint64_t seed = 0; seed < 50; seed++) {
+    SimulatedDisk next(disk.crash(CrashKind::power_loss, seed), {});
+    auto again = open_file(next);
+    const auto size = static_cast<size_t>(again->size());
+    if (size > 16384) continue;
+    cut++;
+    fill(*again, 3, 1, 20479);
+    const Bytes content = content_of(next);
+    TAP_EQ(content[size], 0, "first byte behind it");
+    TAP_EQ(content[20478], 0, "last byte of the growth");
+  }
+  TAP_OK(cut > 0, "some sizes are cut");
+}
+
 TAP_TEST("a failed sync is reported once per open file and its data is lost") {
   SimulatedDisk disk({.seed = 5, .write_back_percent = 0});
   auto file = durable_file(disk, 1 << 20, 1);
