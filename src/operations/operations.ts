@@ -130,6 +130,11 @@ export class Operations {
     throw new Error('not yet');
   }
 
+  /** Export names (`VOLUME`, `VOLUME@SNAPSHOT`) by the handles of the devices in `status().plane`, for metrics. */
+  deviceNames(): ReadonlyMap<number, string> {
+    throw new Error('not yet');
+  }
+
   status(): OperationsStatus {
     throw new Error('not yet');
   }
