@@ -13,6 +13,7 @@ namespace cellblock::plane {
 struct ExportDescription {
   bool exists = false;
   std::string refusal;       // why not, one sentence (existing or not); empty with exists = true
+  std::string name;          // canonical; empty: the name asked for (it differs for the default export, "")
   uint64_t size = 0;         // bytes
   bool read_only = false;
   bool rotational = false;

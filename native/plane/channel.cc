@@ -1,0 +1,78 @@
+#include "plane/channel.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace cellblock::plane {
+
+Channel& Channel::operator=(Channel&& other) noexcept {
+  if (this != &other) {
+    close();
+    fd_ = other.release();
+  }
+  return *this;
+}
+
+ssize_t Channel::receive(const iovec* to, int count) {
+  ssize_t bytes;
+  do {
+    bytes = readv(fd_, to, count);
+  } while (bytes < 0 && errno == EINTR);
+  return bytes < 0 ? -errno : bytes;
+}
+
+ssize_t Channel::send(const iovec* from, int count) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(from);
+  message.msg_iovlen = static_cast<size_t>(count);
+  ssize_t bytes;
+  do {
+    bytes = sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (bytes < 0 && errno == EINTR);
+  return bytes < 0 ? -errno : bytes;
+}
+
+void Channel::shut_sending() { shutdown(fd_, SHUT_WR); }
+
+void Channel::close() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+}
+
+int Channel::release() { return std::exchange(fd_, -1); }
+
+void prepare_socket(int fd) {
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+std::string peer_of(int fd) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return "unknown";
+  if (address.ss_family == AF_UNIX) {
+    ucred who{};
+    socklen_t bytes = sizeof who;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) < 0) return "unix:unknown";
+    return "unix:uid=" + std::to_string(who.uid);
+  }
+  char host[NI_MAXHOST];
+  char port[NI_MAXSERV];
+  if (getnameinfo(reinterpret_cast<sockaddr*>(&address), length, host, sizeof host, port, sizeof port,
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "unknown";
+  }
+  const std::string name = address.ss_family == AF_INET6 ? "[" + std::string(host) + "]" : host;
+  return "tcp:" + name + ":" + port;
+}
+
+}  // namespace cellblock::plane

@@ -1,0 +1,292 @@
+#include "plane/connection.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace cellblock::plane {
+namespace {
+
+constexpr size_t kShortReceive = 8 << 10;  // when a large payload is expected right behind the next header
+constexpr uint32_t kTurnRequests = 512;    // then it is another connection's turn
+constexpr uint64_t kTurnOutBytes = 1 << 20;
+constexpr uint64_t kTurnSendBytes = 4 << 20;
+constexpr int kMaxVectors = 64;
+constexpr size_t kCopiedInput = 64 << 10;  // a stalled connection's input up to this does not pin its block
+
+}  // namespace
+
+Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
+    : reactor_(reactor),
+      served_(served),
+      device_(served.device),
+      channel_(settled.fd),
+      peer_(std::move(settled.peer)),
+      negotiated_(std::move(settled.negotiated)),
+      lease_(settled.lease.id),
+      structured_(negotiated_.structured),
+      out_(reactor.buffers_),
+      linger_timer_([this] { close(); }) {
+  size_t changed = 0;
+  for (const nbd::MetaContext& context : negotiated_.contexts) {
+    volume::StatusContext status;
+    if (context.kind == nbd::MetaKind::changed && changed < settled.lease.changed_contexts.size()) {
+      status = std::move(settled.lease.changed_contexts[changed++]);
+    }
+    status.id = context.id;
+    status.kind = static_cast<volume::ContextKind>(context.kind);
+    contexts_.push_back(std::move(status));
+  }
+  static_assert(static_cast<int>(volume::ContextKind::allocation) ==
+                static_cast<int>(nbd::MetaKind::allocation));
+  static_assert(static_cast<int>(volume::ContextKind::depth) == static_cast<int>(nbd::MetaKind::depth));
+  static_assert(static_cast<int>(volume::ContextKind::changed) == static_cast<int>(nbd::MetaKind::changed));
+  if (!settled.output.empty() &&
+      !out_.append_copy(reinterpret_cast<const std::byte*>(settled.output.data()), settled.output.size())) {
+    broken_ = true;
+  }
+  if (!settled.input.empty()) {
+    input_ = reactor_.buffers_.take(settled.input.size());
+    if (!input_) {
+      broken_ = true;
+      return;
+    }
+    std::memcpy(input_.bytes(), settled.input.data(), settled.input.size());
+    input_at_ = input_.bytes();
+    input_end_ = input_at_ + settled.input.size();
+  }
+}
+
+Connection::~Connection() = default;
+
+void Connection::start() {
+  begin_turn();
+  if (input_) reactor_.run_soon(this);
+  turn_done();
+}
+
+bool Connection::at_boundary() const {
+  return is_open() && in_flight_ == 0 && out_.empty() && !input_ && carried_ == 0 && !receiving_ &&
+         drain_ == 0;
+}
+
+// ---- input ----
+
+void Connection::ready(uint32_t events) {
+  if (!is_open()) return;
+  if (lingering_) return discard_input();
+  if (events & EPOLLOUT) {
+    flush();
+    if (!is_open()) return;
+  }
+  if (watched_ & EPOLLIN) {
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !in_run_queue) run();
+    return;
+  }
+  if (events & (EPOLLHUP | EPOLLERR)) {
+    // The peer is gone while nothing is wanted of it, and epoll would say so again and again.
+    if (!out_.empty()) flush();
+    if (!is_open() || !in_epoll_) return;
+    reactor_.loop_.unwatch(channel_.fd(), this);
+    in_epoll_ = false;
+  }
+}
+
+void Connection::begin_turn() {
+  turn_ns_ = reactor_.loop_.now_ns();
+  turn_out_ = out_.bytes();
+  turn_requests_ = 0;
+  stall_ = Stall::none;
+}
+
+void Connection::run() {
+  if (!is_open()) return;
+  if (lingering_) return discard_input();
+  begin_turn();
+  if (device_.held() && !input_ended_) {
+    stall_ = Stall::held;
+  } else if (input_) {
+    const BufferRef block = std::move(input_);
+    process(block, input_at_, input_end_);
+  } else if (!input_ended_) {
+    receive();
+  }
+  if (is_open()) turn_done();
+}
+
+void Connection::receive() {
+  const BufferRef block = reactor_.receive_block();
+  if (!block) return abort();
+  std::memcpy(block.bytes(), carry_.data(), carried_);
+  iovec to[2];
+  int count = 0;
+  if (receiving_) to[count++] = {receiving_->data + received_, receiving_->length - received_};
+  const size_t room = block.capacity() - carried_;
+  to[count++] = {block.bytes() + carried_, expect_payload_ ? std::min(room, kShortReceive) : room};
+  const ssize_t got = channel_.receive(to, count);
+  socket_empty_ = got == -EAGAIN;
+  if (got == -EAGAIN) return;
+  if (got < 0) return abort();
+  if (got == 0) return end_input();
+  const size_t rest = static_cast<size_t>(got) - take_payload(static_cast<size_t>(got));
+  const size_t front = std::exchange(carried_, 0);
+  process(block, block.bytes(), block.bytes() + front + rest);
+}
+
+// The front of what was received belongs to the write being received; returns how much.
+size_t Connection::take_payload(size_t received) {
+  if (!receiving_) return 0;
+  const size_t bytes = static_cast<size_t>(std::min<uint64_t>(received, receiving_->length - received_));
+  received_ += bytes;
+  if (received_ == receiving_->length) submit_write(std::exchange(receiving_, nullptr));
+  return bytes;
+}
+
+void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) {
+  while (!input_ended_ && !broken_) {
+    if (drain_ > 0) {
+      const uint64_t bytes = std::min<uint64_t>(drain_, static_cast<uint64_t>(end - at));
+      at += bytes;
+      drain_ -= bytes;
+      if (drain_ > 0) return;
+      reply_error(drained_, drain_error_);
+    }
+    if (static_cast<size_t>(end - at) < nbd::kRequestHeaderBytes) break;
+    if (turn_requests_ >= kTurnRequests || out_.bytes() >= turn_out_ + kTurnOutBytes) {
+      keep_input(block, at, end);
+      return reactor_.run_soon(this);
+    }
+    if (!take_request(block, at, end)) return keep_input(block, at, end);
+    turn_requests_++;
+  }
+  if (input_ended_ || broken_) return;
+  carried_ = static_cast<size_t>(end - at);
+  std::memcpy(carry_.data(), at, carried_);
+}
+
+void Connection::keep_input(const BufferRef& block, std::byte* at, std::byte* end) {
+  const size_t bytes = static_cast<size_t>(end - at);
+  input_ = block;
+  input_at_ = at;
+  input_end_ = end;
+  if (stall_ == Stall::none || bytes > kCopiedInput) return;
+  BufferRef copy = reactor_.buffers_.take(bytes);
+  if (!copy) return;
+  std::memcpy(copy.bytes(), at, bytes);
+  input_ = std::move(copy);
+  input_at_ = input_.bytes();
+  input_end_ = input_at_ + bytes;
+}
+
+void Connection::end_input() {
+  input_ended_ = true;
+  carried_ = 0;
+  drain_ = 0;
+  input_.reset();
+  if (receiving_) release(std::exchange(receiving_, nullptr));
+}
+
+// ---- output and the end of a turn ----
+
+void Connection::turn_done() {
+  record_batch();
+  flush();
+}
+
+void Connection::flush() {
+  if (!is_open() || lingering_) return;
+  if (broken_) return abort();
+  uint64_t total = 0;
+  send_blocked_ = false;
+  while (!out_.empty()) {
+    iovec from[kMaxVectors];
+    const int count = out_.vectors(from, kMaxVectors);
+    const ssize_t bytes = channel_.send(from, count);
+    if (bytes == -EAGAIN || total >= kTurnSendBytes) {
+      if (bytes > 0) out_.sent(static_cast<size_t>(bytes));
+      send_blocked_ = !out_.empty();
+      break;
+    }
+    if (bytes < 0) return abort();
+    out_.sent(static_cast<size_t>(bytes));
+    total += static_cast<uint64_t>(bytes);
+  }
+  settle_budget();
+  if (stall_ == Stall::own_limit && total > 0) reactor_.run_soon(this);
+  finish_if_idle();
+  if (is_open()) update_interest();
+}
+
+void Connection::update_interest() {
+  uint32_t wanted = send_blocked_ ? uint32_t{EPOLLOUT} : 0;
+  // In the run queue it comes to its input anyway, and is spared two system calls.
+  if (!input_ended_ && stall_ == Stall::none && (!input_ || in_run_queue)) wanted |= EPOLLIN;
+  if (in_epoll_ ? wanted == watched_ : wanted == 0) return;
+  if (!in_epoll_) {
+    if (reactor_.loop_.watch(channel_.fd(), wanted, this) < 0) return abort();
+    in_epoll_ = true;
+  } else {
+    reactor_.loop_.rewatch(channel_.fd(), wanted, this);
+  }
+  watched_ = wanted;
+}
+
+void Connection::settle_budget() {
+  const uint64_t held = is_open() ? pending_bytes_ + out_.bytes() : pending_bytes_;
+  if (held == charged_) return;
+  reactor_.wire_.budget.add(static_cast<int64_t>(held) - static_cast<int64_t>(charged_));
+  charged_ = held;
+}
+
+void Connection::retry() {
+  if (is_open() && stall_ != Stall::none) reactor_.run_soon(this);
+}
+
+// ---- the end ----
+
+void Connection::finish_if_idle() {
+  if (in_flight_ > 0 || !out_.empty()) return;
+  if (input_ended_) return close();
+  if (!stopping_ || stall_ == Stall::held || lingering_) return;
+  if (!socket_empty_ && !input_) return reactor_.run_soon(this);  // answer what has come already
+  if (socket_empty_ && at_boundary()) linger();
+}
+
+void Connection::stop() {
+  if (!is_open() || stopping_) return;
+  stopping_ = true;
+  reactor_.run_soon(this);
+}
+
+// Closing with bytes unread would cost the client the replies it has not read yet.
+void Connection::linger() {
+  lingering_ = true;
+  channel_.shut_sending();
+  linger_timer_.arm(reactor_.loop_, reactor_.wire_.options.linger_ms);
+  discard_input();
+}
+
+void Connection::discard_input() {
+  const BufferRef block = reactor_.receive_block();
+  const iovec to{block ? block.bytes() : nullptr, block ? block.capacity() : 0};
+  const ssize_t got = block ? channel_.receive(&to, 1) : 0;
+  if (got <= 0 && got != -EAGAIN) close();
+}
+
+void Connection::abort() {
+  if (is_open()) close();
+}
+
+void Connection::close() {
+  linger_timer_.disarm();
+  if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);
+  in_epoll_ = false;
+  end_input();
+  out_.clear();
+  channel_.close();
+  settle_budget();
+  reactor_.socket_closed();
+  if (in_flight_ == 0) reactor_.retire(this);
+}
+
+}  // namespace cellblock::plane

@@ -1,0 +1,153 @@
+// A client in transmission: requests in, replies out, many in flight. Requests the device answers at once
+// never leave the stack: their replies are built behind one another and go out in one send.
+//
+// Invariants: every admitted request is answered exactly once unless the socket is gone; bytes held for the
+// client stay below its limit; what is not read stays in the socket, so a client that does not read is slowed
+// down by itself alone.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nbd/handshake.h"
+#include "nbd/request.h"
+#include "plane/channel.h"
+#include "plane/loop.h"
+#include "plane/operation.h"
+#include "plane/out_queue.h"
+#include "plane/reactor.h"
+
+namespace cellblock::plane {
+
+class Connection final : public Watcher {
+ public:
+  Connection(Reactor& reactor, ServedDevice& served, Settled settled);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  void start();
+  void ready(uint32_t events) override;
+  void run();    // called by the reactor after run_soon()
+  void flush();  // called by the reactor after flush_soon()
+
+  void retry();  // the device was released, or there is budget again
+  void stop();   // finish what is in flight, ESHUTDOWN for the rest, close
+  void abort();  // close now; what the device has is forgotten when it comes back
+
+  bool is_open() const { return channel_.is_open(); }
+  size_t in_flight() const { return in_flight_; }
+  // Nothing received in part, nothing pending, nothing to send: the socket and negotiated() are all there is.
+  bool at_boundary() const;
+  const nbd::Negotiated& negotiated() const { return negotiated_; }
+  const std::string& peer() const { return peer_; }
+  ServedDevice& served() { return served_; }
+  uint64_t lease() const { return lease_; }
+
+  size_t index = 0;  // the reactor's: place in its list
+  bool in_run_queue = false;
+  bool in_flush_queue = false;
+
+ private:
+  enum class Stall : uint8_t { none, held, own_limit, budget };
+
+  // What was answered in this turn, for the counters.
+  struct Batch {
+    std::array<uint32_t, kKinds> answered{};
+    std::array<uint32_t, kKinds> errors{};
+    std::array<uint64_t, kKinds> bytes{};
+    bool any = false;
+  };
+
+  // connection.cc: life, input and output
+  void begin_turn();
+  void receive();
+  size_t take_payload(size_t received);
+  void process(const BufferRef& block, std::byte* at, std::byte* end);
+  void keep_input(const BufferRef& block, std::byte* at, std::byte* end);
+  void end_input();
+  void turn_done();
+  void update_interest();
+  void settle_budget();
+  void finish_if_idle();
+  void linger();
+  void discard_input();
+  void close();
+
+  // connection_requests.cc: from header to reply. They return false when the request has to wait.
+  bool take_request(const BufferRef& block, std::byte*& at, std::byte* end);
+  bool take_write(const nbd::RequestHeader& header, const BufferRef& block, std::byte*& at, std::byte* end);
+  bool take_read(const nbd::RequestHeader& header);
+  bool take_status(const nbd::RequestHeader& header);
+  bool take_other(const nbd::RequestHeader& header);
+  bool admits(uint64_t bytes);
+  nbd::Terms terms() const;
+  Operation* begin(const nbd::RequestHeader& header, volume::Command command);
+  void submit_write(Operation* operation);
+  void submit(Operation* operation, uint64_t charge);
+  void charge(Operation* operation, uint64_t bytes);
+  static void done(volume::Request& request);
+  void completed(Operation* operation);
+  void release(Operation* operation);
+  void refuse(const nbd::RequestHeader& header, nbd::WireError error);
+  void count(const Operation& operation, nbd::WireError error);
+  void record_batch();
+
+  void reply(Operation* operation, bool in_reservation);
+  void reply_error(const nbd::RequestHeader& header, nbd::WireError error);
+  void reply_simple(uint64_t cookie, nbd::WireError error);
+  void reply_read(Operation* operation, bool in_reservation);
+  void reply_fragments(Operation* operation);
+  bool reply_status(Operation* operation);
+  std::byte* reserve(size_t bytes);
+
+  Reactor& reactor_;
+  ServedDevice& served_;
+  volume::Device& device_;
+  Channel channel_;
+  std::string peer_;
+  nbd::Negotiated negotiated_;
+  uint64_t lease_;
+  std::vector<volume::StatusContext> contexts_;
+  const bool structured_;
+
+  // input
+  BufferRef input_;  // received and not processed: [input_at_, input_end_)
+  std::byte* input_at_ = nullptr;
+  std::byte* input_end_ = nullptr;
+  std::array<std::byte, nbd::kRequestHeaderBytes> carry_;  // the front of a header
+  size_t carried_ = 0;
+  Operation* receiving_ = nullptr;  // a write whose payload is still coming
+  uint64_t received_ = 0;           // bytes of it
+  uint64_t drain_ = 0;              // payload bytes to throw away
+  nbd::RequestHeader drained_;      // whose
+  nbd::WireError drain_error_ = nbd::WireError::none;
+  bool expect_payload_ = false;  // large writes are streaming: receive little beyond the payload
+  bool input_ended_ = false;
+  bool reads_wait_ = false;  // the last read could not be answered at once: use buffers of their own
+  Stall stall_ = Stall::none;
+
+  // output
+  OutQueue out_;
+  bool send_blocked_ = false;
+
+  uint32_t watched_ = 0;  // events asked for; 0: not in epoll
+  bool in_epoll_ = false;
+  bool stopping_ = false;
+  bool socket_empty_ = false;  // the last receive found nothing
+  bool lingering_ = false;
+  bool broken_ = false;  // out of memory for a reply: close at the end of the turn
+  Timer linger_timer_;
+
+  size_t in_flight_ = 0;
+  uint64_t pending_bytes_ = 0;
+  uint64_t charged_ = 0;   // to the budget of all
+  uint64_t turn_ns_ = 0;   // when this turn's bytes came
+  uint64_t turn_out_ = 0;  // out_.bytes() at its begin
+  uint32_t turn_requests_ = 0;
+  Batch batch_;
+};
+
+}  // namespace cellblock::plane

@@ -1,0 +1,62 @@
+// A client in the handshake: carries bytes between its socket and nbd::Handshake, asks the directory what the
+// handshake asks, and hands the socket on to the device's home reactor when transmission begins.
+//
+// Invariant: a lease the directory gave is handed on or closed, also when the client is gone by then.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nbd/handshake.h"
+#include "plane/channel.h"
+#include "plane/directory.h"
+#include "plane/loop.h"
+
+namespace cellblock::plane {
+
+class Reactor;
+
+class Negotiation final : public Watcher, public std::enable_shared_from_this<Negotiation> {
+ public:
+  Negotiation(Reactor& reactor, int fd, nbd::HandshakeOptions options);
+  ~Negotiation() = default;
+
+  void start();
+  void ready(uint32_t events) override;
+  void stop();  // answers what has come, then closes
+  void close();
+  bool is_open() const { return channel_.is_open(); }
+  const std::string& peer() const { return peer_; }
+
+  size_t index = 0;  // the reactor's: place in its list
+
+ private:
+  void receive();
+  void advance();
+  bool step_once();  // false: nothing more can be done now
+  void send();
+  void ask();
+  void answered();
+  void took_lease(Lease lease);
+  void hand_over();
+  void update_interest();
+
+  Reactor& reactor_;
+  Channel channel_;
+  std::string peer_;
+  nbd::Handshake handshake_;
+  Timer deadline_;
+  std::vector<std::byte> input_;  // received, not yet consumed
+  size_t input_at_ = 0;
+  size_t output_at_ = 0;  // bytes of the handshake's output already sent
+  Lease lease_;
+  uint32_t watched_ = 0;
+  bool in_epoll_ = false;
+  bool asked_ = false;  // a question is with the directory
+  bool advancing_ = false;
+  bool input_ended_ = false;
+  bool stopping_ = false;
+};
+
+}  // namespace cellblock::plane

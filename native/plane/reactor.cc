@@ -1,0 +1,266 @@
+#include "plane/reactor.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+
+#include "plane/connection.h"
+#include "plane/negotiation.h"
+
+namespace cellblock::plane {
+namespace {
+
+constexpr size_t kReceiveBytes = 256 << 10;
+constexpr uint64_t kBudgetRetryMs = 5;
+constexpr uint64_t kTrimAfterMs = 5'000;
+constexpr size_t kIdleBufferBytes = 2 << 20;  // kept when a reactor has been trimmed
+constexpr unsigned kRefusedAtOnce = 64;       // connections over the limit that are told why
+
+// Takes the element at `index` out of a list whose elements know their index.
+template <typename T>
+T take_out(std::vector<T>& list, size_t index) {
+  T taken = std::move(list[index]);
+  if (index + 1 != list.size()) {
+    list[index] = std::move(list.back());
+    list[index]->index = index;
+  }
+  list.pop_back();
+  return taken;
+}
+
+}  // namespace
+
+Reactor::Reactor(unsigned index, Wire& wire, std::unique_ptr<io::Engine> engine)
+    : index_(index),
+      wire_(wire),
+      engine_(std::move(engine)),
+      loop_(engine_.get()),
+      budget_timer_([this] {
+        for (const auto& connection : connections_) connection->retry();
+      }),
+      trim_timer_([this] { buffers_.trim(kIdleBufferBytes); }),
+      stop_timer_([this] {
+        for (size_t i = negotiations_.size(); i-- > 0;) negotiations_[i]->close();
+        for (size_t i = connections_.size(); i-- > 0;) connections_[i]->abort();
+        check_stopped();
+      }) {
+  loop_.add_hook(this);
+}
+
+Reactor::~Reactor() { join(); }
+
+void Reactor::start() {
+  thread_ = std::thread([this] {
+    // Signals are for the main thread.
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    pthread_setname_np(pthread_self(), ("reactor-" + std::to_string(index_)).c_str());
+    loop_.run();
+  });
+}
+
+void Reactor::join() {
+  std::lock_guard<std::mutex> hold(join_lock_);
+  if (!thread_.joinable()) return;
+  loop_.stop();
+  thread_.join();
+}
+
+// ---- connections come and go ----
+
+void Reactor::adopt(int fd) {
+  prepare_socket(fd);
+  const unsigned limit = wire_.options.max_connections;
+  const unsigned now = wire_.connections.fetch_add(1) + 1;
+  nbd::HandshakeOptions options;
+  if (stopping_ || now > limit) {
+    const std::string sentence = stopping_ ? "the server is shutting down"
+                                           : "too many connections, the limit is " + std::to_string(limit);
+    log(LogLevel::warn, "connection refused: " + sentence, peer_of(fd));
+    wire_.refused.fetch_add(1);
+    if (stopping_ || now > limit + kRefusedAtOnce) {
+      Channel(fd).close();
+      return socket_closed();
+    }
+    options.refusal = sentence;
+  }
+  auto negotiation = std::make_shared<Negotiation>(*this, fd, std::move(options));
+  negotiation->index = negotiations_.size();
+  negotiations_.push_back(negotiation);
+  negotiation->start();
+}
+
+void Reactor::end_negotiation(Negotiation* negotiation) {
+  ended_.push_back(take_out(negotiations_, negotiation->index));
+  check_stopped();
+}
+
+void Reactor::hand_over(Settled settled) {
+  const unsigned home = settled.lease.device->home();
+  if (home == index_) return serve(std::move(settled));
+  Reactor& there = *wire_.reactors[home];
+  // A closure has to be copyable, a Settled should not be copied: shared it is.
+  auto shared = std::make_shared<Settled>(std::move(settled));
+  there.loop_.post([&there, shared] { there.serve(std::move(*shared)); });
+}
+
+void Reactor::serve(Settled settled) {
+  ServedDevice& device = served(*settled.lease.device);
+  auto owned = std::make_unique<Connection>(*this, device, std::move(settled));
+  Connection* connection = owned.get();
+  connection->index = connections_.size();
+  connections_.push_back(std::move(owned));
+  device.connections.push_back(connection);
+  device.counters.opened.add(1);
+  connection->start();
+  if (stopping_) connection->stop();
+}
+
+void Reactor::retire(Connection* connection) {
+  ServedDevice& device = connection->served();
+  std::erase(device.connections, connection);
+  device.counters.closed.add(1);
+  std::erase(runnable_, connection);
+  std::replace(running_.begin(), running_.end(), connection, static_cast<Connection*>(nullptr));
+  std::erase(to_flush_, connection);
+  std::replace(flushing_.begin(), flushing_.end(), connection, static_cast<Connection*>(nullptr));
+  retired_.push_back(take_out(connections_, connection->index));
+  wire_.directory.close(connection->lease());
+  if (device.connections.empty()) {
+    for (auto& done : std::exchange(device.when_unused, {})) done();
+  }
+  check_stopped();
+}
+
+void Reactor::socket_closed() { wire_.connections.fetch_sub(1); }
+
+void Reactor::log(LogLevel level, const std::string& message, const std::string& peer) const {
+  if (wire_.log) wire_.log(level, message, {{"peer", peer}});
+}
+
+// ---- devices ----
+
+ServedDevice& Reactor::served(volume::Device& device) {
+  std::lock_guard<std::mutex> hold(served_lock_);
+  std::unique_ptr<ServedDevice>& place = served_[&device];
+  if (!place) place = std::make_unique<ServedDevice>(device);
+  return *place;
+}
+
+void Reactor::device_released(volume::Device* device) {
+  const auto found = served_.find(device);
+  if (found == served_.end()) return;
+  for (Connection* connection : found->second->connections) connection->retry();
+}
+
+void Reactor::disconnect(volume::Device* device, std::function<void()> done) {
+  const auto found = served_.find(device);
+  if (found == served_.end() || found->second->connections.empty()) return done();
+  found->second->when_unused.push_back(std::move(done));
+  const std::vector<Connection*> now = found->second->connections;
+  for (Connection* connection : now) connection->stop();
+}
+
+void Reactor::forget(volume::Device* device) {
+  std::lock_guard<std::mutex> hold(served_lock_);
+  served_.erase(device);
+}
+
+std::vector<DeviceSnapshot> Reactor::counters() const {
+  std::lock_guard<std::mutex> hold(served_lock_);
+  std::vector<DeviceSnapshot> all;
+  for (const auto& [device, served] : served_) {
+    DeviceSnapshot one;
+    one.device = device;
+    const uint64_t closed = served->counters.closed.get();
+    one.connections = served->counters.opened.get() - closed;
+    for (unsigned kind = 0; kind < kKinds; kind++) {
+      const KindCounters& from = served->counters.kinds[kind];
+      one.kinds[kind] = {
+          from.requests.get(), from.bytes.get(), from.errors.get(), from.microseconds.get(), {}};
+      for (unsigned b = 0; b < kBuckets; b++) one.kinds[kind].buckets[b] = from.buckets[b].get();
+    }
+    all.push_back(one);
+  }
+  return all;
+}
+
+// ---- the stop ----
+
+void Reactor::stop_serving(uint64_t deadline_ms, std::function<void(size_t)> done) {
+  stopping_ = true;
+  stopped_ = std::move(done);
+  stop_timer_.arm(loop_, deadline_ms);
+  const std::vector<std::shared_ptr<Negotiation>> handshakes = negotiations_;
+  for (const auto& negotiation : handshakes) negotiation->stop();
+  for (size_t i = connections_.size(); i-- > 0;) connections_[i]->stop();
+  check_stopped();
+}
+
+// Once every socket is closed. Requests a device still has keep their connections in the list.
+void Reactor::check_stopped() {
+  if (!stopped_ || !negotiations_.empty()) return;
+  size_t abandoned = 0;
+  for (const auto& connection : connections_) {
+    if (connection->is_open()) return;
+    abandoned += connection->in_flight();
+  }
+  if (abandoned > 0 && stop_timer_.armed()) return;  // there is time to wait for them
+  stop_timer_.disarm();
+  std::exchange(stopped_, nullptr)(abandoned);
+}
+
+// ---- turns ----
+
+BufferRef& Reactor::receive_block() {
+  if (!receive_block_ || !receive_block_.sole()) receive_block_ = buffers_.take(kReceiveBytes);
+  return receive_block_;
+}
+
+void Reactor::run_soon(Connection* connection) {
+  if (std::exchange(connection->in_run_queue, true)) return;
+  runnable_.push_back(connection);
+}
+
+void Reactor::flush_soon(Connection* connection) {
+  if (std::exchange(connection->in_flush_queue, true)) return;
+  to_flush_.push_back(connection);
+}
+
+void Reactor::retry_when_budget_allows() {
+  if (!budget_timer_.armed()) budget_timer_.arm(loop_, kBudgetRetryMs);
+}
+
+bool Reactor::end_of_turn() {
+  running_.swap(runnable_);
+  for (size_t i = 0; i < running_.size(); i++) {
+    if (!running_[i]) continue;
+    running_[i]->in_run_queue = false;
+    running_[i]->run();
+  }
+  running_.clear();
+  return !runnable_.empty();
+}
+
+void Reactor::after_flush() {
+  flushing_.swap(to_flush_);
+  for (size_t i = 0; i < flushing_.size(); i++) {
+    if (!flushing_[i]) continue;
+    flushing_[i]->in_flush_queue = false;
+    flushing_[i]->flush();
+  }
+  flushing_.clear();
+  retired_.clear();
+  ended_.clear();
+  trim_soon();
+}
+
+// The timer runs off once after load and is not armed again while nothing is to be given back.
+void Reactor::trim_soon() {
+  if (buffers_.idle_bytes() <= kIdleBufferBytes || trim_timer_.armed()) return;
+  trim_timer_.arm(loop_, kTrimAfterMs);
+}
+
+}  // namespace cellblock::plane

@@ -1,0 +1,135 @@
+// A thread of the data plane: one loop, one disk engine, and the connections of the devices that live here,
+// with the pools they share. Connections of one device all live on its home reactor.
+//
+// Everything not said to be thread-safe belongs to the loop's thread. Without start() a test drives loop()
+// itself.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "nbd/handshake.h"
+#include "plane/buffer_pool.h"
+#include "plane/channel.h"
+#include "plane/counters.h"
+#include "plane/loop.h"
+#include "plane/operation.h"
+#include "plane/wire.h"
+
+namespace cellblock::plane {
+
+class Connection;
+class Negotiation;
+
+// A connection between handshake and transmission, or handed over by an earlier process: a socket at a
+// message boundary and what was negotiated on it. Plain data but for the socket, which close() or its user
+// ends.
+struct Settled {
+  int fd = -1;
+  std::string peer;
+  nbd::Negotiated negotiated;
+  Lease lease;
+  std::vector<std::byte> input;  // received behind the handshake
+  std::string output;            // not sent yet
+};
+
+// A device with connections here.
+struct ServedDevice {
+  explicit ServedDevice(volume::Device& served) : device(served) {}
+  volume::Device& device;
+  DeviceCounters counters;
+  std::vector<Connection*> connections;
+  std::vector<std::function<void()>> when_unused;
+};
+
+class Reactor final : TurnHook {
+ public:
+  Reactor(unsigned index, Wire& wire, std::unique_ptr<io::Engine> engine);
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+
+  void start();  // runs the loop on a thread of its own
+  void join();   // thread-safe; stops the loop and waits for the thread. Idempotent
+
+  unsigned index() const { return index_; }
+  Loop& loop() { return loop_; }
+  io::Engine* engine() { return engine_.get(); }
+  Wire& wire() { return wire_; }
+
+  // Takes a connected socket and begins the handshake; over the limit it is refused in so many words.
+  void adopt(int fd);
+  // Takes a connection up in transmission; its device's home is here.
+  void serve(Settled settled);
+
+  // The device is no longer held: its sockets are read again.
+  void device_released(volume::Device* device);
+  // Ends every connection of the device as at shutdown; then `done`.
+  void disconnect(volume::Device* device, std::function<void()> done);
+  // Before the device goes away; nothing is connected to it.
+  void forget(volume::Device* device);
+  // No new connection; in-flight requests finish, later ones get ESHUTDOWN, sockets close, at the latest
+  // after deadline_ms. `done` gets the number of requests the devices still have then (their connections are
+  // closed).
+  void stop_serving(uint64_t deadline_ms, std::function<void(size_t)> done);
+
+  std::vector<DeviceSnapshot> counters() const;  // thread-safe
+
+ private:
+  friend class Connection;
+  friend class Negotiation;
+
+  bool end_of_turn() override;
+  void after_flush() override;
+
+  // For connections and negotiations.
+  BufferRef& receive_block();  // kReceiveBytes that nobody else refers to; empty where memory is short
+  void run_soon(Connection* connection);
+  void flush_soon(Connection* connection);
+  void retry_when_budget_allows();
+  void retire(Connection* connection);
+  void end_negotiation(Negotiation* negotiation);
+  void hand_over(Settled settled);
+  void socket_closed();
+  void log(LogLevel level, const std::string& message, const std::string& peer) const;
+
+  ServedDevice& served(volume::Device& device);
+  void check_stopped();
+  void trim_soon();
+
+  const unsigned index_;
+  Wire& wire_;
+  std::unique_ptr<io::Engine> engine_;
+  Loop loop_;
+  std::thread thread_;
+  std::mutex join_lock_;
+
+  BufferPool buffers_;
+  OperationPool operations_;
+  BufferRef receive_block_;
+  unsigned pinned_inputs_ = 0;  // operations whose data lies in a receive block
+
+  std::vector<std::shared_ptr<Negotiation>> negotiations_;
+  std::vector<std::unique_ptr<Connection>> connections_;
+  std::vector<std::unique_ptr<Connection>> retired_;  // destroyed at the end of the turn
+  std::vector<std::shared_ptr<Negotiation>> ended_;   // likewise
+  std::vector<Connection*> runnable_, running_;
+  std::vector<Connection*> to_flush_, flushing_;
+  mutable std::mutex served_lock_;  // of the table, for counters()
+  std::unordered_map<volume::Device*, std::unique_ptr<ServedDevice>> served_;
+
+  Timer budget_timer_;
+  Timer trim_timer_;
+  Timer stop_timer_;
+  bool stopping_ = false;
+  std::function<void(size_t)> stopped_;
+};
+
+}  // namespace cellblock::plane

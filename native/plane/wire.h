@@ -1,0 +1,68 @@
+// What all reactors share of the wire: options, who knows the exports, the budget of bytes in flight, and the
+// log.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plane/directory.h"
+
+namespace cellblock::plane {
+
+class Reactor;
+
+struct WireOptions {
+  uint64_t handshake_timeout_ms = 30'000;
+  unsigned max_connections = 4096;
+  uint64_t bytes_per_connection = uint64_t{64} << 20;  // in flight: payloads held and results not sent yet
+  uint64_t bytes_in_all = uint64_t{512} << 20;
+  uint64_t linger_ms = 1'000;  // for clients to read the last replies when we close
+};
+
+// Bytes in flight over all connections. What one connection may take shrinks with what is left, so however
+// many clients stop reading, something stays for the others; and who has nothing in flight may always have a
+// little. Never more than twice the limit and kAlways for each connection.
+class ByteBudget {
+ public:
+  static constexpr uint64_t kAlways = 256 << 10;
+
+  explicit ByteBudget(uint64_t limit) : limit_(static_cast<int64_t>(limit)) {}
+
+  // May a connection that holds `held` take `bytes` more?
+  bool admits(uint64_t held, uint64_t bytes) const {
+    const int64_t left = limit_ - used_.load(std::memory_order_relaxed);
+    if (held == 0) return bytes <= kAlways || static_cast<int64_t>(bytes) <= left + limit_;
+    return static_cast<int64_t>(held + bytes) <= left;
+  }
+  void add(int64_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
+  int64_t used() const { return used_.load(std::memory_order_relaxed); }
+
+ private:
+  const int64_t limit_;
+  alignas(64) std::atomic<int64_t> used_{0};
+};
+
+enum class LogLevel : uint8_t { info, warn, error };
+
+// Called on any reactor's thread; must not block.
+using LogHook = std::function<void(LogLevel, const std::string& message,
+                                   std::vector<std::pair<std::string, std::string>> fields)>;
+
+struct Wire {
+  Wire(WireOptions chosen, Directory& known, LogHook hook)
+      : options(chosen), directory(known), log(std::move(hook)), budget(chosen.bytes_in_all) {}
+
+  const WireOptions options;
+  Directory& directory;
+  const LogHook log;
+  ByteBudget budget;
+  std::atomic<unsigned> connections{0};  // sockets, handshakes included
+  std::atomic<uint64_t> refused{0};      // for the limit
+  std::vector<Reactor*> reactors;        // by index; complete before the first one runs
+};
+
+}  // namespace cellblock::plane
