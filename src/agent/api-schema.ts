@@ -4,6 +4,8 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox';
 
 export const Bytes = Type.Unsafe<bigint>({ type: 'integer', minimum: 0 });
+/** Spelled the way fast-json-stringify takes a bigint or null; the OpenAPI document says it the way of JSON Schema. */
+const BytesOrNull = Type.Unsafe<bigint | null>({ type: 'integer', nullable: true, minimum: 0 });
 const Time = Type.String({ format: 'date-time', description: 'ISO 8601' });
 
 function nullable<Schema extends TSchema>(schema: Schema) {
@@ -129,7 +131,7 @@ export const Task = closed({
   created: Time,
   ended: nullable(Time),
   done: Bytes,
-  total: nullable(Bytes),
+  total: BytesOrNull,
   unit: oneOf(['bytes', 'records']),
   percent: nullable(Type.Number()),
   cancellable: Type.Boolean(),

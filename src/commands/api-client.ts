@@ -3,8 +3,8 @@
 
 import { existsSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
-import { CommandError, type CommandErrorKind } from './command-error.js';
-import { EXIT_CODES } from './exit-codes.js';
+import { EXIT_CODES, type FailureKind } from '../agent/exit-codes.js';
+import { CommandError } from './command-error.js';
 
 export interface ApiRequest {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
@@ -166,5 +166,5 @@ function errorOf(response: IncomingMessage, text: string): CommandError {
       'See the log of cellblockd.',
     );
   }
-  return new CommandError(kind in EXIT_CODES ? (kind as CommandErrorKind) : 'internal', code, message, hint);
+  return new CommandError(kind in EXIT_CODES ? (kind as FailureKind) : 'internal', code, message, hint);
 }

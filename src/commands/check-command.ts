@@ -2,9 +2,10 @@
 // answer.
 
 import type { CheckLine } from '../agent/check-lines.js';
+import type { FailureKind } from '../agent/exit-codes.js';
 import type { CheckProblem, CheckReport, CheckWatcher } from '../agent/inspection.js';
 import { apiPath } from './api-client.js';
-import { CommandError, type CommandErrorKind } from './command-error.js';
+import { CommandError } from './command-error.js';
 import type { Context } from './context.js';
 import { printable } from './table.js';
 
@@ -63,7 +64,7 @@ async function online({ api, signal }: Context, watcher: CheckWatcher): Promise<
         return { clean, problems, recordsSeen };
       }
       case 'error':
-        throw new CommandError(line.kind as CommandErrorKind, line.code, line.message, line.hint);
+        throw new CommandError(line.kind as FailureKind, line.code, line.message, line.hint);
     }
   }
   throw new CommandError(

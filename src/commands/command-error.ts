@@ -1,16 +1,15 @@
 // An error as the command line shows it: one sentence on what is wrong, one on what to do, and a kind that decides the exit code.
 
-import { asCellblockError, CellblockError, type ErrorKind } from '../base/errors.js';
+import type { FailureKind } from '../agent/exit-codes.js';
+import { asCellblockError, CellblockError } from '../base/errors.js';
 import { ConnectionLost } from '../nbd-client/byte-stream.js';
 import { OptionRefused, ProtocolViolation } from '../nbd-client/handshake.js';
 import { RequestFailed } from '../nbd-client/nbd-client.js';
 
-export type CommandErrorKind = ErrorKind | 'unreachable';
-
 export class CommandError extends Error {
   override name = 'CommandError';
   constructor(
-    readonly kind: CommandErrorKind,
+    readonly kind: FailureKind,
     readonly code: string,
     message: string,
     readonly hint: string,

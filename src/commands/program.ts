@@ -3,11 +3,11 @@
 
 import type { Readable } from 'node:stream';
 import { Command, CommanderError } from 'commander';
+import { EXIT_CODE_MEANINGS, EXIT_CODES } from '../agent/exit-codes.js';
 import { addAgentCommands } from './agent-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
 import { type ContextOf, contextMaker } from './context.js';
-import { EXIT_CODE_MEANINGS, EXIT_CODES } from './exit-codes.js';
 import { addExportCommand } from './export-volume.js';
 import { addImportCommand } from './import-volume.js';
 import { addSnapshotCommands } from './snapshot-commands.js';

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command `cellblock`: hands the process's streams and signals to the command line, and its exit code back.
 
-import { EXIT_BROKEN_PIPE, EXIT_CODES } from '../commands/exit-codes.js';
+import { EXIT_BROKEN_PIPE, EXIT_CODES } from '../agent/exit-codes.js';
 import { run } from '../commands/program.js';
 import { checkOffline } from './offline-check.js';
 import { version } from './version.js';

@@ -1,8 +1,12 @@
-// The one place where kinds of errors become exit codes. Documented in docs/cli.md and by `cellblock --help`.
+// The one place where kinds of errors become exit codes, of the agent and of the command line. Documented in docs/cli.md and by
+// `cellblock --help`.
 
-import type { CommandErrorKind } from './command-error.js';
+import type { ErrorKind } from '../base/errors.js';
 
-export const EXIT_CODES: Readonly<Record<CommandErrorKind, number>> = {
+/** Besides the kinds of the table of errors: nobody answers. */
+export type FailureKind = ErrorKind | 'unreachable';
+
+export const EXIT_CODES: Readonly<Record<FailureKind, number>> = {
   internal: 1,
   invalid: 2,
   'not-found': 3,

@@ -1,0 +1,31 @@
+// GET /metrics on TCP, for a Prometheus that cannot reach a unix socket. Nothing else is answered here.
+
+import { createServer, type Server } from 'node:http';
+import { CellblockError, systemCode } from '../base/errors.js';
+import type { Metrics } from './metrics.js';
+import { parseTcp } from './settings.js';
+
+export async function serveMetrics(address: string, metrics: Metrics): Promise<Server> {
+  const server = createServer((request, response) => {
+    if (request.url !== '/metrics' || request.method !== 'GET') {
+      response.writeHead(404, { 'content-type': 'text/plain' }).end('See /metrics.\n');
+      return;
+    }
+    metrics.text().then(
+      (text) => response.writeHead(200, { 'content-type': metrics.contentType }).end(text),
+      () => response.writeHead(503).end(),
+    );
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => {
+      reject(
+        new CellblockError('listen-failed', `Cannot serve metrics on ${address}: ${systemCode(error)}.`, {
+          hint: 'Choose another address for metrics.listen.',
+          cause: error,
+        }),
+      );
+    });
+    server.listen(parseTcp(address), resolve);
+  });
+  return server;
+}

@@ -1,0 +1,136 @@
+// What the agent runs with: the configuration file with its defaults filled in, the command line on top, everything parsed and
+// absolute. Nothing past this file reads the configuration.
+
+import { resolve } from 'node:path';
+import { CellblockError } from '../base/errors.js';
+import { type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
+import type { LogLevel } from './logger.js';
+
+export interface ListenerSettings {
+  /** `unix:` with an absolute path, or `tcp:HOST:PORT`. */
+  address: string;
+  /** Of a unix socket. */
+  mode: number;
+}
+
+export interface Settings {
+  store: {
+    directory: string;
+    windowBytes: number;
+    journalBytes: bigint;
+    cacheBytes: bigint;
+    reserveBytes: bigint;
+    direct: boolean;
+    roundAfterMs: number;
+  };
+  engine: { kind: 'automatic' | 'io_uring' | 'workers'; reactors: number };
+  nbd: {
+    listeners: ListenerSettings[];
+    allowRemote: boolean;
+    maxConnections: number;
+    handshakeTimeoutMs: number;
+  };
+  api: { path: string; mode: number; group: string };
+  metrics: { address: string | undefined };
+  log: { level: LogLevel };
+  limits: { stopDeadlineMs: number; requestBodyBytes: number };
+}
+
+/** What stands on the command line; wins over the file. */
+export interface CommandLine {
+  store: string;
+  nbd: readonly string[];
+  api: string | undefined;
+}
+
+export function makeSettings(file: ConfigurationFile, line: CommandLine): Settings {
+  const { nbd, api, metrics, log, store, engine, limits } = withDefaults(file);
+  const listeners = line.nbd.length > 0 ? line.nbd : nbd.listen;
+  return {
+    store: {
+      directory: resolve(line.store),
+      windowBytes: Number(bytes(store.window)),
+      journalBytes: bytes(store.journal),
+      cacheBytes: bytes(store.cache),
+      reserveBytes: bytes(store.reserve),
+      direct: store.direct,
+      roundAfterMs: store.round_after_ms,
+    },
+    engine,
+    nbd: {
+      listeners: listeners.map((listener) => listenerSettings(listener, nbd.allow_remote)),
+      allowRemote: nbd.allow_remote,
+      maxConnections: nbd.max_connections,
+      handshakeTimeoutMs: nbd.handshake_timeout_ms,
+    },
+    api: { path: resolve(line.api ?? api.path), mode: mode(api.mode), group: api.group },
+    metrics: { address: metrics.listen },
+    log,
+    limits: { stopDeadlineMs: limits.stop_deadline_ms, requestBodyBytes: Number(bytes(limits.request_body)) },
+  };
+}
+
+type Sections = typeof ConfigurationSchema.properties;
+type Filled = { [Name in keyof Sections]-?: Required<NonNullable<ConfigurationFile[Name]>> };
+
+function withDefaults(file: ConfigurationFile): Filled {
+  const sections = Object.entries(ConfigurationSchema.properties).map(([name, section]) => {
+    const given = (file as Record<string, object | undefined>)[name] ?? {};
+    const keys = (section as unknown as { properties: Record<string, { default?: unknown }> }).properties;
+    const defaults = Object.fromEntries(Object.entries(keys).map(([key, schema]) => [key, schema.default]));
+    return [name, { ...defaults, ...given }];
+  });
+  return Object.fromEntries(sections) as Filled;
+}
+
+/** An address as on the command line or in the file. Throws when nobody could listen there. */
+function listenerSettings(
+  given: string | { address?: string; mode?: string },
+  allowRemote: boolean,
+): ListenerSettings {
+  const address = (typeof given === 'string' ? given : given.address) ?? '';
+  const modeText = typeof given === 'string' ? undefined : given.mode;
+  if (address.startsWith('unix:') && address.length > 5) {
+    return { address: `unix:${resolve(address.slice(5))}`, mode: mode(modeText ?? '0660') };
+  }
+  const { host } = parseTcp(address);
+  if (!allowRemote && !isLoopback(host)) {
+    throw new CellblockError(
+      'address-invalid',
+      `${address} is reachable from other machines, and NBD has neither login nor encryption here.`,
+      {
+        hint: 'Listen on 127.0.0.1, or say nbd.allow_remote: true in the configuration.',
+      },
+    );
+  }
+  return { address, mode: 0 };
+}
+
+/** Host and port of `tcp:HOST:PORT`; IPv6 in brackets. */
+export function parseTcp(address: string): { host: string; port: number } {
+  const match = /^tcp:(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(address);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65535) {
+    throw new CellblockError('address-invalid', `${JSON.stringify(address)} is no address to listen on.`, {
+      hint: 'Write unix:PATH or tcp:HOST:PORT.',
+    });
+  }
+  return { host: match[1] ?? match[2] ?? '', port };
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function mode(text: string): number {
+  return Number.parseInt(text, 8);
+}
+
+const FACTORS: Record<string, bigint> = { '': 1n, K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };
+
+/** A size the schema has let through; unlike the size of a volume it may be 0. */
+function bytes(size: number | string): bigint {
+  const [, whole = '0', fraction = '', unit = ''] = /^(\d+)(?:\.(\d+))?\s*([KMGT]?)/.exec(String(size)) ?? [];
+  const factor = FACTORS[unit] ?? 1n;
+  return BigInt(whole) * factor + (BigInt(fraction || '0') * factor) / 10n ** BigInt(fraction.length);
+}

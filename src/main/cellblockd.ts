@@ -1,0 +1,77 @@
+#!/usr/bin/env node
+// The agent's process: command line, configuration, log, signals. What it consists of is in composition.ts.
+
+import { Command, CommanderError } from 'commander';
+import { readConfiguration } from '../agent/configuration.js';
+import { EXIT_CODES } from '../agent/exit-codes.js';
+import { makeLogger } from '../agent/logger.js';
+import { makeSettings, type Settings } from '../agent/settings.js';
+import { asCellblockError, type CellblockError } from '../base/errors.js';
+import { loadPlane } from '../plane/addon.js';
+import { composeAgent } from './composition.js';
+import { runUntilStopped } from './run-until-stopped.js';
+import { version } from './version.js';
+
+process.exit(await main(process.argv.slice(2)));
+
+async function main(words: string[]): Promise<number> {
+  try {
+    const settings = readSettings(words);
+    if (settings === undefined) return 0;
+    const log = makeLogger({ level: settings.log.level, journald: process.env.JOURNAL_STREAM !== undefined });
+    return await runUntilStopped(log, async () => {
+      log.info({ version, pid: process.pid, store: settings.store.directory }, 'starting');
+      const debug = process.env.CELLBLOCK_DEBUG === '1';
+      return composeAgent(settings, { plane: loadPlane(), log, debug });
+    });
+  } catch (error) {
+    if (error instanceof CommanderError) return tellUsage(error);
+    return tell(asCellblockError(error));
+  }
+}
+
+/** Undefined: help or version was asked for and printed. */
+function readSettings(words: string[]): Settings | undefined {
+  const command = new Command('cellblockd')
+    .description('The storage agent: serves the volumes of one store over NBD.')
+    .requiredOption('--store <directory>', 'the store; made when the directory is missing or empty')
+    .option('--config <file>', 'configuration, YAML; see docs/configuration.md')
+    .option('--nbd <address>', 'serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated', collect, [])
+    .option('--api <path>', 'unix socket of the control API')
+    .version(version)
+    .allowExcessArguments(false)
+    .configureOutput({ outputError: () => undefined })
+    .exitOverride();
+  try {
+    command.parse(words, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return undefined;
+    throw error;
+  }
+  const { store, config, nbd, api } = command.opts<{
+    store: string;
+    config?: string;
+    nbd: string[];
+    api?: string;
+  }>();
+  return makeSettings(config === undefined ? {} : readConfiguration(config), { store, nbd, api });
+}
+
+function collect(value: string, before: string[]): string[] {
+  return [...before, value];
+}
+
+function tellUsage(error: CommanderError): number {
+  const what = (error.message.replace(/^error: /, '').split('\n')[0] ?? '').replace(/^./, (first) =>
+    first.toUpperCase(),
+  );
+  process.stderr.write(`cellblockd: ${what}. See \`cellblockd --help\`.\n`);
+  return EXIT_CODES.invalid;
+}
+
+function tell({ kind, message, hint, cause }: CellblockError): number {
+  const priority = process.env.JOURNAL_STREAM === undefined ? '' : '<3>';
+  process.stderr.write(`${priority}cellblockd: ${message} ${hint}\n`);
+  if (kind === 'internal' && cause instanceof Error) process.stderr.write(`${priority}${cause.stack}\n`);
+  return EXIT_CODES[kind];
+}

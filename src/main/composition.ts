@@ -1,0 +1,146 @@
+// The agent, put together: every part is built here, in order, and stopped in reverse. This list is the architecture of the process.
+
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Logger } from 'pino';
+import type { AgentParts } from '../agent/agent-parts.js';
+import { makeApiServer } from '../agent/api-server.js';
+import { Metrics } from '../agent/metrics.js';
+import { serveMetrics } from '../agent/metrics-server.js';
+import type { Settings } from '../agent/settings.js';
+import { listenOnUnixSocket } from '../agent/unix-socket.js';
+import { CellblockError, systemCode } from '../base/errors.js';
+import { Operations } from '../operations/operations.js';
+import type { Plane } from '../plane/treaty.js';
+import { inspectionOf } from './inspection.js';
+import { version } from './version.js';
+
+export interface RunningAgent {
+  operations: Operations;
+  /** Addresses served, port 0 resolved. */
+  listeners: string[];
+  /** Ends everything in order; idempotent. */
+  stop(): Promise<void>;
+}
+
+export interface Surroundings {
+  plane: Plane;
+  log: Logger;
+  debug: boolean;
+}
+
+/** Control API requests under way get this long at a stop; streams never end by themselves. */
+const API_STOP_MS = 2000;
+
+export async function composeAgent(
+  settings: Settings,
+  { plane, log, debug }: Surroundings,
+): Promise<RunningAgent> {
+  const stops = new Stops(log);
+  try {
+    const { store, engine, nbd, api, metrics: metricsSettings, limits } = settings;
+
+    const operations = await Operations.open({
+      ...store,
+      plane,
+      log,
+      ...(engine.reactors > 0 ? { reactors: engine.reactors } : {}),
+      engine: engine.kind,
+      maxConnections: nbd.maxConnections,
+      handshakeTimeoutMs: nbd.handshakeTimeoutMs,
+    });
+    stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
+
+    const listeners = nbd.listeners.map(({ address, mode }) => {
+      if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
+      const bound = operations.listen(address, { mode, allowRemote: nbd.allowRemote });
+      log.info({ address: bound }, 'serving volumes');
+      return bound;
+    });
+
+    const metrics = new Metrics(operations);
+    const parts: AgentParts = {
+      operations,
+      inspection: inspectionOf(operations),
+      metrics,
+      log,
+      version,
+      listeners,
+      startedAtMs: performance.now(),
+      debug,
+    };
+    const server = await makeApiServer(parts, { maxBodyBytes: limits.requestBodyBytes });
+    stops.add('control API', async () => {
+      const impatience = setTimeout(() => server.server.closeAllConnections(), API_STOP_MS);
+      await server.close();
+      clearTimeout(impatience);
+    });
+    makeDirectory(dirname(api.path));
+    const remark = await listenOnUnixSocket(server.server, api);
+    if (remark !== undefined) log.warn(remark);
+    log.info({ path: api.path }, 'control API ready');
+
+    if (metricsSettings.address !== undefined) {
+      const scraped = await serveMetrics(metricsSettings.address, metrics);
+      stops.add('metrics', async () => {
+        scraped.close();
+        scraped.closeAllConnections();
+      });
+      log.info({ address: metricsSettings.address }, 'metrics ready');
+    }
+    return { operations, listeners, stop: () => stops.run() };
+  } catch (error) {
+    await stops.run();
+    throw error;
+  }
+}
+
+/** What was built and how it ends. */
+class Stops {
+  readonly #log: Logger;
+  readonly #steps: { name: string; stop: () => Promise<void> }[] = [];
+  #running: Promise<void> | undefined;
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  add(name: string, stop: () => Promise<void>): void {
+    this.#steps.push({ name, stop });
+  }
+
+  run(): Promise<void> {
+    this.#running ??= this.#runAll();
+    return this.#running;
+  }
+
+  /** One part that fails to stop does not keep the others; the first failure is told. */
+  async #runAll(): Promise<void> {
+    let failure: unknown;
+    for (const { name, stop } of this.#steps.reverse()) {
+      try {
+        await stop();
+        this.#log.debug({ part: name }, 'stopped');
+      } catch (error) {
+        this.#log.error({ part: name, err: error }, 'could not stop in order');
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+  }
+}
+
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    throw new CellblockError(
+      'listen-failed',
+      `The directory ${path} for a socket cannot be made: ${systemCode(error)}.`,
+      {
+        hint: 'Make it, or choose another path.',
+        cause: error,
+      },
+    );
+  }
+}
