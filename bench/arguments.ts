@@ -72,12 +72,12 @@ export function readArguments(words: readonly string[], known: readonly string[]
   const unknown = rows.find((row) => !known.includes(row));
   if (unknown !== undefined)
     throw new UsageError(`there is no row ${unknown}: the rows are ${known.join(', ')}`);
-  const quick = values['quick'] === true;
+  const quick = values.quick === true;
   return {
     rows,
     quick,
     peersOnly: values['peers-only'] === true,
-    keep: values['keep'] === true,
+    keep: values.keep === true,
     rounds: count(text('rounds'), quick ? 3 : 5),
     runtime_ms: count(text('runtime-ms'), quick ? 1500 : 3000),
     out: text('out') ?? 'docs',

@@ -63,8 +63,9 @@ export class Cellblock {
     return this.#options.store;
   }
 
-  /** Starts the daemon without waiting for it. */
+  /** Starts the daemon without waiting for it; `ready` waits. */
   spawn(): void {
+    if (this.#daemon !== null) throw new Error('the daemon runs already');
     const { root, store } = this.#options;
     const args = [
       daemonProgram(root),
@@ -85,6 +86,10 @@ export class Cellblock {
 
   async start(): Promise<void> {
     this.spawn();
+    await this.ready();
+  }
+
+  async ready(): Promise<void> {
     await listening(this.#apiSocket, this.#daemon);
     await listening(this.#nbdSocket, this.#daemon);
   }
@@ -140,7 +145,7 @@ export class Cellblock {
     if (answer.status >= 400) {
       throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
     }
-    const task = answer.body['task'];
+    const task = answer.body.task;
     if (typeof task === 'string' && answer.status === 202) await this.#finished(task);
   }
 
@@ -148,8 +153,8 @@ export class Cellblock {
   async #finished(task: string): Promise<void> {
     for (;;) {
       const { body } = await this.#exchange('GET', `/v1/tasks/${encodeURIComponent(task)}`);
-      if (body['state'] === 'done') return;
-      if (body['state'] !== 'running' && body['state'] !== 'waiting') {
+      if (body.state === 'done') return;
+      if (body.state !== 'running' && body.state !== 'waiting') {
         throw new Error(`task ${task}: ${JSON.stringify(body)}`);
       }
       await sleep(2);

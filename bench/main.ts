@@ -110,9 +110,14 @@ async function runBench(root: string, asked: Arguments): Promise<number> {
     peersOnly: asked.peersOnly,
     log,
   });
+  const leave = async (): Promise<void> => {
+    await bench.stop();
+    await rm(sockets, { recursive: true, force: true });
+    if (!asked.keep) await rm(directory, { recursive: true, force: true });
+  };
   const interrupted = (): void => {
     log('interrupted: stopping the servers');
-    void bench.stop().then(() => process.exit(130));
+    void leave().finally(() => process.exit(130));
   };
   process.once('SIGINT', interrupted);
   process.once('SIGTERM', interrupted);
@@ -131,9 +136,9 @@ async function runBench(root: string, asked: Arguments): Promise<number> {
     if (broken.length > 0) log(`broken: ${broken.join(', ')}`);
     return broken.length === 0 ? 0 : 1;
   } finally {
-    await bench.stop();
-    await rm(sockets, { recursive: true, force: true });
-    if (!asked.keep) await rm(directory, { recursive: true, force: true });
+    process.off('SIGINT', interrupted);
+    process.off('SIGTERM', interrupted);
+    await leave();
   }
 }
 

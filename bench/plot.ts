@@ -44,10 +44,13 @@ interface Scale {
   readonly marks: readonly (readonly [number, string])[];
 }
 
+/** Powers of ten; where there are few of them, twice and five times them too. */
 function logMarks(low: number, high: number): number[] {
+  const steps = Math.log10(high / low) > 3 ? [1] : [1, 2, 5];
   const marks: number[] = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1)
-    marks.push(10 ** power);
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+    marks.push(...steps.map((step) => step * 10 ** power));
+  }
   return marks.filter((mark) => mark >= low * 0.999 && mark <= high * 1.001);
 }
 

@@ -26,7 +26,7 @@ export const start: Row = {
         connect_timeout_ms: 60_000,
       });
       const { resident_bytes } = await daemon.costs();
-      await daemon.start();
+      await daemon.ready();
       return { seconds: (read.ended_ns - started_ns) / 1e9, mebibytes: resident_bytes / MIB };
     });
     const rounds = results.get('start') ?? [];
