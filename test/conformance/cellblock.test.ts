@@ -1,0 +1,119 @@
+// Every conformance case against cellblockd, over a unix socket and over loopback TCP, and what only a live daemon can show:
+// a resize, a rename, an orderly stop.
+import t from 'tap';
+import { Daemon } from '../support/daemon.js';
+import { CMD, ERRNO, infoRequest, MIB, OPT, REP } from '../support/nbd-wire.js';
+import { RawNbd } from '../support/raw-nbd.js';
+import { runAllCases } from './all-cases.js';
+import type { Target } from './target.js';
+
+const SIZE = 256n * BigInt(MIB);
+
+/** A volume with a snapshot whose first megabytes hold data. */
+async function prepared(daemon: Daemon, address: string, writable: string): Promise<Target> {
+  await daemon.api.createVolume(writable, SIZE);
+  const { client } = await RawNbd.open(address, writable);
+  await client.command({ type: CMD.write, length: 4 * MIB }, Buffer.alloc(4 * MIB, 0x11));
+  client.close();
+  await daemon.api.snapshot(`${writable}@before`);
+  return {
+    address,
+    writable,
+    size: SIZE,
+    readOnly: `${writable}@before`,
+    bitmap: 'before',
+    promises: true,
+    processId: daemon.pid,
+  };
+}
+
+t.test('over a unix socket', async (t) => {
+  const daemon = await Daemon.start(t);
+  const target = await prepared(daemon, `unix:${daemon.nbdPath}`, 'disk');
+  await runAllCases(t, () => target);
+  t.ok((await daemon.api.check()).clean, 'the store is clean afterwards');
+});
+
+t.test('over loopback TCP', async (t) => {
+  const port = 20_000 + (process.pid % 20_000);
+  const daemon = await Daemon.start(t, { args: ['--nbd', `tcp:127.0.0.1:${port}`] });
+  const target = await prepared(daemon, `tcp:127.0.0.1:${port}`, 'disk');
+  await runAllCases(t, () => target);
+});
+
+t.test('a client sees the new size at its next GO', async (t) => {
+  const daemon = await Daemon.start(t);
+  await daemon.api.createVolume('disk', 64 * MIB);
+  const { client } = await RawNbd.open(daemon.nbdPath, 'disk');
+  await daemon.api.resizeVolume('disk', 128 * MIB);
+  t.equal((await client.command({ type: CMD.read, length: 4096 })).error, 0, 'the open connection goes on');
+  const next = await RawNbd.open(daemon.nbdPath, 'disk');
+  t.equal(next.info.size, BigInt(128 * MIB));
+  t.equal((await next.client.command({ type: CMD.read, offset: 100 * MIB, length: 4096 })).error, 0);
+  client.close();
+  next.client.close();
+});
+
+t.test('after a shrink an open connection gets ENOSPC and EINVAL beyond the new end', async (t) => {
+  const daemon = await Daemon.start(t);
+  await daemon.api.createVolume('disk', 64 * MIB);
+  const { client } = await RawNbd.open(daemon.nbdPath, 'disk');
+  await daemon.api.resizeVolume('disk', 32 * MIB, { force: true });
+  const offset = 48 * MIB;
+  t.equal((await client.command({ type: CMD.read, offset, length: 4096 })).error, ERRNO.inval);
+  const late = await client.command({ type: CMD.write, offset, length: 4096 }, Buffer.alloc(4096));
+  t.equal(late.error, ERRNO.noSpc);
+  client.close();
+});
+
+t.test('a renamed volume is served under its new name only', async (t) => {
+  const daemon = await Daemon.start(t);
+  await daemon.api.createVolume('old', 64 * MIB);
+  await daemon.api.renameVolume('old', 'new');
+  const client = await RawNbd.negotiate(daemon.nbdPath);
+  t.equal(await client.optionEnd(OPT.info, infoRequest('old')), REP.errUnknown);
+  t.equal((await client.go('new')).size, BigInt(64 * MIB));
+  client.close();
+});
+
+t.test('an orderly stop closes idle connections, keeps what was written, and exits with 0', async (t) => {
+  const daemon = await Daemon.start(t);
+  await daemon.api.createVolume('disk', 64 * MIB);
+  const { client } = await RawNbd.open(daemon.nbdPath, 'disk', { structured: false });
+  await client.command({ type: CMD.write, length: 4096 }, Buffer.alloc(4096, 5));
+  const [code, rest] = await Promise.all([daemon.stop(), client.readToEnd()]);
+  t.equal(code, 0);
+  t.equal(rest.length, 0);
+  await daemon.run();
+  const again = await RawNbd.open(daemon.nbdPath, 'disk');
+  const kept = await again.client.command({ type: CMD.read, length: 4096 });
+  t.ok(kept.data.equals(Buffer.alloc(4096, 5)));
+  again.client.close();
+});
+
+t.test('requests on their way when the stop comes are finished or answered with ESHUTDOWN', async (t) => {
+  const daemon = await Daemon.start(t);
+  await daemon.api.createVolume('disk', 64 * MIB);
+  const { client } = await RawNbd.open(daemon.nbdPath, 'disk', { structured: false });
+  const count = 64;
+  for (let i = 0; i < count; i++) {
+    client.request(
+      { type: CMD.write, cookie: BigInt(i), offset: i * 65536, length: 65536 },
+      Buffer.alloc(65536, i + 1),
+    );
+  }
+  const [code, rest] = await Promise.all([daemon.stop(), client.readToEnd()]);
+  t.equal(code, 0);
+  t.equal(rest.length % 16, 0, 'whole answers only');
+  await daemon.run();
+  const after = (await RawNbd.open(daemon.nbdPath, 'disk')).client;
+  for (let at = 0; at < rest.length; at += 16) {
+    const error = rest.readUInt32BE(at + 4);
+    const i = Number(rest.readBigUInt64BE(at + 8));
+    t.ok(error === 0 || error === ERRNO.shutdown, `request ${i}: ${error}`);
+    if (error !== 0) continue;
+    const kept = await after.command({ type: CMD.read, offset: i * 65536, length: 65536 });
+    t.ok(kept.data.equals(Buffer.alloc(65536, i + 1)), `request ${i} was answered, so it is there`);
+  }
+  after.close();
+});

@@ -1,0 +1,19 @@
+// A short run of the C++ test programs under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
+// `npm run sanitize` is the long one.
+import path from 'node:path';
+import t from 'tap';
+import { tooLongForQuick } from '../support/effort.js';
+import { run } from '../support/programs.js';
+
+t.jobs = 1;
+for (const variant of ['asan', 'tsan']) {
+  t.test(variant, { skip: tooLongForQuick }, async (t) => {
+    const built = await run(process.execPath, ['scripts/build-native.js', variant]);
+    if (!t.equal(built.code, 0, `the ${variant} build`, { diagnostic: true })) return t.comment(built.story);
+    const programs = built.stdout.trim().split('\n').filter(Boolean);
+    t.ok(programs.length > 0, 'there are programs');
+    const env = { ...process.env, CELLBLOCK_TEST_EFFORT: 'quick' };
+    for (const program of programs)
+      await t.spawn(program, [], { env }, `${path.basename(program)} (${variant})`);
+  });
+}

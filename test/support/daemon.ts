@@ -1,0 +1,124 @@
+// A real cellblockd in a directory of its own: started, killed and started again, always by its own process id.
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { ApiClient } from './api-client.js';
+import { Running, repositoryRoot } from './programs.js';
+import { answers, until } from './waiting.js';
+
+export interface DaemonOptions {
+  /** Directory for the store and the sockets; made, and removed at the end, when not given. */
+  directory?: string;
+  /** Further command line words. */
+  args?: string[];
+  env?: Record<string, string>;
+}
+
+/** What a test needs of tap: a place to hang clean-up on. */
+export interface Teardown {
+  teardown(clean: () => unknown): void;
+}
+
+const program = path.join(repositoryRoot, 'dist/src/main/cellblockd.js');
+
+export class Daemon {
+  readonly directory: string;
+  readonly store: string;
+  readonly nbdPath: string;
+  readonly apiPath: string;
+  readonly api: ApiClient;
+  #options: DaemonOptions;
+  #process: Running | null = null;
+
+  private constructor(options: DaemonOptions) {
+    this.#options = options;
+    this.directory = options.directory ?? mkdtempSync(path.join(os.tmpdir(), 'cellblock-test-'));
+    this.store = path.join(this.directory, 'store');
+    this.nbdPath = path.join(this.directory, 'nbd.sock');
+    this.apiPath = path.join(this.directory, 'api.sock');
+    this.api = new ApiClient(this.apiPath);
+  }
+
+  /** Starts one and ties its end to the test's. */
+  static async start(t: Teardown, options: DaemonOptions = {}): Promise<Daemon> {
+    const daemon = new Daemon(options);
+    t.teardown(async () => {
+      await daemon.kill();
+      if (options.directory === undefined) rmSync(daemon.directory, { recursive: true, force: true });
+    });
+    await daemon.run();
+    return daemon;
+  }
+
+  /** The address for libnbd and fio. */
+  uri(exportName: string): string {
+    return `nbd+unix:///${encodeURIComponent(exportName)}?socket=${this.nbdPath}`;
+  }
+
+  /** The address for QEMU's programs. */
+  qemuUri(exportName: string): string {
+    return `nbd+unix:///${encodeURIComponent(exportName)}?socket=${this.nbdPath}`;
+  }
+
+  get pid(): number {
+    return this.#running().pid;
+  }
+
+  get output(): string {
+    return this.#process?.output ?? '';
+  }
+
+  get hasEnded(): boolean {
+    return this.#process === null || this.#process.isOver;
+  }
+
+  /** Starts the daemon and kills it some time later, wherever its start is by then. */
+  async startAndKill({ afterMs }: { afterMs: number }): Promise<void> {
+    this.#spawn();
+    await new Promise((resolve) => setTimeout(resolve, afterMs));
+    await this.kill();
+  }
+
+  /** Runs the daemon and resolves when both sockets answer; rejects with what it said if it ends before. */
+  async run(): Promise<void> {
+    const running = this.#spawn();
+    for (const socketPath of [this.nbdPath, this.apiPath]) {
+      await until(`an answer at ${path.basename(socketPath)}`, () => {
+        if (running.isOver) throw new Error(`cellblockd ended at its start:\n${running.output}`);
+        return answers(socketPath);
+      });
+    }
+  }
+
+  /** An orderly stop; gives the exit code. */
+  async stop(): Promise<number | null> {
+    const { code } = await this.#running().stop('SIGTERM');
+    this.#process = null;
+    return code;
+  }
+
+  /** kill -9; does nothing when it is not running. */
+  async kill(): Promise<void> {
+    await this.#process?.stop('SIGKILL');
+    this.#process = null;
+  }
+
+  async restart(how: 'stop' | 'kill'): Promise<void> {
+    if (how === 'stop') await this.stop();
+    else await this.kill();
+    await this.run();
+  }
+
+  #spawn(): Running {
+    const words = ['--store', this.store, '--nbd', `unix:${this.nbdPath}`, '--api', this.apiPath];
+    this.#process = new Running(process.execPath, [program, ...words, ...(this.#options.args ?? [])], {
+      env: this.#options.env ?? {},
+    });
+    return this.#process;
+  }
+
+  #running(): Running {
+    if (!this.#process) throw new Error('the daemon is not running');
+    return this.#process;
+  }
+}

@@ -1,0 +1,428 @@
+// A client that sees every byte of an NBD connection: it sends whatever it is told, checks the frame of every answer and
+// hands the content over. Nothing is retried or smoothed over, so that tests can state what exactly was on the wire.
+import net from 'node:net';
+import {
+  CHUNK,
+  CHUNK_DONE,
+  CMD,
+  HANDSHAKE,
+  INFO,
+  infoRequest,
+  MAGIC,
+  metaRequest,
+  OPT,
+  optionMessage,
+  REP,
+  type RequestFields,
+  requestMessage,
+  u32,
+} from './nbd-wire.js';
+
+/** A wait longer than this is a hang; far above anything a working server needs. */
+const HANG_MS = 60_000;
+
+export interface OptionReply {
+  option: number;
+  type: number;
+  data: Buffer;
+}
+
+export interface ExportInfo {
+  size: bigint;
+  flags: number;
+  infos: Map<number, Buffer>;
+}
+
+export interface Chunk {
+  flags: number;
+  type: number;
+  cookie: bigint;
+  data: Buffer;
+}
+
+export interface Extent {
+  length: number;
+  flags: number;
+}
+
+/** One whole answer, simple or structured. */
+export interface Answer {
+  error: number;
+  /** What a READ gave, holes filled in. */
+  data: Buffer;
+  chunks: Chunk[];
+  /** The sentence of an error chunk. */
+  message: string;
+  /** BLOCK_STATUS: extents by context id. */
+  status: Map<number, Extent[]>;
+}
+
+export class ConnectionEnded extends Error {}
+export class ProtocolError extends Error {}
+
+export class RawNbd {
+  #socket: net.Socket;
+  #waiting: Buffer[] = [];
+  #waitingBytes = 0;
+  #ended = false;
+  #wake: (() => void) | null = null;
+  #lastCookie = 0n;
+  /** Structured replies were negotiated. */
+  structured = false;
+
+  private constructor(socket: net.Socket) {
+    this.#socket = socket;
+    const awaken = (): void => this.#wake?.();
+    socket.on('data', (bytes) => {
+      this.#waiting.push(bytes);
+      this.#waitingBytes += bytes.length;
+      awaken();
+    });
+    // A reset is an end too: which of the two a peer sees depends on what it still had to read.
+    const end = (): void => {
+      this.#ended = true;
+      awaken();
+    };
+    socket.on('end', end).on('close', end).on('error', end);
+  }
+
+  /** Connects to `unix:PATH`, `tcp:HOST:PORT` or a path. */
+  static async connect(address: string): Promise<RawNbd> {
+    const tcp = /^tcp:(.*):(\d+)$/.exec(address);
+    const socket = tcp
+      ? net.connect({ host: tcp[1] as string, port: Number(tcp[2]), allowHalfOpen: true })
+      : net.connect({ path: address.replace(/^unix:/, ''), allowHalfOpen: true });
+    await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    socket.setNoDelay(true);
+    return new RawNbd(socket);
+  }
+
+  /** Connects and passes the greeting: options can be sent. */
+  static async negotiate(
+    address: string,
+    flags: number = HANDSHAKE.fixedNewstyle | HANDSHAKE.noZeroes,
+  ): Promise<RawNbd> {
+    const client = await RawNbd.connect(address);
+    await client.greeting();
+    client.send(u32(flags));
+    return client;
+  }
+
+  /** Connects, negotiates structured replies (unless told not to) and the contexts asked for, and enters transmission. */
+  static async open(
+    address: string,
+    name: string,
+    options: { structured?: boolean; contexts?: string[] } = {},
+  ): Promise<{ client: RawNbd; info: ExportInfo; contexts: Map<string, number> }> {
+    const client = await RawNbd.negotiate(address);
+    if (options.structured ?? true) await client.negotiateStructured();
+    const contexts = options.contexts
+      ? await client.setContexts(name, options.contexts)
+      : new Map<string, number>();
+    return { client, info: await client.go(name), contexts };
+  }
+
+  send(...parts: Buffer[]): void {
+    if (!this.#socket.destroyed)
+      this.#socket.write(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
+  }
+
+  /** Sends and waits until the kernel has taken it all; resolves as well when the peer closes meanwhile. */
+  async sendAll(bytes: Buffer): Promise<void> {
+    if (this.#ended || this.#socket.destroyed) return;
+    await new Promise<void>((resolve) => {
+      this.#socket.write(bytes, () => resolve());
+      this.#socket.once('close', () => resolve());
+    });
+  }
+
+  /** No more bytes will be sent; answers can still be read. */
+  endSending(): void {
+    this.#socket.end();
+  }
+
+  /** Stops taking bytes from the kernel: a client that does not read. */
+  pauseReading(): void {
+    this.#socket.pause();
+  }
+
+  resumeReading(): void {
+    this.#socket.resume();
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  /** Ends transmission the polite way, and returns when the server has closed too. */
+  async leave(): Promise<void> {
+    this.request({ type: CMD.disc });
+    await this.readToEnd();
+    this.close();
+  }
+
+  /** Exactly `count` bytes; ConnectionEnded if the peer closes before. */
+  async read(count: number): Promise<Buffer> {
+    await this.#until(() => this.#waitingBytes >= count || this.#ended, `${count} bytes`);
+    if (this.#waitingBytes < count) {
+      throw new ConnectionEnded(`connection ended with ${this.#waitingBytes} of ${count} bytes`);
+    }
+    return this.#take(count);
+  }
+
+  /** Everything until the peer closes. */
+  async readToEnd(): Promise<Buffer> {
+    await this.#until(() => this.#ended, 'the end of the connection');
+    return this.#take(this.#waitingBytes);
+  }
+
+  async greeting(): Promise<number> {
+    const bytes = await this.read(18);
+    expectFrame(bytes.readBigUInt64BE(0) === MAGIC.nbd, 'greeting does not begin with NBDMAGIC');
+    expectFrame(bytes.readBigUInt64BE(8) === MAGIC.option, 'greeting is not newstyle');
+    return bytes.readUInt16BE(16);
+  }
+
+  async readOptionReply(): Promise<OptionReply> {
+    const head = await this.read(20);
+    expectFrame(head.readBigUInt64BE(0) === MAGIC.optionReply, 'bad magic in an option reply');
+    const data = await this.read(head.readUInt32BE(16));
+    return { option: head.readUInt32BE(8), type: head.readUInt32BE(12), data };
+  }
+
+  /** Sends an option and reads replies up to the one that ends it (ACK or an error). */
+  async option(option: number, data?: Buffer): Promise<OptionReply[]> {
+    this.send(optionMessage(option, data));
+    const replies: OptionReply[] = [];
+    for (;;) {
+      const reply = await this.readOptionReply();
+      expectFrame(reply.option === option, `reply to option ${reply.option}, asked ${option}`);
+      replies.push(reply);
+      if (reply.type === REP.ack || reply.type >= 2 ** 31) return replies;
+    }
+  }
+
+  /** The type of the reply that ends the option. */
+  async optionEnd(option: number, data?: Buffer): Promise<number> {
+    return last(await this.option(option, data)).type;
+  }
+
+  async negotiateStructured(): Promise<void> {
+    const end = await this.optionEnd(OPT.structuredReply);
+    expectFrame(end === REP.ack, `structured replies refused: ${end.toString(16)}`);
+    this.structured = true;
+  }
+
+  /** SET_META_CONTEXT; context names to ids. */
+  async setContexts(name: string, queries: string[]): Promise<Map<string, number>> {
+    const replies = await this.option(OPT.setMetaContext, metaRequest(name, queries));
+    expectFrame(last(replies).type === REP.ack, `SET_META_CONTEXT refused: ${last(replies).data.toString()}`);
+    return new Map(replies.slice(0, -1).map(({ data }) => [data.toString('utf8', 4), data.readUInt32BE(0)]));
+  }
+
+  async listContexts(name: string, queries: string[]): Promise<string[]> {
+    const replies = await this.option(OPT.listMetaContext, metaRequest(name, queries));
+    expectFrame(
+      last(replies).type === REP.ack,
+      `LIST_META_CONTEXT refused: ${last(replies).data.toString()}`,
+    );
+    return replies.slice(0, -1).map(({ data }) => data.toString('utf8', 4));
+  }
+
+  async info(name: string, infos: number[] = []): Promise<ExportInfo> {
+    return exportInfo(await this.option(OPT.info, infoRequest(name, infos)));
+  }
+
+  async go(name: string, infos: number[] = []): Promise<ExportInfo> {
+    return exportInfo(await this.option(OPT.go, infoRequest(name, infos)));
+  }
+
+  async exportName(
+    name: string,
+    options: { zeroes: boolean },
+  ): Promise<{ size: bigint; flags: number; zeroes: Buffer }> {
+    this.send(optionMessage(OPT.exportName, Buffer.from(name)));
+    const bytes = await this.read(10 + (options.zeroes ? 124 : 0));
+    return { size: bytes.readBigUInt64BE(0), flags: bytes.readUInt16BE(8), zeroes: bytes.subarray(10) };
+  }
+
+  nextCookie(): bigint {
+    this.#lastCookie += 1n;
+    return this.#lastCookie;
+  }
+
+  /** Sends a request without waiting; gives its cookie. */
+  request(fields: RequestFields, payload?: Buffer): bigint {
+    const cookie = fields.cookie ?? this.nextCookie();
+    const message = requestMessage({ ...fields, cookie });
+    if (payload) this.send(message, payload);
+    else this.send(message);
+    return cookie;
+  }
+
+  /** Sends a request and reads its whole answer. */
+  async command(fields: RequestFields, payload?: Buffer): Promise<Answer> {
+    const cookie = this.request(fields, payload);
+    const isRead = fields.type === CMD.read;
+    return this.readAnswer(
+      cookie,
+      isRead ? { offset: BigInt(fields.offset ?? 0), length: fields.length ?? 0 } : null,
+    );
+  }
+
+  /** Reads the answer of `cookie`, which has to be the next one on the wire. */
+  async readAnswer(cookie: bigint, read: { offset: bigint; length: number } | null): Promise<Answer> {
+    if (!this.structured) {
+      const { cookie: got, error } = await this.readSimple();
+      expectFrame(got === cookie, `answer of request ${got}, expected ${cookie}`);
+      const data = read && error === 0 ? await this.read(read.length) : Buffer.alloc(0);
+      return { error, data, chunks: [], message: '', status: new Map() };
+    }
+    const magic = (await this.peek(4)).readUInt32BE(0);
+    if (magic === MAGIC.simpleReply) {
+      expectFrame(read === null, 'a simple reply to READ after structured replies were negotiated');
+      const { cookie: got, error } = await this.readSimple();
+      expectFrame(got === cookie, `answer of request ${got}, expected ${cookie}`);
+      return { error, data: Buffer.alloc(0), chunks: [], message: '', status: new Map() };
+    }
+    const chunks: Chunk[] = [];
+    do {
+      const chunk = await this.readChunk();
+      expectFrame(chunk.cookie === cookie, `chunk of request ${chunk.cookie}, expected ${cookie}`);
+      chunks.push(chunk);
+    } while ((last(chunks).flags & CHUNK_DONE) === 0);
+    return assemble(chunks, read);
+  }
+
+  async readSimple(): Promise<{ cookie: bigint; error: number }> {
+    const bytes = await this.read(16);
+    expectFrame(
+      bytes.readUInt32BE(0) === MAGIC.simpleReply,
+      `bad magic of a simple reply: ${bytes.toString('hex')}`,
+    );
+    return { error: bytes.readUInt32BE(4), cookie: bytes.readBigUInt64BE(8) };
+  }
+
+  async readChunk(): Promise<Chunk> {
+    const head = await this.read(20);
+    expectFrame(head.readUInt32BE(0) === MAGIC.chunk, `bad magic of a chunk: ${head.toString('hex')}`);
+    const flags = head.readUInt16BE(4);
+    expectFrame((flags & ~CHUNK_DONE) === 0, `unknown chunk flags ${flags}`);
+    const data = await this.read(head.readUInt32BE(16));
+    return { flags, type: head.readUInt16BE(6), cookie: head.readBigUInt64BE(8), data };
+  }
+
+  /** The next bytes, which stay to be read. */
+  async peek(count: number): Promise<Buffer> {
+    const bytes = await this.read(count);
+    this.#waiting.unshift(bytes);
+    this.#waitingBytes += bytes.length;
+    return bytes;
+  }
+
+  #take(count: number): Buffer {
+    const all = this.#waiting.length === 1 ? (this.#waiting[0] as Buffer) : Buffer.concat(this.#waiting);
+    const rest = all.subarray(count);
+    this.#waiting = rest.length > 0 ? [rest] : [];
+    this.#waitingBytes = rest.length;
+    return all.subarray(0, count);
+  }
+
+  async #until(reached: () => boolean, what: string): Promise<void> {
+    while (!reached()) {
+      await new Promise<void>((resolve, reject) => {
+        const hang = setTimeout(() => reject(new Error(`hung while waiting for ${what}`)), HANG_MS);
+        this.#wake = () => {
+          clearTimeout(hang);
+          this.#wake = null;
+          resolve();
+        };
+      });
+    }
+  }
+}
+
+export function last<T>(list: T[]): T {
+  if (list.length === 0) throw new ProtocolError('nothing was answered');
+  return list[list.length - 1] as T;
+}
+
+function expectFrame(holds: boolean, what: string): void {
+  if (!holds) throw new ProtocolError(what);
+}
+
+function exportInfo(replies: OptionReply[]): ExportInfo {
+  const end = last(replies);
+  if (end.type !== REP.ack)
+    throw new ProtocolError(`refused with ${end.type.toString(16)}: ${end.data.toString()}`);
+  const infos = new Map<number, Buffer>();
+  for (const { type, data } of replies.slice(0, -1)) {
+    expectFrame(type === REP.info && data.length >= 2, `reply ${type.toString(16)} amid infos`);
+    infos.set(data.readUInt16BE(0), data.subarray(2));
+  }
+  const main = infos.get(INFO.export);
+  if (main?.length !== 10) throw new ProtocolError('no NBD_INFO_EXPORT of 12 bytes');
+  return { size: main.readBigUInt64BE(0), flags: main.readUInt16BE(8), infos };
+}
+
+/** Puts the chunks of one answer together and checks that a READ was covered exactly once. */
+function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | null): Answer {
+  const answer: Answer = {
+    error: 0,
+    data: Buffer.alloc(read?.length ?? 0),
+    chunks,
+    message: '',
+    status: new Map(),
+  };
+  let covered = 0;
+  const place = (chunk: Chunk, length: number): number => {
+    if (!read) throw new ProtocolError('content in an answer that is not of a READ');
+    const at = Number(chunk.data.readBigUInt64BE(0) - read.offset);
+    expectFrame(
+      length > 0 && at >= 0 && at + length <= read.length,
+      `chunk at ${at} of ${length} bytes lies outside`,
+    );
+    covered += length;
+    return at;
+  };
+  for (const chunk of chunks) {
+    const { data } = chunk;
+    switch (chunk.type) {
+      case CHUNK.none:
+        expectFrame(
+          data.length === 0 && (chunk.flags & CHUNK_DONE) !== 0,
+          'NONE has content or is not the last',
+        );
+        break;
+      case CHUNK.offsetData:
+        data.copy(answer.data, place(chunk, data.length - 8), 8);
+        break;
+      case CHUNK.offsetHole:
+        expectFrame(data.length === 12, 'OFFSET_HOLE is not 12 bytes');
+        place(chunk, data.readUInt32BE(8));
+        break;
+      case CHUNK.blockStatus:
+        answer.status.set(data.readUInt32BE(0), extents(data.subarray(4)));
+        break;
+      default:
+        expectFrame(chunk.type >= 2 ** 15, `unknown chunk type ${chunk.type}`);
+        answer.error = data.readUInt32BE(0);
+        answer.message = data.toString('utf8', 6, 6 + data.readUInt16BE(4));
+    }
+  }
+  if (read && answer.error === 0)
+    expectFrame(covered === read.length, `${covered} of ${read.length} bytes were answered`);
+  return answer;
+}
+
+function extents(data: Buffer): Extent[] {
+  expectFrame(data.length > 0 && data.length % 8 === 0, `block status of ${data.length} bytes`);
+  return Array.from({ length: data.length / 8 }, (_, i) => ({
+    length: data.readUInt32BE(i * 8),
+    flags: data.readUInt32BE(i * 8 + 4),
+  }));
+}
