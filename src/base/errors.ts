@@ -42,7 +42,6 @@ export const ERROR_CODES = {
   'store-stopping': 'busy',
   'volume-failed': 'refused',
   'volume-not-failed': 'refused',
-  'repair-needs-restart': 'refused',
   'store-read-only': 'refused',
   'task-not-cancellable': 'refused',
   'snapshot-unrelated': 'refused',

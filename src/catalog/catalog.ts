@@ -198,7 +198,9 @@ export class Catalog {
     const stored = await this.queue.read((level) => level.get(jsonKey('meta', 'counters')));
     if (!stored) return;
     const counters = JSON.parse(stored.toString()) as Counters;
-    const highest: Partial<Counters> = { punch: Math.max(0, ...this.punches.keys()) };
+    let lastPunch = 0;
+    for (const id of this.punches.keys()) lastPunch = Math.max(lastPunch, id);
+    const highest: Partial<Counters> = { punch: lastPunch };
     for (const name of Object.keys(this.#next) as CounterName[]) {
       if (!Number.isSafeInteger(counters[name])) throw damaged(`the counter of ${name} numbers is missing`);
       this.#next[name] = Math.max(counters[name], (highest[name] ?? 0) + 1);
@@ -233,6 +235,10 @@ export class Change {
     this.#catalog = catalog;
   }
 
+  get isEmpty(): boolean {
+    return this.operations.length === 0 && this.#lasting.length === 0;
+  }
+
   take(counter: CounterName): number {
     return this.#catalog.take(counter, this.#lasting);
   }
@@ -260,6 +266,13 @@ export class Change {
   line(line: Line, baseBefore: number | null = null): this {
     this.#catalog.keepLine(line, baseBefore);
     this.operations.push(putJson('line', line.id, encodeLine(line)));
+    return this;
+  }
+
+  /** As line(), but durable even when the group is given back to its owner (and harmless then). */
+  lastingLine(line: Line): this {
+    this.#catalog.keepLine(line, null);
+    this.#lasting.push(putJson('line', line.id, encodeLine(line)));
     return this;
   }
 

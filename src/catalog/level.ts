@@ -28,6 +28,9 @@ export interface Level {
   scan(range: KeyRange, options?: { snapshot?: LevelSnapshot; page?: number }): AsyncIterable<[Buffer, Buffer][]>;
 }
 
+/** classic-level fetches pages of 16 KiB else, which a region of windows does not fit into. */
+const PAGES = { highWaterMarkBytes: 1 << 20 };
+
 type Database = AbstractLevel<string | Buffer | Uint8Array, Buffer, Buffer>;
 
 class LevelOfAbstractLevel implements Level {
@@ -63,7 +66,7 @@ class LevelOfAbstractLevel implements Level {
 
   async *scan(range: KeyRange, options: { snapshot?: LevelSnapshot; page?: number } = {}): AsyncIterable<[Buffer, Buffer][]> {
     const snapshot = options.snapshot as AbstractSnapshot | undefined;
-    const iterator = this.#database.iterator({ ...range, ...(snapshot ? { snapshot } : {}) });
+    const iterator = this.#database.iterator({ ...range, ...PAGES, ...(snapshot ? { snapshot } : {}) });
     try {
       for (;;) {
         const page = await iterator.nextv(options.page ?? 1000);

@@ -1,146 +1,383 @@
 // The operations of the store, as the control API and the CLI call them. Each checks its arguments, throws CellblockError with
 // one sentence, and answers when what it says is durable.
 
+import { CellblockError } from '../base/errors.js';
+import { chainOf, countUpTo, liveNumbers } from '../model/chain.js';
+import { extentsPath } from '../model/entities.js';
+import type { Container, Snapshot } from '../model/entities.js';
 import type { Plane } from '../plane/treaty.js';
+import { build } from './composition.js';
+import type { Parts } from './composition.js';
+import { requireSnapshot, requireVolume } from './lookup.js';
+import { PlaneClient, errnoName } from './plane-client.js';
+import { levelOf, openLocked, prepareDirectory } from './store-directory.js';
+import type { TaskHandle } from './tasks.js';
 import type {
-  OperationsOptions, OperationsStatus, RepairReport, SnapshotInfo, TaskInfo, TaskKind, VolumeDetails, VolumeInfo,
+  OperationsOptions, OperationsStatus, RepairReport, SnapshotInfo, TaskInfo, TaskKind, VolumeDetails,
+  VolumeInfo,
 } from './types.js';
 
-/** What a long work sees of its own task. */
-export interface TaskHandle {
-  readonly id: number;
-  readonly signal: AbortSignal;
-  progress(done: bigint, total?: bigint | null): void;
-}
+export type { Parts } from './composition.js';
+export type { TaskHandle } from './tasks.js';
 
 export class Operations {
+  readonly parts: Parts;
+  #state: 'running' | 'read-only' | 'stopping' = 'running';
+  #closing: Promise<void> | null = null;
+
+  private constructor(parts: Parts) {
+    this.parts = parts;
+  }
+
   /**
-   * Opens (or makes) the store: lock, catalog, recovery, unfinished deletes. Nothing is served before it has resolved; then call
+   * Opens (or makes) the store: lock, catalog, recovery, unfinished work. Nothing is served before it has resolved; then call
    * `listen`. Throws `store-locked`, `store-newer`, `store-not-a-store`, `permission-denied`, `no-space`, `file-system-unsuitable`, ...
    */
-  static async open(_options: OperationsOptions): Promise<Operations> {
-    throw new Error('not yet');
+  static async open(options: OperationsOptions): Promise<Operations> {
+    const { directory, log } = options;
+    await prepareDirectory(directory);
+    const level = options.level ?? levelOf(directory);
+    await openLocked(directory, level);
+    const client = new PlaneClient(options.plane, log);
+    try {
+      const parts = await build(options, level, client);
+      const operations = new Operations(parts);
+      operations.#connect();
+      await operations.#finishUnfinished();
+      return operations;
+    } catch (error) {
+      options.plane.close(false);
+      await level.close().catch((closing: unknown) => log.warn({ err: closing }, 'the metadata could not be closed'));
+      throw error;
+    }
   }
 
   /** The data plane, for counters. */
-  readonly plane!: Plane;
+  get plane(): Plane {
+    return this.parts.client.plane;
+  }
+
+  #connect(): void {
+    const { client, devices, rounds, faults, exports, failures, files, options, reclaim } = this.parts;
+    const { log } = options;
+    devices.rounding = rounds;
+    devices.onUnpin = () => {
+      reclaim.noteAll();
+      void reclaim.kick();
+    };
+    client.listener = {
+      fault: (record) => void faults.answer(record),
+      roundWanted: ({ handle }) => rounds.wanted(handle),
+      fileWanted: ({ handle }) => {
+        const device = devices.byHandle(handle);
+        if (device) files.addTo(device).catch((error: unknown) => log.error({ err: error }, 'an extents file could not be added'));
+      },
+      list: (record) => exports.list(record),
+      describe: (record) => exports.describe(record),
+      open: (record) => void exports.open(record),
+      closed: (record) => exports.closed(record),
+      failed: (record) => void failures.failed(record),
+      storeFailed: ({ error }) => {
+        this.#state = 'read-only';
+        log.error({ errno: errnoName(error) }, 'the journal could not be made stable: the store is read-only until it is restarted');
+      },
+    };
+  }
+
+  /** What an earlier run had begun: shrinks before anything is served; space is given back in the background. */
+  async #finishUnfinished(): Promise<void> {
+    const { volumes, files, reclaim, punches, space } = this.parts;
+    await volumes.finishShrinks();
+    await files.finish();
+    punches.kick();
+    reclaim.noteAll();
+    void reclaim.kick();
+    void space.build();
+  }
 
   /** Serves NBD on `unix:PATH` or `tcp:HOST:PORT`; answers the address bound. `mode`: permissions of a unix socket. */
-  listen(_address: string, _options?: { mode?: number; allowRemote?: boolean }): string {
-    throw new Error('not yet');
+  listen(address: string, options: { mode?: number; allowRemote?: boolean } = {}): string {
+    return this.plane.listen(address, { mode: options.mode ?? 0o660, allowRemote: options.allowRemote ?? false });
   }
 
   /** Makes an empty volume. `invalid`, `exists`, `no-space`. */
-  async createVolume(_name: string, _options: { sizeBytes: bigint }): Promise<VolumeInfo> {
-    throw new Error('not yet');
+  async createVolume(name: string, options: { sizeBytes: bigint }): Promise<VolumeInfo> {
+    this.#requireWritable();
+    return this.#volumeInfo(await this.parts.volumes.create(name, options.sizeBytes));
   }
 
   /** All volumes by name. */
   listVolumes(): VolumeInfo[] {
-    throw new Error('not yet');
+    return this.#live().map((container) => this.#volumeInfo(container));
   }
 
   /** `volume-not-found`. */
-  showVolume(_name: string): VolumeDetails {
-    throw new Error('not yet');
+  showVolume(name: string): VolumeDetails {
+    const { catalog } = this.parts;
+    const container = requireVolume(catalog, name);
+    return {
+      ...this.#volumeInfo(container),
+      snapshotList: catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)),
+      depth: this.#depthOf(container),
+      files: catalog.filesOf(container.id).map(extentsPath),
+    };
   }
 
   /** Open connections stay. `volume-not-found`, `volume-exists`. */
-  async renameVolume(_name: string, _newName: string): Promise<VolumeInfo> {
-    throw new Error('not yet');
+  async renameVolume(name: string, newName: string): Promise<VolumeInfo> {
+    this.#requireWritable();
+    return this.#volumeInfo(await this.parts.volumes.rename(name, newName));
   }
 
   /** Shrinking needs `force` (`shrink-needs-force`); what is behind the new end is gone for the volume, its snapshots keep it. */
-  async resizeVolume(_name: string, _options: { sizeBytes: bigint; force?: boolean }): Promise<VolumeInfo> {
-    throw new Error('not yet');
+  async resizeVolume(name: string, options: { sizeBytes: bigint; force?: boolean }): Promise<VolumeInfo> {
+    this.#requireWritable();
+    const { sizeBytes, force } = options;
+    return this.#volumeInfo(await this.parts.volumes.resize(name, { sizeBytes, force: force ?? false }));
   }
 
   /**
    * Durable when it resolves: the name is free and nothing brings the volume back. Its space is freed by the task that is answered.
    * `volume-has-snapshots` without `withSnapshots`; `volume-in-use` when clients are connected and `disconnect` is not set.
    */
-  async deleteVolume(_name: string, _options?: { withSnapshots?: boolean; disconnect?: boolean }): Promise<TaskInfo> {
-    throw new Error('not yet');
+  async deleteVolume(name: string, options: { withSnapshots?: boolean; disconnect?: boolean } = {}): Promise<TaskInfo> {
+    this.#requireWritable();
+    const container = await this.parts.volumes.delete(name, {
+      withSnapshots: options.withSnapshots ?? false, disconnect: options.disconnect ?? false,
+    });
+    return this.#reclaimTask('volume-delete', name, new Set([container.line]));
   }
 
   /** What deleteVolume would refuse or take along; changes nothing. */
-  planDeleteVolume(_name: string): { volume: VolumeInfo; snapshots: SnapshotInfo[]; clones: string[]; connections: number } {
-    throw new Error('not yet');
+  planDeleteVolume(name: string): { volume: VolumeInfo; snapshots: SnapshotInfo[]; clones: string[]; connections: number } {
+    const details = this.showVolume(name);
+    const { snapshotList, depth: _depth, files: _files, ...volume } = details;
+    const clones = [...new Set(snapshotList.flatMap((snapshot) => snapshot.clones))];
+    return { volume, snapshots: snapshotList, clones, connections: volume.connections };
   }
 
   /** Snapshots of one or several volumes in one instant, all or none. In the order asked. */
-  async createSnapshots(_references: { volume: string; snapshot: string }[]): Promise<SnapshotInfo[]> {
-    throw new Error('not yet');
+  async createSnapshots(references: { volume: string; snapshot: string }[]): Promise<SnapshotInfo[]> {
+    this.#requireWritable();
+    const snapshots = await this.parts.snapshots.create(references);
+    return snapshots.map((snapshot) => this.#snapshotInfo(snapshot));
   }
 
   /** Of one volume, or all; oldest first within a volume. */
-  listSnapshots(_volume?: string): SnapshotInfo[] {
-    throw new Error('not yet');
+  listSnapshots(volume?: string): SnapshotInfo[] {
+    const { catalog } = this.parts;
+    const containers = volume === undefined ? this.#live() : [requireVolume(catalog, volume)];
+    return containers.flatMap((container) => catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)));
   }
 
-  showSnapshot(_reference: { volume: string; snapshot: string }): SnapshotInfo {
-    throw new Error('not yet');
+  showSnapshot(reference: { volume: string; snapshot: string }): SnapshotInfo {
+    return this.#snapshotInfo(requireSnapshot(this.parts.catalog, reference.volume, reference.snapshot));
   }
 
   /** Durable when it resolves; all or none. What readers still use is freed after they end. */
-  async deleteSnapshots(_references: { volume: string; snapshot: string }[]): Promise<TaskInfo> {
-    throw new Error('not yet');
+  async deleteSnapshots(references: { volume: string; snapshot: string }[]): Promise<TaskInfo> {
+    this.#requireWritable();
+    const snapshots = await this.parts.snapshots.delete(references);
+    const subject = references.map(({ volume, snapshot }) => `${volume}@${snapshot}`).join(' ');
+    return this.#reclaimTask('snapshot-delete', subject, new Set(snapshots.map(({ line }) => line)));
   }
 
   /** A new volume that continues the snapshot. */
-  async clone(_reference: { volume: string; snapshot: string }, _name: string): Promise<VolumeInfo> {
-    throw new Error('not yet');
+  async clone(reference: { volume: string; snapshot: string }, name: string): Promise<VolumeInfo> {
+    this.#requireWritable();
+    return this.#volumeInfo(await this.parts.snapshots.clone(reference, name));
   }
 
   /** Makes a failed volume writable again. The answer says what may be lost. */
-  async repairVolume(_name: string): Promise<RepairReport> {
-    throw new Error('not yet');
+  async repairVolume(name: string): Promise<RepairReport> {
+    this.#requireWritable();
+    const { at, error } = await this.parts.volumes.repair(name);
+    return {
+      volume: name,
+      failure: { at, error },
+      warning: 'Writes that were answered after the last successful flush before the failure may be lost; check what is on the volume.',
+    };
   }
 
   /** Running tasks and the last hundred that ended, oldest first. */
   listTasks(): TaskInfo[] {
-    throw new Error('not yet');
+    return this.parts.tasks.list();
   }
 
-  showTask(_id: number): TaskInfo {
-    throw new Error('not yet');
+  showTask(id: number): TaskInfo {
+    return this.parts.tasks.show(id);
   }
 
   /** `task-not-cancellable`: a delete is never undone. */
-  async cancelTask(_id: number): Promise<TaskInfo> {
-    throw new Error('not yet');
+  async cancelTask(id: number): Promise<TaskInfo> {
+    return this.parts.tasks.cancel(id);
   }
 
   /** Calls back at once and at every change until the task has ended (last call) or `unwatch` is called. */
-  watchTask(_id: number, _onChange: (task: TaskInfo) => void): { unwatch(): void } {
-    throw new Error('not yet');
+  watchTask(id: number, onChange: (task: TaskInfo) => void): { unwatch(): void } {
+    return this.parts.tasks.watch(id, onChange);
   }
 
   /** Resolves when the task has ended, whatever its end. */
-  async waitForTask(_id: number): Promise<TaskInfo> {
-    throw new Error('not yet');
+  async waitForTask(id: number): Promise<TaskInfo> {
+    return this.parts.tasks.wait(id);
   }
 
   /** Runs long work of others (import, export, check) as a task of this list. */
   startTask(
-    _kind: TaskKind, _subject: string,
-    _options: { unit: 'bytes' | 'records'; cancellable: boolean },
-    _work: (task: TaskHandle) => Promise<void>,
+    kind: TaskKind, subject: string, options: { unit: 'bytes' | 'records'; cancellable: boolean },
+    work: (task: TaskHandle) => Promise<void>,
   ): TaskInfo {
-    throw new Error('not yet');
-  }
-
-  /** Export names (`VOLUME`, `VOLUME@SNAPSHOT`) by the handles of the devices in `status().plane`, for metrics. */
-  deviceNames(): ReadonlyMap<number, string> {
-    throw new Error('not yet');
+    return this.parts.tasks.start(kind, subject, options, work);
   }
 
   status(): OperationsStatus {
-    throw new Error('not yet');
+    const { catalog, devices, meta, options, queue, reclaim, recovery } = this.parts;
+    const live = this.#live();
+    return {
+      directory: options.directory,
+      storeId: meta.storeId,
+      formatVersion: meta.format,
+      windowBytes: meta.windowBytes,
+      volumes: live.length,
+      snapshots: catalog.snapshots.size,
+      openDevices: devices.count,
+      pendingDeletes: reclaim.pending,
+      pendingPunches: catalog.punches.size,
+      failedVolumes: live.filter(({ failure }) => failure !== null).map(({ name }) => name),
+      state: this.#state === 'running' && queue.healing ? 'healing' : this.#state,
+      recovery,
+      plane: this.plane.counters(),
+    };
   }
 
   /** Stops serving, takes the last rounds, closes everything; idempotent. The next start is a clean one if all went well. */
-  async close(_options?: { deadlineMs?: number }): Promise<void> {
-    throw new Error('not yet');
+  close(options: { deadlineMs?: number } = {}): Promise<void> {
+    this.#closing ??= this.#close(options.deadlineMs ?? 5000);
+    return this.#closing;
+  }
+
+  async #close(deadlineMs: number): Promise<void> {
+    const { client, tasks, reclaim, rounds, punches, devices, queue, level, space, options, catalog } = this.parts;
+    const failedJournal = this.#state === 'read-only';
+    this.#state = 'stopping';
+    tasks.abortAll();
+    await client.stopServing(deadlineMs).catch((error: unknown) => options.log.warn({ err: error }, 'not every connection ended in time'));
+    await reclaim.stop();
+    rounds.stop();
+    const passed = !failedJournal && (await this.#lastRounds());
+    await punches.stop();
+    devices.stop();
+    space.stop();
+    if (passed) catalog.change().meta('state', { clean: true }).commit().catch(() => undefined);
+    await queue.stop();
+    await level.close();
+    client.plane.close(passed);
+  }
+
+  /** Everything into LevelDB and every device closed. False: something has to be replayed at the next start. */
+  async #lastRounds(): Promise<boolean> {
+    const { devices, client, options } = this.parts;
+    let passed = true;
+    for (const device of devices.all()) {
+      try {
+        await devices.mutexOf(device.container).run(async () => {
+          device.users = 0;
+          await devices.closeLocked(device, { withoutRound: device.failed });
+        });
+        if (device.failed) passed = false;
+      } catch (error) {
+        passed = false;
+        options.log.warn({ err: error, container: device.container }, 'the last changes of a volume stay in the journal');
+      }
+    }
+    try {
+      // Not opened since an unclean start: nobody would know at the next start that their files were never synced.
+      for (const container of devices.unclean) client.plane.syncFiles(devices.filesOf(container));
+    } catch (error) {
+      passed = false;
+      options.log.warn({ err: error }, 'files could not be synced; the next start is an unclean one');
+    }
+    return passed;
+  }
+
+  #requireWritable(): void {
+    if (this.#state === 'running') return;
+    if (this.#state === 'stopping') {
+      throw new CellblockError('store-stopping', 'The store is being stopped.', { hint: 'Try again when the agent runs again.' });
+    }
+    throw new CellblockError('store-read-only', 'The journal of the store could not be made stable; the store is read-only.', {
+      hint: 'Check the disk, then restart the agent.',
+    });
+  }
+
+  #reclaimTask(kind: TaskKind, subject: string, lines: ReadonlySet<number>): TaskInfo {
+    const { tasks, reclaim } = this.parts;
+    return tasks.start(kind, subject, { unit: 'records', cancellable: false }, async (task) => {
+      let records = 0n;
+      const stop = reclaim.watch((line, count) => {
+        if (!lines.has(line)) return;
+        records += BigInt(count);
+        task.progress(records);
+      });
+      try {
+        await reclaim.kick();
+      } finally {
+        stop();
+      }
+      task.progress(records, records);
+    });
+  }
+
+  #live(): Container[] {
+    return [...this.parts.catalog.containers.values()]
+      .filter(({ state }) => state === 'live')
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #volumeInfo(container: Container): VolumeInfo {
+    const { catalog, devices } = this.parts;
+    const device = devices.current(container.id);
+    const { failure } = container;
+    return {
+      name: container.name,
+      id: container.id,
+      kind: container.kind,
+      sizeBytes: container.sizeBytes,
+      created: container.created,
+      clonedFrom: container.clonedFrom,
+      snapshots: catalog.snapshotCount(container),
+      connections: device?.connections ?? 0,
+      open: device !== undefined,
+      readOnly: failure !== null,
+      failed: failure && { at: failure.at, error: failure.error },
+    };
+  }
+
+  #snapshotInfo(snapshot: Snapshot): SnapshotInfo {
+    const { catalog, devices } = this.parts;
+    const volume = catalog.containers.get(snapshot.container)!.name;
+    const clones = [...catalog.childrenOf(snapshot.line)]
+      .filter((line) => line.base!.version === snapshot.version)
+      .flatMap((line) => {
+        const container = catalog.containers.get(line.container);
+        return container?.state === 'live' ? [container.name] : [];
+      });
+    return {
+      id: snapshot.id,
+      volume,
+      name: snapshot.name,
+      fullName: `${volume}@${snapshot.name}`,
+      sizeBytes: snapshot.sizeBytes,
+      created: snapshot.created,
+      clones: clones.sort(),
+      connections: devices.view(snapshot.line, snapshot.version)?.connections ?? 0,
+    };
+  }
+
+  #depthOf(container: Container): number {
+    const version = Number.MAX_SAFE_INTEGER;
+    const chain = chainOf(this.parts.catalog.lines, { line: container.line, version });
+    return chain.reduce((sum, { line, upTo }) => sum + countUpTo(liveNumbers(line), upTo), 0) - 1;
   }
 }

@@ -1,5 +1,6 @@
 // What goes into the operations and what comes out: plain values, no ids of LevelDB, byte quantities as bigint.
 
+import type { Level } from '../catalog/level.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
 
 /** The part of a pino logger that is used here. */
@@ -32,12 +33,16 @@ export interface OperationsOptions {
   handshakeTimeoutMs?: number;
   /** A device without connections is closed after this. */
   idleCloseMs?: number;
-  /** A control operation that waits for LevelDB longer than this is answered with an error; the change stays queued. */
-  commitGiveUpMs?: number;
   /** Treat the start as one after power loss whatever the incarnation says (`store recover --as-power-loss`). */
   asPowerLoss?: boolean;
   /** Tests only: handed to the data plane. */
-  simulation?: number;
+  simulation?: object;
+  /** Tests only: a database in place of LevelDB in the directory. */
+  level?: Level;
+  /** Tests only: in place of the kernel's boot id. */
+  bootId?: string;
+  /** Tests only: pauses between attempts to write, instead of real time. */
+  pause?: (attempt: number) => Promise<void>;
 }
 
 export interface FailureInfo {

@@ -1,0 +1,145 @@
+// Composition: builds every part of a store in order. The list is the architecture; Operations.close goes through it in reverse.
+
+import { readFile } from 'node:fs/promises';
+
+import { CellblockError } from '../base/errors.js';
+import { Catalog } from '../catalog/catalog.js';
+import { CommitQueue } from '../catalog/commit-queue.js';
+import type { Level } from '../catalog/level.js';
+import { jsonKey } from '../model/keys.js';
+import { blocksPerWindow } from '../model/units.js';
+import type { PlaneOptions } from '../plane/treaty.js';
+import { Devices } from './devices.js';
+import { Exports } from './exports.js';
+import { Failures } from './failures.js';
+import { Faults } from './faults.js';
+import { Files } from './files.js';
+import type { PlaneClient } from './plane-client.js';
+import { Punches } from './punches.js';
+import { Reclaim } from './reclaim.js';
+import { recover } from './recover.js';
+import { Rounds } from './rounds.js';
+import { Snapshots } from './snapshots.js';
+import { Space } from './space.js';
+import { readMeta } from './store-directory.js';
+import type { StoreMeta } from './store-directory.js';
+import { Tasks } from './tasks.js';
+import type { OperationsOptions, RecoveryReport } from './types.js';
+import { Volumes } from './volumes.js';
+
+/** Everything a store is made of, in the order it is built; closed in reverse. Checks, sweeps and diffs work on it. */
+export interface Parts {
+  options: OperationsOptions;
+  meta: StoreMeta;
+  level: Level;
+  queue: CommitQueue;
+  catalog: Catalog;
+  client: PlaneClient;
+  space: Space;
+  devices: Devices;
+  faults: Faults;
+  punches: Punches;
+  rounds: Rounds;
+  files: Files;
+  reclaim: Reclaim;
+  volumes: Volumes;
+  snapshots: Snapshots;
+  exports: Exports;
+  failures: Failures;
+  tasks: Tasks;
+  recovery: RecoveryReport;
+}
+
+const DEFAULTS = {
+  journalBytes: 64n << 20n,
+  cacheBytes: 64n << 20n,
+  reserveBytes: 256n << 20n,
+  ballastBytes: 32 << 20,
+  roundAfterMs: 5000,
+  maxConnections: 4096,
+  handshakeTimeoutMs: 10_000,
+  idleCloseMs: 15_000,
+  giveUpAfter: 6,
+};
+
+/** Opens catalog and journal, recovers, and builds everything else. */
+export async function build(options: OperationsOptions, level: Level, client: PlaneClient): Promise<Parts> {
+  const { log, directory } = options;
+  const meta = await readMeta(level, directory, options.windowBytes === undefined ? {} : { windowBytes: options.windowBytes });
+  const reserveBytes = options.reserveBytes ?? DEFAULTS.reserveBytes;
+  const space = new Space(directory, log, { reserveBytes, ballastBytes: options.ballastBytes ?? DEFAULTS.ballastBytes });
+  const queue = makeQueue(options, level, space);
+  const catalog = new Catalog(queue);
+  await catalog.load();
+  const scan = client.open(await planeOptions(options, meta, reserveBytes));
+  await checkJournal(level, scan.created, catalog.lines.size > 0);
+  await catalog.change().meta('state', { clean: false }).commit();
+  const blocks = blocksPerWindow(meta.windowBytes);
+  const recovery = await recover({ catalog, plane: client.plane, log }, scan, {
+    blocksPerWindow: blocks, asPowerLoss: options.asPowerLoss ?? false,
+  });
+  log.info({ ...recovery }, 'the store is open');
+  const unclean = new Set(scan.clean || scan.created ? [] : catalog.containers.keys());
+  const devices = new Devices(catalog, client, log, { idleCloseMs: options.idleCloseMs ?? DEFAULTS.idleCloseMs, unclean });
+  const faults = new Faults(catalog, devices, client, log);
+  const punches = new Punches(catalog, client, log, meta.windowBytes);
+  const rounds = new Rounds(catalog, devices, client, punches, log, { blocksPerWindow: blocks });
+  const files = new Files(catalog, client, devices, log);
+  const reclaim = new Reclaim({ catalog, devices, rounds, client, punches, files, log }, { blocksPerWindow: blocks });
+  const volumes = new Volumes({ catalog, devices, client, reclaim, files, space });
+  const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
+  const exports = new Exports(catalog, devices, client, log);
+  const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
+  return {
+    options, meta, level, queue, catalog, client, space, devices, faults, punches, rounds, files, reclaim, volumes, snapshots,
+    exports, failures, tasks: new Tasks(), recovery,
+  };
+}
+
+async function planeOptions(options: OperationsOptions, meta: StoreMeta, reserveBytes: bigint): Promise<PlaneOptions> {
+  return {
+    directory: options.directory,
+    storeId: Buffer.from(meta.storeId, 'hex'),
+    windowBytes: meta.windowBytes,
+    journalBytes: options.journalBytes ?? DEFAULTS.journalBytes,
+    reactors: options.reactors ?? 2,
+    engine: options.engine ?? 'automatic',
+    direct: options.direct ?? false,
+    cacheBytes: options.cacheBytes ?? DEFAULTS.cacheBytes,
+    reserveBytes,
+    roundAfterMs: options.roundAfterMs ?? DEFAULTS.roundAfterMs,
+    maxConnections: options.maxConnections ?? DEFAULTS.maxConnections,
+    handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULTS.handshakeTimeoutMs,
+    bootId: options.bootId ?? (await readBootId()),
+    ...(options.simulation === undefined ? {} : { simulation: options.simulation }),
+  };
+}
+
+function makeQueue(options: OperationsOptions, level: Level, space: Space): CommitQueue {
+  const { log } = options;
+  return new CommitQueue(level, {
+    makeRoom: () => space.makeRoom(),
+    onTrouble: (error, attempt) => log.error({ err: error, attempt }, 'the metadata cannot be written; it is closed and opened again'),
+    onHealed: () => log.info({}, 'the metadata can be written again'),
+    pause: options.pause ?? ((attempt) => sleep(Math.min(100 * 2 ** attempt, 5000))),
+    giveUpAfter: DEFAULTS.giveUpAfter,
+  });
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+async function readBootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}
+
+/** A journal that is gone takes answered writes with it, unless the last stop was a clean one. */
+async function checkJournal(level: Level, created: boolean, hasVolumes: boolean): Promise<void> {
+  if (!created || !hasVolumes) return;
+  const stored = await level.get(jsonKey('meta', 'state'));
+  if (stored && (JSON.parse(stored.toString()) as { clean: boolean }).clean) return;
+  throw new CellblockError('journal-missing', 'The journal of this store is missing although it was not stopped cleanly.', {
+    hint: 'Put the file `journal` back into the store directory, or restore the store from a copy.',
+  });
+}

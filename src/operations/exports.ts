@@ -1,0 +1,121 @@
+// Answers clients: which exports there are, what one looks like, and leases on devices for those who open one.
+// A lease pins the versions its connection reads by name: the snapshot itself, and those of its changed-since contexts.
+
+import { asCellblockError } from '../base/errors.js';
+import type { Catalog } from '../catalog/catalog.js';
+import type { Container, Snapshot } from '../model/entities.js';
+import type { ChangedContext, ExportDescription } from '../plane/treaty.js';
+import type { Device, Devices } from './devices.js';
+import { EIO, ENOENT } from './plane-client.js';
+import type { PlaneClient, RecordOf } from './plane-client.js';
+import type { Logger } from './types.js';
+
+type Found = { container: Container; snapshot: Snapshot | null };
+
+interface Lease {
+  device: Device;
+  pins: Snapshot[];
+}
+
+export class Exports {
+  readonly #catalog: Catalog;
+  readonly #devices: Devices;
+  readonly #client: PlaneClient;
+  readonly #log: Logger;
+  readonly #leases = new Map<number, Lease>();
+  #lastLease = 0;
+
+  constructor(catalog: Catalog, devices: Devices, client: PlaneClient, log: Logger) {
+    this.#catalog = catalog;
+    this.#devices = devices;
+    this.#client = client;
+    this.#log = log;
+  }
+
+  list({ ticket }: RecordOf<'list'>): void {
+    const exports: { name: string; description: string }[] = [];
+    for (const container of this.#catalog.containers.values()) {
+      if (container.state !== 'live') continue;
+      exports.push({ name: container.name, description: describe({ container, snapshot: null }) });
+      for (const snapshot of this.#catalog.snapshotsOf(container)) {
+        exports.push({ name: `${container.name}@${snapshot.name}`, description: describe({ container, snapshot }) });
+      }
+    }
+    exports.sort((a, b) => (a.name < b.name ? -1 : 1));
+    this.#client.plane.listReply(ticket, exports);
+  }
+
+  describe({ ticket, name }: RecordOf<'describe'>): void {
+    const found = this.#find(name);
+    if (!found) return this.#client.plane.describeReply(ticket, null, unknown(name));
+    const { container, snapshot } = found;
+    const description: ExportDescription = {
+      sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
+      readOnly: snapshot !== null || container.failure !== null,
+      rotational: false,
+      description: describe(found),
+      snapshots: this.#older(found).map((older) => older.name),
+    };
+    this.#client.plane.describeReply(ticket, description, '');
+  }
+
+  async open({ ticket, name, changedSince }: RecordOf<'open'>): Promise<void> {
+    const { plane } = this.#client;
+    const found = this.#find(name);
+    if (!found) return plane.openReply(ticket, null, ENOENT, unknown(name));
+    const older = this.#older(found);
+    const pins = changedSince.map((wanted) => older.find((snapshot) => snapshot.name === wanted));
+    if (pins.includes(undefined)) return plane.openReply(ticket, null, ENOENT, 'No such snapshot of this export.');
+    const since = pins as Snapshot[];
+    for (const { line, version } of since) this.#devices.pin(line, version);
+    try {
+      const device = await (found.snapshot ? this.#devices.acquireView(found.snapshot) : this.#devices.acquire(found.container));
+      device.connections += 1;
+      const lease = ++this.#lastLease;
+      this.#leases.set(lease, { device, pins: since });
+      plane.openReply(ticket, { lease, handle: device.handle, contexts: since.map((pin) => contextOf(device, pin)) }, 0, '');
+    } catch (error) {
+      for (const { line, version } of since) this.#devices.unpin(line, version);
+      const { code, message } = asCellblockError(error);
+      this.#log.warn({ err: error, export: name }, 'an export could not be opened');
+      plane.openReply(ticket, null, code === 'volume-not-found' ? ENOENT : EIO, message);
+    }
+  }
+
+  closed({ lease: id }: RecordOf<'closed'>): void {
+    const lease = this.#leases.get(id);
+    if (!lease) return;
+    this.#leases.delete(id);
+    lease.device.connections -= 1;
+    this.#devices.release(lease.device);
+    for (const { line, version } of lease.pins) this.#devices.unpin(line, version);
+  }
+
+  #find(name: string): Found | null {
+    const at = name.indexOf('@');
+    const container = this.#catalog.containerNamed(at < 0 ? name : name.slice(0, at));
+    if (!container) return null;
+    if (at < 0) return { container, snapshot: null };
+    const snapshot = this.#catalog.snapshotNamed(container, name.slice(at + 1));
+    return snapshot ? { container, snapshot } : null;
+  }
+
+  /** Snapshots an export can tell the changes since: those of its line before it. */
+  #older({ container, snapshot }: Found): Snapshot[] {
+    return this.#catalog.snapshotsOf(container).filter((other) => !snapshot || other.version < snapshot.version);
+  }
+}
+
+function contextOf(device: Device, since: Snapshot): ChangedContext {
+  const sinceLayer = device.layers.layerOf(since.line, since.version);
+  if (sinceLayer === undefined) throw new Error(`snapshot ${since.id} is no layer of handle ${device.handle}`);
+  return { sinceLayer, alsoChanged: new BigUint64Array(0) };
+}
+
+function describe({ container, snapshot }: Found): string {
+  return snapshot ? `snapshot of ${container.name}` : 'volume';
+}
+
+function unknown(name: string): string {
+  return `There is no export named ${JSON.stringify(name)}.`;
+}

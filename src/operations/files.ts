@@ -1,0 +1,98 @@
+// The extents files of containers: made before they are written, unlinked when nothing can name them any more.
+// Invariant: a file's record is durable before the data plane may write it, and says `dropping` durably before it is unlinked.
+
+import type { Catalog, Change } from '../catalog/catalog.js';
+import { extentsPath } from '../model/entities.js';
+import type { ExtentsFileRecord } from '../model/entities.js';
+import type { Device, Devices } from './devices.js';
+import type { PlaneClient } from './plane-client.js';
+import type { Logger } from './types.js';
+
+export class Files {
+  readonly #catalog: Catalog;
+  readonly #client: PlaneClient;
+  readonly #devices: Devices;
+  readonly #log: Logger;
+
+  constructor(catalog: Catalog, client: PlaneClient, devices: Devices, log: Logger) {
+    this.#catalog = catalog;
+    this.#client = client;
+    this.#devices = devices;
+    this.#log = log;
+  }
+
+  /** A new file of a container, in the caller's group. */
+  add(container: number, change: Change): ExtentsFileRecord {
+    const file: ExtentsFileRecord = { number: change.take('file'), container, state: 'live', movedOut: false };
+    change.file(file);
+    this.#client.plane.knowFile({ number: file.number, path: extentsPath(file.number) });
+    return file;
+  }
+
+  /** The data plane's current file of a device is nearly full. */
+  async addTo(device: Device): Promise<void> {
+    const change = this.#catalog.change();
+    const { number } = this.add(device.container, change);
+    await change.commit();
+    if (this.#devices.byHandle(device.handle) === device) {
+      this.#client.plane.addFile(device.handle, { number, path: extentsPath(number) });
+    }
+  }
+
+  /** Files that will be unlinked with this container: it is being deleted and nobody else can name their places. */
+  goingWith(container: number): Set<number> {
+    if (this.#catalog.containers.get(container)?.state !== 'deleting' || this.#isContinued(container)) return new Set();
+    return new Set(this.#catalog.filesOf(container).filter((number) => !this.#catalog.files.get(number)!.movedOut));
+  }
+
+  #isContinued(container: number): boolean {
+    for (const line of this.#catalog.lines.values()) {
+      if (line.container === container && this.#catalog.childrenOf(line.id).size > 0) return true;
+    }
+    return false;
+  }
+
+  /** The last line of the container is gone with this group: so is the container. Answers the files to unlink after it. */
+  containerGone(container: number, change: Change): ExtentsFileRecord[] | null {
+    for (const line of this.#catalog.lines.values()) if (line.container === container) return null;
+    const record = this.#catalog.containers.get(container);
+    if (record) change.removeContainer(record);
+    this.#devices.forget(container);
+    const files = this.#catalog.filesOf(container).map((number) => this.#catalog.files.get(number)!);
+    const going = files.filter((file) => !file.movedOut);
+    for (const file of going) {
+      file.state = 'dropping';
+      change.file(file);
+    }
+    return going;
+  }
+
+  /** Unlinks files that are durably `dropping`. */
+  async unlink(files: readonly ExtentsFileRecord[]): Promise<void> {
+    if (files.length === 0) return;
+    await this.#client.grace();
+    for (const file of files) {
+      await this.#client.dropFile(file.number);
+      await this.#catalog.change().removeFile(file).commit();
+    }
+  }
+
+  /** For the leak sweep: a file no record names any more, of a container that is gone. */
+  async release(number: number): Promise<void> {
+    const file = this.#catalog.files.get(number);
+    if (!file || this.#catalog.containers.has(file.container)) return;
+    file.state = 'dropping';
+    await this.#catalog.change().file(file).commit();
+    await this.unlink([file]);
+  }
+
+  /** At start: what an earlier run did not finish. */
+  async finish(): Promise<void> {
+    const dropping = [...this.#catalog.files.values()].filter(({ state }) => state === 'dropping');
+    try {
+      await this.unlink(dropping);
+    } catch (error) {
+      this.#log.warn({ err: error }, 'an extents file could not be removed; it is tried again at the next start');
+    }
+  }
+}

@@ -1,0 +1,182 @@
+// The data plane with promises instead of tickets, and its record stream handed to whom it concerns.
+// Invariant: the upcall is total; an exception of a receiver is logged and ends nothing else.
+
+import { constants } from 'node:os';
+
+import { CellblockError } from '../base/errors.js';
+import type { FaultRecord, Plane, PlaneOptions, PlaneRecord, JournalScan } from '../plane/treaty.js';
+import type { Logger } from './types.js';
+
+export type RoundAnswer = Extract<PlaneRecord, { kind: 'round' }>;
+export type CutAnswer = Extract<PlaneRecord, { kind: 'cut' }>;
+export type RecordOf<K extends PlaneRecord['kind']> = Extract<PlaneRecord, { kind: K }>;
+
+/** Who gets what the data plane asks or reports of its own accord. */
+export interface PlaneListener {
+  fault(record: RecordOf<'fault'>): void;
+  roundWanted(record: RecordOf<'round-wanted'>): void;
+  fileWanted(record: RecordOf<'file-wanted'>): void;
+  list(record: RecordOf<'list'>): void;
+  describe(record: RecordOf<'describe'>): void;
+  open(record: RecordOf<'open'>): void;
+  closed(record: RecordOf<'closed'>): void;
+  failed(record: RecordOf<'failed'>): void;
+  storeFailed(record: RecordOf<'store-failed'>): void;
+}
+
+type Answer = Extract<PlaneRecord, { ticket: number; error: number }>;
+
+const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
+
+/** `EIO` for 5. */
+export function errnoName(error: number): string {
+  return ERRNO_NAMES.get(Math.abs(error)) ?? `errno ${error}`;
+}
+
+export const EIO = constants.errno.EIO;
+export const ENOENT = constants.errno.ENOENT;
+export const ESHUTDOWN = 108;
+
+export function planeError(doing: string, error: number): CellblockError {
+  const name = errnoName(error);
+  if (name === 'ENOSPC') {
+    return new CellblockError('no-space', `The disk of the store is full: ${doing} did not work.`, {
+      hint: 'Make room on the file system of the store, or delete volumes or snapshots.',
+      facts: { errno: name },
+    });
+  }
+  return new CellblockError('data-plane-failed', `The data plane could not do this: ${doing} (${name}).`, {
+    hint: 'Check the disk and the log of the agent.',
+    facts: { errno: name },
+  });
+}
+
+export class PlaneClient {
+  readonly plane: Plane;
+  listener: PlaneListener | null = null;
+  readonly #log: Logger;
+  readonly #waiting = new Map<number, (answer: Answer) => void>();
+  #lastTicket = 0;
+
+  constructor(plane: Plane, log: Logger) {
+    this.plane = plane;
+    this.#log = log;
+  }
+
+  open(options: PlaneOptions): JournalScan {
+    return this.plane.open(options, (records) => this.#receive(records));
+  }
+
+  takeRound(handle: number): Promise<RoundAnswer> {
+    return this.#ask((ticket) => this.plane.takeRound(ticket, handle)) as Promise<RoundAnswer>;
+  }
+
+  cut(members: { handle: number; snapshotId: Uint8Array; name: string }[]): Promise<CutAnswer> {
+    return this.#ask((ticket) => this.plane.cut(ticket, members)) as Promise<CutAnswer>;
+  }
+
+  adopt(handle: number, from: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): Promise<void> {
+    return this.#done('merging a deleted snapshot', (ticket) => this.plane.adopt(ticket, handle, from, below, records));
+  }
+
+  closeDevice(handle: number): Promise<void> {
+    return this.#done('closing a volume', (ticket) => this.plane.closeDevice(ticket, handle));
+  }
+
+  dropFile(number: number): Promise<void> {
+    return this.#done('removing an extents file', (ticket) => this.plane.dropFile(ticket, number));
+  }
+
+  resize(handle: number, sizeBytes: bigint): Promise<void> {
+    return this.#done('resizing a volume', (ticket) => this.plane.resize(ticket, handle, sizeBytes));
+  }
+
+  flush(handle: number): Promise<void> {
+    return this.#done('flushing a volume', (ticket) => this.plane.flush(ticket, handle));
+  }
+
+  grace(): Promise<void> {
+    return this.#done('waiting for requests', (ticket) => this.plane.grace(ticket));
+  }
+
+  punch(ranges: { file: number; offset: bigint; bytes: bigint }[]): Promise<void> {
+    return this.#done('freeing space', (ticket) => this.plane.punch(ticket, ranges));
+  }
+
+  disconnect(handle: number): Promise<void> {
+    return this.#done('ending connections', (ticket) => this.plane.disconnect(ticket, handle));
+  }
+
+  stopServing(deadlineMs: number): Promise<void> {
+    return this.#done('stopping', (ticket) => this.plane.stopServing(ticket, deadlineMs));
+  }
+
+  faultReply(ticket: number, records: FaultRecord[], error: number): void {
+    this.plane.faultReply(ticket, records, error);
+  }
+
+  async #done(doing: string, send: (ticket: number) => void): Promise<void> {
+    const { error } = await this.#ask(send);
+    if (error !== 0) throw planeError(doing, error);
+  }
+
+  #ask(send: (ticket: number) => void): Promise<Answer> {
+    const ticket = ++this.#lastTicket;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(ticket, resolve);
+      try {
+        send(ticket);
+      } catch (error) {
+        this.#waiting.delete(ticket);
+        reject(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+  }
+
+  #receive(records: PlaneRecord[]): void {
+    for (const record of records) {
+      try {
+        this.#dispatch(record);
+      } catch (error) {
+        this.#log.error({ err: error, record: record.kind }, 'a record of the data plane was not handled');
+      }
+    }
+  }
+
+  #dispatch(record: PlaneRecord): void {
+    switch (record.kind) {
+      case 'done':
+      case 'round':
+      case 'cut':
+      case 'adopted':
+        return this.#answer(record);
+      case 'log':
+        return this.#log[record.level](record.fields, record.message);
+      case 'fault':
+        return this.listener?.fault(record);
+      case 'round-wanted':
+        return this.listener?.roundWanted(record);
+      case 'file-wanted':
+        return this.listener?.fileWanted(record);
+      case 'list':
+        return this.listener?.list(record);
+      case 'describe':
+        return this.listener?.describe(record);
+      case 'open':
+        return this.listener?.open(record);
+      case 'closed':
+        return this.listener?.closed(record);
+      case 'failed':
+        return this.listener?.failed(record);
+      case 'store-failed':
+        return this.listener?.storeFailed(record);
+    }
+  }
+
+  #answer(record: Answer): void {
+    const resolve = this.#waiting.get(record.ticket);
+    this.#waiting.delete(record.ticket);
+    if (resolve) resolve(record);
+    else this.#log.error({ ticket: record.ticket, record: record.kind }, 'the data plane answered a ticket nobody holds');
+  }
+}

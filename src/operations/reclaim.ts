@@ -1,0 +1,336 @@
+// Gives back what deleted versions hold, in the background, without moving data: freed when nobody reads them, merged into the one
+// that still does, left alone while more do. DESIGN "Deleting a snapshot"; HAZARDS 3, 4, 5, 7, J7, J12.
+//
+// Invariants: the delete was durable before anything here begins, so it never has to be undone; a window moves in one batch (the
+// dependent's new record, the removal, the pending punches), so that every state between two batches reads right; a version
+// leaves its line only when it has no records left. The records of an open current map are written by the data plane alone.
+
+import { CellblockError } from '../base/errors.js';
+import type { Catalog, Change } from '../catalog/catalog.js';
+import { dependentsOf, hasBelow, previousLive } from '../model/chain.js';
+import { addCutOff, inheritCutOffs, newestCutOff, renumberCutOffs } from '../model/cut-offs.js';
+import type { Base, Line } from '../model/entities.js';
+import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.js';
+import { freeRecord, mergeRecords } from '../model/merge.js';
+import { fileOfSlot } from '../model/slot.js';
+import { decodeWindowRecord, encodeWindowRecord } from '../model/window-record.js';
+import type { WindowRecord } from '../model/window-record.js';
+import type { Device, Devices } from './devices.js';
+import type { Files } from './files.js';
+import type { PlaneClient } from './plane-client.js';
+import type { Punches } from './punches.js';
+import { nameFiles } from './rounds.js';
+import type { Rounds } from './rounds.js';
+import type { Logger } from './types.js';
+
+const RECORDS_AT_ONCE = 500;
+const ADOPTED_AT_ONCE = 128;
+const RETRY_MS = 20_000;
+
+/** How far the work on one deleted version is. */
+interface Progress {
+  line: number;
+  version: number;
+  /** First window not looked at. */
+  next: bigint;
+  records: number;
+}
+
+interface Page {
+  records: { window: bigint; record: WindowRecord; bytes: Buffer }[];
+  /** Where the next page begins; null: this was the last. */
+  next: bigint | null;
+}
+
+export class Reclaim {
+  readonly #catalog: Catalog;
+  readonly #devices: Devices;
+  readonly #rounds: Rounds;
+  readonly #client: PlaneClient;
+  readonly #punches: Punches;
+  readonly #files: Files;
+  readonly #log: Logger;
+  readonly #blocksPerWindow: number;
+  readonly #lines = new Set<number>();
+  readonly #blocked = new Set<string>();
+  #running: Promise<void> | null = null;
+  #again = false;
+  #stopped = false;
+  #retry: NodeJS.Timeout | null = null;
+  readonly #watchers = new Set<(line: number, records: number) => void>();
+
+  constructor(
+    collaborators: {
+      catalog: Catalog; devices: Devices; rounds: Rounds; client: PlaneClient; punches: Punches; files: Files; log: Logger;
+    },
+    options: { blocksPerWindow: number },
+  ) {
+    this.#catalog = collaborators.catalog;
+    this.#devices = collaborators.devices;
+    this.#rounds = collaborators.rounds;
+    this.#client = collaborators.client;
+    this.#punches = collaborators.punches;
+    this.#files = collaborators.files;
+    this.#log = collaborators.log;
+    this.#blocksPerWindow = options.blocksPerWindow;
+  }
+
+  /** Versions that are deleted and still there. */
+  get pending(): number {
+    let count = 0;
+    for (const line of this.#catalog.lines.values()) {
+      for (const { state } of line.versions) if (state === 'deleted') count++;
+    }
+    return count;
+  }
+
+  /** At start: every line with deleted versions. */
+  noteAll(): void {
+    for (const line of this.#catalog.lines.values()) this.note(line.id);
+  }
+
+  /** A version of the line was deleted, or lost a reader. */
+  note(line: number): void {
+    this.#lines.add(line);
+  }
+
+  /** Calls back with every lot of records that was dealt with, until the answer is called. */
+  watch(onProgress: (line: number, records: number) => void): () => void {
+    this.#watchers.add(onProgress);
+    return () => void this.#watchers.delete(onProgress);
+  }
+
+  /** Works until nothing is left that can be done now. */
+  kick(): Promise<void> {
+    this.#again = true;
+    if (this.#stopped) return this.#running ?? Promise.resolve();
+    this.#running ??= this.#run().finally(() => {
+      this.#running = null;
+    });
+    return this.#running;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#retry) clearTimeout(this.#retry);
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#again && !this.#stopped) {
+      this.#again = false;
+      for (let work = this.#pick(); work && !this.#stopped; work = this.#pick()) {
+        try {
+          await this.#work(work);
+        } catch (error) {
+          this.#block(work, error);
+        }
+      }
+    }
+  }
+
+  /** A version that cannot be dealt with now is left alone for a while. */
+  #block(work: Progress, error: unknown): void {
+    if (this.#stopped) return;
+    const facts = { err: error, line: work.line, version: work.version };
+    this.#log.warn(facts, 'a deleted snapshot could not be freed; it is tried again later');
+    this.#blocked.add(placeOf(work));
+    if (this.#retry) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = null;
+      this.#blocked.clear();
+      this.noteAll();
+      void this.kick();
+    }, RETRY_MS);
+    this.#retry.unref();
+  }
+
+  /** The newest deleted version with at most one reader: newest first, so that a whole line is freed and never merged down. */
+  #pick(): Progress | null {
+    for (const id of [...this.#lines].sort((a, b) => b - a)) {
+      const line = this.#catalog.lines.get(id);
+      for (const { version, state } of [...(line?.versions ?? [])].reverse()) {
+        if (state !== 'deleted' || this.#blocked.has(placeOf({ line: id, version }))) continue;
+        if (this.#readers(line!, version) !== 'many') return { line: id, version, next: 0n, records: 0 };
+      }
+      this.#lines.delete(id);
+    }
+    return null;
+  }
+
+  #readers(line: Line, version: number): Base | null | 'many' {
+    const dependents = dependentsOf(line, version, this.#catalog.childrenOf(line.id));
+    const pinned = this.#devices.isPinned(line.id, version);
+    if (dependents.length + (pinned ? 1 : 0) > 1 || (pinned && dependents.length === 0)) return 'many';
+    return dependents[0] ?? null;
+  }
+
+  async #work(progress: Progress): Promise<void> {
+    await this.#catalog.barrier();
+    await this.#devices.settle(progress.line, progress.version);
+    for (let more = true; more && !this.#stopped; ) more = await this.#step(progress);
+  }
+
+  /** One chunk. False: the version is gone, or it has to wait after all. */
+  async #step(progress: Progress): Promise<boolean> {
+    const line = this.#catalog.lines.get(progress.line);
+    if (!line?.versions.some(({ version, state }) => version === progress.version && state === 'deleted')) return false;
+    const reader = this.#readers(line, progress.version);
+    if (reader === 'many') return false;
+    if (reader === null) return this.#free(line, progress);
+    const into = this.#catalog.lines.get(reader.line)!;
+    const isCurrent = into.versions.some(({ version, state }) => version === reader.version && state === 'current');
+    if (!isCurrent) {
+      await this.#devices.settle(reader.line, reader.version);
+      return this.#merge(line, into, reader.version, progress);
+    }
+    return this.#devices.mutexOf(into.container).run(() => this.#mergeIntoCurrent(line, into, reader.version, progress));
+  }
+
+  /** Nobody reads it: what it names is punched. */
+  async #free(line: Line, progress: Progress): Promise<boolean> {
+    const page = await this.#page(progress, RECORDS_AT_ONCE);
+    const change = this.#catalog.change();
+    const unlinked = this.#files.goingWith(line.container);
+    for (const { window, record } of page.records) {
+      change.removeWindow(line.id, window, progress.version);
+      change.punch(freeRecord(record).filter(({ slot }) => !unlinked.has(fileOfSlot(slot))));
+    }
+    await this.#finishPage(change, progress, page);
+    if (page.next !== null) return true;
+    await this.#leave(line, progress.version, null);
+    return false;
+  }
+
+  async #mergeIntoCurrent(line: Line, into: Line, version: number, progress: Progress): Promise<boolean> {
+    // Between asking and having the mutex a snapshot may have been taken, a clone made, the device opened.
+    const reader = this.#readers(line, progress.version);
+    const same = reader !== null && reader !== 'many' && reader.line === into.id && reader.version === version;
+    const isCurrent = into.versions.some((live) => live.version === version && live.state === 'current');
+    if (!same || !isCurrent) return true;
+    const container = this.#catalog.containers.get(into.container)!;
+    const device = this.#devices.current(container.id);
+    if (!device) return this.#merge(line, into, version, progress);
+    if (container.failure || device.failed) {
+      throw new CellblockError('volume-failed', `The volume ${JSON.stringify(container.name)} has failed.`, {
+        hint: `Run \`cellblock volume repair ${container.name}\`.`,
+      });
+    }
+    return this.#adopt(line, into, device, progress);
+  }
+
+  /** The dependent's records are ours to write: it is frozen, or not open (and its mutex is held). */
+  async #merge(line: Line, into: Line, version: number, progress: Progress): Promise<boolean> {
+    const page = await this.#page(progress, RECORDS_AT_ONCE);
+    const keys = page.records.map(({ window }) => windowKey(into.id, window, version));
+    const stored = keys.length > 0 ? await this.#catalog.queue.read((level) => level.getMany(keys)) : [];
+    const below = hasBelow(line, progress.version);
+    const above = line.id === into.id ? progress.version : 0;
+    const change = this.#catalog.change();
+    page.records.forEach(({ window, record }, index) => {
+      const mine = stored[index];
+      const merged = mergeRecords({
+        deleted: record,
+        dependent: mine ? this.#decode(mine) : null,
+        cutOff: newestCutOff(into.cutOffs, window, version, above) !== 0,
+        below,
+      });
+      if (merged.record) {
+        change.window(into, window, version, encodeWindowRecord(merged.record));
+        nameFiles(change, merged.record, into.container);
+      }
+      change.removeWindow(line.id, window, progress.version).punch(merged.freed);
+    });
+    await this.#finishPage(change, progress, page);
+    if (page.next !== null) return true;
+    await this.#leave(line, progress.version, { line: into, version });
+    return false;
+  }
+
+  /** The dependent is an open current map: the data plane takes over what it is silent about, and a round brings it here. */
+  async #adopt(line: Line, into: Line, device: Device, progress: Progress): Promise<boolean> {
+    if (progress.records === 0) await this.#rounds.run(device);
+    const page = await this.#page(progress, ADOPTED_AT_ONCE);
+    if (page.records.length > 0) {
+      const from = device.layers.layerOf(line.id, progress.version);
+      if (from === undefined) throw new Error(`version ${progress.version} of line ${line.id} is no layer of its dependent`);
+      const records = page.records.map(({ window, bytes }) => ({ window, record: bytes }));
+      await this.#client.adopt(device.handle, from, hasBelow(line, progress.version), records);
+      const windows = new Map(page.records.map(({ window, record }) => [window, record]));
+      await this.#rounds.run(device, { line: line.id, version: progress.version, windows });
+      this.#advance(progress, page);
+    }
+    if (page.next !== null) return true;
+    await this.#leave(line, progress.version, { line: into, version: device.version });
+    return false;
+  }
+
+  async #finishPage(change: Change, progress: Progress, page: Page): Promise<void> {
+    if (page.records.length === 0) return;
+    await change.commit();
+    this.#punches.kick();
+    this.#advance(progress, page);
+  }
+
+  #advance(progress: Progress, page: Page): void {
+    progress.records += page.records.length;
+    if (page.next !== null) progress.next = page.next;
+    for (const watcher of this.#watchers) watcher(progress.line, page.records.length);
+  }
+
+  /** The version has no records any more: it leaves its line, its reader continues where it did. */
+  async #leave(line: Line, version: number, reader: { line: Line; version: number } | null): Promise<void> {
+    const change = this.#catalog.change();
+    const bases = new Set<number>(line.base ? [line.base.line] : []);
+    if (reader && reader.line !== line) this.#rebase(line, version, reader, change);
+    line.versions = line.versions.filter((live) => live.version !== version);
+    if (reader && reader.line === line) line.cutOffs = renumberCutOffs(line.cutOffs, version, reader.version);
+    else line.cutOffs = line.cutOffs.filter((cutOff) => cutOff.version !== version);
+    if (line.versions.length > 0) change.line(line);
+    else change.removeLine(line);
+    const gone = line.versions.length === 0 ? this.#files.containerGone(line.container, change) : null;
+    await change.commit();
+    this.#devices.removeLayer(line.id, version);
+    if (gone) await this.#files.unlink(gone);
+    for (const base of bases) this.note(base);
+    this.note(line.id);
+  }
+
+  /** The reader is in another line: its base moves one live version down, the cut-offs in between come along. */
+  #rebase(line: Line, version: number, reader: { line: Line; version: number }, change: Change): void {
+    const below = previousLive(line, version);
+    const baseBefore = reader.line.base!.line;
+    reader.line.base = below === null ? line.base : { line: line.id, version: below };
+    if (reader.line.base) {
+      for (const cutOff of inheritCutOffs(line.cutOffs, { above: below ?? 0, upTo: version }, reader.version)) {
+        reader.line.cutOffs = addCutOff(reader.line.cutOffs, cutOff);
+      }
+    }
+    change.line(reader.line, baseBefore);
+  }
+
+  /** The next records of the version that is worked on. */
+  #page(progress: Progress, limit: number): Promise<Page> {
+    return this.#catalog.queue.read(async (level) => {
+      const page: Page = { records: [], next: null };
+      const range = { gte: windowBound(progress.line, progress.next), lt: lineEnd(progress.line) };
+      for await (const entries of level.scan(range)) {
+        for (const [bytes, value] of entries) {
+          const key = parseWindowKey(bytes);
+          if (!key || key.version !== progress.version) continue;
+          if (page.records.length === limit) return { ...page, next: key.window };
+          page.records.push({ window: key.window, record: this.#decode(value), bytes: value });
+        }
+      }
+      return page;
+    });
+  }
+
+  #decode(stored: Uint8Array): WindowRecord {
+    return decodeWindowRecord(stored, this.#blocksPerWindow);
+  }
+}
+
+function placeOf({ line, version }: { line: number; version: number }): string {
+  return `${line}/${version}`;
+}

@@ -1,0 +1,224 @@
+// Snapshots: taking them (of several volumes in one instant), deleting them, and clones of them.
+//
+// Invariants: a snapshot is answered when its cut is durable in the journal; the LevelDB group is handed in in the same turn, so
+// whatever is asked of the snapshot afterwards is ordered behind it. A snapshot of volumes none of which is open is a LevelDB
+// group alone: nothing of theirs is dirty and the last round before closing passed everything the journal had of them.
+// Line and version a snapshot names are live as long as it is listed.
+
+import { randomBytes } from 'node:crypto';
+
+import { CellblockError } from '../base/errors.js';
+import { runWithAll } from '../base/mutex.js';
+import type { Catalog, Change } from '../catalog/catalog.js';
+import type { Base, Container, Line, Snapshot } from '../model/entities.js';
+import { checkName } from '../model/names.js';
+import { requireSnapshot, requireVolume } from './lookup.js';
+import type { Devices, Device } from './devices.js';
+import type { Files } from './files.js';
+import { errnoName, planeError } from './plane-client.js';
+import type { PlaneClient } from './plane-client.js';
+import type { Reclaim } from './reclaim.js';
+import { failedVolume } from './rounds.js';
+import type { Space } from './space.js';
+import type { Logger } from './types.js';
+
+interface Wanted {
+  container: Container;
+  name: string;
+  id: Buffer;
+}
+
+export class Snapshots {
+  readonly #catalog: Catalog;
+  readonly #devices: Devices;
+  readonly #client: PlaneClient;
+  readonly #reclaim: Reclaim;
+  readonly #files: Files;
+  readonly #space: Space;
+  readonly #log: Logger;
+
+  constructor(collaborators: {
+    catalog: Catalog; devices: Devices; client: PlaneClient; reclaim: Reclaim; files: Files; space: Space; log: Logger;
+  }) {
+    this.#catalog = collaborators.catalog;
+    this.#devices = collaborators.devices;
+    this.#client = collaborators.client;
+    this.#reclaim = collaborators.reclaim;
+    this.#files = collaborators.files;
+    this.#space = collaborators.space;
+    this.#log = collaborators.log;
+  }
+
+  async create(references: readonly { volume: string; snapshot: string }[]): Promise<Snapshot[]> {
+    if (references.length === 0) {
+      throw new CellblockError('option-invalid', 'No snapshot is named.', { hint: 'Name at least one VOLUME@SNAPSHOT.' });
+    }
+    for (const { snapshot } of references) checkName(snapshot, 'snapshot');
+    const containers = references.map(({ volume }) => requireVolume(this.#catalog, volume));
+    if (new Set(containers).size < containers.length) {
+      throw new CellblockError('option-invalid', 'A volume is named twice for one instant.', {
+        hint: 'Name every volume once; take a second snapshot afterwards.',
+      });
+    }
+    await this.#space.check();
+    // One order for everyone who takes several mutexes.
+    const ordered = [...containers].sort((a, b) => a.id - b.id);
+    for (const { id, line } of ordered) if (this.#devices.current(id)) await this.#devices.settleBases(line);
+    return runWithAll(ordered.map(({ id }) => this.#devices.mutexOf(id)), () => {
+      const wanted = references.map(({ volume, snapshot }): Wanted => {
+        return { container: this.#free(volume, snapshot), name: snapshot, id: randomBytes(16) };
+      });
+      const open = wanted.some(({ container }) => this.#devices.current(container.id));
+      return open ? this.#cut(wanted) : this.#withoutData(wanted);
+    });
+  }
+
+  /** The volume, when it can get a snapshot of this name. */
+  #free(volume: string, name: string): Container {
+    const container = requireVolume(this.#catalog, volume);
+    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(volume);
+    if (this.#catalog.snapshotNamed(container, name)) {
+      throw new CellblockError('snapshot-exists', `The volume ${JSON.stringify(volume)} already has a snapshot ${JSON.stringify(name)}.`, {
+        hint: 'Take another name, or delete that snapshot first.',
+      });
+    }
+    return container;
+  }
+
+  async #withoutData(wanted: readonly Wanted[]): Promise<Snapshot[]> {
+    const change = this.#catalog.change();
+    const snapshots = wanted.map((one) => this.#endVersion(one, change, 'listed')!);
+    await change.commit();
+    return snapshots;
+  }
+
+  /** At least one is open: all are opened, and end their version in one instant. */
+  async #cut(wanted: readonly Wanted[]): Promise<Snapshot[]> {
+    const devices: Device[] = [];
+    try {
+      for (const { container } of wanted) devices.push(await this.#devices.acquireLocked(container));
+      const answer = await this.#client.cut(
+        wanted.map(({ id, name }, index) => ({ handle: devices[index]!.handle, snapshotId: id, name })),
+      );
+      if (answer.error !== 0 && answer.errors.length === 0) throw planeError('taking a snapshot', answer.error);
+      return await this.#cutDone(wanted, devices, answer.errors);
+    } finally {
+      for (const device of devices) this.#devices.release(device);
+    }
+  }
+
+  /** Every member's version has ended. All are listed, or none is: what cannot be listed is merged away. */
+  async #cutDone(wanted: readonly Wanted[], devices: readonly Device[], errors: readonly number[]): Promise<Snapshot[]> {
+    const failed = errors.findIndex((error) => error !== 0);
+    const change = this.#catalog.change();
+    const snapshots = wanted.map((one, index) => {
+      const snapshot = this.#endVersion(one, change, failed < 0 ? 'listed' : 'deleted');
+      const device = devices[index]!;
+      device.version += 1;
+      device.layers.raise(device.version);
+      return snapshot;
+    });
+    const durable = change.commit();
+    if (failed < 0) {
+      durable.catch((error: unknown) => this.#log.warn({ err: error }, 'a snapshot stands in the journal only, for now'));
+      return snapshots as Snapshot[];
+    }
+    await durable;
+    for (const { container } of wanted) this.#reclaim.note(container.line);
+    void this.#reclaim.kick();
+    const { name } = wanted[failed]!.container;
+    throw new CellblockError('snapshot-failed', `The volume ${JSON.stringify(name)} could not be made stable (${errnoName(errors[failed]!)}); no snapshot was taken.`, {
+      hint: 'Check the disk and `cellblock volume show`, then try again.',
+      facts: { volume: name },
+    });
+  }
+
+  #endVersion(wanted: Wanted, change: Change, state: 'listed' | 'deleted'): Snapshot | null {
+    const { container } = wanted;
+    const line = this.#catalog.lines.get(container.line)!;
+    const { version } = line.versions[line.versions.length - 1]!;
+    const snapshot: Snapshot = {
+      id: wanted.id.toString('hex'), name: wanted.name, container: container.id, line: line.id, version,
+      sizeBytes: container.sizeBytes, created: new Date().toISOString(),
+    };
+    endVersion(line, state === 'listed' ? snapshot.id : null);
+    change.line(line);
+    if (state === 'deleted') return null;
+    change.snapshot(snapshot);
+    return snapshot;
+  }
+
+  /** All or none; durable when it resolves. Answers the lines to reclaim in. */
+  async delete(references: readonly { volume: string; snapshot: string }[]): Promise<Snapshot[]> {
+    const snapshots = new Set(references.map(({ volume, snapshot }) => requireSnapshot(this.#catalog, volume, snapshot)));
+    const change = this.#catalog.change();
+    for (const snapshot of snapshots) unlist(this.#catalog.lines.get(snapshot.line)!, snapshot, change);
+    await change.commit();
+    for (const { line } of snapshots) this.#reclaim.note(line);
+    return [...snapshots];
+  }
+
+  async clone(reference: { volume: string; snapshot: string }, name: string): Promise<Container> {
+    checkName(name, 'volume');
+    const snapshot = requireSnapshot(this.#catalog, reference.volume, reference.snapshot);
+    await this.#space.check();
+    // Nothing is awaited from here to the change: the snapshot stays listed, the name free.
+    requireSnapshot(this.#catalog, reference.volume, reference.snapshot);
+    refuseTaken(this.#catalog, name);
+    const change = this.#catalog.change();
+    const from = `${reference.volume}@${reference.snapshot}`;
+    const container = newContainer({ name, sizeBytes: snapshot.sizeBytes, base: this.#baseOf(snapshot), clonedFrom: from }, change);
+    this.#files.add(container.id, change);
+    await change.commit();
+    return container;
+  }
+
+  /** A clone of a snapshot whose line says nothing continues where that line does. */
+  #baseOf({ line: id, version }: Snapshot): Base {
+    const line = this.#catalog.lines.get(id)!;
+    const says = line.regions.size > 0 || line.cutOffs.length > 0 || !this.#devices.isSettled(id, version);
+    return line.base && !says ? line.base : { line: id, version };
+  }
+}
+
+/** The current version of a line ends; the next one begins. `snapshot` null: it is hidden and will be merged away. */
+export function endVersion(line: Line, snapshot: string | null): void {
+  const { version } = line.versions[line.versions.length - 1]!;
+  line.versions = [
+    ...line.versions.slice(0, -1),
+    { version, state: snapshot === null ? 'deleted' : 'listed', snapshot },
+    { version: version + 1, state: 'current', snapshot: null },
+  ];
+}
+
+/** The snapshot's name is gone; its version lives until it is freed or merged. */
+export function unlist(line: Line, snapshot: Snapshot, change: Change): void {
+  line.versions = line.versions.map((live) => {
+    return live.version === snapshot.version ? { version: live.version, state: 'deleted', snapshot: null } : live;
+  });
+  change.line(line).removeSnapshot(snapshot);
+}
+
+export function refuseTaken(catalog: Catalog, name: string): void {
+  if (!catalog.containerNamed(name)) return;
+  throw new CellblockError('volume-exists', `There is already a volume ${JSON.stringify(name)}.`, {
+    hint: 'Take another name; see `cellblock volume list`.',
+  });
+}
+
+/** A container with one empty line, in the caller's group. */
+export function newContainer(
+  what: { name: string; sizeBytes: bigint; base: Base | null; clonedFrom: string | null }, change: Change,
+): Container {
+  const id = change.take('container');
+  const line: Line = {
+    id: change.take('line'), container: id, base: what.base,
+    versions: [{ version: 1, state: 'current', snapshot: null }], cutOffs: [], regions: new Set(),
+  };
+  const container: Container = {
+    id, name: what.name, kind: 'volume', state: 'live', sizeBytes: what.sizeBytes, created: new Date().toISOString(),
+    line: line.id, clonedFrom: what.clonedFrom, shrinkingTo: null, failure: null,
+  };
+  change.container(container).line(line);
+  return container;
+}

@@ -1,0 +1,224 @@
+// Volumes: made, renamed, resized, deleted, repaired.
+//
+// Invariants: a shrink is durable as an intention before the data plane begins it, and finished at start (D6); the delete of a
+// volume begins after a round has passed everything of it, is one durable group, and is never undone.
+
+import { CellblockError } from '../base/errors.js';
+import type { Catalog } from '../catalog/catalog.js';
+import type { Container, Failure } from '../model/entities.js';
+import { checkName } from '../model/names.js';
+import { checkSize } from '../model/sizes.js';
+import type { Device, Devices } from './devices.js';
+import type { Files } from './files.js';
+import { requireVolume } from './lookup.js';
+import type { PlaneClient } from './plane-client.js';
+import type { Reclaim } from './reclaim.js';
+import { failedVolume } from './rounds.js';
+import { newContainer, refuseTaken, unlist } from './snapshots.js';
+import type { Space } from './space.js';
+
+export class Volumes {
+  readonly #catalog: Catalog;
+  readonly #devices: Devices;
+  readonly #client: PlaneClient;
+  readonly #reclaim: Reclaim;
+  readonly #files: Files;
+  readonly #space: Space;
+
+  constructor(collaborators: {
+    catalog: Catalog; devices: Devices; client: PlaneClient; reclaim: Reclaim; files: Files; space: Space;
+  }) {
+    this.#catalog = collaborators.catalog;
+    this.#devices = collaborators.devices;
+    this.#client = collaborators.client;
+    this.#reclaim = collaborators.reclaim;
+    this.#files = collaborators.files;
+    this.#space = collaborators.space;
+  }
+
+  async create(name: string, sizeBytes: bigint): Promise<Container> {
+    checkName(name, 'volume');
+    checkSize(sizeBytes);
+    refuseTaken(this.#catalog, name);
+    await this.#space.check();
+    refuseTaken(this.#catalog, name);
+    const change = this.#catalog.change();
+    const container = newContainer({ name, sizeBytes, base: null, clonedFrom: null }, change);
+    this.#files.add(container.id, change);
+    await change.commit();
+    return container;
+  }
+
+  async rename(name: string, newName: string): Promise<Container> {
+    const container = requireVolume(this.#catalog, name);
+    checkName(newName, 'volume');
+    if (newName === name) return container;
+    refuseTaken(this.#catalog, newName);
+    await this.#catalog.change().rename(container, newName).commit();
+    return container;
+  }
+
+  async resize(name: string, options: { sizeBytes: bigint; force: boolean }): Promise<Container> {
+    const { sizeBytes } = options;
+    checkSize(sizeBytes);
+    const container = requireVolume(this.#catalog, name);
+    refuseShrink(container, options);
+    if (sizeBytes < container.sizeBytes) {
+      const device = await this.#devices.acquire(container);
+      try {
+        await this.#devices.mutexOf(container.id).run(() => this.#resizeLocked(container, options));
+      } finally {
+        this.#devices.release(device);
+      }
+    } else {
+      await this.#devices.mutexOf(container.id).run(() => this.#resizeLocked(container, options));
+    }
+    return container;
+  }
+
+  async #resizeLocked(container: Container, options: { sizeBytes: bigint; force: boolean }): Promise<void> {
+    requireSame(this.#catalog, container);
+    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(container.name);
+    refuseShrink(container, options);
+    if (options.sizeBytes > container.sizeBytes) await this.#grow(container, options.sizeBytes);
+    else if (options.sizeBytes < container.sizeBytes) await this.#shrink(container, options.sizeBytes);
+  }
+
+  async #grow(container: Container, sizeBytes: bigint): Promise<void> {
+    container.sizeBytes = sizeBytes;
+    await this.#catalog.change().container(container).commit();
+    const device = this.#devices.current(container.id);
+    if (device) await this.#client.resize(device.handle, sizeBytes);
+  }
+
+  /** The caller holds the mutex and a use of the open device. */
+  async #shrink(container: Container, sizeBytes: bigint): Promise<void> {
+    const device = this.#devices.current(container.id);
+    if (!device) throw new Error('a volume that is shrunk is open');
+    await this.#devices.rounding.run(device);
+    container.shrinkingTo = sizeBytes;
+    await this.#catalog.change().container(container).commit();
+    await this.#client.resize(device.handle, sizeBytes);
+    container.sizeBytes = sizeBytes;
+    container.shrinkingTo = null;
+    await this.#catalog.change().container(container).commit();
+  }
+
+  /** At start: shrinks that had begun. */
+  async finishShrinks(): Promise<void> {
+    for (const container of [...this.#catalog.containers.values()]) {
+      if (container.shrinkingTo === null || container.state !== 'live' || container.failure) continue;
+      const device = await this.#devices.acquire(container);
+      try {
+        await this.#devices.mutexOf(container.id).run(() => this.#shrink(container, container.shrinkingTo!));
+      } finally {
+        this.#devices.release(device);
+      }
+    }
+  }
+
+  /** Durable when it resolves; what it held is reclaimed afterwards. */
+  async delete(name: string, options: { withSnapshots: boolean; disconnect: boolean }): Promise<Container> {
+    const container = requireVolume(this.#catalog, name);
+    this.#refuseDelete(container, options);
+    await this.#devices.mutexOf(container.id).run(async () => {
+      requireSame(this.#catalog, container);
+      this.#refuseDelete(container, options);
+      if (options.disconnect) await this.#disconnect(container);
+      await this.#closeForGood(container);
+      this.#refuseDelete(container, options);
+      const change = this.#catalog.change();
+      for (const snapshot of this.#catalog.snapshotsOf(container)) unlist(this.#catalog.lines.get(snapshot.line)!, snapshot, change);
+      for (const line of this.#catalog.lines.values()) {
+        if (line.container !== container.id) continue;
+        line.versions = line.versions.map(({ version }) => ({ version, state: 'deleted', snapshot: null }));
+        change.line(line);
+        this.#reclaim.note(line.id);
+      }
+      container.state = 'deleting';
+      this.#catalog.forgetName(container.name);
+      await change.container(container).commit();
+    });
+    return container;
+  }
+
+  #refuseDelete(container: Container, options: { withSnapshots: boolean; disconnect: boolean }): void {
+    const snapshots = this.#catalog.snapshotCount(container);
+    const name = JSON.stringify(container.name);
+    if (snapshots > 0 && !options.withSnapshots) {
+      throw new CellblockError('volume-has-snapshots', `The volume ${name} has ${snapshots} snapshot${snapshots > 1 ? 's' : ''}.`, {
+        hint: 'Delete them first, or give --with-snapshots; clones of them stay as they are.',
+      });
+    }
+    const connections = this.#devices.current(container.id)?.connections ?? 0;
+    if (connections > 0 && !options.disconnect) {
+      throw new CellblockError('volume-in-use', `The volume ${name} is in use by ${connections} connection${connections > 1 ? 's' : ''}.`, {
+        hint: 'Disconnect the clients first.',
+        facts: { connections },
+      });
+    }
+  }
+
+  async #disconnect(container: Container): Promise<void> {
+    for (const device of this.#devices.all()) {
+      if (device.container === container.id) await this.#client.disconnect(device.handle);
+    }
+  }
+
+  /** A round passes everything the data plane has of it, then it is closed. */
+  async #closeForGood(container: Container): Promise<void> {
+    const device = this.#devices.current(container.id);
+    if (!device) return;
+    await this.#devices.closeLocked(device, { withoutRound: device.failed });
+    if (this.#devices.current(container.id)) {
+      throw new CellblockError('volume-busy', `The volume ${JSON.stringify(container.name)} is being worked on.`, {
+        hint: 'Try again in a moment.',
+      });
+    }
+  }
+
+  async repair(name: string): Promise<Failure> {
+    const container = requireVolume(this.#catalog, name);
+    return this.#devices.mutexOf(container.id).run(async () => {
+      requireSame(this.#catalog, container);
+      const { failure } = container;
+      if (!failure) {
+        throw new CellblockError('volume-not-failed', `The volume ${JSON.stringify(name)} has not failed.`, { hint: 'Nothing is to be done.' });
+      }
+      const device = this.#devices.current(container.id);
+      if (device?.failed) await this.#closeFailed(container, device);
+      this.#client.plane.syncFiles(this.#devices.filesOf(container.id));
+      container.failure = null;
+      await this.#catalog.change().container(container).commit();
+      const open = this.#devices.current(container.id);
+      if (open) this.#client.plane.setReadOnly(open.handle, false);
+      return failure;
+    });
+  }
+
+  /** What counts of a failed volume is in LevelDB already; its device is of no use any more. */
+  async #closeFailed(container: Container, device: Device): Promise<void> {
+    if (device.connections > 0) {
+      throw new CellblockError('volume-in-use', `The volume ${JSON.stringify(container.name)} is in use by ${device.connections} connections.`, {
+        hint: 'Disconnect the clients, then run the repair again.',
+        facts: { connections: device.connections },
+      });
+    }
+    await this.#devices.closeLocked(device, { withoutRound: true });
+  }
+}
+
+function refuseShrink(container: Container, options: { sizeBytes: bigint; force: boolean }): void {
+  if (options.sizeBytes >= container.sizeBytes || options.force) return;
+  throw new CellblockError('shrink-needs-force', `The volume ${JSON.stringify(container.name)} has ${container.sizeBytes} bytes; shrinking it loses what lies behind the new end.`, {
+    hint: 'Give --force if that is meant; snapshots keep what they hold.',
+  });
+}
+
+/** Between asking and having the mutex the volume may have been deleted. */
+function requireSame(catalog: Catalog, container: Container): void {
+  if (catalog.containers.get(container.id) === container && container.state === 'live') return;
+  throw new CellblockError('volume-not-found', `The volume ${JSON.stringify(container.name)} is being deleted.`, {
+    hint: 'See `cellblock volume list`.',
+  });
+}
