@@ -19,6 +19,11 @@ function closed<Properties extends Record<string, TSchema>>(
   return Type.Object(properties, { additionalProperties: false, ...options });
 }
 
+/** A value the OpenAPI document knows by name. */
+function titled<Properties extends Record<string, TSchema>>(title: string, properties: Properties) {
+  return closed(properties, { title });
+}
+
 function oneOf<const Values extends readonly string[]>(values: Values) {
   return Type.Unsafe<Values[number]>({ type: 'string', enum: [...values] });
 }
@@ -34,7 +39,7 @@ export const ErrorAnswer = closed(
       hint: Type.String({ description: 'What to do, one sentence.' }),
     }),
   },
-  { description: 'Why the request was refused.' },
+  { title: 'Refusal', description: 'Why the request was refused.' },
 );
 
 export const SizeInput = Type.Union([Type.Integer(), Type.String()], {
@@ -88,7 +93,10 @@ export const TaskQuery = closed({
 });
 export const DebugBusy = closed({ ms: Type.Integer({ minimum: 0, maximum: 60_000 }) });
 
-export const Failure = closed({ at: Time, error: Type.String({ description: 'Name of the errno.' }) });
+export const Failure = titled('Failure', {
+  at: Time,
+  error: Type.String({ description: 'Name of the errno.' }),
+});
 
 const volumeProperties = {
   name: Type.String(),
@@ -103,9 +111,9 @@ const volumeProperties = {
   readOnly: Type.Boolean(),
   failed: nullable(Failure),
 };
-export const Volume = closed(volumeProperties);
+export const Volume = titled('Volume', volumeProperties);
 
-export const Snapshot = closed({
+export const Snapshot = titled('Snapshot', {
   id: Type.String(),
   volume: Type.String(),
   name: Type.String(),
@@ -116,14 +124,14 @@ export const Snapshot = closed({
   connections: Type.Integer(),
 });
 
-export const VolumeDetails = closed({
+export const VolumeDetails = titled('VolumeDetails', {
   ...volumeProperties,
   snapshotList: Type.Array(Snapshot),
   depth: Type.Integer({ description: 'Live versions below the current one.' }),
   files: Type.Array(Type.String({ description: 'Relative to the store directory.' })),
 });
 
-export const Task = closed({
+export const Task = titled('Task', {
   id: Type.Integer(),
   kind: oneOf(['volume-delete', 'snapshot-delete', 'import', 'export', 'check', 'sweep']),
   subject: Type.String(),
@@ -138,20 +146,20 @@ export const Task = closed({
   error: nullable(closed({ code: Type.String(), message: Type.String(), hint: Type.String() })),
 });
 
-export const DeletePlan = closed({
+export const DeletePlan = titled('DeletePlan', {
   volume: Volume,
   snapshots: Type.Array(Snapshot, { description: 'Would be deleted with it.' }),
   clones: Type.Array(Type.String(), { description: 'Stay as they are.' }),
   connections: Type.Integer(),
 });
 
-export const RepairReport = closed({
+export const RepairReport = titled('RepairReport', {
   volume: Type.String(),
   failure: Failure,
   warning: Type.String({ description: 'What may be lost.' }),
 });
 
-export const Recovery = closed({
+export const Recovery = titled('Recovery', {
   clean: Type.Boolean(),
   powerLoss: Type.Boolean(),
   entriesSeen: Type.Integer(),
@@ -161,7 +169,7 @@ export const Recovery = closed({
   milliseconds: Type.Number(),
 });
 
-export const Status = closed({
+export const Status = titled('Status', {
   version: Type.String(),
   pid: Type.Integer(),
   uptimeSeconds: Type.Number(),
@@ -186,7 +194,7 @@ export const Status = closed({
   engine: Type.String(),
 });
 
-export const Difference = closed({
+export const Difference = titled('Difference', {
   from: Type.String(),
   to: Type.String(),
   changedBytes: Bytes,
@@ -195,7 +203,7 @@ export const Difference = closed({
   }),
 });
 
-const SpaceUse = closed({
+const SpaceUse = titled('SpaceUse', {
   name: Type.String({ description: 'VOLUME or VOLUME@SNAPSHOT' }),
   logicalBytes: Bytes,
   allocatedBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Blocks in its own map.' }),
@@ -206,7 +214,7 @@ const SpaceUse = closed({
     description: 'Freed when it is deleted.',
   }),
 });
-export const StoreSpace = closed({
+export const StoreSpace = titled('StoreSpace', {
   volumes: Type.Array(SpaceUse),
   snapshots: Type.Array(SpaceUse),
   fileSystem: closed({ sizeBytes: Bytes, freeBytes: Bytes }),
@@ -225,7 +233,7 @@ const CheckProblem = closed({
   code: Type.String(),
   message: Type.String(),
 });
-export const CheckReport = closed({
+export const CheckReport = titled('CheckReport', {
   clean: Type.Boolean({ description: 'No problem of severity error.' }),
   problems: Type.Array(CheckProblem),
   recordsSeen: Bytes,

@@ -81,7 +81,7 @@ export const ConfigurationSchema = group({
     max_connections: count('Connections served at a time; more are refused.', {
       minimum: 1,
       maximum: 65535,
-      default: 1024,
+      default: 4096,
     }),
     handshake_timeout_ms: count('A client that has not opened an export after this is dropped.', {
       minimum: 100,
@@ -124,13 +124,13 @@ export const ConfigurationSchema = group({
     cache: size('Memory for resident windows of all volumes together.', '64M'),
     reserve: size(
       'New space is refused to volumes (ENOSPC) when the file system has less free than this.',
-      '1G',
+      '256M',
     ),
     direct: flag('Go past the page cache (O_DIRECT).'),
     round_after_ms: count('Changes reach the metadata database at the latest after this.', {
       minimum: 100,
       maximum: 60_000,
-      default: 3000,
+      default: 5000,
     }),
   }),
   engine: group({

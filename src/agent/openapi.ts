@@ -1,18 +1,31 @@
-// The OpenAPI document of the control API, as it lies in docs/openapi.json: made from the schemas of the routes.
+// The OpenAPI document of the control API, made from the schemas of the routes. A schema with a title is said once and referred to.
 
 import type { Api } from './route-types.js';
 
-/** Pretty-printed JSON with a final newline. */
-export function openApiText(api: Api): string {
-  return `${JSON.stringify(withNullTypes(api.swagger()), null, 2)}\n`;
+type Json = Record<string, unknown>;
+
+export interface OpenApiDocument extends Json {
+  // biome-ignore lint/suspicious/noExplicitAny: the document's own types are far wider than what is read from it
+  paths: Record<string, Record<string, any>>;
 }
 
-/** OpenAPI 3.1 is JSON Schema, where null is a type and `nullable` means nothing; `allowed` and the like stay with us. */
-function withNullTypes(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withNullTypes);
+export function openApiDocument(api: Api): OpenApiDocument {
+  const schemas: Json = {};
+  const document = rewrite(api.swagger(), schemas) as OpenApiDocument;
+  document.components = { schemas };
+  return document;
+}
+
+/** OpenAPI 3.1 is JSON Schema: null is a type there, and `nullable` means nothing. */
+function rewrite(value: unknown, schemas: Json): unknown {
+  if (Array.isArray(value)) return value.map((inner) => rewrite(inner, schemas));
   if (typeof value !== 'object' || value === null) return value;
-  const { nullable, ...rest } = value as Record<string, unknown>;
-  const copy = Object.fromEntries(Object.entries(rest).map(([key, inner]) => [key, withNullTypes(inner)]));
+  const { nullable, ...rest } = value as Json;
+  const copy: Json = Object.fromEntries(
+    Object.entries(rest).map(([key, inner]) => [key, rewrite(inner, schemas)]),
+  );
   if (nullable === true && typeof copy.type === 'string') copy.type = [copy.type, 'null'];
-  return copy;
+  if (copy.type !== 'object' || typeof copy.title !== 'string') return copy;
+  schemas[copy.title] = copy;
+  return { $ref: `#/components/schemas/${copy.title}` };
 }

@@ -1,10 +1,12 @@
 // The agent, put together: every part is built here, in order, and stopped in reverse. This list is the architecture of the process.
 
 import { mkdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { AgentParts } from '../agent/agent-parts.js';
 import { makeApiServer } from '../agent/api-server.js';
+import { deviceNames } from '../agent/device-names.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
 import type { Settings } from '../agent/settings.js';
@@ -44,7 +46,7 @@ export async function composeAgent(
       ...store,
       plane,
       log,
-      ...(engine.reactors > 0 ? { reactors: engine.reactors } : {}),
+      reactors: engine.reactors > 0 ? engine.reactors : Math.min(4, availableParallelism()),
       engine: engine.kind,
       maxConnections: nbd.maxConnections,
       handshakeTimeoutMs: nbd.handshakeTimeoutMs,
@@ -58,7 +60,11 @@ export async function composeAgent(
       return bound;
     });
 
-    const metrics = new Metrics(operations);
+    const metrics = new Metrics({
+      status: () => operations.status(),
+      listVolumes: () => operations.listVolumes(),
+      deviceNames: () => deviceNames(operations),
+    });
     const parts: AgentParts = {
       operations,
       inspection: inspectionOf(operations),

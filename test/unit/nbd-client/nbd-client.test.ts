@@ -1,22 +1,19 @@
 // The NBD client against a stranger's server (nbdkit): what it reads, what it refuses, and many requests at once.
 
-import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { ByteStream, ConnectionLost } from '../../../src/nbd-client/byte-stream.js';
 import { Handshake, OptionRefused } from '../../../src/nbd-client/handshake.js';
 import { NbdClient, RequestFailed } from '../../../src/nbd-client/nbd-client.js';
 import { COMMAND, STATE } from '../../../src/nbd-client/wire.js';
+import { serveNbdkit, withoutNbdkit } from '../../cli/nbdkit.js';
 
 const MIB = 1024 * 1024;
-/** A reason to skip, or false. */
-const skip = spawnSync('nbdkit', ['--version']).status !== 0 && 'nbdkit is missing (Debian package nbdkit)';
+const skip = withoutNbdkit;
 
 t.test('reads back what it wrote, with many requests in flight', { skip }, async (t) => {
-  const client = await NbdClient.connect({ address: await serve(t, ['memory', '8M']), exportName: '' });
+  const client = await NbdClient.connect({ address: await serveNbdkit(t, ['memory', '8M']), exportName: '' });
   t.equal(client.sizeBytes, BigInt(8 * MIB));
   t.equal(client.readOnly, false);
   const blocks = Array.from({ length: 64 }, () => randomBytes(64 * 1024));
@@ -34,7 +31,7 @@ t.test('reads back what it wrote, with many requests in flight', { skip }, async
 });
 
 t.test('block status tells data from holes, and zeroing makes holes', { skip }, async (t) => {
-  const client = await NbdClient.connect({ address: await serve(t, ['memory', '4M']), exportName: '' });
+  const client = await NbdClient.connect({ address: await serveNbdkit(t, ['memory', '4M']), exportName: '' });
   await client.write(BigInt(MIB), Buffer.alloc(64 * 1024, 7));
   const extents = (await client.blockStatus(0n, 4 * MIB)).get('base:allocation');
   t.same(extents?.slice(0, 2), [
@@ -48,7 +45,7 @@ t.test('block status tells data from holes, and zeroing makes holes', { skip }, 
 });
 
 t.test('without structured replies it still reads and gets errors', { skip }, async (t) => {
-  const address = await serve(t, ['memory', '1M']);
+  const address = await serveNbdkit(t, ['memory', '1M']);
   const client = await NbdClient.connect({
     address,
     exportName: '',
@@ -64,7 +61,13 @@ t.test('without structured replies it still reads and gets errors', { skip }, as
 
 t.test('an error of one request leaves the others alone', { skip }, async (t) => {
   const client = await NbdClient.connect({
-    address: await serve(t, ['--filter=error', 'memory', '1M', 'error-pwrite=ENOSPC', 'error-pwrite-rate=1']),
+    address: await serveNbdkit(t, [
+      '--filter=error',
+      'memory',
+      '1M',
+      'error-pwrite=ENOSPC',
+      'error-pwrite-rate=1',
+    ]),
     exportName: '',
   });
   const failure = await client.write(0n, Buffer.alloc(512)).catch((error: unknown) => error);
@@ -75,12 +78,12 @@ t.test('an error of one request leaves the others alone', { skip }, async (t) =>
 });
 
 t.test('an export that does not exist is refused with the words of the server', { skip }, async (t) => {
-  const address = await serve(t, ['file', 'dir=/usr/share/doc/nbdkit']);
+  const address = await serveNbdkit(t, ['file', 'dir=/usr/share/doc/nbdkit']);
   await t.rejects(NbdClient.connect({ address, exportName: 'no-such-export' }), OptionRefused);
 });
 
 t.test('exports can be listed, and the raw socket is at hand', { skip }, async (t) => {
-  const address = await serve(t, ['memory', '1M']);
+  const address = await serveNbdkit(t, ['memory', '1M']);
   const handshake = new Handshake(await ByteStream.connect(address));
   t.ok((await handshake.greet()) & 1, 'fixed newstyle');
   t.equal((await handshake.list()).length, 1);
@@ -89,7 +92,7 @@ t.test('exports can be listed, and the raw socket is at hand', { skip }, async (
 });
 
 t.test('a lost connection rejects everything in flight, and what comes after', { skip }, async (t) => {
-  const address = await serve(t, ['--filter=delay', 'memory', '1M', 'rdelay=3600']);
+  const address = await serveNbdkit(t, ['--filter=delay', 'memory', '1M', 'rdelay=3600']);
   const client = await NbdClient.connect({ address, exportName: '' });
   const waiting = [client.read(0n, 512), client.read(512n, 512)];
   client.destroy();
@@ -110,25 +113,3 @@ t.test('an address that is none, and a place where nobody listens', async (t) =>
     ConnectionLost,
   );
 });
-
-/** Starts nbdkit on a socket of its own and ends it with the test. */
-async function serve(t: Test, plugin: string[]): Promise<string> {
-  const directory = mkdtempSync(join(tmpdir(), 'nbd-client-'));
-  const socket = join(directory, 's');
-  const server = spawn('nbdkit', ['-f', '-U', socket, '--pidfile', join(directory, 'pid'), ...plugin], {
-    stdio: 'ignore',
-  });
-  t.teardown(() => {
-    server.kill('SIGKILL');
-    rmSync(directory, { recursive: true });
-  });
-  for (let tries = 0; ; tries++) {
-    try {
-      (await ByteStream.connect(`unix:${socket}`)).destroy();
-      return `unix:${socket}`;
-    } catch (error) {
-      if (tries === 200) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
-}

@@ -1,0 +1,227 @@
+// The command line against an agent with a real control API and a make-believe store: what each verb says, in words and in JSON,
+// and what every wrong input gets: one sentence, what to do, a documented exit code, nothing half done.
+
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import t from 'tap';
+import { EXIT_CODE_MEANINGS } from '../../src/agent/exit-codes.js';
+import { startFakeAgent } from './fake-agent.js';
+import { runCli } from './run-cli.js';
+
+t.test('a volume through its life', async (t) => {
+  const { apiPath: api } = await startFakeAgent(t);
+  t.match((await runCli(['volume', 'list'], { api })).stdout, 'No volumes.');
+  t.same(await runCli(['volume', 'create', 'a', '--size', '10G'], { api }), {
+    code: 0,
+    stdout: 'Volume a made, 10G.\n',
+    stderr: '',
+    bytes: Buffer.from('Volume a made, 10G.\n'),
+  });
+  t.equal(
+    (await runCli(['snapshot', 'create', 'a@one', 'a@two'], { api })).stdout,
+    'Snapshot a@one taken.\nSnapshot a@two taken.\n',
+  );
+  t.equal((await runCli(['clone', 'a@one', 'b'], { api })).stdout, 'Volume b continues a@one.\n');
+  t.match(
+    (await runCli(['volume', 'list'], { api })).stdout,
+    /^NAME +SIZE .*\na +10G +2 .*\nb +10G +0 .*a@one/,
+  );
+  t.match((await runCli(['volume', 'show', 'a'], { api })).stdout, /Snapshots +one, two/);
+  t.match((await runCli(['volume', 'resize', 'a', '--size', '20G'], { api })).stdout, 'Volume a has 20G now');
+  t.equal((await runCli(['volume', 'rename', 'b', 'c'], { api })).stdout, 'Volume b is now c.\n');
+  t.match((await runCli(['snapshot', 'list', 'a'], { api })).stdout, /SNAPSHOT +SIZE .*\na@one /);
+  t.match(
+    (await runCli(['snapshot', 'diff', 'a@one', 'a'], { api })).stdout,
+    /4611686018427387904 +4096\n4K in 1 extents/,
+  );
+  t.match(
+    (await runCli(['snapshot', 'delete', 'a@one', 'a@two'], { api })).stdout,
+    /^Deleted a@one, a@two; its space is being freed \(task \d+\)/,
+  );
+  t.equal(
+    (await runCli(['volume', 'delete', 'a'], { api })).stdout,
+    'Volume a deleted; its space is free.\n',
+  );
+});
+
+t.test('every verb answers one JSON value with --json, before or after the verb', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  const task = operations.addTask({ cancellable: true });
+  const verbs = [
+    ['volume', 'create', 'a', '--size', '9223372036854775807'],
+    ['volume', 'list'],
+    ['volume', 'show', 'a'],
+    ['snapshot', 'create', 'a@s'],
+    ['snapshot', 'list'],
+    ['snapshot', 'diff', 'a@s', 'a'],
+    ['clone', 'a@s', 'b'],
+    ['volume', 'rename', 'b', 'c'],
+    ['volume', 'resize', 'c', '--size', '1M', '--force'],
+    ['volume', 'delete', 'c', '--dry-run'],
+    ['volume', 'delete', 'c', '--wait'],
+    ['snapshot', 'delete', 'a@s'],
+    ['status'],
+    ['store', 'status'],
+    ['store', 'check'],
+    ['task', 'list'],
+    ['task', 'cancel', String(task.id)],
+  ];
+  for (const [index, words] of verbs.entries()) {
+    const outcome = await runCli(index % 2 === 0 ? [...words, '--json'] : ['--json', ...words], { api });
+    t.equal(outcome.code, 0, `${words.join(' ')}: ${outcome.stderr}`);
+    t.doesNotThrow(() => JSON.parse(outcome.stdout), words.join(' '));
+  }
+  t.match(
+    (await runCli(['volume', 'show', 'a', '--json'], { api })).stdout,
+    '"sizeBytes": 9223372036854775807,',
+  );
+});
+
+const WRONG: [words: string[], code: number, says: RegExp][] = [
+  [['volume', 'create', 'a/b', '--size', '1G'], 2, /contains a `\/`/],
+  [['volume', 'create', 'a\u0007', '--size', '1G'], 2, /control character/],
+  [['volume', 'create', 'x'.repeat(129), '--size', '1G'], 2, /129 bytes/],
+  [['volume', 'create', '', '--size', '1G'], 2, /empty/],
+  [['volume', 'create', 'a', '--size', '0'], 2, /size is 0/],
+  [['volume', 'create', 'a', '--size', '-5'], 2, /negative/],
+  [['volume', 'create', 'a', '--size', 'big'], 2, /not a size/],
+  [['volume', 'create', 'a', '--size', '8E'], 2, /over 8 EiB/],
+  [['volume', 'create', 'a'], 2, /--size <size>/],
+  [['volume', 'create', 'there', '--size', '1G'], 4, /exists already/],
+  [['volume', 'show', 'nowhere'], 3, /no volume "nowhere"/],
+  [['volume', 'delete', 'nowhere'], 3, /no volume/],
+  [['volume', 'delete', 'there'], 5, /has 1 snapshots.*--with-snapshots/],
+  [['volume', 'resize', 'there', '--size', '1K'], 7, /--force/],
+  [['volume', 'rename', 'there', 'a/b'], 2, /contains a `\/`/],
+  [['volume', 'repair', 'there'], 7, /has not failed/],
+  [['snapshot', 'create', 'there'], 2, /not a snapshot.*VOLUME@SNAPSHOT/],
+  [['snapshot', 'create', 'there@s'], 4, /exists already/],
+  [['snapshot', 'create', 'there@new', 'nowhere@new'], 3, /no volume/],
+  [['snapshot', 'delete', 'there@nowhere'], 3, /no snapshot/],
+  [['snapshot', 'diff', 'there@s', 'a/b'], 2, /contains a `\/`/],
+  [['clone', 'there', 'new'], 2, /not a snapshot/],
+  [['clone', 'there@s', 'there'], 4, /exists already/],
+  [['task', 'cancel', 'x'], 2, /not the number of a task/],
+  [['task', 'cancel', '999'], 3, /no task 999/],
+  [['volume', 'lst'], 2, /Unknown command 'lst'.*Did you mean list\?/],
+  [['volum', 'list'], 2, /Did you mean volume\?/],
+  [['volume', 'create', 'a', '--size', '1G', '--sise'], 2, /Unknown option '--sise'.*Did you mean --size\?/],
+  [['volume', 'show'], 2, /[Mm]issing required argument/],
+  [['volume', 'show', 'a', 'b'], 2, /[Tt]oo many arguments/],
+  [['volume'], 2, /A command is missing/],
+  [['volume', 'import', 'new', '/no/such/file'], 3, /\/no\/such\/file does not exist/],
+  [['volume', 'import', 'new', '/tmp'], 2, /is a directory/],
+  [['volume', 'import', 'a/b', '-'], 2, /contains a `\/`/],
+  [['volume', 'import', 'new', '-'], 2, /--size/],
+  [['volume', 'import', 'new', '/dev/null', '--hash', 'sha0'], 2, /no hash "sha0"/],
+  [['volume', 'export', 'a/b', '-'], 2, /contains a `\/`/],
+];
+
+t.test('wrong input', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await runCli(['volume', 'create', 'there', '--size', '1G'], { api });
+  await runCli(['snapshot', 'create', 'there@s'], { api });
+  const documented = EXIT_CODE_MEANINGS.map(([code]) => code);
+  for (const [words, code, says] of WRONG) {
+    const what = words.join(' ').slice(0, 60);
+    const outcome = await runCli(words, { api });
+    t.equal(outcome.code, code, `${what}: exit code`);
+    t.ok(documented.includes(outcome.code), `${what}: documented`);
+    const last = outcome.stderr.trimEnd().split('\n').pop() ?? '';
+    t.match(last, says, `${what}: says what is wrong`);
+    t.match(last, /^cellblock: .*[.?]$/, `${what}: a sentence`);
+    t.equal(outcome.stdout, '', `${what}: nothing on stdout`);
+    const json = await runCli(['--json', ...words], { api });
+    t.match(
+      JSON.parse(json.stderr.trimEnd().split('\n').pop() ?? ''),
+      { error: { code: String, message: String, hint: String } },
+      `${what}: JSON`,
+    );
+  }
+  t.equal(operations.volumes.size, 1, 'nothing half done');
+  t.equal(operations.snapshots.size, 1, 'nothing half done');
+});
+
+t.test('no agent: says so, with what to do', async (t) => {
+  const { directory } = await startFakeAgent(t);
+  const missing = await runCli(['status'], { api: join(directory, 'none.sock') });
+  t.equal(missing.code, 12);
+  t.match(missing.stderr, /does not exist\. Start cellblockd .*--api PATH or CELLBLOCK_API/);
+  const file = join(directory, 'file');
+  writeFileSync(file, '');
+  t.equal((await runCli(['status'], { api: file })).code, 12);
+  const stranger = createServer((socket) => socket.end('220 smtp ready\r\n'));
+  await new Promise<void>((resolve) => stranger.listen(join(directory, 'smtp'), resolve));
+  t.equal((await runCli(['status'], { api: join(directory, 'smtp') })).code, 12);
+  stranger.close();
+});
+
+t.test('the exit code of store check is the answer', async (t) => {
+  const { apiPath: api, inspection } = await startFakeAgent(t);
+  t.same((await runCli(['store', 'check'], { api })).stdout, 'The store is clean (2 records).\n');
+  inspection.problems.push({ severity: 'warning', code: 'leak', message: 'A slot leaks.' });
+  t.equal((await runCli(['store', 'check'], { api })).code, 0, 'warnings are no damage');
+  inspection.problems.push({ severity: 'error', code: 'record-corrupt', message: 'A record is damaged.' });
+  const damaged = await runCli(['store', 'check'], { api });
+  t.equal(damaged.code, 10);
+  t.equal(damaged.stdout, 'warning: A slot leaks. [leak]\nerror: A record is damaged. [record-corrupt]\n');
+  t.match(damaged.stderr, 'The store is damaged: 1 problem.');
+  const json = await runCli(['store', 'check', '--json'], { api });
+  t.equal(json.code, 10);
+  t.equal(JSON.parse(json.stdout).problems.length, 2);
+});
+
+t.test('store check works without an agent', async (t) => {
+  const asked: string[] = [];
+  const outcome = await runCli(['store', 'check', '--store', '/copy'], {
+    api: '/nobody',
+    offlineCheck: async (directory) => {
+      asked.push(directory);
+      return { clean: false, problems: [{ severity: 'error', code: 'x', message: 'Bad.' }], recordsSeen: 1n };
+    },
+  });
+  t.equal(outcome.code, 10);
+  t.same(asked, ['/copy']);
+});
+
+t.test('--wait follows the task to its end and fails with it', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await runCli(['volume', 'create', 'a', '--size', '1G'], { api });
+  await runCli(['snapshot', 'create', 'a@s'], { api });
+  const waiting = runCli(['snapshot', 'delete', 'a@s', '--wait'], { api });
+  while (operations.watchers.size === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  const id = [...operations.watchers.keys()][0] ?? 0;
+  operations.changeTask(id, {
+    state: 'failed',
+    error: { code: 'no-space', message: 'The disk is full.', hint: 'Free some.' },
+  });
+  const outcome = await waiting;
+  t.equal(outcome.stderr, 'cellblock: The disk is full. Free some.\n');
+  t.not(outcome.code, 0);
+});
+
+t.test('Ctrl-C while waiting ends with 130', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await runCli(['volume', 'create', 'a', '--size', '1G'], { api });
+  await runCli(['snapshot', 'create', 'a@s'], { api });
+  const stop = new AbortController();
+  const waiting = runCli(['snapshot', 'delete', 'a@s', '--wait'], { api, signal: stop.signal });
+  while (operations.watchers.size === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  stop.abort();
+  t.equal((await waiting).code, 130);
+});
+
+t.test('help and version are asked for and come on stdout', async (t) => {
+  const help = await runCli(['--help']);
+  t.equal(help.code, 0);
+  for (const [code, meaning] of EXIT_CODE_MEANINGS)
+    t.match(help.stdout, new RegExp(`${code}  ${meaning.slice(0, 10)}`));
+  t.same(await runCli(['--version']).then(({ stdout }) => stdout), '1.2.3\n');
+});
+
+t.test('names that would disturb a terminal are shown escaped', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await operations.createVolume('a\u202eb', { sizeBytes: 4096n });
+  t.match((await runCli(['volume', 'list'], { api })).stdout, 'a\\u{202e}b');
+});
