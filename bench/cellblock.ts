@@ -119,7 +119,7 @@ export class Cellblock {
   }
 
   async deleteVolume(name: string): Promise<void> {
-    await this.#call('DELETE', `/v1/volumes/${encodeURIComponent(name)}?with_snapshots=true`);
+    await this.#call('DELETE', `/v1/volumes/${encodeURIComponent(name)}?with_snapshots=true&disconnect=true`);
   }
 
   /** All in one instant; each is NAME@SNAP. */
@@ -145,20 +145,17 @@ export class Cellblock {
     if (answer.status >= 400) {
       throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
     }
-    const task = answer.body.task;
-    if (typeof task === 'string' && answer.status === 202) await this.#finished(task);
+    if (method === 'DELETE') await this.#finished(answer);
   }
 
-  /** Long work answers 202 with the id of a task. */
-  async #finished(task: string): Promise<void> {
-    for (;;) {
-      const { body } = await this.#exchange('GET', `/v1/tasks/${encodeURIComponent(task)}`);
-      if (body.state === 'done') return;
-      if (body.state !== 'running' && body.state !== 'waiting') {
-        throw new Error(`task ${task}: ${JSON.stringify(body)}`);
-      }
+  /** A delete is durable when it is answered; the task it answers with has done all of its work when it has ended. */
+  async #finished({ body }: Answer): Promise<void> {
+    let task = body;
+    while (task.state === 'running') {
       await sleep(2);
+      task = (await this.#exchange('GET', `/v1/tasks/${String(body.id)}`)).body;
     }
+    if (task.state !== 'done') throw new Error(`a task did not end well: ${JSON.stringify(task)}`);
   }
 
   #exchange(method: string, path: string, body?: unknown): Promise<Answer> {

@@ -38,9 +38,13 @@ export function number(value: number): string {
   return value.toPrecision(3).replace(/\.0+$/, '');
 }
 
+function times(value: number): string {
+  if (Math.abs(value) >= 100) return value.toFixed(0);
+  return Math.abs(value) >= 0.1 ? value.toFixed(2) : value.toPrecision(2);
+}
+
 export function factor(of: Spread): string {
-  const digits = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(2));
-  return `${digits(of.median)} (${digits(of.min)}-${digits(of.max)})`;
+  return `${times(of.median)} (${times(of.min)}-${times(of.max)})`;
 }
 
 export interface Question {
@@ -120,9 +124,9 @@ export function judgeAgainst(
   factors: readonly (readonly [server: ServerName, factor: number])[],
 ): Finding {
   const ours = series.get('cellblock');
-  const held = factors.flatMap(([name, times]) => {
+  const held = factors.flatMap(([name, share]) => {
     const values = series.get(name);
-    return values === undefined || values.length === 0 ? [] : [{ name, times, values }];
+    return values === undefined || values.length === 0 ? [] : [{ name, share, values }];
   });
   if (held.length < factors.length) return notMeasured(question, 'a peer of this target was not measured');
   if (ours === undefined || ours.length === 0) {
@@ -133,7 +137,7 @@ export function judgeAgainst(
   }
   const hardest = question.better === 'higher' ? Math.max : Math.min;
   const needed = ours.map((_, round) =>
-    hardest(...held.map(({ times, values }) => (values[round] as number) * times)),
+    hardest(...held.map(({ share, values }) => (values[round] as number) * share)),
   );
   return judge(
     question,
