@@ -11,7 +11,7 @@ import type { Plane } from './treaty.js';
 const ADDON = 'cellblock.node';
 
 interface Addon {
-  createPlane(): Plane;
+  NativePlane: new () => Plane;
 }
 
 /** The directory that holds package.json, above this file wherever it was compiled to. */
@@ -26,7 +26,7 @@ function packageRoot(): string {
 }
 
 function isAddon(loaded: unknown): loaded is Addon {
-  return typeof loaded === 'object' && loaded !== null && typeof (loaded as Addon).createPlane === 'function';
+  return typeof loaded === 'object' && loaded !== null && typeof (loaded as Addon).NativePlane === 'function';
 }
 
 /** Loads the addon: a local build first, else the prebuilt one of this platform. Throws `addon-missing`. */
@@ -45,7 +45,7 @@ export function loadPlane(): Plane {
     throw missing(error instanceof Error ? error.message : String(error), error);
   }
   if (!isAddon(loaded)) throw missing(`${found} is not the addon of this version`);
-  return loaded.createPlane();
+  return new loaded.NativePlane();
 }
 
 function missing(why: string, cause?: unknown): CellblockError {
