@@ -312,6 +312,15 @@ export class Devices {
     }
   }
 
+  /** Closes a view nobody uses: its version is about to leave. */
+  async closeUnusedView(line: number, version: number): Promise<void> {
+    const device = this.view(line, version);
+    if (!device) return;
+    await this.mutexOf(device.container).run(async () => {
+      if (this.#byHandle.has(device.handle) && device.users === 0) await this.closeLocked(device);
+    });
+  }
+
   /** A version left its line: devices that count it forget its layer. */
   removeLayer(line: number, version: number): void {
     for (const device of this.#byHandle.values()) {

@@ -168,6 +168,7 @@ export class Reclaim {
   async #work(progress: Progress): Promise<void> {
     await this.#catalog.barrier();
     await this.#devices.settle(progress.line, progress.version);
+    await this.#devices.closeUnusedView(progress.line, progress.version);
     for (let more = true; more && !this.#stopped; ) more = await this.#step(progress);
   }
 
