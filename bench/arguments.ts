@@ -108,3 +108,8 @@ export async function chooseSizes(quick: boolean): Promise<Sizes> {
     depths: [0, 10, 100, 1000],
   };
 }
+
+/** About what all rows together need at one time, in bytes. */
+export function roomNeeded(quick: boolean): number {
+  return (quick ? 10 : 60) * GIB;
+}

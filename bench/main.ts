@@ -1,9 +1,9 @@
 // `npm run bench`: sets up, measures the rows one after the other, writes the report. A missed target is a result, not a
 // failure; exit code 1 means that something is broken, 2 that the command line is.
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { type Arguments, chooseSizes, readArguments, USAGE, UsageError } from './arguments.js';
+import { type Arguments, chooseSizes, readArguments, roomNeeded, USAGE, UsageError } from './arguments.js';
 import { Bench } from './bench.js';
 import { daemonProgram, isBuilt } from './cellblock.js';
 import { DataSets } from './data-sets.js';
@@ -94,6 +94,13 @@ async function runBench(root: string, asked: Arguments): Promise<number> {
   const directory = resolve(asked.directory ?? join(root, 'build', 'bench', 'data'));
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { recursive: true });
+  const { bavail, bsize } = await statfs(directory);
+  if (bavail * bsize < roomNeeded(asked.quick)) {
+    const needed = `${roomNeeded(asked.quick) / 2 ** 30} GiB`;
+    log(
+      `${directory} may have too little room: all rows need about ${needed}; choose another --dir${asked.quick ? '' : ' or --quick'}`,
+    );
+  }
   // Short: a socket path has at most 107 bytes, wherever the project lies.
   const sockets = await mkdtemp(join(tmpdir(), 'cb-'));
   const missing = await installPeers(log);
