@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import t from 'tap';
 
 import { ALL_WINDOWS } from '../../src/model/keys.js';
-import { BLOCKS, Store, blocksBytes } from '../support/store-harness.js';
+import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { StoreModel } from '../support/store-model.js';
 
 const VOLUME_BLOCKS = 6 * BLOCKS;
@@ -13,7 +13,10 @@ const VOLUME_BLOCKS = 6 * BLOCKS;
 type Command =
   | { do: 'write'; volume: number; block: number; count: number }
   | { do: 'trim'; volume: number; block: number; count: number }
-  | { do: 'flush' | 'round' | 'evict' | 'snapshot' | 'clone' | 'delete-volume' | 'rename' | 'create'; volume: number }
+  | {
+      do: 'flush' | 'round' | 'evict' | 'snapshot' | 'clone' | 'delete-volume' | 'rename' | 'create';
+      volume: number;
+    }
   | { do: 'delete-snapshot'; volume: number; which: number; wait: boolean }
   | { do: 'group'; volume: number; other: number }
   | { do: 'resize'; volume: number; blocks: number }
@@ -22,16 +25,65 @@ type Command =
 const volume = fc.nat(7);
 const block = fc.nat(VOLUME_BLOCKS - 1);
 const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 12, arbitrary: fc.record({ do: fc.constant('write' as const), volume, block, count: fc.integer({ min: 1, max: 24 }) }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('trim' as const), volume, block, count: fc.integer({ min: 1, max: 70 }) }) },
-  { weight: 8, arbitrary: fc.record({ do: fc.constantFrom('flush' as const, 'round' as const, 'evict' as const), volume }) },
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      do: fc.constant('write' as const),
+      volume,
+      block,
+      count: fc.integer({ min: 1, max: 24 }),
+    }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant('trim' as const),
+      volume,
+      block,
+      count: fc.integer({ min: 1, max: 70 }),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constantFrom('flush' as const, 'round' as const, 'evict' as const),
+      volume,
+    }),
+  },
   { weight: 6, arbitrary: fc.record({ do: fc.constant('snapshot' as const), volume }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constantFrom('clone' as const, 'clone' as const, 'rename' as const, 'create' as const), volume }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constantFrom('clone' as const, 'clone' as const, 'rename' as const, 'create' as const),
+      volume,
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('delete-volume' as const), volume }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('delete-snapshot' as const), volume, which: fc.nat(9), wait: fc.boolean() }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant('delete-snapshot' as const),
+      volume,
+      which: fc.nat(9),
+      wait: fc.boolean(),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('group' as const), volume, other: volume }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('resize' as const), volume, blocks: fc.integer({ min: 1, max: VOLUME_BLOCKS }) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('restart' as const), how: fc.constantFrom('clean' as const, 'process-death' as const, 'power-loss' as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('resize' as const),
+      volume,
+      blocks: fc.integer({ min: 1, max: VOLUME_BLOCKS }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('restart' as const),
+      how: fc.constantFrom('clean' as const, 'process-death' as const, 'power-loss' as const),
+    }),
+  },
 );
 
 class History {
@@ -82,7 +134,11 @@ class History {
         const session = await plane.connect(name);
         await session.trim(first, count);
         session.close();
-        return this.model.write(name, first, Array.from({ length: count }, () => 0));
+        return this.model.write(
+          name,
+          first,
+          Array.from({ length: count }, () => 0),
+        );
       }
       case 'flush': {
         const session = await plane.connect(name);
@@ -92,7 +148,10 @@ class History {
       }
       case 'round': {
         const device = operations.parts.devices.current(operations.showVolume(name).id);
-        if (device) await operations.parts.devices.mutexOf(device.container).run(() => operations.parts.rounds.run(device));
+        if (device)
+          await operations.parts.devices
+            .mutexOf(device.container)
+            .run(() => operations.parts.rounds.run(device));
         return device && this.model.flush(name);
       }
       case 'evict': {
@@ -108,7 +167,10 @@ class History {
         const other = this.pick(command.other)!;
         if (other === name) return;
         const snapshot = this.newName('g');
-        await operations.createSnapshots([{ volume: name, snapshot }, { volume: other, snapshot }]);
+        await operations.createSnapshots([
+          { volume: name, snapshot },
+          { volume: other, snapshot },
+        ]);
         this.model.snapshot(name, snapshot);
         return this.model.snapshot(other, snapshot);
       }
@@ -150,17 +212,20 @@ class History {
     if (how !== 'power-loss') return;
     for (const name of this.model.volumes.keys()) {
       const wrong = this.model.accept(name, await this.store.readAll(name));
-      if (wrong.length > 0) throw new Error(`after power loss blocks ${wrong.join(' ')} of ${name} are neither old nor new`);
+      if (wrong.length > 0)
+        throw new Error(`after power loss blocks ${wrong.join(' ')} of ${name} are neither old nor new`);
     }
   }
 
   async check(): Promise<void> {
     for (const [name, volume] of this.model.volumes) {
       same(await this.store.readAll(name), volume.blocks, name);
-      for (const [snapshot, blocks] of volume.snapshots) same(await this.store.readAll(`${name}@${snapshot}`), blocks, `${name}@${snapshot}`);
+      for (const [snapshot, blocks] of volume.snapshots)
+        same(await this.store.readAll(`${name}@${snapshot}`), blocks, `${name}@${snapshot}`);
     }
     for (const { message, facts } of this.store.troubles) {
-      if (message !== 'changes that were never flushed did not survive') throw Object.assign(new Error(message), { cause: facts });
+      if (message !== 'changes that were never flushed did not survive')
+        throw Object.assign(new Error(message), { cause: facts });
     }
   }
 }
@@ -168,7 +233,9 @@ class History {
 function same(read: number[], wanted: number[], what: string): void {
   const wrong = wanted.findIndex((value, index) => read[index] !== value);
   if (wrong >= 0 || read.length !== wanted.length) {
-    throw new Error(`${what}: block ${wrong} reads ${read[wrong]} instead of ${wanted[wrong]} (${read.length} blocks of ${wanted.length})`);
+    throw new Error(
+      `${what}: block ${wrong} reads ${read[wrong]} instead of ${wanted[wrong]} (${read.length} blocks of ${wanted.length})`,
+    );
   }
 }
 
@@ -195,24 +262,29 @@ async function play(commands: readonly Command[]): Promise<void> {
     await history.check();
     await store.restart('clean');
     await history.check();
-    for (const name of history.model.volumes.keys()) await store.operations.deleteVolume(name, { withSnapshots: true, disconnect: true });
+    for (const name of history.model.volumes.keys())
+      await store.operations.deleteVolume(name, { withSnapshots: true, disconnect: true });
     await store.settle();
     const { catalog } = store.operations.parts;
-    if (catalog.lines.size > 0 || catalog.containers.size > 0) throw new Error('deleted volumes are still there');
+    if (catalog.lines.size > 0 || catalog.containers.size > 0)
+      throw new Error('deleted volumes are still there');
     if ((await recordsLeft(store)) > 0) throw new Error('deleted volumes left window records');
   } finally {
     await store.end();
   }
 }
 
-const runs = Number(process.env['CELLBLOCK_MODEL_RUNS'] ?? 60);
-const seed = process.env['CELLBLOCK_SEED'] === undefined ? Date.now() & 0x7fffffff : Number(process.env['CELLBLOCK_SEED']);
+const runs = Number(process.env.CELLBLOCK_MODEL_RUNS ?? 60);
+const seed =
+  process.env.CELLBLOCK_SEED === undefined ? Date.now() & 0x7fffffff : Number(process.env.CELLBLOCK_SEED);
 
 t.test(`random histories agree with the model (CELLBLOCK_SEED=${seed})`, { timeout: 300_000 }, async (t) => {
   t.comment(`seed ${seed}, ${runs} runs; again with CELLBLOCK_SEED=${seed}`);
-  await fc.assert(
-    fc.asyncProperty(fc.array(command, { minLength: 10, maxLength: 120, size: 'max' }), play),
-    { seed, numRuns: runs, interruptAfterTimeLimit: 120_000, endOnFailure: process.env['CELLBLOCK_SHRINK'] === undefined },
-  );
+  await fc.assert(fc.asyncProperty(fc.array(command, { minLength: 10, maxLength: 120, size: 'max' }), play), {
+    seed,
+    numRuns: runs,
+    interruptAfterTimeLimit: 120_000,
+    endOnFailure: process.env.CELLBLOCK_SHRINK === undefined,
+  });
   t.pass('they agree');
 });

