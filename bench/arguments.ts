@@ -25,7 +25,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --runtime-ms N     of one measurement (3000, quick: 1500)
   --peers-only       measure the peers and the limit without cellblock
   --out DIR          where benchmarks.md, benchmarks.json and the plots go (docs)
-  --dir DIR          where the data goes, on the file system to be measured (build/bench/data)
+  --dir DIR          where the data goes, on the file system to be measured (build/bench)
   --keep             leave the data where it is
 `;
 

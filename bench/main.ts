@@ -86,25 +86,30 @@ async function measureRows(
   return { rows: rows.sort(byNumber), broken };
 }
 
-async function runBench(root: string, asked: Arguments): Promise<number> {
-  if (!asked.peersOnly && !isBuilt(root)) {
-    log(`${daemonProgram(root)} is missing: build first, or measure the peers alone with --peers-only`);
-    return 1;
-  }
-  const directory = resolve(asked.directory ?? join(root, 'build', 'bench', 'data'));
-  await rm(directory, { recursive: true, force: true });
-  await mkdir(directory, { recursive: true });
-  const { bavail, bsize } = await statfs(directory);
+/** A directory of its own: nothing that was there before is ever removed. */
+async function makeDataDirectory(root: string, asked: Arguments): Promise<string> {
+  const place = resolve(asked.directory ?? join(root, 'build', 'bench'));
+  await mkdir(place, { recursive: true });
+  const { bavail, bsize } = await statfs(place);
   if (bavail * bsize < roomNeeded(asked.quick)) {
     const needed = `${roomNeeded(asked.quick) / 2 ** 30} GiB`;
-    log(
-      `${directory} may have too little room: all rows need about ${needed}; choose another --dir${asked.quick ? '' : ' or --quick'}`,
-    );
+    log(`${place} may have too little room: all rows need about ${needed}; --dir chooses another place`);
   }
-  // Short: a socket path has at most 107 bytes, wherever the project lies.
-  const sockets = await mkdtemp(join(tmpdir(), 'cb-'));
+  return mkdtemp(join(place, 'data-'));
+}
+
+interface Prepared {
+  readonly bench: Bench;
+  /** Stops every server and removes what the bench made but for its report. */
+  readonly leave: () => Promise<void>;
+}
+
+async function prepare(root: string, asked: Arguments): Promise<Prepared> {
   const missing = await installPeers(log);
   const programs = await buildPrograms(root);
+  const directory = await makeDataDirectory(root, asked);
+  // Short: a socket path has at most 107 bytes, wherever the project lies.
+  const sockets = await mkdtemp(join(tmpdir(), 'cb-'));
   const bench = new Bench({
     root,
     directory,
@@ -122,6 +127,30 @@ async function runBench(root: string, asked: Arguments): Promise<number> {
     await rm(sockets, { recursive: true, force: true });
     if (!asked.keep) await rm(directory, { recursive: true, force: true });
   };
+  return { bench, leave };
+}
+
+async function measureAndReport(bench: Bench, asked: Arguments): Promise<number> {
+  const wanted = ROWS.filter(({ id }) => asked.rows.length === 0 || asked.rows.includes(id));
+  const { rows, broken } = await measureRows(bench, wanted);
+  const { rounds, runtime_ms, quick } = asked;
+  const report: Report = {
+    taken: new Date().toISOString(),
+    machine: await describeMachine(bench.options.root, bench.options.directory),
+    method: { rounds, runtime_ms, quick, cached_bytes: bench.sizes.cached_bytes },
+    rows,
+  };
+  log(`written: ${await writeReport(resolve(asked.out), report)}`);
+  if (broken.length > 0) log(`broken: ${broken.join(', ')}`);
+  return broken.length === 0 ? 0 : 1;
+}
+
+async function runBench(root: string, asked: Arguments): Promise<number> {
+  if (!asked.peersOnly && !isBuilt(root)) {
+    log(`${daemonProgram(root)} is missing: build first, or measure the peers alone with --peers-only`);
+    return 1;
+  }
+  const { bench, leave } = await prepare(root, asked);
   const interrupted = (): void => {
     log('interrupted: stopping the servers');
     void leave().finally(() => process.exit(130));
@@ -129,19 +158,7 @@ async function runBench(root: string, asked: Arguments): Promise<number> {
   process.once('SIGINT', interrupted);
   process.once('SIGTERM', interrupted);
   try {
-    const wanted = ROWS.filter(({ id }) => asked.rows.length === 0 || asked.rows.includes(id));
-    const { rows, broken } = await measureRows(bench, wanted);
-    const { rounds, runtime_ms, quick } = asked;
-    const method = { rounds, runtime_ms, quick, cached_bytes: bench.sizes.cached_bytes };
-    const report: Report = {
-      taken: new Date().toISOString(),
-      machine: await describeMachine(root, directory),
-      method,
-      rows,
-    };
-    log(`written: ${await writeReport(resolve(asked.out), report)}`);
-    if (broken.length > 0) log(`broken: ${broken.join(', ')}`);
-    return broken.length === 0 ? 0 : 1;
+    return await measureAndReport(bench, asked);
   } finally {
     process.off('SIGINT', interrupted);
     process.off('SIGTERM', interrupted);
