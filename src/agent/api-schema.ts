@@ -81,6 +81,9 @@ export const SnapshotsQuery = closed({
 export const DiffQuery = closed({
   from: Type.String({ description: 'VOLUME@SNAPSHOT' }),
   to: Type.String({ description: 'VOLUME@SNAPSHOT, or VOLUME for its current state.' }),
+  offset: Type.Optional(
+    Type.String({ pattern: '^[0-9]{1,19}$', description: 'Where to begin: `next` of the page before.' }),
+  ),
 });
 export const CreateClone = closed({
   source: Type.String({ description: 'VOLUME@SNAPSHOT' }),
@@ -197,9 +200,14 @@ export const Status = titled('Status', {
 export const Difference = titled('Difference', {
   from: Type.String(),
   to: Type.String(),
-  changedBytes: Bytes,
-  extents: Type.Array(closed({ offset: Bytes, lengthBytes: Bytes }), {
-    description: 'Sorted; what may differ.',
+  extents: Type.Array(closed({ offset: Bytes, lengthBytes: Bytes, kind: oneOf(['data', 'zero']) }), {
+    description: 'What may differ, sorted; `zero`: reads as zeros in `to`.',
+  }),
+  next: Type.Unsafe<bigint | null>({
+    type: 'integer',
+    nullable: true,
+    minimum: 0,
+    description: 'Offset to ask for the next page with; null: this was the last.',
   }),
 });
 

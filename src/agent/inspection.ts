@@ -1,16 +1,13 @@
 // What the control API asks about the inside of the store besides the operations: differences, space, and whether all is well.
 // The parts that know are handed in by the composition.
 
-export interface DiffExtent {
-  offset: bigint;
-  lengthBytes: bigint;
-}
-
-export interface Difference {
+export interface DifferencePage {
   from: string;
   to: string;
-  changedBytes: bigint;
-  extents: DiffExtent[];
+  /** Sorted; `zero`: reads as zeros in `to` now. */
+  extents: { offset: bigint; lengthBytes: bigint; kind: 'data' | 'zero' }[];
+  /** Where the next page begins; null: this was the last. */
+  next: bigint | null;
 }
 
 export interface SpaceUse {
@@ -54,7 +51,7 @@ export interface CheckWatcher {
 
 export interface Inspection {
   /** `to` names a snapshot, or a volume for its current state. */
-  diff(from: string, to: string): Promise<Difference>;
+  diff(question: { from: string; to: string; offset: bigint }): Promise<DifferencePage>;
   space(): Promise<StoreSpace>;
   /** Reads only. Throws `task-cancelled` after the signal. */
   check(watcher: CheckWatcher): Promise<CheckReport>;

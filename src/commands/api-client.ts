@@ -151,7 +151,7 @@ export function parseJson(text: string): unknown {
 }
 
 /** The keys whose schema is Bytes. */
-const BYTE_KEYS = /(Bytes|^offset|^done|^total|^recordsSeen)$/;
+const BYTE_KEYS = /(Bytes|^offset|^done|^total|^recordsSeen|^next)$/;
 
 function errorOf(response: IncomingMessage, text: string): CommandError {
   const body = parseJson(text) as {

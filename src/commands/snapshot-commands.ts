@@ -100,20 +100,25 @@ async function diff({ api, terminal, signal }: Context, from: string, to: string
   parseSnapshotReference(from);
   if (to.includes('@')) parseSnapshotReference(to);
   else checkName(to, 'volume');
-  const difference = await api.call<Difference>({
-    method: 'GET',
-    path: apiPath(['diff'], { from, to }),
-    signal,
-  });
-  terminal.result(difference, () => {
+  const extents: Difference['extents'] = [];
+  for (let next: bigint | null = 0n; next !== null; ) {
+    const path = apiPath(['diff'], { from, to, offset: String(next) });
+    const page: Difference = await api.call<Difference>({ method: 'GET', path, signal });
+    // One by one: a page may be too long for the arguments of a call.
+    for (const extent of page.extents) extents.push(extent);
+    next = page.next;
+  }
+  const changedBytes = extents.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0n);
+  terminal.result({ from, to, changedBytes, extents }, () => {
     const rows = table(
       [
         { title: 'OFFSET', cell: (row) => String(row.offset), align: 'right' },
         { title: 'LENGTH', cell: (row) => String(row.lengthBytes), align: 'right' },
+        { title: 'KIND', cell: (row) => row.kind },
       ],
-      difference.extents,
+      extents,
     );
-    return `${rows}${formatBytes(difference.changedBytes)} in ${difference.extents.length} extents may differ.\n`;
+    return `${rows}${formatBytes(changedBytes)} in ${extents.length} extents may differ.\n`;
   });
 }
 

@@ -33,7 +33,7 @@ t.test('a volume through its life', async (t) => {
   t.match((await runCli(['snapshot', 'list', 'a'], { api })).stdout, /SNAPSHOT +SIZE .*\na@one /);
   t.match(
     (await runCli(['snapshot', 'diff', 'a@one', 'a'], { api })).stdout,
-    /4611686018427387904 +4096\n4K in 1 extents/,
+    / 0 +4096 {2}data\n4611686018427387904 +4096 {2}data\n8K in 2 extents/,
   );
   t.match(
     (await runCli(['snapshot', 'delete', 'a@one', 'a@two'], { api })).stdout,

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import type { AgentParts } from '../../src/agent/agent-parts.js';
 import { makeApiServer } from '../../src/agent/api-server.js';
-import type { Difference, Inspection, StoreSpace } from '../../src/agent/inspection.js';
+import type { DifferencePage, Inspection, StoreSpace } from '../../src/agent/inspection.js';
 import { Metrics } from '../../src/agent/metrics.js';
 import type { Api } from '../../src/agent/route-types.js';
 import { listenOnUnixSocket } from '../../src/agent/unix-socket.js';
@@ -282,8 +282,16 @@ export class FakeOperations {
 export class FakeInspection implements Inspection {
   problems: { severity: 'error' | 'warning'; code: string; message: string }[] = [];
 
-  async diff(from: string, to: string): Promise<Difference> {
-    return { from, to, changedBytes: 4096n, extents: [{ offset: 1n << 62n, lengthBytes: 4096n }] };
+  /** Two pages, far apart. */
+  async diff({ from, to, offset }: Parameters<Inspection['diff']>[0]): Promise<DifferencePage> {
+    const last = 1n << 62n;
+    const start = offset === 0n ? 0n : last;
+    return {
+      from,
+      to,
+      extents: [{ offset: start, lengthBytes: 4096n, kind: 'data' }],
+      next: offset === 0n ? last : null,
+    };
   }
 
   async space(): Promise<StoreSpace> {

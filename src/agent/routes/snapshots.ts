@@ -96,12 +96,13 @@ export function snapshotRoutes(api: Api, { operations, inspection }: AgentParts)
       schema: {
         tags,
         summary: 'Which bytes may differ between two states',
-        description: 'No data is read: the answer comes from the maps.',
+        description: 'No data is read: the answer comes from the maps. It comes in pages.',
         querystring: DiffQuery,
         response: { 200: Difference, default: ErrorAnswer },
       },
     },
-    async ({ query }) => inspection.diff(query.from, query.to),
+    async ({ query }) =>
+      inspection.diff({ from: query.from, to: query.to, offset: BigInt(query.offset ?? 0) }),
   );
 
   api.post(
