@@ -78,7 +78,13 @@ void Plane::member_settled(std::shared_ptr<Cut> cut, size_t index, int error, ui
 void Plane::write_cut(std::shared_ptr<Cut> cut, unsigned reactor) {
   store::Entry entry;
   entry.type = store::EntryType::cut;
-  for (const Cut::Member& member : cut->members) {
+  const bool whole = std::none_of(cut->members.begin(), cut->members.end(), [](const Cut::Member& m) { return m.error != 0; });
+  for (Cut::Member& member : cut->members) {
+    // All or none: without one of them the others' versions end too, but as hidden ones, and a crash must not list them.
+    if (!whole) {
+      member.entry.name.clear();
+      member.entry.snapshot = {};
+    }
     if (!member.error) entry.members.push_back(member.entry);
   }
   if (entry.members.empty()) {
@@ -97,7 +103,7 @@ void Plane::cut_written(std::shared_ptr<Cut> cut, int error) {
   if (error == EIO) sink_.push(StoreFailed{error});
   CutDone done{cut->ticket, error, cut->position, {}, {}};
   for (Cut::Member& member : cut->members) {
-    done.errors.push_back(member.error);
+    done.errors.push_back(member.error ? member.error : error);
     done.members.push_back(member.entry);
     if (error || member.error) continue;
     seats_[member.volume->home()].reactor->loop().post(

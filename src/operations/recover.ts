@@ -78,6 +78,12 @@ function linesSeen(scan: JournalScan): Set<number> {
 async function completeCuts(catalog: Catalog, cuts: readonly CutMemberSeen[]): Promise<void> {
   for (const { line: id, version, snapshotId, name } of cuts) {
     const line = catalog.lines.get(id)!;
+    if (name === '') {
+      // A group that could not be taken whole: the version ended, but as nobody's snapshot.
+      endVersion(line, null);
+      await catalog.change().line(line).commit();
+      continue;
+    }
     const container = catalog.containers.get(line.container)!;
     const snapshot = {
       id: Buffer.from(snapshotId).toString('hex'), name, container: container.id, line: id, version,
