@@ -6,7 +6,7 @@ import { byEffort } from '../support/effort.js';
 import { MIB } from '../support/nbd-wire.js';
 import { missing, must, Running } from '../support/programs.js';
 
-const SIZE_MIB = byEffort({ quick: 32, normal: 128, long: 1024 });
+const SIZE_MIB = byEffort({ quick: 32, normal: 48, long: 1024 });
 
 const job = (daemon: Daemon, name: string, words: string[]): string[] => [
   `--name=${name}`,
@@ -39,7 +39,7 @@ t.test('random writes of mixed sizes verify', { skip: noNbdEngine }, async (t) =
 t.test('writes verify while snapshots are taken, cloned and deleted', { skip: noNbdEngine }, async (t) => {
   const daemon = await Daemon.start(t);
   await daemon.api.createVolume('disk', SIZE_MIB * MIB);
-  const words = ['--rw=randwrite', '--bs=4k', '--iodepth=16', '--verify=crc32c', '--loops=3', '--fsync=256'];
+  const words = ['--rw=randwrite', '--bs=4k', '--iodepth=16', '--verify=crc32c', '--loops=2', '--fsync=256'];
   const log = path.join(daemon.directory, 'fio.log');
   const fio = new Running('fio', [...job(daemon, 'disk', words), `--output=${log}`], {
     cwd: daemon.directory,

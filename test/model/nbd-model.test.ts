@@ -16,6 +16,6 @@ t.test('random histories over several volumes agree with the model', async (t) =
       for (const clean of cleanUps) await clean();
     }
   });
-  await fc.assert(property, replay({ quick: 5, normal: 30, long: 1000 }));
+  await fc.assert(property, replay({ quick: 5, normal: 15, long: 1000 }));
   t.pass('they do');
 });

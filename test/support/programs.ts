@@ -108,9 +108,14 @@ export class Running {
     };
     this.child.stdout?.on('data', keep);
     this.child.stderr?.on('data', keep);
+    const killWithUs = (): void => {
+      this.child.kill('SIGKILL');
+    };
+    process.once('exit', killWithUs);
     this.ended = new Promise((resolve) => {
       const end = (code: number | null, signal: NodeJS.Signals | null): void => {
         this.#over = true;
+        process.off('exit', killWithUs);
         resolve({ code, signal });
       };
       this.child.once('exit', end);
