@@ -1,0 +1,176 @@
+// Usage against a model that asks every reader about every block.
+
+import { strictEqual } from 'node:assert';
+import { tmpdir } from 'node:os';
+import fc from 'fast-check';
+import t from 'tap';
+import { FamilyUsage, familiesOf } from '../../../src/model/usage.js';
+import { storeUsage } from '../../../src/operations/usage.js';
+import { replay } from '../../support/replay.js';
+import { BLOCKS, history, SmallStore, WINDOW_BYTES, WINDOWS } from './small-store.js';
+
+const options = { directory: tmpdir(), windowBytes: WINDOW_BYTES, reserveBytes: 1n };
+const BLOCK = 4096n;
+
+interface Expected {
+  allocated: Map<string, number>;
+  exclusive: Map<string, number>;
+  ofVolume: Map<number, number>;
+  unread: Map<number, number>;
+}
+
+function add<K>(to: Map<K, number>, key: K): void {
+  to.set(key, (to.get(key) ?? 0) + 1);
+}
+
+/** Everything by asking everybody about every block. */
+function ask(store: SmallStore): Expected {
+  const expected: Expected = {
+    allocated: new Map(),
+    exclusive: new Map(),
+    ofVolume: new Map(),
+    unread: new Map(),
+  };
+  for (let window = 0; window < WINDOWS; window++) {
+    for (let block = 0; block < BLOCKS; block++) {
+      const readBy = new Map<string, { line: number; version: number; container: number }[]>();
+      for (const reader of store.readers()) {
+        const place = store.read(reader, window, block);
+        if (place === null) continue;
+        add(expected.allocated, `${reader.line}/${reader.version}`);
+        if (readBy.has(place)) readBy.get(place)!.push(reader);
+        else readBy.set(place, [reader]);
+      }
+      for (const readers of readBy.values()) {
+        if (readers.length === 1) add(expected.exclusive, `${readers[0]!.line}/${readers[0]!.version}`);
+        if (readers.every(({ container }) => container === readers[0]!.container))
+          add(expected.ofVolume, readers[0]!.container);
+      }
+      for (const line of store.lines) {
+        for (const { version } of line.versions) {
+          const own = store.records
+            .get(`${line.id}/${version}/${window}`)
+            ?.runs.find(({ start, count, slot }) => {
+              return slot !== null && block >= start && block < start + count;
+            });
+          if (own && !readBy.has(`${own.slot}/${block}`)) add(expected.unread, line.container);
+        }
+      }
+    }
+  }
+  return expected;
+}
+
+t.test('every figure is what asking every reader about every block gives', async () => {
+  await fc.assert(
+    fc.asyncProperty(history, async (steps) => {
+      const store = await SmallStore.of(steps);
+      const expected = ask(store);
+      const usage = await storeUsage(store.catalog, options);
+      strictEqual(usage.records, BigInt(store.records.size));
+      for (const container of store.catalog.containers.values()) {
+        const row = usage.volumes.find(({ name }) => name === container.name)!;
+        const line = store.catalog.lines.get(container.line)!;
+        const current = line.versions[line.versions.length - 1]!.version;
+        strictEqual(
+          row.allocatedBytes,
+          BigInt(expected.allocated.get(`${line.id}/${current}`) ?? 0) * BLOCK,
+          'allocated',
+        );
+        strictEqual(
+          row.exclusiveBytes,
+          BigInt(expected.ofVolume.get(container.id) ?? 0) * BLOCK,
+          'exclusive of a volume',
+        );
+        strictEqual(
+          row.reclaimableBytes,
+          BigInt(expected.unread.get(container.id) ?? 0) * BLOCK,
+          'reclaimable',
+        );
+      }
+      strictEqual(usage.snapshots.length, store.catalog.snapshots.size);
+      for (const snapshot of store.catalog.snapshots.values()) {
+        const name = `volume-${snapshot.container}@${snapshot.name}`;
+        const row = usage.snapshots.find((other) => other.name === name)!;
+        const place = `${snapshot.line}/${snapshot.version}`;
+        strictEqual(
+          row.allocatedBytes,
+          BigInt(expected.allocated.get(place) ?? 0) * BLOCK,
+          'allocated of a snapshot',
+        );
+        strictEqual(
+          row.exclusiveBytes,
+          BigInt(expected.exclusive.get(place) ?? 0) * BLOCK,
+          'exclusive of a snapshot',
+        );
+      }
+    }),
+    replay({ quick: 50, normal: 400, long: 5000 }),
+  );
+});
+
+t.test('stored bytes count each block once, pending punches too', async (t) => {
+  const store = await SmallStore.of([
+    { kind: 'write', line: 0, window: 0, start: 0, count: 8 },
+    { kind: 'snapshot', line: 0, version: 0 },
+    { kind: 'clone', line: 0, version: 0 },
+    { kind: 'write', line: 1, window: 0, start: 0, count: 2 },
+  ]);
+  await store.catalog
+    .change()
+    .punch([{ slot: (1n << 24n) | 7n, start: 0, count: 3 }])
+    .commit();
+  const { totals, volumes } = await storeUsage(store.catalog, options);
+  t.equal(totals.storedBytes, 13n * BLOCK);
+  t.equal(totals.reclaimableBytes, 3n * BLOCK);
+  t.strictSame(
+    volumes.map(({ name, ownBytes, reclaimableBytes }) => [name, ownBytes, reclaimableBytes]),
+    [
+      ['volume-1', 0n, 3n * BLOCK],
+      ['volume-2', 2n * BLOCK, 0n],
+    ],
+  );
+});
+
+t.test('a damaged record is left out and counted', async (t) => {
+  const store = await SmallStore.of([
+    { kind: 'write', line: 0, window: 0, start: 0, count: 8 },
+    { kind: 'write', line: 0, window: 1, start: 0, count: 8 },
+  ]);
+  await store.catalog.change().window(store.lines[0]!, 1n, 1, Buffer.from('nonsense')).commit();
+  const usage = await storeUsage(store.catalog, options);
+  t.equal(usage.damagedRecords, 1n);
+  t.equal(usage.totals.storedBytes, 8n * BLOCK);
+});
+
+t.test('a cancelled count ends with task-cancelled', async (t) => {
+  const store = await SmallStore.of([{ kind: 'write', line: 0, window: 0, start: 0, count: 8 }]);
+  await t.rejects(storeUsage(store.catalog, { ...options, signal: AbortSignal.abort() }), {
+    code: 'task-cancelled',
+  });
+});
+
+t.test('a long chain of clones of clones is gone through without recursion', async (t) => {
+  const lines = new Map(
+    Array.from({ length: 20_000 }, (_, at) => [
+      at + 1,
+      {
+        id: at + 1,
+        container: at + 1,
+        base: at === 0 ? null : { line: at, version: 1 },
+        cutOffs: [],
+        regions: new Set<number>(),
+        versions: [{ version: 1, state: 'current' as const, snapshot: null }],
+      },
+    ]),
+  );
+  const [family] = familiesOf(lines);
+  const usage = new FamilyUsage(family!, BLOCKS);
+  usage.window(0n, [
+    { line: 1, records: [{ version: 1, runs: [{ start: 0, count: 4, slot: 1n }] }] },
+    { line: 20_000, records: [{ version: 1, runs: [{ start: 0, count: 1, slot: 2n }] }] },
+  ]);
+  const { versions } = usage.result();
+  t.match(versions[0], { allocatedBlocks: 4, exclusiveBlocks: 0 });
+  t.match(versions[19_999], { allocatedBlocks: 4, ownBlocks: 1, exclusiveBlocks: 1 });
+});
