@@ -216,9 +216,9 @@ function deviceFamilies(devices: readonly DeviceCounters[], names: ReadonlyMap<n
   ];
 }
 
-/** Bucket n of the data plane counts requests of [2^n, 2^(n+1)) microseconds; shown are bounds from 16 us to 33 s. */
-const FIRST_SHOWN_BUCKET = 3;
-const LAST_SHOWN_BUCKET = 24;
+/** Bucket n of the data plane counts requests of [2^(n-1), 2^n) microseconds; shown are bounds from 16 us to 33 s. */
+const FIRST_SHOWN_BUCKET = 4;
+const LAST_SHOWN_BUCKET = 25;
 
 function latency(named: readonly { device: DeviceCounters; labels: { export: string } }[]): Family {
   const name = 'cellblock_request_duration_seconds';
@@ -247,7 +247,7 @@ function cumulative(buckets: BigUint64Array): { bound: string; count: number }[]
   buckets.forEach((value, index) => {
     count += value;
     if (index >= FIRST_SHOWN_BUCKET && index <= LAST_SHOWN_BUCKET)
-      shown.push({ bound: String(2 ** (index + 1) / 1e6), count: Number(count) });
+      shown.push({ bound: String(2 ** index / 1e6), count: Number(count) });
   });
   return shown;
 }
