@@ -6,6 +6,8 @@ import t from 'tap';
 import type { Death } from '../support/store-harness.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 
+t.setTimeout(600_000);
+
 const VOLUME_BLOCKS = 5 * BLOCKS;
 
 /** What reads how; the contents of every export by name. */
@@ -165,7 +167,7 @@ async function outcomes(scenario: Scenario): Promise<{ before: Contents; after: 
 }
 
 for (const scenario of SCENARIOS) {
-  t.test(`${scenario.name}: whole or not at all wherever it ends`, async (t) => {
+  t.test(`${scenario.name}: whole or not at all wherever it ends`, { timeout: 300_000 }, async (t) => {
     const { before, after } = await outcomes(scenario);
     for (const how of ['process-death', 'power-loss'] as const) {
       let ends = 0;
@@ -190,7 +192,7 @@ for (const scenario of SCENARIOS) {
   });
 }
 
-t.test('a recovery that ends in the middle is done again', async (t) => {
+t.test('a recovery that ends in the middle is done again', { timeout: 300_000 }, async (t) => {
   for (const how of ['process-death', 'power-loss'] as const) {
     let ends = 0;
     for (let number = 1; ; number++) {

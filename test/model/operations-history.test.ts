@@ -8,6 +8,8 @@ import { ALL_WINDOWS } from '../../src/model/keys.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { StoreModel } from '../support/store-model.js';
 
+t.setTimeout(600_000);
+
 const VOLUME_BLOCKS = 6 * BLOCKS;
 
 type Command =
