@@ -245,13 +245,16 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   }
 
   void adopt(Info info) {
-    std::vector<uint64_t> windows;
-    const Napi::Array records = info[4].As<Napi::Array>();
-    for (uint32_t i = 0; i < records.Length(); i++) {
-      windows.push_back(number_of(Napi::Value(records[i]).As<Napi::Object>()["window"]));
+    std::vector<volume::AdoptedRecord> records;
+    const Napi::Array array = info[3].As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); i++) {
+      Napi::HandleScope scope(env_);
+      const Napi::Object from = Napi::Value(array[i]).As<Napi::Object>();
+      const Napi::Uint8Array bytes = Napi::Value(from["record"]).As<Napi::Uint8Array>();
+      const auto* data = reinterpret_cast<const std::byte*>(bytes.Data());
+      records.push_back({number_of(from["window"]), std::vector<std::byte>(data, data + bytes.ByteLength())});
     }
-    plane_->adopt(number_of(info[0]), number_of(info[1]), static_cast<uint32_t>(number_of(info[2])), bool_of(info[3]),
-                  std::move(windows));
+    plane_->adopt(number_of(info[0]), number_of(info[1]), bool_of(info[2]), std::move(records));
   }
   void remove_layer(Info info) { plane_->remove_layer(number_of(info[0]), static_cast<uint32_t>(number_of(info[1]))); }
   void resize(Info info) { plane_->resize(number_of(info[0]), number_of(info[1]), number_of(info[2])); }

@@ -294,9 +294,9 @@ void Plane::trim_journal() {
   }
 }
 
-void Plane::adopt(uint64_t ticket, uint64_t handle, uint32_t from, bool below, std::vector<uint64_t> windows) {
-  const bool open = at_home(handle, [this, ticket, from, below, windows = std::move(windows)](volume::Volume& volume) {
-    volume.adopt(from, below, windows, [this, ticket](int error) { sink_.push(Adopted{ticket, error}); });
+void Plane::adopt(uint64_t ticket, uint64_t handle, bool below, std::vector<volume::AdoptedRecord> records) {
+  const bool open = at_home(handle, [this, ticket, below, records = std::move(records)](volume::Volume& volume) {
+    volume.adopt(below, records, [this, ticket](int error) { sink_.push(Adopted{ticket, error}); });
   });
   if (!open) sink_.push(Adopted{ticket, ENOENT});
 }

@@ -91,7 +91,7 @@ class Plane final : public Directory, public volume::Keeper {
 
   struct CutRequest { uint64_t handle; store::SnapshotId snapshot; std::string name; };
   void cut(uint64_t ticket, std::vector<CutRequest> members);
-  void adopt(uint64_t ticket, uint64_t handle, uint32_t from, bool below, std::vector<uint64_t> windows);
+  void adopt(uint64_t ticket, uint64_t handle, bool below, std::vector<volume::AdoptedRecord> records);
   void remove_layer(uint64_t handle, uint32_t layer);
   void resize(uint64_t ticket, uint64_t handle, uint64_t size_bytes);
   void set_read_only(uint64_t handle, bool read_only);

@@ -89,6 +89,12 @@ struct RoundCutOff {
   uint64_t end;  // store::kOpenEnd: open
 };
 
+// A record of a version that is being deleted below the current one.
+struct AdoptedRecord {
+  uint64_t window;
+  std::vector<std::byte> bytes;
+};
+
 struct Round {
   int error = 0;
   uint64_t position = 0;
@@ -159,8 +165,9 @@ class Volume final : public Device {
   // Calls when every part and fault begun before has ended.
   void grace(std::function<void()> done);
 
-  // What layer `from` says becomes the current version's where that is silent; see DESIGN "Deleting a snapshot".
-  void adopt(uint32_t from, bool below, std::vector<uint64_t> windows, std::function<void(int)> done);
+  // What these records of the version right below say becomes the current version's where that is silent; see DESIGN
+  // "Deleting a snapshot". `below`: something lies below them, so their zeros count too.
+  void adopt(bool below, std::vector<AdoptedRecord> records, std::function<void(int)> done);
   void resize(uint64_t size_bytes, std::function<void(int)> done);
 
   bool failed() const { return failed_; }
@@ -300,6 +307,7 @@ class Volume final : public Device {
   void want_round(bool urgent);
   void shrink_tail(uint64_t first, std::function<void(int)> done);
   void adopt_step(std::shared_ptr<struct Adoption> adoption);
+  bool adopt_record(Window& w, const store::WindowRecord& record, bool below);
   void mark_written(uint64_t file);
   void check_drained();
 

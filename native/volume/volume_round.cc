@@ -140,25 +140,24 @@ void Volume::cut_committed(uint64_t position, uint64_t up_to) {
 // ---- deletion of a snapshot below the current version ----
 
 struct Adoption {
-  uint32_t from;
   bool below;
-  std::vector<uint64_t> windows;
+  std::vector<AdoptedRecord> records;
   size_t next = 0;
   std::function<void(int)> done;
 };
 
-void Volume::adopt(uint32_t from, bool below, std::vector<uint64_t> windows, std::function<void(int)> done) {
-  auto adoption = std::make_shared<Adoption>(Adoption{from, below, std::move(windows), 0, std::move(done)});
-  adopt_step(std::move(adoption));
+void Volume::adopt(bool below, std::vector<AdoptedRecord> records, std::function<void(int)> done) {
+  adopt_step(std::make_shared<Adoption>(Adoption{below, std::move(records), 0, std::move(done)}));
 }
 
 void Volume::adopt_step(std::shared_ptr<Adoption> adoption) {
-  while (adoption->next < adoption->windows.size()) {
+  while (adoption->next < adoption->records.size()) {
     if (failed_) {
       adoption->done(EIO);
       return;
     }
-    const uint64_t window = adoption->windows[adoption->next];
+    const AdoptedRecord& taken = adoption->records[adoption->next];
+    const uint64_t window = taken.window;
     Region* region = resident(window, nullptr);
     if (!region) {
       auto fault = faults_.find(window / kRegionWindows);
@@ -174,25 +173,46 @@ void Volume::adopt_step(std::shared_ptr<Adoption> adoption) {
       return;
     }
     Window& w = window_of(*region, window);
-    if (older_change_held(window, w) || w.damaged) {
-      adoption->done(w.damaged ? EIO : EAGAIN);
+    store::WindowRecord record;
+    if (w.damaged || !store::decode_window_record(taken.bytes, blocks_, record)) {
+      adoption->done(EIO);
+      return;
+    }
+    if (older_change_held(window, w)) {
+      adoption->done(EAGAIN);
       return;
     }
     if (w.own_layer != current_layer()) convert(*region, w, window);
-    const uint32_t current = current_layer();
-    const bool changed = w.runs.update([&](Run& run) {
-      if (run.layer != adoption->from) return false;
-      if (run.kind == RunKind::zero && !adoption->below) run = Run{run.start, RunKind::hole, 0, store::kNoSlot};
-      else run.layer = current;
-      return true;
-    });
-    if (changed) {
+    if (adopt_record(w, record, adoption->below)) {
       w.compare = true;
-      note_change(*region, w, current, w.last_position);
+      regions_.measure(*region);
+      note_change(*region, w, current_layer(), w.last_position);
     }
     adoption->next++;
   }
   adoption->done(0);
+}
+
+// Where the current version is silent the deleted one is what shows, whatever layer the view found it in: parts of it may have
+// come from versions merged into it earlier. So what the record says is taken, not what the runs are labelled with.
+bool Volume::adopt_record(Window& w, const store::WindowRecord& record, bool below) {
+  std::vector<std::pair<uint16_t, uint16_t>> silent;
+  for (uint16_t i = 0; i < w.runs.count(); i++) {
+    if (w.runs[i].layer != current_layer()) silent.push_back({w.runs[i].start, w.runs.end(i, blocks())});
+  }
+  bool changed = false;
+  for (const auto& [from, to] : silent) {
+    for (const store::RecordRun& run : record.runs) {
+      const uint16_t start = std::max(from, run.start);
+      const uint16_t end = std::min<uint16_t>(to, static_cast<uint16_t>(run.start + run.count));
+      if (start >= end) continue;
+      Run mine{start, run.slot == store::kNoSlot ? RunKind::zero : RunKind::data, current_layer(), run.slot};
+      if (mine.kind == RunKind::zero && !below) mine = Run{};
+      w.runs.set(start, end, mine, blocks());
+      changed = true;
+    }
+  }
+  return changed;
 }
 
 // ---- size ----

@@ -75,8 +75,8 @@ export class PlaneClient {
     return this.#ask((ticket) => this.plane.cut(ticket, members)) as Promise<CutAnswer>;
   }
 
-  adopt(handle: number, from: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): Promise<void> {
-    return this.#done('merging a deleted snapshot', (ticket) => this.plane.adopt(ticket, handle, from, below, records));
+  adopt(handle: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): Promise<void> {
+    return this.#done('merging a deleted snapshot', (ticket) => this.plane.adopt(ticket, handle, below, records));
   }
 
   closeDevice(handle: number): Promise<void> {

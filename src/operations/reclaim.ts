@@ -253,10 +253,8 @@ export class Reclaim {
     if (progress.records === 0) await this.#rounds.run(device);
     const page = await this.#page(progress, ADOPTED_AT_ONCE);
     if (page.records.length > 0) {
-      const from = device.layers.layerOf(line.id, progress.version);
-      if (from === undefined) throw new Error(`version ${progress.version} of line ${line.id} is no layer of its dependent`);
       const records = page.records.map(({ window, bytes }) => ({ window, record: bytes }));
-      await this.#client.adopt(device.handle, from, hasBelow(line, progress.version), records);
+      await this.#client.adopt(device.handle, hasBelow(line, progress.version), records);
       const windows = new Map(page.records.map(({ window, record }) => [window, record]));
       await this.#rounds.run(device, { line: line.id, version: progress.version, windows });
       this.#advance(progress, page);

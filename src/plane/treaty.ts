@@ -233,11 +233,11 @@ export interface Plane {
   cut(ticket: number, members: { handle: number; snapshotId: Uint8Array; name: string }[]): void;
 
   /**
-   * The version of layer `from` is being deleted and what it says goes over to the open current map wherever that map is
+   * The version right below the open current map is being deleted, and what it says goes over to that map wherever that is
    * silent. `below`: something lies below (else zeros need not be taken). Records of one chunk of windows. Answered by adopted
    * once the maps in memory have changed; the next round carries them.
    */
-  adopt(ticket: number, handle: number, from: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): void;
+  adopt(ticket: number, handle: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): void;
   /** A version left the chain of this device: its layer is no longer counted as depth. */
   removeLayer(handle: number, layer: number): void;
 

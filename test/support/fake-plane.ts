@@ -173,12 +173,11 @@ export class FakePlane implements Plane {
     this.emit({ kind: 'cut', ticket, error: 0, position, errors, members: good });
   }
 
-  adopt(ticket: number, handle: number, from: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): void {
+  adopt(ticket: number, handle: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): void {
     this.#step('adopt');
     if (this.dead) return;
     for (const { record } of records) this.#checkKnown(record);
-    const windows = records.map(({ window }) => window);
-    this.volume(handle).adopt(from, below, windows).then(
+    this.volume(handle).adopt(below, records).then(
       () => this.emit({ kind: 'adopted', ticket, error: 0 }),
       () => this.emit({ kind: 'adopted', ticket, error: EIO }),
     );

@@ -297,20 +297,18 @@ export class FakeVolume {
     this.#layers.splice(index, 1);
   }
 
-  async adopt(from: number, below: boolean, windows: bigint[]): Promise<void> {
-    const index = this.#layers.indexOf(from);
-    if (index < 0) throw new Error(`layer ${from} is not there`);
-    // Layers that were merged into `from` earlier are still named by resident windows.
-    const older = this.#layers[index - 1] ?? 0;
-    for (const number of windows) {
+  async adopt(below: boolean, records: { window: bigint; record: Uint8Array }[]): Promise<void> {
+    for (const { window: number, record } of records) {
       const window = await this.#resident(number);
       this.#convert(number, window);
       let changed = false;
-      window.blocks = window.blocks.map((said) => {
-        if (said.layer === 0 || said.layer > from || said.layer <= older) return said;
-        changed = true;
-        return said.slot === null && !below ? NOBODY : { layer: this.#current, slot: said.slot };
-      });
+      for (const { start, count, slot } of decodeWindowRecord(record, this.#blocks).runs) {
+        for (let block = start; block < start + count; block++) {
+          if (window.blocks[block]!.layer === this.#current) continue;
+          changed = true;
+          window.blocks[block] = slot === null && !below ? NOBODY : { layer: this.#current, slot };
+        }
+      }
       if (!changed) continue;
       window.compare = true;
       this.#note(window, this.#lastPosition);
