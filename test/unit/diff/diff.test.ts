@@ -51,7 +51,7 @@ function expected(store: SmallStore, from: Base | null, to: Base): string {
   return blocks;
 }
 
-t.test('any two versions differ exactly where they read from different places', async () => {
+t.test('any two versions differ exactly where they read from different places', async (t) => {
   await fc.assert(
     fc.asyncProperty(
       history,
@@ -75,9 +75,10 @@ t.test('any two versions differ exactly where they read from different places', 
     ),
     replay({ quick: 50, normal: 400, long: 5000 }),
   );
+  t.pass('every history');
 });
 
-t.test('what a context of another snapshot is told covers every difference', async () => {
+t.test('what a context of another snapshot is told covers every difference', async (t) => {
   await fc.assert(
     fc.asyncProperty(history, fc.nat(), fc.nat(), async (steps, a, b) => {
       const store = await SmallStore.of(steps);
@@ -101,6 +102,7 @@ t.test('what a context of another snapshot is told covers every difference', asy
     }),
     replay({ quick: 30, normal: 200, long: 3000 }),
   );
+  t.pass('every history');
 });
 
 t.test('a cut-off over nothing, and over an endless range, is no change where nothing was', async (t) => {

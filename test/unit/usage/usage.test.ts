@@ -61,7 +61,7 @@ function ask(store: SmallStore): Expected {
   return expected;
 }
 
-t.test('every figure is what asking every reader about every block gives', async () => {
+t.test('every figure is what asking every reader about every block gives', async (t) => {
   await fc.assert(
     fc.asyncProperty(history, async (steps) => {
       const store = await SmallStore.of(steps);
@@ -107,6 +107,7 @@ t.test('every figure is what asking every reader about every block gives', async
     }),
     replay({ quick: 50, normal: 400, long: 5000 }),
   );
+  t.pass('every history');
 });
 
 t.test('stored bytes count each block once, pending punches too', async (t) => {
