@@ -229,7 +229,8 @@ bool Journal::read_entry(uint64_t cell, Entry& entry, uint16_t& cells) const {
   if (type < static_cast<uint8_t>(EntryType::own) || type > static_cast<uint8_t>(EntryType::failed)) return false;
   const uint64_t position = load_le<uint64_t>(at + kCellPosition);
   cells = load_le<uint16_t>(at + kCellCells);
-  if (position % cells_ != cell || position < start_position_ || cells == 0 || cells > kMaxEntryCells) return false;
+  if (position % cells_ != cell || position < start_position_) return false;
+  if (cells == 0 || cells > kMaxEntryCells || cells > cells_) return false;
   std::byte one[kCellBytes];
   std::vector<std::byte> several;
   std::span<std::byte> bytes(one);
