@@ -355,8 +355,9 @@ void Journal::start_sync(io::Engine& engine) {
 
 void Journal::sync_done(io::Request& request) {
   Journal& journal = *static_cast<Journal*>(request.owner);
-  const int error = request.result < 0 ? static_cast<int>(-request.result) : 0;
-  if (error) journal.broken_.store(true);
+  // The kernel tells of an error once: the sync that was waiting behind the one that failed would succeed and say nothing.
+  if (request.result < 0) journal.broken_.store(true);
+  const int error = request.result < 0 ? static_cast<int>(-request.result) : journal.broken() ? EIO : 0;
   std::vector<Waiter> finished;
   io::Engine* next_engine = nullptr;
   Poster* next_poster = nullptr;
