@@ -80,6 +80,8 @@ bool ExtentsTable::may_allocate(uint64_t now_ns) {
 }
 
 int ExtentsTable::sync_created() {
+  // Nobody passes while another thread's sync of the directory, which covers his file too, is under way.
+  std::lock_guard lock(directory_mutex_);
   if (!created_.exchange(false, std::memory_order_acq_rel)) return 0;
   const int result = disk_.sync_directory(options_.directory + "/extents");
   if (result < 0) created_.store(true, std::memory_order_release);

@@ -66,6 +66,7 @@ class ExtentsTable {
   std::mutex mutex_;
   std::unordered_map<uint64_t, Entry> entries_;
   std::atomic<bool> created_{false};
+  std::mutex directory_mutex_;  // held over the sync of the directory
   std::atomic<uint64_t> space_checked_ns_{0};
   std::atomic<bool> space_low_{false};
 };
