@@ -5,8 +5,9 @@
 // --quick leaves out sanitizers, file systems and crashes; --long repeats what is random or violent more often.
 // FILTER chooses test files by a part of their name. The last line is "N passed, N failed": the points of tap's own
 // total, failed being whatever did not pass and was not skipped. The exit code is 0 only if nothing failed.
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setUpOrExit } from './setup.js';
@@ -28,13 +29,32 @@ function testFiles() {
 }
 
 /** Points passed and failed by tap's own closing lines; null when the run did not get that far. */
-function totals(tapFile) {
-  const text = readFileSync(tapFile, 'utf8');
-  const closing = text.match(/^# \{ total: (\d+)(.*)\}\s*$/m);
+function totals(output) {
+  const closing = [...output.matchAll(/^# \{ total: (\d+)(.*)\}\s*$/gm)].at(-1);
   if (!closing) return null;
   const count = (name) => Number(closing[2].match(new RegExp(`\\b${name}: (\\d+)`))?.[1] ?? 0);
   const passed = count('pass');
   return { passed, failed: Number(closing[1]) - passed - count('skip') - count('todo') };
+}
+
+/** Runs tap; its output is shown as it comes, and the end of it is kept. */
+async function runTap(files) {
+  const tap = spawn(
+    process.execPath,
+    ['node_modules/tap/dist/esm/run.mjs', 'run', '--reporter=tap', ...files],
+    {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, CELLBLOCK_TEST_EFFORT: effort },
+    },
+  );
+  let output = '';
+  tap.stdout.on('data', (bytes) => {
+    process.stdout.write(bytes);
+    output = (output + bytes).slice(-10_000);
+  });
+  const [code] = await once(tap, 'close');
+  return { code, output };
 }
 
 setUpOrExit('test');
@@ -43,16 +63,9 @@ if (files.length === 0) {
   console.error(`test: no test file has a name with: ${filters.join(', ')}`);
   process.exit(2);
 }
-const results = path.join(root, '.tap/all.tap');
-mkdirSync(path.dirname(results), { recursive: true });
-rmSync(results, { force: true });
-const tap = spawnSync(
-  process.execPath,
-  ['node_modules/tap/dist/esm/run.mjs', 'run', `--output-file=${results}`, ...files],
-  { cwd: root, stdio: 'inherit', env: { ...process.env, CELLBLOCK_TEST_EFFORT: effort } },
-);
-const counted = totals(results) ?? { passed: 0, failed: 1 };
+const { code, output } = await runTap(files);
+const counted = totals(output) ?? { passed: 0, failed: 1 };
 // Whatever tap calls a failure is one, even where no point says so (a crash, a timeout, a plan not kept).
-const failed = tap.status === 0 ? counted.failed : Math.max(counted.failed, 1);
+const failed = code === 0 ? counted.failed : Math.max(counted.failed, 1);
 console.log(`${counted.passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
