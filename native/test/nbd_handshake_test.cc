@@ -131,7 +131,7 @@ TAP_TEST("STARTTLS, EXTENDED_HEADERS and PEEK_EXPORT are answered ERR_UNSUP") {
 TAP_TEST("EXPORT_NAME: size, flags and 124 zeroes unless NO_ZEROES") {
   for (bool no_zeroes : {false, true}) {
     Server server;
-    const uint32_t flags = kClientFixedNewstyle | (no_zeroes ? kClientNoZeroes : 0);
+    const uint32_t flags = kClientFixedNewstyle | (no_zeroes ? uint32_t{kClientNoZeroes} : 0);
     TAP_OK(
         server.feed(client_flags(flags) + option(Option::export_name, "disk") + "next") == Step::transmission,
         "transmission");
