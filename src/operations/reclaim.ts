@@ -253,8 +253,13 @@ export class Reclaim {
     if (progress.records === 0) await this.#rounds.run(device);
     const page = await this.#page(progress, ADOPTED_AT_ONCE);
     if (page.records.length > 0) {
-      const records = page.records.map(({ window, bytes }) => ({ window, record: bytes }));
-      await this.#client.adopt(device.handle, hasBelow(line, progress.version), records);
+      // Under a cut-off of the dependent nothing is taken over. The data plane may still know it under the layer of a version that
+      // was merged since, so this is decided here.
+      const above = line.id === into.id ? progress.version : 0;
+      const records = page.records
+        .filter(({ window }) => newestCutOff(into.cutOffs, window, device.version, above) === 0)
+        .map(({ window, bytes }) => ({ window, record: bytes }));
+      if (records.length > 0) await this.#client.adopt(device.handle, hasBelow(line, progress.version), records);
       const windows = new Map(page.records.map(({ window, record }) => [window, record]));
       await this.#rounds.run(device, { line: line.id, version: progress.version, windows });
       this.#advance(progress, page);

@@ -10,8 +10,12 @@ import type { Plane } from './treaty.js';
 
 const ADDON = 'cellblock.node';
 
+/** Bytes of a file: the first data at or behind `offset`, or null when only a hole follows. Moves the offset of `fd`. */
+export type NextExtent = (fd: number, offset: bigint) => { start: bigint; end: bigint } | null;
+
 interface Addon {
   NativePlane: new () => Plane;
+  nextExtent: NextExtent;
 }
 
 /** The directory that holds package.json, above this file wherever it was compiled to. */
@@ -29,8 +33,20 @@ function isAddon(loaded: unknown): loaded is Addon {
   return typeof loaded === 'object' && loaded !== null && typeof (loaded as Addon).NativePlane === 'function';
 }
 
-/** Loads the addon: a local build first, else the prebuilt one of this platform. Throws `addon-missing`. */
+/** Throws `addon-missing`. */
 export function loadPlane(): Plane {
+  return new (loadAddon().NativePlane)();
+}
+
+/** Finds the data of sparse files. Throws `addon-missing`. */
+export function loadNextExtent(): NextExtent {
+  const { nextExtent } = loadAddon();
+  if (typeof nextExtent !== 'function') throw missing('it is older than this program');
+  return nextExtent;
+}
+
+/** A local build first, else the prebuilt one of this platform. */
+function loadAddon(): Addon {
   const root = packageRoot();
   const places = [
     join(root, 'build', 'Release', ADDON),
@@ -45,7 +61,7 @@ export function loadPlane(): Plane {
     throw missing(error instanceof Error ? error.message : String(error), error);
   }
   if (!isAddon(loaded)) throw missing(`${found} is not the addon of this version`);
-  return new loaded.NativePlane();
+  return loaded;
 }
 
 function missing(why: string, cause?: unknown): CellblockError {

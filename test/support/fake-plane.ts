@@ -100,6 +100,7 @@ export class FakePlane implements Plane {
   }
 
   closeDevice(ticket: number, handle: number): void {
+    if (this.dead) return;
     if ([...this.leases.values()].includes(handle)) throw new Error('a device with leases is closed');
     if (this.volume(handle).isDirty) throw new Error('a dirty device is closed');
     this.volumes.delete(handle);
