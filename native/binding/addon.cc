@@ -12,20 +12,13 @@
 #include <vector>
 
 #include "binding/convert.h"
+#include "binding/file_extents.h"
 #include "binding/simulation.h"
 #include "io/io.h"
 #include "plane/plane.h"
 
 namespace cellblock::binding {
 namespace {
-
-void throw_errno(Napi::Env env, int error, const std::string& what) {
-  Napi::Error thrown = Napi::Error::New(env, what.find(' ') == std::string::npos ? what + ": " + std::strerror(error) : what);
-  const char* name = strerrorname_np(error);
-  thrown.Value()["code"] = Napi::String::New(env, name ? name : "EIO");
-  thrown.Value()["errno"] = Napi::Number::New(env, error);
-  thrown.ThrowAsJavaScriptException();
-}
 
 // Collects records from any thread and hands them to JavaScript in batches.
 class Stream final : public plane::RecordSink {
@@ -354,6 +347,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["NativePlane"] = NativePlane::define(env);
   exports["SimulatedDisk"] = define_simulated_disk(env);
+  exports["nextExtent"] = Napi::Function::New(env, next_extent);
   exports["ioUringAvailable"] = Napi::Function::New(
       env, [](const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), io::io_uring_available()); });
   return exports;

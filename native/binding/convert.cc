@@ -1,5 +1,7 @@
 #include "binding/convert.h"
 
+#include <cstring>
+
 namespace cellblock::binding {
 namespace {
 
@@ -151,6 +153,14 @@ struct RecordConverter {
 };
 
 }  // namespace
+
+void throw_errno(Napi::Env env, int error, const std::string& what) {
+  Napi::Error thrown = Napi::Error::New(env, what.find(' ') == std::string::npos ? what + ": " + std::strerror(error) : what);
+  const char* name = strerrorname_np(error);
+  thrown.Value()["code"] = Napi::String::New(env, name ? name : "EIO");
+  thrown.Value()["errno"] = Napi::Number::New(env, error);
+  thrown.ThrowAsJavaScriptException();
+}
 
 plane::FileName file_of(const Napi::Value& value) {
   if (!value.IsObject()) return {};

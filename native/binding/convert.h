@@ -52,6 +52,9 @@ inline Napi::Value bytes_to(Napi::Env env, const void* data, size_t length) {
 inline Napi::Number number_to(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 inline Napi::BigInt bigint_to(Napi::Env env, uint64_t value) { return Napi::BigInt::New(env, value); }
 
+// Throws an Error with `code` and `errno`; `what` is a sentence, or the name of what failed. The caller returns at once.
+void throw_errno(Napi::Env env, int error, const std::string& what);
+
 plane::FileName file_of(const Napi::Value& value);
 std::vector<plane::FileName> files_of(const Napi::Value& value);
 
