@@ -59,7 +59,7 @@ export const ERROR_CODES = {
   'store-newer': 'version',
   'store-not-a-store': 'refused',
   'task-cancelled': 'cancelled',
-  'internal': 'internal',
+  internal: 'internal',
   'configuration-invalid': 'invalid',
   'configuration-missing': 'not-found',
   'address-invalid': 'invalid',

@@ -6,7 +6,10 @@ export class Mutex {
   /** Runs `work` when everything asked for before has ended; answers or throws what it does. */
   run<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#last.then(work);
-    this.#last = result.then(() => undefined, () => undefined);
+    this.#last = result.then(
+      () => undefined,
+      () => undefined,
+    );
     return result;
   }
 }

@@ -5,14 +5,21 @@
 // reused: counters are reserved in chunks, durably, before the first number of a chunk can become durable anywhere.
 
 import { CellblockError } from '../base/errors.js';
-import {
-  decodeContainer, decodeFile, decodeLine, decodeSnapshot, encodeContainer, encodeFile, encodeLine, encodeSnapshot,
-} from '../model/entities.js';
 import type { Container, ExtentsFileRecord, Line, Snapshot, Version } from '../model/entities.js';
-import { ALL_PUNCHES, familyRange, jsonKey, parsePunchKey, punchKey, windowKey } from '../model/keys.js';
+import {
+  decodeContainer,
+  decodeFile,
+  decodeLine,
+  decodeSnapshot,
+  encodeContainer,
+  encodeFile,
+  encodeLine,
+  encodeSnapshot,
+} from '../model/entities.js';
 import type { Family } from '../model/keys.js';
-import { MAX_PUNCH_RANGES, decodePunch, encodePunch } from '../model/punch.js';
+import { ALL_PUNCHES, familyRange, jsonKey, parsePunchKey, punchKey, windowKey } from '../model/keys.js';
 import type { BlockRange } from '../model/punch.js';
+import { decodePunch, encodePunch, MAX_PUNCH_RANGES } from '../model/punch.js';
 import { regionOf } from '../model/region-set.js';
 import type { CommitQueue } from './commit-queue.js';
 import type { Operation } from './level.js';
@@ -74,11 +81,17 @@ export class Catalog {
   snapshotsOf(container: Container): Snapshot[] {
     const line = this.lines.get(container.line);
     if (!line) return [];
-    return line.versions.flatMap(({ snapshot }) => (snapshot === null ? [] : [this.snapshots.get(snapshot)!]));
+    return line.versions.flatMap(({ snapshot }) =>
+      snapshot === null ? [] : [this.snapshots.get(snapshot)!],
+    );
   }
 
   snapshotCount(container: Container): number {
-    return this.lines.get(container.line)?.versions.reduce((sum, { state }) => sum + (state === 'listed' ? 1 : 0), 0) ?? 0;
+    return (
+      this.lines
+        .get(container.line)
+        ?.versions.reduce((sum, { state }) => sum + (state === 'listed' ? 1 : 0), 0) ?? 0
+    );
   }
 
   /** Lines whose base is a version of this one. */
@@ -166,7 +179,10 @@ export class Catalog {
   #insertFile(file: ExtentsFileRecord): void {
     this.files.set(file.number, file);
     const files = this.#filesOf.get(file.container);
-    this.#filesOf.set(file.container, [...(files ?? []), file.number].sort((a, b) => a - b));
+    this.#filesOf.set(
+      file.container,
+      [...(files ?? []), file.number].sort((a, b) => a - b),
+    );
   }
 
   #listSnapshots(): void {
@@ -180,7 +196,8 @@ export class Catalog {
       if (!line) throw damaged(`a snapshot names line ${id}, which is not there`);
       line.versions = [...line.versions, ...versions];
     }
-    for (const line of this.lines.values()) line.versions = [...line.versions].sort((a, b) => a.version - b.version);
+    for (const line of this.lines.values())
+      line.versions = [...line.versions].sort((a, b) => a.version - b.version);
   }
 
   async #loadPunches(): Promise<void> {
@@ -278,7 +295,10 @@ export class Change {
 
   removeLine(line: Line): this {
     this.#catalog.dropLine(line);
-    this.operations.push({ type: 'del', key: jsonKey('line', line.id) }, { type: 'del', key: jsonKey('applied', line.id) });
+    this.operations.push(
+      { type: 'del', key: jsonKey('line', line.id) },
+      { type: 'del', key: jsonKey('applied', line.id) },
+    );
     return this;
   }
 

@@ -32,7 +32,8 @@ interface Group {
 
 export function bytesOf(operations: readonly Operation[]): number {
   let bytes = 0;
-  for (const operation of operations) bytes += operation.key.length + (operation.type === 'put' ? operation.value.length : 0);
+  for (const operation of operations)
+    bytes += operation.key.length + (operation.type === 'put' ? operation.value.length : 0);
   return bytes;
 }
 
@@ -59,7 +60,13 @@ export class CommitQueue {
   commit(operations: Operation[], mode: { yielding?: boolean } = {}): Promise<void> {
     return new Promise((done, failed) => {
       if (this.#stopped) return failed(stopping());
-      this.#waiting.push({ operations, bytes: bytesOf(operations), yielding: mode.yielding ?? false, done, failed });
+      this.#waiting.push({
+        operations,
+        bytes: bytesOf(operations),
+        yielding: mode.yielding ?? false,
+        done,
+        failed,
+      });
       if (!this.#running) void this.#run();
     });
   }
@@ -72,7 +79,8 @@ export class CommitQueue {
       try {
         return await reading(this.#level);
       } catch (error) {
-        if (error instanceof CellblockError || (generation === this.#generation && !this.#healing)) throw readFailed(error);
+        if (error instanceof CellblockError || (generation === this.#generation && !this.#healing))
+          throw readFailed(error);
       }
     }
   }
@@ -185,7 +193,10 @@ export function* batchesOf(operations: Iterable<Operation[]>): Generator<Operati
   let bytes = 0;
   for (const unit of operations) {
     const unitBytes = bytesOf(unit);
-    if (batch.length > 0 && (batch.length + unit.length > MAX_BATCH_OPERATIONS || bytes + unitBytes > MAX_BATCH_BYTES)) {
+    if (
+      batch.length > 0 &&
+      (batch.length + unit.length > MAX_BATCH_OPERATIONS || bytes + unitBytes > MAX_BATCH_BYTES)
+    ) {
       yield batch;
       batch = [];
       bytes = 0;
@@ -197,11 +208,18 @@ export function* batchesOf(operations: Iterable<Operation[]>): Generator<Operati
 }
 
 function stopping(): CellblockError {
-  return new CellblockError('store-stopping', 'The store is being stopped.', { hint: 'Try again when the agent runs again.' });
+  return new CellblockError('store-stopping', 'The store is being stopped.', {
+    hint: 'Try again when the agent runs again.',
+  });
 }
 
 function writeFailed(cause: unknown): CellblockError {
-  const why = cause instanceof Error ? (cause.cause instanceof Error ? cause.cause.message : cause.message) : String(cause);
+  const why =
+    cause instanceof Error
+      ? cause.cause instanceof Error
+        ? cause.cause.message
+        : cause.message
+      : String(cause);
   return new CellblockError('catalog-write-failed', `The metadata of the store cannot be written: ${why}.`, {
     hint: 'Make room or repair the disk; the change stays queued and is written as soon as the disk works again.',
     cause,

@@ -25,7 +25,10 @@ export interface Level {
   getMany(keys: Buffer[]): Promise<(Buffer | undefined)[]>;
   snapshot(): LevelSnapshot;
   /** Pages of entries in key order. */
-  scan(range: KeyRange, options?: { snapshot?: LevelSnapshot; page?: number }): AsyncIterable<[Buffer, Buffer][]>;
+  scan(
+    range: KeyRange,
+    options?: { snapshot?: LevelSnapshot; page?: number },
+  ): AsyncIterable<[Buffer, Buffer][]>;
 }
 
 /** classic-level fetches pages of 16 KiB else, which a region of windows does not fit into. */
@@ -64,7 +67,10 @@ class LevelOfAbstractLevel implements Level {
     return this.#database.snapshot();
   }
 
-  async *scan(range: KeyRange, options: { snapshot?: LevelSnapshot; page?: number } = {}): AsyncIterable<[Buffer, Buffer][]> {
+  async *scan(
+    range: KeyRange,
+    options: { snapshot?: LevelSnapshot; page?: number } = {},
+  ): AsyncIterable<[Buffer, Buffer][]> {
     const snapshot = options.snapshot as AbstractSnapshot | undefined;
     const iterator = this.#database.iterator({ ...range, ...PAGES, ...(snapshot ? { snapshot } : {}) });
     try {

@@ -8,13 +8,16 @@ export function addCutOff(cutOffs: readonly CutOff[], added: CutOff): CutOff[] {
   let { first, end } = added;
   const kept: CutOff[] = [];
   for (const old of cutOffs) {
-    const apart = old.version !== added.version || (old.end !== null && old.end < first) || (end !== null && end < old.first);
+    const apart =
+      old.version !== added.version ||
+      (old.end !== null && old.end < first) ||
+      (end !== null && end < old.first);
     if (apart) {
       kept.push(old);
       continue;
     }
     if (old.first < first) first = old.first;
-    end = old.end === null || end === null ? null : old.end > end ? old.end : end;
+    if (end !== null && (old.end === null || old.end > end)) end = old.end;
   }
   kept.push({ first, end, version: added.version });
   return kept.sort(compareCutOffs);
@@ -32,7 +35,12 @@ export function covers(cutOff: CutOff, window: bigint): boolean {
 export function newestCutOff(cutOffs: readonly CutOff[], window: bigint, upTo: number, above = 0): number {
   let newest = 0;
   for (const cutOff of cutOffs) {
-    if (cutOff.version > newest && cutOff.version > above && cutOff.version <= upTo && covers(cutOff, window)) {
+    if (
+      cutOff.version > newest &&
+      cutOff.version > above &&
+      cutOff.version <= upTo &&
+      covers(cutOff, window)
+    ) {
       newest = cutOff.version;
     }
   }
@@ -49,7 +57,11 @@ export function renumberCutOffs(cutOffs: readonly CutOff[], from: number, to: nu
 }
 
 /** Cut-offs in force at `upTo` that came after `above`, as cut-offs of `version` of another line. */
-export function inheritCutOffs(cutOffs: readonly CutOff[], range: { above: number; upTo: number }, version: number): CutOff[] {
+export function inheritCutOffs(
+  cutOffs: readonly CutOff[],
+  range: { above: number; upTo: number },
+  version: number,
+): CutOff[] {
   return cutOffs
     .filter((cutOff) => cutOff.version > range.above && cutOff.version <= range.upTo)
     .map((cutOff) => ({ ...cutOff, version }));

@@ -118,7 +118,9 @@ export function decodeContainer(text: string): Container {
       clonedFrom: nullable(json['clonedFrom'], string),
       shrinkingTo: nullable(json['shrinkingTo'], (value) => BigInt(string(value))),
       failure: failure && {
-        at: string(failure['at']), error: string(failure['error']), after: BigInt(string(failure['after'])),
+        at: string(failure['at']),
+        error: string(failure['error']),
+        after: BigInt(string(failure['after'])),
       },
     };
   });
@@ -131,7 +133,11 @@ export function encodeLine(value: Line): string {
     base: value.base,
     current: value.versions.find(({ state }) => state === 'current')?.version ?? null,
     deleted: value.versions.filter(({ state }) => state === 'deleted').map(({ version }) => version),
-    cutOffs: value.cutOffs.map(({ first, end, version }) => [first.toString(), end?.toString() ?? null, version]),
+    cutOffs: value.cutOffs.map(({ first, end, version }) => [
+      first.toString(),
+      end?.toString() ?? null,
+      version,
+    ]),
     regions: encodeRegions(value.regions),
   });
 }
@@ -146,7 +152,9 @@ export function decodeLine(text: string): Line {
       return { line: natural(base['line']), version: natural(base['version']) };
     }),
     versions: [
-      ...list(json['deleted']).map((value): Version => ({ version: natural(value), state: 'deleted', snapshot: null })),
+      ...list(json['deleted']).map(
+        (value): Version => ({ version: natural(value), state: 'deleted', snapshot: null }),
+      ),
       ...(json['current'] === null
         ? []
         : [{ version: natural(json['current']), state: 'current', snapshot: null } satisfies Version]),
@@ -154,7 +162,9 @@ export function decodeLine(text: string): Line {
     cutOffs: list(json['cutOffs']).map((value) => {
       const [first, end, version] = list(value);
       return {
-        first: BigInt(string(first)), end: nullable(end, (text) => BigInt(string(text))), version: natural(version),
+        first: BigInt(string(first)),
+        end: nullable(end, (text) => BigInt(string(text))),
+        version: natural(version),
       };
     }),
     regions: decodeRegions(json['regions']),
@@ -203,7 +213,8 @@ function decode<T>(what: string, text: string, read: (json: Json) => T): T {
 }
 
 function natural(value: unknown): number {
-  if (!Number.isSafeInteger(value) || (value as number) < 0) throw new Error(`${JSON.stringify(value)} is no number`);
+  if (!Number.isSafeInteger(value) || (value as number) < 0)
+    throw new Error(`${JSON.stringify(value)} is no number`);
   return value as number;
 }
 
@@ -218,7 +229,8 @@ function list(value: unknown): unknown[] {
 }
 
 function oneOf<const T extends string>(value: unknown, allowed: readonly T[]): T {
-  if (!allowed.includes(value as T)) throw new Error(`${JSON.stringify(value)} is none of ${allowed.join(', ')}`);
+  if (!allowed.includes(value as T))
+    throw new Error(`${JSON.stringify(value)} is none of ${allowed.join(', ')}`);
   return value as T;
 }
 

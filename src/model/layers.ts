@@ -2,8 +2,8 @@
 // first from 1, the current one the highest; a cut adds one; a version that leaves takes its number along.
 // Invariant: the table shares the version lists of the lines, so a chain of a thousand versions costs nothing per device.
 
-import { countUpTo, liveNumbers } from './chain.js';
 import type { Link } from './chain.js';
+import { countUpTo, liveNumbers } from './chain.js';
 
 interface Segment {
   versions: readonly number[];

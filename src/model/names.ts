@@ -5,13 +5,17 @@ import { CellblockError } from '../base/errors.js';
 
 export const MAX_NAME_BYTES = 128;
 
-const RULE = 'Names have 1 to 128 bytes of UTF-8 without `/`, `@` and control characters, and do not begin with `-`.';
+const RULE =
+  'Names have 1 to 128 bytes of UTF-8 without `/`, `@` and control characters, and do not begin with `-`.';
 
 /** Throws one sentence when `name` cannot name a volume or a snapshot. */
 export function checkName(name: string, what: 'volume' | 'snapshot'): void {
   if (name.length === 0) throw bad('name-empty', `The name of the ${what} is empty.`);
   if (Buffer.byteLength(name) > MAX_NAME_BYTES) {
-    throw bad('name-too-long', `The name of the ${what} has ${Buffer.byteLength(name)} bytes; 128 are allowed.`);
+    throw bad(
+      'name-too-long',
+      `The name of the ${what} has ${Buffer.byteLength(name)} bytes; 128 are allowed.`,
+    );
   }
   const shown = JSON.stringify(name);
   if (/\p{Cs}/u.test(name)) throw bad('name-bad-character', `The ${what} name ${shown} is not valid UTF-8.`);
@@ -21,7 +25,8 @@ export function checkName(name: string, what: 'volume' | 'snapshot'): void {
     throw bad('name-bad-character', `The ${what} name ${shown} contains ${which}.`);
   }
   if (name.startsWith('-')) throw bad('name-bad-character', `The ${what} name ${shown} begins with \`-\`.`);
-  if (name.trim() !== name) throw bad('name-bad-character', `The ${what} name ${shown} begins or ends with white space.`);
+  if (name.trim() !== name)
+    throw bad('name-bad-character', `The ${what} name ${shown} begins or ends with white space.`);
   if (name === '.' || name === '..') throw bad('name-reserved', `${shown} cannot name a ${what}.`);
 }
 
@@ -44,6 +49,9 @@ export function parseSnapshotReference(text: string): SnapshotReference {
   return { volume, snapshot };
 }
 
-function bad(code: 'name-empty' | 'name-too-long' | 'name-bad-character' | 'name-reserved', message: string): CellblockError {
+function bad(
+  code: 'name-empty' | 'name-too-long' | 'name-bad-character' | 'name-reserved',
+  message: string,
+): CellblockError {
   return new CellblockError(code, message, { hint: RULE });
 }

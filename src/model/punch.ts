@@ -38,13 +38,21 @@ export function decodePunch(stored: Uint8Array): BlockRange[] {
   const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
   const count = bytes.length >= HEADER_BYTES + 4 ? bytes.readUInt16LE(2) : -1;
   const crcAt = HEADER_BYTES + count * RANGE_BYTES;
-  if (bytes.length !== crcAt + 4 || bytes.readUInt8(0) !== FORMAT || bytes.readUInt32LE(crcAt) !== crc32c(bytes, 0, crcAt)) {
+  if (
+    bytes.length !== crcAt + 4 ||
+    bytes.readUInt8(0) !== FORMAT ||
+    bytes.readUInt32LE(crcAt) !== crc32c(bytes, 0, crcAt)
+  ) {
     throw new CellblockError('record-corrupt', 'A stored pending punch is damaged.', {
       hint: 'Its space is found again by the leak sweep; run `cellblock store check`.',
     });
   }
   return Array.from({ length: count }, (_, index) => {
     const at = HEADER_BYTES + index * RANGE_BYTES;
-    return { slot: bytes.readBigUInt64LE(at), start: bytes.readUInt16LE(at + 8), count: bytes.readUInt16LE(at + 10) };
+    return {
+      slot: bytes.readBigUInt64LE(at),
+      start: bytes.readUInt16LE(at + 8),
+      count: bytes.readUInt16LE(at + 10),
+    };
   });
 }

@@ -32,12 +32,16 @@ export function encodeRegions(regions: ReadonlySet<number>): number[] | string {
 
 /** Throws when it is neither. */
 export function decodeRegions(stored: unknown): Set<number> {
-  if (Array.isArray(stored) && stored.every((region) => Number.isInteger(region) && region >= 0 && region < Number(BUCKETS))) {
+  if (
+    Array.isArray(stored) &&
+    stored.every((region) => Number.isInteger(region) && region >= 0 && region < Number(BUCKETS))
+  ) {
     return new Set(stored as number[]);
   }
   const bitmap = typeof stored === 'string' ? Buffer.from(stored, 'base64') : null;
   if (bitmap?.length !== Number(BUCKETS) / 8) throw new Error('the set of regions is malformed');
   const regions = new Set<number>();
-  for (let region = 0; region < Number(BUCKETS); region++) if (bitmap[region >> 3]! & (1 << (region & 7))) regions.add(region);
+  for (let region = 0; region < Number(BUCKETS); region++)
+    if (bitmap[region >> 3]! & (1 << (region & 7))) regions.add(region);
   return regions;
 }

@@ -16,8 +16,25 @@ export interface CutMemberSeen {
 
 /** As the treaty's JournalEntry (model imports nothing but base). */
 export type SeenEntry =
-  | { kind: 'own'; position: bigint; line: number; version: number; window: bigint; start: number; count: number; slot: bigint }
-  | { kind: 'zero'; position: bigint; line: number; version: number; window: bigint; start: number; count: number }
+  | {
+      kind: 'own';
+      position: bigint;
+      line: number;
+      version: number;
+      window: bigint;
+      start: number;
+      count: number;
+      slot: bigint;
+    }
+  | {
+      kind: 'zero';
+      position: bigint;
+      line: number;
+      version: number;
+      window: bigint;
+      start: number;
+      count: number;
+    }
   | { kind: 'cut-off'; position: bigint; line: number; version: number; first: bigint; end: bigint | null }
   | { kind: 'commit'; position: bigint; line: number; upTo: bigint }
   | { kind: 'cut'; position: bigint; members: CutMemberSeen[] }
@@ -54,7 +71,9 @@ interface LineState {
 }
 
 export function planReplay(
-  entries: readonly SeenEntry[], known: (line: number) => KnownLine | undefined, mode: { sameIncarnation: boolean },
+  entries: readonly SeenEntry[],
+  known: (line: number) => KnownLine | undefined,
+  mode: { sameIncarnation: boolean },
 ): ReplayPlan {
   const plan: ReplayPlan = { cuts: [], changes: new Map(), failed: new Map(), void: 0, counted: 0 };
   const lines = new Map<number, LineState | null>();
@@ -71,7 +90,9 @@ export function planReplay(
     if (entry.kind !== 'own' && entry.kind !== 'zero' && entry.kind !== 'cut-off') continue;
     const state = stateOf(entry.line);
     if (!state || entry.position <= state.applied) continue;
-    const version = counts(entry.position, state, mode.sameIncarnation) ? versionFor(entry.version, state) : null;
+    const version = counts(entry.position, state, mode.sameIncarnation)
+      ? versionFor(entry.version, state)
+      : null;
     if (version === null) {
       plan.void++;
       continue;
@@ -87,7 +108,13 @@ export function planReplay(
 
 function newState(known: KnownLine | undefined): LineState | null {
   if (!known) return null;
-  return { applied: known.applied, current: known.current, live: new Set(known.live), committed: -1n, voids: [] };
+  return {
+    applied: known.applied,
+    current: known.current,
+    live: new Set(known.live),
+    committed: -1n,
+    voids: [],
+  };
 }
 
 /** First pass: commits, cuts and FAILED entries, which say what the others are worth. */

@@ -1,8 +1,8 @@
 // Algebra of runs of blocks: what lies over what, what is dropped. All lists are sorted and free of overlaps.
 
 import type { BlockRange } from './punch.js';
-import { joinRuns } from './window-record.js';
 import type { Run } from './window-record.js';
+import { joinRuns } from './window-record.js';
 
 /** The parts of `runs` where `by` has nothing (`silent`), or something (`covered`). */
 export function splitRuns(runs: readonly Run[], by: readonly Run[]): { silent: Run[]; covered: Run[] } {
@@ -33,7 +33,11 @@ export function overlay(lower: readonly Run[], upper: readonly Run[]): Run[] {
 }
 
 /** Places `before` names and `after` does not, but for those in `kept` slots. */
-export function droppedPlaces(before: readonly Run[], after: readonly Run[], kept: ReadonlySet<bigint>): BlockRange[] {
+export function droppedPlaces(
+  before: readonly Run[],
+  after: readonly Run[],
+  kept: ReadonlySet<bigint>,
+): BlockRange[] {
   const dropped: BlockRange[] = [];
   for (const run of before) {
     if (run.slot === null || kept.has(run.slot)) continue;

@@ -4,7 +4,13 @@ import { CellblockError } from '../base/errors.js';
 import { MAX_VOLUME_BYTES } from './units.js';
 
 const FACTORS: Record<string, bigint> = {
-  '': 1n, K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n, P: 1n << 50n, E: 1n << 60n,
+  '': 1n,
+  K: 1n << 10n,
+  M: 1n << 20n,
+  G: 1n << 30n,
+  T: 1n << 40n,
+  P: 1n << 50n,
+  E: 1n << 60n,
 };
 
 /** Reads `10G`, `1.5T`, `4096`. Throws one sentence for everything that is no size of a volume. */
@@ -27,7 +33,10 @@ export function checkSize(bytes: bigint): void {
   if (bytes > MAX_VOLUME_BYTES) throw bad('size-too-large', `The size ${bytes} is over 8 EiB.`);
 }
 
-function bad(code: 'size-not-a-number' | 'size-negative' | 'size-zero' | 'size-too-large', message: string): CellblockError {
+function bad(
+  code: 'size-not-a-number' | 'size-negative' | 'size-zero' | 'size-too-large',
+  message: string,
+): CellblockError {
   return new CellblockError(code, message, {
     hint: 'A size is a number of bytes, or a number with K, M, G, T, P or E, from 1 byte to just under 8 EiB (for example 10G).',
   });

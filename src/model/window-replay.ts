@@ -3,8 +3,8 @@
 
 import type { BlockRange } from './punch.js';
 import { droppedPlaces, overlay, slotSet } from './runs.js';
-import { isEmpty } from './window-record.js';
 import type { Run, WindowRecord } from './window-record.js';
+import { isEmpty } from './window-record.js';
 
 export class WindowReplay {
   #ownSlot: bigint | null;

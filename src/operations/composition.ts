@@ -21,8 +21,8 @@ import { recover } from './recover.js';
 import { Rounds } from './rounds.js';
 import { Snapshots } from './snapshots.js';
 import { Space } from './space.js';
-import { readMeta } from './store-directory.js';
 import type { StoreMeta } from './store-directory.js';
+import { readMeta } from './store-directory.js';
 import { Tasks } from './tasks.js';
 import type { OperationsOptions, RecoveryReport } from './types.js';
 import { Volumes } from './volumes.js';
@@ -65,9 +65,16 @@ const DEFAULTS = {
 /** Opens catalog and journal, recovers, and builds everything else. */
 export async function build(options: OperationsOptions, level: Level, client: PlaneClient): Promise<Parts> {
   const { log, directory } = options;
-  const meta = await readMeta(level, directory, options.windowBytes === undefined ? {} : { windowBytes: options.windowBytes });
+  const meta = await readMeta(
+    level,
+    directory,
+    options.windowBytes === undefined ? {} : { windowBytes: options.windowBytes },
+  );
   const reserveBytes = options.reserveBytes ?? DEFAULTS.reserveBytes;
-  const space = new Space(directory, log, { reserveBytes, ballastBytes: options.ballastBytes ?? DEFAULTS.ballastBytes });
+  const space = new Space(directory, log, {
+    reserveBytes,
+    ballastBytes: options.ballastBytes ?? DEFAULTS.ballastBytes,
+  });
   const queue = makeQueue(options, level, space);
   const catalog = new Catalog(queue);
   await catalog.load();
@@ -76,27 +83,55 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   await catalog.change().meta('state', { clean: false }).commit();
   const blocks = blocksPerWindow(meta.windowBytes);
   const recovery = await recover({ catalog, plane: client.plane, log }, scan, {
-    blocksPerWindow: blocks, asPowerLoss: options.asPowerLoss ?? false,
+    blocksPerWindow: blocks,
+    asPowerLoss: options.asPowerLoss ?? false,
   });
   log.info({ ...recovery }, 'the store is open');
   const unclean = new Set(scan.clean || scan.created ? [] : catalog.containers.keys());
-  const devices = new Devices(catalog, client, log, { idleCloseMs: options.idleCloseMs ?? DEFAULTS.idleCloseMs, unclean });
+  const devices = new Devices(catalog, client, log, {
+    idleCloseMs: options.idleCloseMs ?? DEFAULTS.idleCloseMs,
+    unclean,
+  });
   const faults = new Faults(catalog, devices, client, log);
   const punches = new Punches(catalog, client, log, meta.windowBytes);
   const rounds = new Rounds(catalog, devices, client, punches, log, { blocksPerWindow: blocks });
   const files = new Files(catalog, client, devices, log);
-  const reclaim = new Reclaim({ catalog, devices, rounds, client, punches, files, log }, { blocksPerWindow: blocks });
+  const reclaim = new Reclaim(
+    { catalog, devices, rounds, client, punches, files, log },
+    { blocksPerWindow: blocks },
+  );
   const volumes = new Volumes({ catalog, devices, client, reclaim, files, space });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
   const exports = new Exports(catalog, devices, client, log);
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
   return {
-    options, meta, level, queue, catalog, client, space, devices, faults, punches, rounds, files, reclaim, volumes, snapshots,
-    exports, failures, tasks: new Tasks(), recovery,
+    options,
+    meta,
+    level,
+    queue,
+    catalog,
+    client,
+    space,
+    devices,
+    faults,
+    punches,
+    rounds,
+    files,
+    reclaim,
+    volumes,
+    snapshots,
+    exports,
+    failures,
+    tasks: new Tasks(),
+    recovery,
   };
 }
 
-async function planeOptions(options: OperationsOptions, meta: StoreMeta, reserveBytes: bigint): Promise<PlaneOptions> {
+async function planeOptions(
+  options: OperationsOptions,
+  meta: StoreMeta,
+  reserveBytes: bigint,
+): Promise<PlaneOptions> {
   return {
     directory: options.directory,
     storeId: Buffer.from(meta.storeId, 'hex'),
@@ -119,7 +154,8 @@ function makeQueue(options: OperationsOptions, level: Level, space: Space): Comm
   const { log } = options;
   return new CommitQueue(level, {
     makeRoom: () => space.makeRoom(),
-    onTrouble: (error, attempt) => log.error({ err: error, attempt }, 'the metadata cannot be written; it is closed and opened again'),
+    onTrouble: (error, attempt) =>
+      log.error({ err: error, attempt }, 'the metadata cannot be written; it is closed and opened again'),
     onHealed: () => log.info({}, 'the metadata can be written again'),
     pause: options.pause ?? ((attempt) => sleep(Math.min(100 * 2 ** attempt, 5000))),
     giveUpAfter: DEFAULTS.giveUpAfter,
@@ -139,7 +175,11 @@ async function checkJournal(level: Level, created: boolean, hasVolumes: boolean)
   if (!created || !hasVolumes) return;
   const stored = await level.get(jsonKey('meta', 'state'));
   if (stored && (JSON.parse(stored.toString()) as { clean: boolean }).clean) return;
-  throw new CellblockError('journal-missing', 'The journal of this store is missing although it was not stopped cleanly.', {
-    hint: 'Put the file `journal` back into the store directory, or restore the store from a copy.',
-  });
+  throw new CellblockError(
+    'journal-missing',
+    'The journal of this store is missing although it was not stopped cleanly.',
+    {
+      hint: 'Put the file `journal` back into the store directory, or restore the store from a copy.',
+    },
+  );
 }

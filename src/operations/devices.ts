@@ -4,13 +4,13 @@
 // a round first) and its own line is durable; it is closed only without users and after a round, so a volume that is not open has
 // nothing in the journal that LevelDB lacks. Opening, closing, rounds and cuts of a container hold its mutex.
 
-import { Mutex } from '../base/mutex.js';
 import { CellblockError } from '../base/errors.js';
+import { Mutex } from '../base/mutex.js';
 import type { Catalog } from '../catalog/catalog.js';
-import { chainOf } from '../model/chain.js';
 import type { Link } from '../model/chain.js';
-import { extentsPath } from '../model/entities.js';
+import { chainOf } from '../model/chain.js';
 import type { Container, Snapshot } from '../model/entities.js';
+import { extentsPath } from '../model/entities.js';
 import { LayerTable } from '../model/layers.js';
 import { mayHaveRecords } from '../model/region-set.js';
 import type { ExtentsFile } from '../plane/treaty.js';
@@ -214,7 +214,11 @@ export class Devices {
     await this.#catalog.barrier();
     const line = this.#catalog.lines.get(container.line)!;
     const version = line.versions[line.versions.length - 1]!.version;
-    const device = this.#newDevice(container.id, chainOf(this.#catalog.lines, { line: line.id, version }), false);
+    const device = this.#newDevice(
+      container.id,
+      chainOf(this.#catalog.lines, { line: line.id, version }),
+      false,
+    );
     this.#client.plane.openDevice({
       handle: device.handle,
       container: container.id,
@@ -287,10 +291,14 @@ export class Devices {
   async #closeIdle(device: Device): Promise<void> {
     try {
       await this.mutexOf(device.container).run(async () => {
-        if (device.users === 0 && this.#byHandle.has(device.handle) && !this.#stopping) await this.closeLocked(device);
+        if (device.users === 0 && this.#byHandle.has(device.handle) && !this.#stopping)
+          await this.closeLocked(device);
       });
     } catch (error) {
-      this.#log.warn({ err: error, container: device.container }, 'an idle volume could not be closed; it stays open');
+      this.#log.warn(
+        { err: error, container: device.container },
+        'an idle volume could not be closed; it stays open',
+      );
       if (device.users === 0 && !this.#stopping) {
         device.idle = setTimeout(() => void this.#closeIdle(device), this.#options.idleCloseMs * 4);
         device.idle.unref();
@@ -335,7 +343,9 @@ function placeOf(line: number, version: number): string {
 }
 
 function stopping(): CellblockError {
-  return new CellblockError('store-stopping', 'The store is being stopped.', { hint: 'Try again when the agent runs again.' });
+  return new CellblockError('store-stopping', 'The store is being stopped.', {
+    hint: 'Try again when the agent runs again.',
+  });
 }
 
 function gone(name: string): CellblockError {

@@ -6,8 +6,8 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { ChangedContext, ExportDescription } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
-import { EIO, ENOENT } from './plane-client.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
+import { EIO, ENOENT } from './plane-client.js';
 import type { Logger } from './types.js';
 
 type Found = { container: Container; snapshot: Snapshot | null };
@@ -38,7 +38,10 @@ export class Exports {
       if (container.state !== 'live') continue;
       exports.push({ name: container.name, description: describe({ container, snapshot: null }) });
       for (const snapshot of this.#catalog.snapshotsOf(container)) {
-        exports.push({ name: `${container.name}@${snapshot.name}`, description: describe({ container, snapshot }) });
+        exports.push({
+          name: `${container.name}@${snapshot.name}`,
+          description: describe({ container, snapshot }),
+        });
       }
     }
     exports.sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -47,7 +50,10 @@ export class Exports {
 
   describe({ ticket, name }: RecordOf<'describe'>): void {
     const found = this.#find(name);
-    if (!found) return this.#client.plane.describeReply(ticket, null, unknown(name));
+    if (!found) {
+      this.#client.plane.describeReply(ticket, null, unknown(name));
+      return;
+    }
     const { container, snapshot } = found;
     const description: ExportDescription = {
       sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
@@ -65,15 +71,23 @@ export class Exports {
     if (!found) return plane.openReply(ticket, null, ENOENT, unknown(name));
     const older = this.#older(found);
     const pins = changedSince.map((wanted) => older.find((snapshot) => snapshot.name === wanted));
-    if (pins.includes(undefined)) return plane.openReply(ticket, null, ENOENT, 'No such snapshot of this export.');
+    if (pins.includes(undefined))
+      return plane.openReply(ticket, null, ENOENT, 'No such snapshot of this export.');
     const since = pins as Snapshot[];
     for (const { line, version } of since) this.#devices.pin(line, version);
     try {
-      const device = await (found.snapshot ? this.#devices.acquireView(found.snapshot) : this.#devices.acquire(found.container));
+      const device = await (found.snapshot
+        ? this.#devices.acquireView(found.snapshot)
+        : this.#devices.acquire(found.container));
       device.connections += 1;
       const lease = ++this.#lastLease;
       this.#leases.set(lease, { device, pins: since });
-      plane.openReply(ticket, { lease, handle: device.handle, contexts: since.map((pin) => contextOf(device, pin)) }, 0, '');
+      plane.openReply(
+        ticket,
+        { lease, handle: device.handle, contexts: since.map((pin) => contextOf(device, pin)) },
+        0,
+        '',
+      );
     } catch (error) {
       for (const { line, version } of since) this.#devices.unpin(line, version);
       const { code, message } = asCellblockError(error);
@@ -102,13 +116,16 @@ export class Exports {
 
   /** Snapshots an export can tell the changes since: those of its line before it. */
   #older({ container, snapshot }: Found): Snapshot[] {
-    return this.#catalog.snapshotsOf(container).filter((other) => !snapshot || other.version < snapshot.version);
+    return this.#catalog
+      .snapshotsOf(container)
+      .filter((other) => !snapshot || other.version < snapshot.version);
   }
 }
 
 function contextOf(device: Device, since: Snapshot): ChangedContext {
   const sinceLayer = device.layers.layerOf(since.line, since.version);
-  if (sinceLayer === undefined) throw new Error(`snapshot ${since.id} is no layer of handle ${device.handle}`);
+  if (sinceLayer === undefined)
+    throw new Error(`snapshot ${since.id} is no layer of handle ${device.handle}`);
   return { sinceLayer, alsoChanged: new BigUint64Array(0) };
 }
 

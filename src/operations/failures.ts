@@ -2,12 +2,12 @@
 // then it is read on from there, read-only, until `volume repair`.
 
 import type { Catalog } from '../catalog/catalog.js';
-import { planReplay } from '../model/replay.js';
 import type { Container } from '../model/entities.js';
+import { planReplay } from '../model/replay.js';
 import type { Device, Devices } from './devices.js';
-import { errnoName } from './plane-client.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
-import { LineReplay, knownLine, setApplied } from './recover.js';
+import { errnoName } from './plane-client.js';
+import { knownLine, LineReplay, setApplied } from './recover.js';
 import type { Logger } from './types.js';
 
 const RETRY_MS = 5000;
@@ -19,7 +19,13 @@ export class Failures {
   readonly #log: Logger;
   readonly #blocksPerWindow: number;
 
-  constructor(catalog: Catalog, devices: Devices, client: PlaneClient, log: Logger, options: { blocksPerWindow: number }) {
+  constructor(
+    catalog: Catalog,
+    devices: Devices,
+    client: PlaneClient,
+    log: Logger,
+    options: { blocksPerWindow: number },
+  ) {
     this.#catalog = catalog;
     this.#devices = devices;
     this.#client = client;
@@ -33,18 +39,28 @@ export class Failures {
     if (!device || !container) return;
     device.failed = true;
     const facts = { volume: container.name, errno: errnoName(record.error) };
-    this.#log.error(facts, 'a volume failed: its data could not be written back; it is read-only until it is repaired');
+    this.#log.error(
+      facts,
+      'a volume failed: its data could not be written back; it is read-only until it is repaired',
+    );
     try {
       // Under the mutex: a round or a cut that is under way ends (with an error) before.
       await this.#devices.mutexOf(container.id).run(() => this.#keepWhatCounts(record, device, container));
     } catch (error) {
-      this.#log.error({ err: error, ...facts }, 'what counts of a failed volume is not in LevelDB yet; it is tried again');
+      this.#log.error(
+        { err: error, ...facts },
+        'what counts of a failed volume is not in LevelDB yet; it is tried again',
+      );
       setTimeout(() => void this.failed(record), RETRY_MS).unref();
     }
   }
 
   async #keepWhatCounts(record: RecordOf<'failed'>, device: Device, container: Container): Promise<void> {
-    container.failure ??= { at: new Date().toISOString(), error: errnoName(record.error), after: record.after };
+    container.failure ??= {
+      at: new Date().toISOString(),
+      error: errnoName(record.error),
+      after: record.after,
+    };
     await this.#catalog.change().container(container).commit();
     const counting = record.entries.filter(({ position }) => position <= record.after);
     const plan = planReplay(counting, (line) => knownLine(this.#catalog, line), { sameIncarnation: true });

@@ -4,15 +4,15 @@
 
 import type { Catalog } from '../catalog/catalog.js';
 import type { Level, LevelSnapshot } from '../catalog/level.js';
-import { chainOf } from '../model/chain.js';
 import type { Link } from '../model/chain.js';
+import { chainOf } from '../model/chain.js';
 import { newestCutOff } from '../model/cut-offs.js';
 import { parseWindowKey, windowBound } from '../model/keys.js';
 import { mayHaveRecords } from '../model/region-set.js';
 import type { FaultRecord } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
-import { EIO } from './plane-client.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
+import { EIO } from './plane-client.js';
 import type { Logger } from './types.js';
 
 interface CachedChain {
@@ -43,7 +43,10 @@ export class Faults {
       });
       this.#client.faultReply(fault.ticket, records, 0);
     } catch (error) {
-      this.#log.error({ err: error, handle: fault.handle, window: fault.first.toString() }, 'a fault could not be answered');
+      this.#log.error(
+        { err: error, handle: fault.handle, window: fault.first.toString() },
+        'a fault could not be answered',
+      );
       this.#client.faultReply(fault.ticket, [], EIO);
     }
   }
@@ -61,7 +64,10 @@ export class Faults {
   }
 
   async #collect(
-    device: Device, fault: { first: bigint; count: number }, level: Level, snapshot: LevelSnapshot,
+    device: Device,
+    fault: { first: bigint; count: number },
+    level: Level,
+    snapshot: LevelSnapshot,
   ): Promise<FaultRecord[]> {
     const windows = Array.from({ length: fault.count }, (): { closed: boolean; records: FaultRecord[] } => {
       return { closed: false, records: [] };
@@ -69,7 +75,9 @@ export class Faults {
     // Cut-offs as of now: `line.cutOffs` is replaced at a change, never written to.
     const links = this.#chainOf(device).map((link) => ({ ...link, cutOffs: link.line.cutOffs }));
     for (const link of links) {
-      const limits = windows.map((_, index) => newestCutOff(link.cutOffs, fault.first + BigInt(index), link.upTo));
+      const limits = windows.map((_, index) =>
+        newestCutOff(link.cutOffs, fault.first + BigInt(index), link.upTo),
+      );
       if (mayHaveRecords(link.line.regions, fault.first, fault.count)) {
         await this.#scanLine(device, link, { ...fault, windows, limits }, level, snapshot);
       }
@@ -78,7 +86,9 @@ export class Faults {
         if (limit === 0 || window.closed) return;
         window.closed = true;
         window.records.push({
-          window: fault.first + BigInt(index), layer: this.#layerOf(device, link.line.id, limit), record: null,
+          window: fault.first + BigInt(index),
+          layer: this.#layerOf(device, link.line.id, limit),
+          record: null,
         });
       });
       if (windows.every(({ closed }) => closed)) break;
@@ -87,11 +97,21 @@ export class Faults {
   }
 
   async #scanLine(
-    device: Device, { line, upTo }: Link,
-    part: { first: bigint; count: number; windows: { closed: boolean; records: FaultRecord[] }[]; limits: number[] },
-    level: Level, snapshot: LevelSnapshot,
+    device: Device,
+    { line, upTo }: Link,
+    part: {
+      first: bigint;
+      count: number;
+      windows: { closed: boolean; records: FaultRecord[] }[];
+      limits: number[];
+    },
+    level: Level,
+    snapshot: LevelSnapshot,
   ): Promise<void> {
-    const range = { gte: windowBound(line.id, part.first), lt: windowBound(line.id, part.first + BigInt(part.count)) };
+    const range = {
+      gte: windowBound(line.id, part.first),
+      lt: windowBound(line.id, part.first + BigInt(part.count)),
+    };
     for await (const page of level.scan(range, { snapshot })) {
       for (const [bytes, record] of page) {
         const key = parseWindowKey(bytes);
@@ -99,14 +119,19 @@ export class Faults {
         const index = Number(key.window - part.first);
         const window = part.windows[index]!;
         if (window.closed || key.version < part.limits[index]!) continue;
-        window.records.push({ window: key.window, layer: this.#layerOf(device, line.id, key.version), record });
+        window.records.push({
+          window: key.window,
+          layer: this.#layerOf(device, line.id, key.version),
+          record,
+        });
       }
     }
   }
 
   #layerOf(device: Device, line: number, version: number): number {
     const layer = device.layers.layerOf(line, version);
-    if (layer === undefined) throw new Error(`version ${version} of line ${line} is no layer of handle ${device.handle}`);
+    if (layer === undefined)
+      throw new Error(`version ${version} of line ${line} is no layer of handle ${device.handle}`);
     return layer;
   }
 }

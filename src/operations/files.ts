@@ -2,8 +2,8 @@
 // Invariant: a file's record is durable before the data plane may write it, and says `dropping` durably before it is unlinked.
 
 import type { Catalog, Change } from '../catalog/catalog.js';
-import { extentsPath } from '../model/entities.js';
 import type { ExtentsFileRecord } from '../model/entities.js';
+import { extentsPath } from '../model/entities.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient } from './plane-client.js';
 import type { Logger } from './types.js';
@@ -23,7 +23,12 @@ export class Files {
 
   /** A new file of a container, in the caller's group. */
   add(container: number, change: Change): ExtentsFileRecord {
-    const file: ExtentsFileRecord = { number: change.take('file'), container, state: 'live', movedOut: false };
+    const file: ExtentsFileRecord = {
+      number: change.take('file'),
+      container,
+      state: 'live',
+      movedOut: false,
+    };
     change.file(file);
     this.#client.plane.knowFile({ number: file.number, path: extentsPath(file.number) });
     return file;
@@ -41,8 +46,11 @@ export class Files {
 
   /** Files that will be unlinked with this container: it is being deleted and nobody else can name their places. */
   goingWith(container: number): Set<number> {
-    if (this.#catalog.containers.get(container)?.state !== 'deleting' || this.#isContinued(container)) return new Set();
-    return new Set(this.#catalog.filesOf(container).filter((number) => !this.#catalog.files.get(number)!.movedOut));
+    if (this.#catalog.containers.get(container)?.state !== 'deleting' || this.#isContinued(container))
+      return new Set();
+    return new Set(
+      this.#catalog.filesOf(container).filter((number) => !this.#catalog.files.get(number)!.movedOut),
+    );
   }
 
   #isContinued(container: number): boolean {
@@ -92,7 +100,10 @@ export class Files {
     try {
       await this.unlink(dropping);
     } catch (error) {
-      this.#log.warn({ err: error }, 'an extents file could not be removed; it is tried again at the next start');
+      this.#log.warn(
+        { err: error },
+        'an extents file could not be removed; it is tried again at the next start',
+      );
     }
   }
 }

@@ -19,7 +19,11 @@ export function requireSnapshot(catalog: Catalog, volume: string, name: string):
   checkName(name, 'snapshot');
   const snapshot = catalog.snapshotNamed(container, name);
   if (snapshot) return snapshot;
-  throw new CellblockError('snapshot-not-found', `The volume ${JSON.stringify(volume)} has no snapshot ${JSON.stringify(name)}.`, {
-    hint: `See \`cellblock snapshot list ${volume}\`.`,
-  });
+  throw new CellblockError(
+    'snapshot-not-found',
+    `The volume ${JSON.stringify(volume)} has no snapshot ${JSON.stringify(name)}.`,
+    {
+      hint: `See \`cellblock snapshot list ${volume}\`.`,
+    },
+  );
 }

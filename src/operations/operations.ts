@@ -3,17 +3,23 @@
 
 import { CellblockError } from '../base/errors.js';
 import { chainOf, countUpTo, liveNumbers } from '../model/chain.js';
-import { extentsPath } from '../model/entities.js';
 import type { Container, Snapshot } from '../model/entities.js';
+import { extentsPath } from '../model/entities.js';
 import type { Plane } from '../plane/treaty.js';
-import { build } from './composition.js';
 import type { Parts } from './composition.js';
+import { build } from './composition.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
-import { PlaneClient, errnoName } from './plane-client.js';
+import { errnoName, PlaneClient } from './plane-client.js';
 import { levelOf, openLocked, prepareDirectory } from './store-directory.js';
 import type { TaskHandle } from './tasks.js';
 import type {
-  OperationsOptions, OperationsStatus, RepairReport, SnapshotInfo, TaskInfo, TaskKind, VolumeDetails,
+  OperationsOptions,
+  OperationsStatus,
+  RepairReport,
+  SnapshotInfo,
+  TaskInfo,
+  TaskKind,
+  VolumeDetails,
   VolumeInfo,
 } from './types.js';
 
@@ -47,7 +53,9 @@ export class Operations {
       return operations;
     } catch (error) {
       options.plane.close(false);
-      await level.close().catch((closing: unknown) => log.warn({ err: closing }, 'the metadata could not be closed'));
+      await level
+        .close()
+        .catch((closing: unknown) => log.warn({ err: closing }, 'the metadata could not be closed'));
       throw error;
     }
   }
@@ -70,7 +78,10 @@ export class Operations {
       roundWanted: ({ handle }) => rounds.wanted(handle),
       fileWanted: ({ handle }) => {
         const device = devices.byHandle(handle);
-        if (device) files.addTo(device).catch((error: unknown) => log.error({ err: error }, 'an extents file could not be added'));
+        if (device)
+          files
+            .addTo(device)
+            .catch((error: unknown) => log.error({ err: error }, 'an extents file could not be added'));
       },
       list: (record) => exports.list(record),
       describe: (record) => exports.describe(record),
@@ -79,7 +90,10 @@ export class Operations {
       failed: (record) => void failures.failed(record),
       storeFailed: ({ error }) => {
         this.#state = 'read-only';
-        log.error({ errno: errnoName(error) }, 'the journal could not be made stable: the store is read-only until it is restarted');
+        log.error(
+          { errno: errnoName(error) },
+          'the journal could not be made stable: the store is read-only until it is restarted',
+        );
       },
     };
   }
@@ -97,7 +111,10 @@ export class Operations {
 
   /** Serves NBD on `unix:PATH` or `tcp:HOST:PORT`; answers the address bound. `mode`: permissions of a unix socket. */
   listen(address: string, options: { mode?: number; allowRemote?: boolean } = {}): string {
-    return this.plane.listen(address, { mode: options.mode ?? 0o660, allowRemote: options.allowRemote ?? false });
+    return this.plane.listen(address, {
+      mode: options.mode ?? 0o660,
+      allowRemote: options.allowRemote ?? false,
+    });
   }
 
   /** Makes an empty volume. `invalid`, `exists`, `no-space`. */
@@ -140,16 +157,25 @@ export class Operations {
    * Durable when it resolves: the name is free and nothing brings the volume back. Its space is freed by the task that is answered.
    * `volume-has-snapshots` without `withSnapshots`; `volume-in-use` when clients are connected and `disconnect` is not set.
    */
-  async deleteVolume(name: string, options: { withSnapshots?: boolean; disconnect?: boolean } = {}): Promise<TaskInfo> {
+  async deleteVolume(
+    name: string,
+    options: { withSnapshots?: boolean; disconnect?: boolean } = {},
+  ): Promise<TaskInfo> {
     this.#requireWritable();
     const container = await this.parts.volumes.delete(name, {
-      withSnapshots: options.withSnapshots ?? false, disconnect: options.disconnect ?? false,
+      withSnapshots: options.withSnapshots ?? false,
+      disconnect: options.disconnect ?? false,
     });
     return this.#reclaimTask('volume-delete', name, new Set([container.line]));
   }
 
   /** What deleteVolume would refuse or take along; changes nothing. */
-  planDeleteVolume(name: string): { volume: VolumeInfo; snapshots: SnapshotInfo[]; clones: string[]; connections: number } {
+  planDeleteVolume(name: string): {
+    volume: VolumeInfo;
+    snapshots: SnapshotInfo[];
+    clones: string[];
+    connections: number;
+  } {
     const details = this.showVolume(name);
     const { snapshotList, depth: _depth, files: _files, ...volume } = details;
     const clones = [...new Set(snapshotList.flatMap((snapshot) => snapshot.clones))];
@@ -167,7 +193,9 @@ export class Operations {
   listSnapshots(volume?: string): SnapshotInfo[] {
     const { catalog } = this.parts;
     const containers = volume === undefined ? this.#live() : [requireVolume(catalog, volume)];
-    return containers.flatMap((container) => catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)));
+    return containers.flatMap((container) =>
+      catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)),
+    );
   }
 
   showSnapshot(reference: { volume: string; snapshot: string }): SnapshotInfo {
@@ -195,7 +223,8 @@ export class Operations {
     return {
       volume: name,
       failure: { at, error },
-      warning: 'Writes that were answered after the last successful flush before the failure may be lost; check what is on the volume.',
+      warning:
+        'Writes that were answered after the last successful flush before the failure may be lost; check what is on the volume.',
     };
   }
 
@@ -225,7 +254,9 @@ export class Operations {
 
   /** Runs long work of others (import, export, check) as a task of this list. */
   startTask(
-    kind: TaskKind, subject: string, options: { unit: 'bytes' | 'records'; cancellable: boolean },
+    kind: TaskKind,
+    subject: string,
+    options: { unit: 'bytes' | 'records'; cancellable: boolean },
     work: (task: TaskHandle) => Promise<void>,
   ): TaskInfo {
     return this.parts.tasks.start(kind, subject, options, work);
@@ -258,18 +289,26 @@ export class Operations {
   }
 
   async #close(deadlineMs: number): Promise<void> {
-    const { client, tasks, reclaim, rounds, punches, devices, queue, level, space, options, catalog } = this.parts;
+    const { client, tasks, reclaim, rounds, punches, devices, queue, level, space, options, catalog } =
+      this.parts;
     const failedJournal = this.#state === 'read-only';
     this.#state = 'stopping';
     tasks.abortAll();
-    await client.stopServing(deadlineMs).catch((error: unknown) => options.log.warn({ err: error }, 'not every connection ended in time'));
+    await client
+      .stopServing(deadlineMs)
+      .catch((error: unknown) => options.log.warn({ err: error }, 'not every connection ended in time'));
     await reclaim.stop();
     rounds.stop();
     const passed = !failedJournal && (await this.#lastRounds());
     await punches.stop();
     devices.stop();
     space.stop();
-    if (passed) catalog.change().meta('state', { clean: true }).commit().catch(() => undefined);
+    if (passed)
+      catalog
+        .change()
+        .meta('state', { clean: true })
+        .commit()
+        .catch(() => undefined);
     await queue.stop();
     await level.close();
     client.plane.close(passed);
@@ -288,7 +327,10 @@ export class Operations {
         if (device.failed) passed = false;
       } catch (error) {
         passed = false;
-        options.log.warn({ err: error, container: device.container }, 'the last changes of a volume stay in the journal');
+        options.log.warn(
+          { err: error, container: device.container },
+          'the last changes of a volume stay in the journal',
+        );
       }
     }
     try {
@@ -304,11 +346,17 @@ export class Operations {
   #requireWritable(): void {
     if (this.#state === 'running') return;
     if (this.#state === 'stopping') {
-      throw new CellblockError('store-stopping', 'The store is being stopped.', { hint: 'Try again when the agent runs again.' });
+      throw new CellblockError('store-stopping', 'The store is being stopped.', {
+        hint: 'Try again when the agent runs again.',
+      });
     }
-    throw new CellblockError('store-read-only', 'The journal of the store could not be made stable; the store is read-only.', {
-      hint: 'Check the disk, then restart the agent.',
-    });
+    throw new CellblockError(
+      'store-read-only',
+      'The journal of the store could not be made stable; the store is read-only.',
+      {
+        hint: 'Check the disk, then restart the agent.',
+      },
+    );
   }
 
   #reclaimTask(kind: TaskKind, subject: string, lines: ReadonlySet<number>): TaskInfo {

@@ -4,7 +4,7 @@
 import { constants } from 'node:os';
 
 import { CellblockError } from '../base/errors.js';
-import type { FaultRecord, Plane, PlaneOptions, PlaneRecord, JournalScan } from '../plane/treaty.js';
+import type { FaultRecord, JournalScan, Plane, PlaneOptions, PlaneRecord } from '../plane/treaty.js';
 import type { Logger } from './types.js';
 
 export type RoundAnswer = Extract<PlaneRecord, { kind: 'round' }>;
@@ -76,7 +76,9 @@ export class PlaneClient {
   }
 
   adopt(handle: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): Promise<void> {
-    return this.#done('merging a deleted snapshot', (ticket) => this.plane.adopt(ticket, handle, below, records));
+    return this.#done('merging a deleted snapshot', (ticket) =>
+      this.plane.adopt(ticket, handle, below, records),
+    );
   }
 
   closeDevice(handle: number): Promise<void> {
@@ -149,27 +151,38 @@ export class PlaneClient {
       case 'round':
       case 'cut':
       case 'adopted':
-        return this.#answer(record);
+        this.#answer(record);
+        break;
       case 'log':
-        return this.#log[record.level](record.fields, record.message);
+        this.#log[record.level](record.fields, record.message);
+        break;
       case 'fault':
-        return this.listener?.fault(record);
+        this.listener?.fault(record);
+        break;
       case 'round-wanted':
-        return this.listener?.roundWanted(record);
+        this.listener?.roundWanted(record);
+        break;
       case 'file-wanted':
-        return this.listener?.fileWanted(record);
+        this.listener?.fileWanted(record);
+        break;
       case 'list':
-        return this.listener?.list(record);
+        this.listener?.list(record);
+        break;
       case 'describe':
-        return this.listener?.describe(record);
+        this.listener?.describe(record);
+        break;
       case 'open':
-        return this.listener?.open(record);
+        this.listener?.open(record);
+        break;
       case 'closed':
-        return this.listener?.closed(record);
+        this.listener?.closed(record);
+        break;
       case 'failed':
-        return this.listener?.failed(record);
+        this.listener?.failed(record);
+        break;
       case 'store-failed':
-        return this.listener?.storeFailed(record);
+        this.listener?.storeFailed(record);
+        break;
     }
   }
 
@@ -177,6 +190,10 @@ export class PlaneClient {
     const resolve = this.#waiting.get(record.ticket);
     this.#waiting.delete(record.ticket);
     if (resolve) resolve(record);
-    else this.#log.error({ ticket: record.ticket, record: record.kind }, 'the data plane answered a ticket nobody holds');
+    else
+      this.#log.error(
+        { ticket: record.ticket, record: record.kind },
+        'the data plane answered a ticket nobody holds',
+      );
   }
 }

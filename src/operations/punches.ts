@@ -2,8 +2,8 @@
 // Invariant: a pending punch leaves LevelDB only after it was done; until then it is repeated at every start.
 
 import type { Catalog, PendingPunch } from '../catalog/catalog.js';
-import { BLOCK_BYTES } from '../model/units.js';
 import { fileOfSlot, offsetInFile } from '../model/slot.js';
+import { BLOCK_BYTES } from '../model/units.js';
 import type { PlaneClient } from './plane-client.js';
 import type { Logger } from './types.js';
 
@@ -51,7 +51,10 @@ export class Punches {
     try {
       while (this.#catalog.punches.size > 0 && !this.#stopped) await this.#some();
     } catch (error) {
-      this.#log.warn({ err: error, pending: this.#catalog.punches.size }, 'space could not be freed; it is tried again later');
+      this.#log.warn(
+        { err: error, pending: this.#catalog.punches.size },
+        'space could not be freed; it is tried again later',
+      );
       this.#retry = setTimeout(() => this.kick(), RETRY_MS);
       this.#retry.unref();
     }
@@ -64,13 +67,17 @@ export class Punches {
       if (some.length === PUNCHES_AT_ONCE) break;
     }
     await this.#client.grace();
-    const ranges = some.flatMap((punch) => punch.ranges).filter(({ slot }) => this.#catalog.files.has(fileOfSlot(slot)));
+    const ranges = some
+      .flatMap((punch) => punch.ranges)
+      .filter(({ slot }) => this.#catalog.files.has(fileOfSlot(slot)));
     if (ranges.length > 0) {
-      await this.#client.punch(ranges.map(({ slot, start, count }) => ({
-        file: fileOfSlot(slot),
-        offset: offsetInFile(slot, start, this.#windowBytes),
-        bytes: BigInt(count) * BigInt(BLOCK_BYTES),
-      })));
+      await this.#client.punch(
+        ranges.map(({ slot, start, count }) => ({
+          file: fileOfSlot(slot),
+          offset: offsetInFile(slot, start, this.#windowBytes),
+          bytes: BigInt(count) * BigInt(BLOCK_BYTES),
+        })),
+      );
     }
     const change = this.#catalog.change();
     for (const { id } of some) change.removePunch(id);

@@ -13,14 +13,14 @@ import type { Base, Line } from '../model/entities.js';
 import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.js';
 import { freeRecord, mergeRecords } from '../model/merge.js';
 import { fileOfSlot } from '../model/slot.js';
-import { decodeWindowRecord, encodeWindowRecord } from '../model/window-record.js';
 import type { WindowRecord } from '../model/window-record.js';
+import { decodeWindowRecord, encodeWindowRecord } from '../model/window-record.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
 import type { PlaneClient } from './plane-client.js';
 import type { Punches } from './punches.js';
-import { nameFiles } from './rounds.js';
 import type { Rounds } from './rounds.js';
+import { nameFiles } from './rounds.js';
 import type { Logger } from './types.js';
 
 const RECORDS_AT_ONCE = 500;
@@ -61,7 +61,13 @@ export class Reclaim {
 
   constructor(
     collaborators: {
-      catalog: Catalog; devices: Devices; rounds: Rounds; client: PlaneClient; punches: Punches; files: Files; log: Logger;
+      catalog: Catalog;
+      devices: Devices;
+      rounds: Rounds;
+      client: PlaneClient;
+      punches: Punches;
+      files: Files;
+      log: Logger;
     },
     options: { blocksPerWindow: number },
   ) {
@@ -175,17 +181,22 @@ export class Reclaim {
   /** One chunk. False: the version is gone, or it has to wait after all. */
   async #step(progress: Progress): Promise<boolean> {
     const line = this.#catalog.lines.get(progress.line);
-    if (!line?.versions.some(({ version, state }) => version === progress.version && state === 'deleted')) return false;
+    if (!line?.versions.some(({ version, state }) => version === progress.version && state === 'deleted'))
+      return false;
     const reader = this.#readers(line, progress.version);
     if (reader === 'many') return false;
     if (reader === null) return this.#free(line, progress);
     const into = this.#catalog.lines.get(reader.line)!;
-    const isCurrent = into.versions.some(({ version, state }) => version === reader.version && state === 'current');
+    const isCurrent = into.versions.some(
+      ({ version, state }) => version === reader.version && state === 'current',
+    );
     if (!isCurrent) {
       await this.#devices.settle(reader.line, reader.version);
       return this.#merge(line, into, reader.version, progress);
     }
-    return this.#devices.mutexOf(into.container).run(() => this.#mergeIntoCurrent(line, into, reader.version, progress));
+    return this.#devices
+      .mutexOf(into.container)
+      .run(() => this.#mergeIntoCurrent(line, into, reader.version, progress));
   }
 
   /** Nobody reads it: what it names is punched. */
@@ -206,7 +217,8 @@ export class Reclaim {
   async #mergeIntoCurrent(line: Line, into: Line, version: number, progress: Progress): Promise<boolean> {
     // Between asking and having the mutex a snapshot may have been taken, a clone made, the device opened.
     const reader = this.#readers(line, progress.version);
-    const same = reader !== null && reader !== 'many' && reader.line === into.id && reader.version === version;
+    const same =
+      reader !== null && reader !== 'many' && reader.line === into.id && reader.version === version;
     const isCurrent = into.versions.some((live) => live.version === version && live.state === 'current');
     if (!same || !isCurrent) return true;
     const container = this.#catalog.containers.get(into.container)!;
@@ -259,7 +271,8 @@ export class Reclaim {
       const records = page.records
         .filter(({ window }) => newestCutOff(into.cutOffs, window, device.version, above) === 0)
         .map(({ window, bytes }) => ({ window, record: bytes }));
-      if (records.length > 0) await this.#client.adopt(device.handle, hasBelow(line, progress.version), records);
+      if (records.length > 0)
+        await this.#client.adopt(device.handle, hasBelow(line, progress.version), records);
       const windows = new Map(page.records.map(({ window, record }) => [window, record]));
       await this.#rounds.run(device, { line: line.id, version: progress.version, windows });
       this.#advance(progress, page);
@@ -306,7 +319,11 @@ export class Reclaim {
     const baseBefore = reader.line.base!.line;
     reader.line.base = below === null ? line.base : { line: line.id, version: below };
     if (reader.line.base) {
-      for (const cutOff of inheritCutOffs(line.cutOffs, { above: below ?? 0, upTo: version }, reader.version)) {
+      for (const cutOff of inheritCutOffs(
+        line.cutOffs,
+        { above: below ?? 0, upTo: version },
+        reader.version,
+      )) {
         reader.line.cutOffs = addCutOff(reader.line.cutOffs, cutOff);
       }
     }

@@ -7,15 +7,15 @@ import type { Catalog, Change } from '../catalog/catalog.js';
 import { MAX_BATCH_OPERATIONS } from '../catalog/commit-queue.js';
 import { hasBelow, liveNumbers } from '../model/chain.js';
 import { addCutOff } from '../model/cut-offs.js';
-import { extentsPath } from '../model/entities.js';
 import type { Line } from '../model/entities.js';
+import { extentsPath } from '../model/entities.js';
 import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.js';
-import { planReplay } from '../model/replay.js';
 import type { ChangeEntry, CutMemberSeen, KnownLine, ReplayPlan } from '../model/replay.js';
+import { planReplay } from '../model/replay.js';
 import { placesOf } from '../model/runs.js';
 import { fileOfSlot } from '../model/slot.js';
-import { WindowReplay } from '../model/window-replay.js';
 import { decodeWindowRecord, encodeWindowRecord } from '../model/window-record.js';
+import { WindowReplay } from '../model/window-replay.js';
 import type { ExtentsFile, JournalScan, Plane } from '../plane/treaty.js';
 import { endVersion } from './snapshots.js';
 import type { Logger, RecoveryReport } from './types.js';
@@ -28,7 +28,9 @@ export interface RecoverOptions {
 }
 
 export async function recover(
-  parts: { catalog: Catalog; plane: Plane; log: Logger }, scan: JournalScan, options: RecoverOptions,
+  parts: { catalog: Catalog; plane: Plane; log: Logger },
+  scan: JournalScan,
+  options: RecoverOptions,
 ): Promise<RecoveryReport> {
   const began = performance.now();
   const { catalog, plane, log } = parts;
@@ -86,8 +88,13 @@ async function completeCuts(catalog: Catalog, cuts: readonly CutMemberSeen[]): P
     }
     const container = catalog.containers.get(line.container)!;
     const snapshot = {
-      id: Buffer.from(snapshotId).toString('hex'), name, container: container.id, line: id, version,
-      sizeBytes: container.sizeBytes, created: new Date().toISOString(),
+      id: Buffer.from(snapshotId).toString('hex'),
+      name,
+      container: container.id,
+      line: id,
+      version,
+      sizeBytes: container.sizeBytes,
+      created: new Date().toISOString(),
     };
     endVersion(line, snapshot.id);
     await catalog.change().line(line).snapshot(snapshot).commit();
@@ -159,7 +166,11 @@ export class LineReplay {
   async #load(changes: readonly ChangeEntry[]): Promise<void> {
     const places = new Map<string, { version: number; window: bigint }>();
     for (const change of changes) {
-      if (change.kind !== 'cut-off') places.set(placeOf(change.version, change.window), { version: change.version, window: change.window });
+      if (change.kind !== 'cut-off')
+        places.set(placeOf(change.version, change.window), {
+          version: change.version,
+          window: change.window,
+        });
     }
     const wanted = [...places];
     for (let at = 0; at < wanted.length; at += LOADED_AT_ONCE) {

@@ -5,8 +5,8 @@
 // here, as it may be written again at any time. A round that failed comes again as a whole.
 
 import { CellblockError } from '../base/errors.js';
-import { MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, bytesOf } from '../catalog/commit-queue.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
+import { bytesOf, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS } from '../catalog/commit-queue.js';
 import { hasBelow } from '../model/chain.js';
 import { addCutOff } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
@@ -14,12 +14,12 @@ import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.j
 import type { BlockRange } from '../model/punch.js';
 import { droppedPlaces, placesOf, slotSet } from '../model/runs.js';
 import { fileOfSlot } from '../model/slot.js';
-import { decodeWindowRecord } from '../model/window-record.js';
 import type { WindowRecord } from '../model/window-record.js';
+import { decodeWindowRecord } from '../model/window-record.js';
 import type { RoundCutOff, RoundRecord } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
-import { planeError } from './plane-client.js';
 import type { PlaneClient, RoundAnswer } from './plane-client.js';
+import { planeError } from './plane-client.js';
 import type { Punches } from './punches.js';
 import type { Logger } from './types.js';
 
@@ -45,7 +45,11 @@ export class Rounds {
   #stopped = false;
 
   constructor(
-    catalog: Catalog, devices: Devices, client: PlaneClient, punches: Punches, log: Logger,
+    catalog: Catalog,
+    devices: Devices,
+    client: PlaneClient,
+    punches: Punches,
+    log: Logger,
     options: { blocksPerWindow: number },
   ) {
     this.#catalog = catalog;
@@ -83,7 +87,10 @@ export class Rounds {
     } catch (error) {
       if (this.#stopped || device.failed) return;
       const pause = Math.min(FIRST_RETRY_MS * 2 ** state.attempts, LONGEST_RETRY_MS);
-      this.#log.warn({ err: error, container: device.container, retryMs: pause }, 'a round did not pass; it is tried again');
+      this.#log.warn(
+        { err: error, container: device.container, retryMs: pause },
+        'a round did not pass; it is tried again',
+      );
       const timer = setTimeout(() => void this.#try(handle), pause);
       timer.unref();
       this.#wanted.set(handle, { attempts: state.attempts + 1, timer });
@@ -114,7 +121,12 @@ export class Rounds {
     for (const cutOff of answer.cutOffs) await this.#dropCutOff(line, cutOff, inRound, batches);
     const cut = (record: RoundRecord): boolean => answer.cutOffs.some((cutOff) => isCut(cutOff, record));
     for (let at = 0; at < answer.records.length; at += RECORDS_AT_ONCE) {
-      await this.#putRecords(line, answer.records.slice(at, at + RECORDS_AT_ONCE), { device, cut, adopted, batches });
+      await this.#putRecords(line, answer.records.slice(at, at + RECORDS_AT_ONCE), {
+        device,
+        cut,
+        adopted,
+        batches,
+      });
     }
     if (adopted) await this.#dropAdopted(line, adopted, { device, inRound, batches });
     const before = this.#catalog.applied.get(line.id) ?? -1n;
@@ -133,7 +145,10 @@ export class Rounds {
 
   /** Stored records of the cut-off's own version in its range go, but for those the round brings itself. */
   async #dropCutOff(
-    line: Line, cutOff: RoundCutOff, inRound: ReadonlyMap<string, RoundRecord>, batches: RoundBatches,
+    line: Line,
+    cutOff: RoundCutOff,
+    inRound: ReadonlyMap<string, RoundRecord>,
+    batches: RoundBatches,
   ): Promise<void> {
     let from = windowBound(line.id, cutOff.first);
     const end = cutOff.end === null ? lineEnd(line.id) : windowBound(line.id, cutOff.end);
@@ -146,7 +161,9 @@ export class Rounds {
       for (const [bytes, stored] of page) {
         const key = parseWindowKey(bytes);
         if (!key || key.version !== cutOff.version || inRound.has(placeOf(key.version, key.window))) continue;
-        batches.change.removeWindow(line.id, key.window, key.version).punch(placesOf(this.#decode(stored).runs));
+        batches.change
+          .removeWindow(line.id, key.window, key.version)
+          .punch(placesOf(this.#decode(stored).runs));
         await batches.endOfUnit();
       }
       from = Buffer.concat([page[page.length - 1]![0], Buffer.of(0)]);
@@ -154,8 +171,14 @@ export class Rounds {
   }
 
   async #putRecords(
-    line: Line, records: RoundRecord[],
-    round: { device: Device; cut(record: RoundRecord): boolean; adopted: Adopted | undefined; batches: RoundBatches },
+    line: Line,
+    records: RoundRecord[],
+    round: {
+      device: Device;
+      cut(record: RoundRecord): boolean;
+      adopted: Adopted | undefined;
+      batches: RoundBatches;
+    },
   ): Promise<void> {
     const { device, adopted, batches } = round;
     const compared = records.filter((record) => record.compare || round.cut(record));
@@ -163,13 +186,15 @@ export class Rounds {
     const stored = keys.length > 0 ? await this.#catalog.queue.read((level) => level.getMany(keys)) : [];
     const before = new Map(compared.map((record, index) => [record, stored[index]]));
     for (const record of records) {
-      const now = record.record.length > 0 && (record.compare || adopted) ? this.#decode(record.record) : null;
+      const now =
+        record.record.length > 0 && (record.compare || adopted) ? this.#decode(record.record) : null;
       if (record.record.length === 0) batches.change.removeWindow(line.id, record.window, record.version);
       else batches.change.window(line, record.window, record.version, Buffer.from(record.record));
       if (now) nameFiles(batches.change, now, device.container);
       const old = before.get(record);
       if (old) batches.change.punch(this.#dropped(this.#decode(old), this.#now(record), round.cut(record)));
-      const taken = adopted && record.version === device.version ? adopted.windows.get(record.window) : undefined;
+      const taken =
+        adopted && record.version === device.version ? adopted.windows.get(record.window) : undefined;
       if (adopted && taken) {
         this.#dropTaken(adopted, record.window, { taken, now, batches });
         adopted.windows.delete(record.window);
@@ -192,7 +217,9 @@ export class Rounds {
 
   /** Adopted windows the round says nothing about: everything of theirs was covered already. */
   async #dropAdopted(
-    line: Line, adopted: Adopted, round: { device: Device; inRound: ReadonlyMap<string, RoundRecord>; batches: RoundBatches },
+    line: Line,
+    adopted: Adopted,
+    round: { device: Device; inRound: ReadonlyMap<string, RoundRecord>; batches: RoundBatches },
   ): Promise<void> {
     const windows = [...adopted.windows.keys()];
     if (windows.length === 0) return;
@@ -207,7 +234,9 @@ export class Rounds {
   }
 
   #dropTaken(
-    adopted: Adopted, window: bigint, of: { taken: WindowRecord; now: WindowRecord | null; batches: RoundBatches },
+    adopted: Adopted,
+    window: bigint,
+    of: { taken: WindowRecord; now: WindowRecord | null; batches: RoundBatches },
   ): void {
     const freed = droppedPlaces(of.taken.runs, of.now?.runs ?? [], slotSet(of.now?.ownSlot));
     of.batches.change.removeWindow(adopted.line, window, adopted.version).punch(freed);
@@ -235,7 +264,10 @@ class RoundBatches {
 
   async endOfUnit(): Promise<void> {
     const { operations } = this.change;
-    if (operations.length < MAX_BATCH_OPERATIONS / 2 && (operations.length % 64 !== 0 || bytesOf(operations) < MAX_BATCH_BYTES / 2)) {
+    if (
+      operations.length < MAX_BATCH_OPERATIONS / 2 &&
+      (operations.length % 64 !== 0 || bytesOf(operations) < MAX_BATCH_BYTES / 2)
+    ) {
       return;
     }
     await this.finish();
@@ -255,12 +287,18 @@ function placeOf(version: number, window: bigint): string {
 
 function isCut(cutOff: RoundCutOff, record: RoundRecord): boolean {
   return (
-    cutOff.version === record.version && cutOff.first <= record.window && (cutOff.end === null || record.window < cutOff.end)
+    cutOff.version === record.version &&
+    cutOff.first <= record.window &&
+    (cutOff.end === null || record.window < cutOff.end)
   );
 }
 
 export function failedVolume(name: string): CellblockError {
-  return new CellblockError('volume-failed', `The volume ${JSON.stringify(name)} has failed: its data could not be written back.`, {
-    hint: `Check the disk, then run \`cellblock volume repair ${name}\`.`,
-  });
+  return new CellblockError(
+    'volume-failed',
+    `The volume ${JSON.stringify(name)} has failed: its data could not be written back.`,
+    {
+      hint: `Check the disk, then run \`cellblock volume repair ${name}\`.`,
+    },
+  );
 }

@@ -12,11 +12,11 @@ import { runWithAll } from '../base/mutex.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
 import type { Base, Container, Line, Snapshot } from '../model/entities.js';
 import { checkName } from '../model/names.js';
-import { requireSnapshot, requireVolume } from './lookup.js';
-import type { Devices, Device } from './devices.js';
+import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
-import { errnoName, planeError } from './plane-client.js';
+import { requireSnapshot, requireVolume } from './lookup.js';
 import type { PlaneClient } from './plane-client.js';
+import { errnoName, planeError } from './plane-client.js';
 import type { Reclaim } from './reclaim.js';
 import { failedVolume } from './rounds.js';
 import type { Space } from './space.js';
@@ -38,7 +38,13 @@ export class Snapshots {
   readonly #log: Logger;
 
   constructor(collaborators: {
-    catalog: Catalog; devices: Devices; client: PlaneClient; reclaim: Reclaim; files: Files; space: Space; log: Logger;
+    catalog: Catalog;
+    devices: Devices;
+    client: PlaneClient;
+    reclaim: Reclaim;
+    files: Files;
+    space: Space;
+    log: Logger;
   }) {
     this.#catalog = collaborators.catalog;
     this.#devices = collaborators.devices;
@@ -51,7 +57,9 @@ export class Snapshots {
 
   async create(references: readonly { volume: string; snapshot: string }[]): Promise<Snapshot[]> {
     if (references.length === 0) {
-      throw new CellblockError('option-invalid', 'No snapshot is named.', { hint: 'Name at least one VOLUME@SNAPSHOT.' });
+      throw new CellblockError('option-invalid', 'No snapshot is named.', {
+        hint: 'Name at least one VOLUME@SNAPSHOT.',
+      });
     }
     for (const { snapshot } of references) checkName(snapshot, 'snapshot');
     const containers = references.map(({ volume }) => requireVolume(this.#catalog, volume));
@@ -64,13 +72,16 @@ export class Snapshots {
     // One order for everyone who takes several mutexes.
     const ordered = [...containers].sort((a, b) => a.id - b.id);
     for (const { id, line } of ordered) if (this.#devices.current(id)) await this.#devices.settleBases(line);
-    return runWithAll(ordered.map(({ id }) => this.#devices.mutexOf(id)), () => {
-      const wanted = references.map(({ volume, snapshot }): Wanted => {
-        return { container: this.#free(volume, snapshot), name: snapshot, id: randomBytes(16) };
-      });
-      const open = wanted.some(({ container }) => this.#devices.current(container.id));
-      return open ? this.#cut(wanted) : this.#withoutData(wanted);
-    });
+    return runWithAll(
+      ordered.map(({ id }) => this.#devices.mutexOf(id)),
+      () => {
+        const wanted = references.map(({ volume, snapshot }): Wanted => {
+          return { container: this.#free(volume, snapshot), name: snapshot, id: randomBytes(16) };
+        });
+        const open = wanted.some(({ container }) => this.#devices.current(container.id));
+        return open ? this.#cut(wanted) : this.#withoutData(wanted);
+      },
+    );
   }
 
   /** The volume, when it can get a snapshot of this name. */
@@ -78,9 +89,13 @@ export class Snapshots {
     const container = requireVolume(this.#catalog, volume);
     if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(volume);
     if (this.#catalog.snapshotNamed(container, name)) {
-      throw new CellblockError('snapshot-exists', `The volume ${JSON.stringify(volume)} already has a snapshot ${JSON.stringify(name)}.`, {
-        hint: 'Take another name, or delete that snapshot first.',
-      });
+      throw new CellblockError(
+        'snapshot-exists',
+        `The volume ${JSON.stringify(volume)} already has a snapshot ${JSON.stringify(name)}.`,
+        {
+          hint: 'Take another name, or delete that snapshot first.',
+        },
+      );
     }
     return container;
   }
@@ -100,7 +115,8 @@ export class Snapshots {
       const answer = await this.#client.cut(
         wanted.map(({ id, name }, index) => ({ handle: devices[index]!.handle, snapshotId: id, name })),
       );
-      if (answer.error !== 0 && answer.errors.length === 0) throw planeError('taking a snapshot', answer.error);
+      if (answer.error !== 0 && answer.errors.length === 0)
+        throw planeError('taking a snapshot', answer.error);
       return await this.#cutDone(wanted, devices, answer.errors);
     } finally {
       for (const device of devices) this.#devices.release(device);
@@ -108,7 +124,11 @@ export class Snapshots {
   }
 
   /** Every member's version has ended. All are listed, or none is: what cannot be listed is merged away. */
-  async #cutDone(wanted: readonly Wanted[], devices: readonly Device[], errors: readonly number[]): Promise<Snapshot[]> {
+  async #cutDone(
+    wanted: readonly Wanted[],
+    devices: readonly Device[],
+    errors: readonly number[],
+  ): Promise<Snapshot[]> {
     const failed = errors.findIndex((error) => error !== 0);
     const change = this.#catalog.change();
     const snapshots = wanted.map((one, index) => {
@@ -120,17 +140,23 @@ export class Snapshots {
     });
     const durable = change.commit();
     if (failed < 0) {
-      durable.catch((error: unknown) => this.#log.warn({ err: error }, 'a snapshot stands in the journal only, for now'));
+      durable.catch((error: unknown) =>
+        this.#log.warn({ err: error }, 'a snapshot stands in the journal only, for now'),
+      );
       return snapshots as Snapshot[];
     }
     await durable;
     for (const { container } of wanted) this.#reclaim.note(container.line);
     void this.#reclaim.kick();
     const { name } = wanted[failed]!.container;
-    throw new CellblockError('snapshot-failed', `The volume ${JSON.stringify(name)} could not be made stable (${errnoName(errors[failed]!)}); no snapshot was taken.`, {
-      hint: 'Check the disk and `cellblock volume show`, then try again.',
-      facts: { volume: name },
-    });
+    throw new CellblockError(
+      'snapshot-failed',
+      `The volume ${JSON.stringify(name)} could not be made stable (${errnoName(errors[failed]!)}); no snapshot was taken.`,
+      {
+        hint: 'Check the disk and `cellblock volume show`, then try again.',
+        facts: { volume: name },
+      },
+    );
   }
 
   #endVersion(wanted: Wanted, change: Change, state: 'listed' | 'deleted'): Snapshot | null {
@@ -138,8 +164,13 @@ export class Snapshots {
     const line = this.#catalog.lines.get(container.line)!;
     const { version } = line.versions[line.versions.length - 1]!;
     const snapshot: Snapshot = {
-      id: wanted.id.toString('hex'), name: wanted.name, container: container.id, line: line.id, version,
-      sizeBytes: container.sizeBytes, created: new Date().toISOString(),
+      id: wanted.id.toString('hex'),
+      name: wanted.name,
+      container: container.id,
+      line: line.id,
+      version,
+      sizeBytes: container.sizeBytes,
+      created: new Date().toISOString(),
     };
     endVersion(line, state === 'listed' ? snapshot.id : null);
     change.line(line);
@@ -150,7 +181,9 @@ export class Snapshots {
 
   /** All or none; durable when it resolves. Answers the lines to reclaim in. */
   async delete(references: readonly { volume: string; snapshot: string }[]): Promise<Snapshot[]> {
-    const snapshots = new Set(references.map(({ volume, snapshot }) => requireSnapshot(this.#catalog, volume, snapshot)));
+    const snapshots = new Set(
+      references.map(({ volume, snapshot }) => requireSnapshot(this.#catalog, volume, snapshot)),
+    );
     const change = this.#catalog.change();
     for (const snapshot of snapshots) unlist(this.#catalog.lines.get(snapshot.line)!, snapshot, change);
     await change.commit();
@@ -167,7 +200,10 @@ export class Snapshots {
     refuseTaken(this.#catalog, name);
     const change = this.#catalog.change();
     const from = `${reference.volume}@${reference.snapshot}`;
-    const container = newContainer({ name, sizeBytes: snapshot.sizeBytes, base: this.#baseOf(snapshot), clonedFrom: from }, change);
+    const container = newContainer(
+      { name, sizeBytes: snapshot.sizeBytes, base: this.#baseOf(snapshot), clonedFrom: from },
+      change,
+    );
     this.#files.add(container.id, change);
     await change.commit();
     return container;
@@ -194,7 +230,9 @@ export function endVersion(line: Line, snapshot: string | null): void {
 /** The snapshot's name is gone; its version lives until it is freed or merged. */
 export function unlist(line: Line, snapshot: Snapshot, change: Change): void {
   line.versions = line.versions.map((live) => {
-    return live.version === snapshot.version ? { version: live.version, state: 'deleted', snapshot: null } : live;
+    return live.version === snapshot.version
+      ? { version: live.version, state: 'deleted', snapshot: null }
+      : live;
   });
   change.line(line).removeSnapshot(snapshot);
 }
@@ -208,16 +246,29 @@ export function refuseTaken(catalog: Catalog, name: string): void {
 
 /** A container with one empty line, in the caller's group. */
 export function newContainer(
-  what: { name: string; sizeBytes: bigint; base: Base | null; clonedFrom: string | null }, change: Change,
+  what: { name: string; sizeBytes: bigint; base: Base | null; clonedFrom: string | null },
+  change: Change,
 ): Container {
   const id = change.take('container');
   const line: Line = {
-    id: change.take('line'), container: id, base: what.base,
-    versions: [{ version: 1, state: 'current', snapshot: null }], cutOffs: [], regions: new Set(),
+    id: change.take('line'),
+    container: id,
+    base: what.base,
+    versions: [{ version: 1, state: 'current', snapshot: null }],
+    cutOffs: [],
+    regions: new Set(),
   };
   const container: Container = {
-    id, name: what.name, kind: 'volume', state: 'live', sizeBytes: what.sizeBytes, created: new Date().toISOString(),
-    line: line.id, clonedFrom: what.clonedFrom, shrinkingTo: null, failure: null,
+    id,
+    name: what.name,
+    kind: 'volume',
+    state: 'live',
+    sizeBytes: what.sizeBytes,
+    created: new Date().toISOString(),
+    line: line.id,
+    clonedFrom: what.clonedFrom,
+    shrinkingTo: null,
+    failure: null,
   };
   change.container(container).line(line);
   return container;

@@ -35,10 +35,14 @@ export class Space {
     if (this.#options.reserveBytes === 0n) return;
     const free = await this.freeBytes();
     if (free >= this.#options.reserveBytes) return;
-    throw new CellblockError('no-space', `The file system of the store has ${free} bytes left, fewer than its reserve of ${this.#options.reserveBytes}.`, {
-      hint: 'Make room there, or delete volumes or snapshots; nothing was changed.',
-      facts: { freeBytes: free.toString(), reserveBytes: this.#options.reserveBytes.toString() },
-    });
+    throw new CellblockError(
+      'no-space',
+      `The file system of the store has ${free} bytes left, fewer than its reserve of ${this.#options.reserveBytes}.`,
+      {
+        hint: 'Make room there, or delete volumes or snapshots; nothing was changed.',
+        facts: { freeBytes: free.toString(), reserveBytes: this.#options.reserveBytes.toString() },
+      },
+    );
   }
 
   /** Gives up the ballast. Never throws: it is called when things already go wrong. */
@@ -52,7 +56,10 @@ export class Space {
   /** Builds the ballast when it is not there and there is room; else later. */
   async build(): Promise<void> {
     try {
-      const there = await stat(this.#ballast).then(({ size }) => size, () => 0);
+      const there = await stat(this.#ballast).then(
+        ({ size }) => size,
+        () => 0,
+      );
       if (this.#stopped || there >= this.#options.ballastBytes) return;
       const needed = this.#options.reserveBytes + 2n * BigInt(this.#options.ballastBytes);
       if ((await this.freeBytes()) < needed) return this.#later();

@@ -1,14 +1,14 @@
 // The store directory: made or recognised, held by one process, of a format this program knows. One sentence for everything else.
 // Layout: metadata/ (LevelDB), extents/ (data), journal, ballast, lock (who holds the store, for people; LevelDB's LOCK decides).
 
-import { mkdir, open, readFile, readdir, writeFile } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 import { CellblockError, systemCode } from '../base/errors.js';
-import { classicLevel } from '../catalog/level.js';
 import type { Level } from '../catalog/level.js';
+import { classicLevel } from '../catalog/level.js';
 import { jsonKey } from '../model/keys.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../model/units.js';
 
@@ -28,9 +28,13 @@ export async function prepareDirectory(directory: string): Promise<void> {
     await mkdir(directory, { recursive: true });
     const names = await readdir(directory);
     if (names.length > 0 && !names.includes('metadata') && !names.every((name) => OWN_NAMES.has(name))) {
-      throw new CellblockError('store-not-a-store', `The directory ${directory} holds other things and is not a cellblock store.`, {
-        hint: 'Give an empty directory, or one that cellblock made.',
-      });
+      throw new CellblockError(
+        'store-not-a-store',
+        `The directory ${directory} holds other things and is not a cellblock store.`,
+        {
+          hint: 'Give an empty directory, or one that cellblock made.',
+        },
+      );
     }
     await mkdir(join(directory, 'extents'), { recursive: true });
     const probe = await open(join(directory, 'lock'), 'a', 0o600);
@@ -40,7 +44,16 @@ export async function prepareDirectory(directory: string): Promise<void> {
   }
 }
 
-const OWN_NAMES = new Set(['metadata', 'extents', 'journal', 'ballast', 'lock', 'lost+found', 'api.sock', 'nbd.sock']);
+const OWN_NAMES = new Set([
+  'metadata',
+  'extents',
+  'journal',
+  'ballast',
+  'lock',
+  'lost+found',
+  'api.sock',
+  'nbd.sock',
+]);
 
 export function directoryError(directory: string, error: unknown): CellblockError {
   if (error instanceof CellblockError) return error;
@@ -49,27 +62,49 @@ export function directoryError(directory: string, error: unknown): CellblockErro
   switch (code) {
     case 'EACCES':
     case 'EPERM':
-      return new CellblockError('permission-denied', `The store ${directory} cannot be written: permission denied.`, {
-        hint: 'Run the agent as the user the directory belongs to, or change its owner.', facts, cause: error,
-      });
+      return new CellblockError(
+        'permission-denied',
+        `The store ${directory} cannot be written: permission denied.`,
+        {
+          hint: 'Run the agent as the user the directory belongs to, or change its owner.',
+          facts,
+          cause: error,
+        },
+      );
     case 'EROFS':
-      return new CellblockError('store-read-only', `The store ${directory} lies on a read-only file system.`, {
-        hint: 'Mount it read-write, or give another directory.', facts, cause: error,
-      });
+      return new CellblockError(
+        'store-read-only',
+        `The store ${directory} lies on a read-only file system.`,
+        {
+          hint: 'Mount it read-write, or give another directory.',
+          facts,
+          cause: error,
+        },
+      );
     case 'ENOSPC':
     case 'EDQUOT':
       return new CellblockError('no-space', `The file system of the store ${directory} is full.`, {
-        hint: 'Make room there and start again.', facts, cause: error,
+        hint: 'Make room there and start again.',
+        facts,
+        cause: error,
       });
     case 'ENOTDIR':
     case 'EEXIST':
       return new CellblockError('store-not-a-store', `${directory} is not a directory.`, {
-        hint: 'Give a directory for the store.', facts, cause: error,
+        hint: 'Give a directory for the store.',
+        facts,
+        cause: error,
       });
     default:
-      return new CellblockError('file-system-unsuitable', `The store ${directory} cannot be used: ${error instanceof Error ? error.message : String(error)}.`, {
-        hint: 'Check the disk and the path.', facts, cause: error,
-      });
+      return new CellblockError(
+        'file-system-unsuitable',
+        `The store ${directory} cannot be used: ${error instanceof Error ? error.message : String(error)}.`,
+        {
+          hint: 'Check the disk and the path.',
+          facts,
+          cause: error,
+        },
+      );
   }
 }
 
@@ -108,26 +143,41 @@ async function lockedError(directory: string, cause: unknown): Promise<Cellblock
   let who = 'another process';
   const facts: Record<string, string | number> = { directory };
   try {
-    const holder = JSON.parse(await readFile(join(directory, 'lock'), 'utf8')) as { pid: number; host: string; since: string };
+    const holder = JSON.parse(await readFile(join(directory, 'lock'), 'utf8')) as {
+      pid: number;
+      host: string;
+      since: string;
+    };
     who = `process ${holder.pid} on ${holder.host} since ${holder.since}`;
     Object.assign(facts, holder);
   } catch {
     // The holder has not written its name yet: the sentence does without.
   }
   return new CellblockError('store-locked', `The store ${directory} is in use by ${who}.`, {
-    hint: 'Stop that agent first, or give another directory.', facts, cause,
+    hint: 'Stop that agent first, or give another directory.',
+    facts,
+    cause,
   });
 }
 
 /** Reads what the store is; a new one gets its identity. Refuses newer formats. */
-export async function readMeta(level: Level, directory: string, wanted: { windowBytes?: number }): Promise<StoreMeta> {
+export async function readMeta(
+  level: Level,
+  directory: string,
+  wanted: { windowBytes?: number },
+): Promise<StoreMeta> {
   const stored = await level.get(jsonKey('meta', 'store'));
   if (!stored) return createMeta(level, wanted.windowBytes ?? DEFAULT_WINDOW_BYTES);
   const meta = JSON.parse(stored.toString()) as StoreMeta;
   if (meta.format > FORMAT_VERSION) {
-    throw new CellblockError('store-newer', `The store ${directory} has format ${meta.format}; this program knows formats up to ${FORMAT_VERSION}.`, {
-      hint: 'Use a newer version of cellblock.', facts: { format: meta.format, known: FORMAT_VERSION },
-    });
+    throw new CellblockError(
+      'store-newer',
+      `The store ${directory} has format ${meta.format}; this program knows formats up to ${FORMAT_VERSION}.`,
+      {
+        hint: 'Use a newer version of cellblock.',
+        facts: { format: meta.format, known: FORMAT_VERSION },
+      },
+    );
   }
   return meta;
 }
@@ -141,6 +191,8 @@ async function createMeta(level: Level, windowBytes: number): Promise<StoreMeta>
   }
   const storeId = randomBytes(16).toString('hex');
   const meta: StoreMeta = { format: FORMAT_VERSION, storeId, windowBytes, created: new Date().toISOString() };
-  await level.batch([{ type: 'put', key: jsonKey('meta', 'store'), value: Buffer.from(JSON.stringify(meta)) }]);
+  await level.batch([
+    { type: 'put', key: jsonKey('meta', 'store'), value: Buffer.from(JSON.stringify(meta)) },
+  ]);
   return meta;
 }

@@ -1,7 +1,7 @@
 // Long work: what runs, how far it is, how it ended. Lives in memory; what has to survive a restart (deletes) is durable in the
 // catalog and begins again by itself.
 
-import { CellblockError, asCellblockError } from '../base/errors.js';
+import { asCellblockError, CellblockError } from '../base/errors.js';
 import type { TaskInfo, TaskKind } from './types.js';
 
 const KEPT = 100;
@@ -26,14 +26,26 @@ export class Tasks {
   #lastId = 0;
 
   start(
-    kind: TaskKind, subject: string, options: { unit: 'bytes' | 'records'; cancellable: boolean },
+    kind: TaskKind,
+    subject: string,
+    options: { unit: 'bytes' | 'records'; cancellable: boolean },
     work: (task: TaskHandle) => Promise<void>,
   ): TaskInfo {
     const id = ++this.#lastId;
     const task: Task = {
       info: {
-        id, kind, subject, state: 'running', created: new Date().toISOString(), ended: null, done: 0n, total: null,
-        unit: options.unit, percent: null, cancellable: options.cancellable, error: null,
+        id,
+        kind,
+        subject,
+        state: 'running',
+        created: new Date().toISOString(),
+        ended: null,
+        done: 0n,
+        total: null,
+        unit: options.unit,
+        percent: null,
+        cancellable: options.cancellable,
+        error: null,
       },
       abort: new AbortController(),
       watchers: new Set(),
@@ -56,7 +68,10 @@ export class Tasks {
     } catch (error) {
       const { code, message, hint } = asCellblockError(error);
       const cancelled = task.abort.signal.aborted;
-      this.#end(task, { state: cancelled ? 'cancelled' : 'failed', error: cancelled ? null : { code, message, hint } });
+      this.#end(task, {
+        state: cancelled ? 'cancelled' : 'failed',
+        error: cancelled ? null : { code, message, hint },
+      });
     }
   }
 
@@ -89,9 +104,13 @@ export class Tasks {
     const task = this.#need(id);
     if (task.info.state !== 'running') return task.info;
     if (!task.info.cancellable) {
-      throw new CellblockError('task-not-cancellable', `Task ${id} cannot be cancelled: a delete is never undone.`, {
-        hint: 'Let it run; it does not stand in the way of anything.',
-      });
+      throw new CellblockError(
+        'task-not-cancellable',
+        `Task ${id} cannot be cancelled: a delete is never undone.`,
+        {
+          hint: 'Let it run; it does not stand in the way of anything.',
+        },
+      );
     }
     task.abort.abort();
     await task.ended;
@@ -119,6 +138,8 @@ export class Tasks {
   #need(id: number): Task {
     const task = this.#tasks.get(id);
     if (task) return task;
-    throw new CellblockError('task-not-found', `There is no task ${id}.`, { hint: 'See `cellblock task list`.' });
+    throw new CellblockError('task-not-found', `There is no task ${id}.`, {
+      hint: 'See `cellblock task list`.',
+    });
   }
 }

@@ -26,7 +26,12 @@ export class Volumes {
   readonly #space: Space;
 
   constructor(collaborators: {
-    catalog: Catalog; devices: Devices; client: PlaneClient; reclaim: Reclaim; files: Files; space: Space;
+    catalog: Catalog;
+    devices: Devices;
+    client: PlaneClient;
+    reclaim: Reclaim;
+    files: Files;
+    space: Space;
   }) {
     this.#catalog = collaborators.catalog;
     this.#devices = collaborators.devices;
@@ -128,7 +133,8 @@ export class Volumes {
       await this.#closeForGood(container);
       this.#refuseDelete(container, options);
       const change = this.#catalog.change();
-      for (const snapshot of this.#catalog.snapshotsOf(container)) unlist(this.#catalog.lines.get(snapshot.line)!, snapshot, change);
+      for (const snapshot of this.#catalog.snapshotsOf(container))
+        unlist(this.#catalog.lines.get(snapshot.line)!, snapshot, change);
       for (const line of this.#catalog.lines.values()) {
         if (line.container !== container.id) continue;
         line.versions = line.versions.map(({ version }) => ({ version, state: 'deleted', snapshot: null }));
@@ -146,16 +152,24 @@ export class Volumes {
     const snapshots = this.#catalog.snapshotCount(container);
     const name = JSON.stringify(container.name);
     if (snapshots > 0 && !options.withSnapshots) {
-      throw new CellblockError('volume-has-snapshots', `The volume ${name} has ${snapshots} snapshot${snapshots > 1 ? 's' : ''}.`, {
-        hint: 'Delete them first, or give --with-snapshots; clones of them stay as they are.',
-      });
+      throw new CellblockError(
+        'volume-has-snapshots',
+        `The volume ${name} has ${snapshots} snapshot${snapshots > 1 ? 's' : ''}.`,
+        {
+          hint: 'Delete them first, or give --with-snapshots; clones of them stay as they are.',
+        },
+      );
     }
     const connections = this.#devices.current(container.id)?.connections ?? 0;
     if (connections > 0 && !options.disconnect) {
-      throw new CellblockError('volume-in-use', `The volume ${name} is in use by ${connections} connection${connections > 1 ? 's' : ''}.`, {
-        hint: 'Disconnect the clients first.',
-        facts: { connections },
-      });
+      throw new CellblockError(
+        'volume-in-use',
+        `The volume ${name} is in use by ${connections} connection${connections > 1 ? 's' : ''}.`,
+        {
+          hint: 'Disconnect the clients first.',
+          facts: { connections },
+        },
+      );
     }
   }
 
@@ -171,9 +185,13 @@ export class Volumes {
     if (!device) return;
     await this.#devices.closeLocked(device, { withoutRound: device.failed });
     if (this.#devices.current(container.id)) {
-      throw new CellblockError('volume-busy', `The volume ${JSON.stringify(container.name)} is being worked on.`, {
-        hint: 'Try again in a moment.',
-      });
+      throw new CellblockError(
+        'volume-busy',
+        `The volume ${JSON.stringify(container.name)} is being worked on.`,
+        {
+          hint: 'Try again in a moment.',
+        },
+      );
     }
   }
 
@@ -183,7 +201,9 @@ export class Volumes {
       requireSame(this.#catalog, container);
       const { failure } = container;
       if (!failure) {
-        throw new CellblockError('volume-not-failed', `The volume ${JSON.stringify(name)} has not failed.`, { hint: 'Nothing is to be done.' });
+        throw new CellblockError('volume-not-failed', `The volume ${JSON.stringify(name)} has not failed.`, {
+          hint: 'Nothing is to be done.',
+        });
       }
       const device = this.#devices.current(container.id);
       if (device?.failed) await this.#closeFailed(container, device);
@@ -199,10 +219,14 @@ export class Volumes {
   /** What counts of a failed volume is in LevelDB already; its device is of no use any more. */
   async #closeFailed(container: Container, device: Device): Promise<void> {
     if (device.connections > 0) {
-      throw new CellblockError('volume-in-use', `The volume ${JSON.stringify(container.name)} is in use by ${device.connections} connections.`, {
-        hint: 'Disconnect the clients, then run the repair again.',
-        facts: { connections: device.connections },
-      });
+      throw new CellblockError(
+        'volume-in-use',
+        `The volume ${JSON.stringify(container.name)} is in use by ${device.connections} connections.`,
+        {
+          hint: 'Disconnect the clients, then run the repair again.',
+          facts: { connections: device.connections },
+        },
+      );
     }
     await this.#devices.closeLocked(device, { withoutRound: true });
   }
@@ -210,15 +234,23 @@ export class Volumes {
 
 function refuseShrink(container: Container, options: { sizeBytes: bigint; force: boolean }): void {
   if (options.sizeBytes >= container.sizeBytes || options.force) return;
-  throw new CellblockError('shrink-needs-force', `The volume ${JSON.stringify(container.name)} has ${container.sizeBytes} bytes; shrinking it loses what lies behind the new end.`, {
-    hint: 'Give --force if that is meant; snapshots keep what they hold.',
-  });
+  throw new CellblockError(
+    'shrink-needs-force',
+    `The volume ${JSON.stringify(container.name)} has ${container.sizeBytes} bytes; shrinking it loses what lies behind the new end.`,
+    {
+      hint: 'Give --force if that is meant; snapshots keep what they hold.',
+    },
+  );
 }
 
 /** Between asking and having the mutex the volume may have been deleted. */
 function requireSame(catalog: Catalog, container: Container): void {
   if (catalog.containers.get(container.id) === container && container.state === 'live') return;
-  throw new CellblockError('volume-not-found', `The volume ${JSON.stringify(container.name)} is being deleted.`, {
-    hint: 'See `cellblock volume list`.',
-  });
+  throw new CellblockError(
+    'volume-not-found',
+    `The volume ${JSON.stringify(container.name)} is being deleted.`,
+    {
+      hint: 'See `cellblock volume list`.',
+    },
+  );
 }

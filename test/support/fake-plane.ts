@@ -4,9 +4,17 @@
 import { constants } from 'node:os';
 
 import type {
-  DeviceOptions, ExportDescription, ExtentsFile, FaultRecord, JournalScan, Plane, PlaneCounters, PlaneOptions, PlaneRecord,
+  DeviceOptions,
+  ExportDescription,
+  ExtentsFile,
+  FaultRecord,
+  JournalScan,
+  Plane,
+  PlaneCounters,
+  PlaneOptions,
+  PlaneRecord,
 } from '../../src/plane/treaty.js';
-import { FakeDisk } from './fake-disk.js';
+import type { FakeDisk } from './fake-disk.js';
 import { FakeVolume } from './fake-volume.js';
 
 const { EIO, ENOENT } = constants.errno;
@@ -88,13 +96,18 @@ export class FakePlane implements Plane {
     if (this.volumes.has(options.handle)) throw new Error(`handle ${options.handle} is open`);
     for (const { number } of options.files) this.known.add(number);
     const blocks = this.#options.windowBytes / 4096;
-    this.volumes.set(options.handle, new FakeVolume(options, this.disk, blocks, (first, count) => this.#fault(options.handle, first, count)));
+    this.volumes.set(
+      options.handle,
+      new FakeVolume(options, this.disk, blocks, (first, count) => this.#fault(options.handle, first, count)),
+    );
   }
 
   #fault(handle: number, first: bigint, count: number): Promise<FaultRecord[]> {
     const ticket = ++this.#lastTicket;
     return new Promise((resolve, reject) => {
-      this.#faults.set(ticket, (records, error) => (error ? reject(new Error(`fault failed: ${error}`)) : resolve(records)));
+      this.#faults.set(ticket, (records, error) =>
+        error ? reject(new Error(`fault failed: ${error}`)) : resolve(records),
+      );
       this.emit({ kind: 'fault', ticket, handle, first, count });
     });
   }
@@ -165,23 +178,35 @@ export class FakePlane implements Plane {
     this.#step('cut');
     if (this.dead) return;
     const errors = members.map(({ handle }) => (this.failingCuts.delete(handle) ? EIO : 0));
-    const cut = members.map(({ handle, snapshotId, name }) => ({ ...this.volume(handle).raise(), snapshotId, name }));
+    const cut = members.map(({ handle, snapshotId, name }) => ({
+      ...this.volume(handle).raise(),
+      snapshotId,
+      name,
+    }));
     const good = cut.filter((_, index) => errors[index] === 0);
-    const position = good.length > 0 ? this.disk.append({ kind: 'cut', members: good }) : this.disk.nextPosition;
+    const position =
+      good.length > 0 ? this.disk.append({ kind: 'cut', members: good }) : this.disk.nextPosition;
     for (const { handle } of members) this.volume(handle).noteCut(position);
     this.disk.syncJournal();
     this.#step('cut durable');
     this.emit({ kind: 'cut', ticket, error: 0, position, errors, members: good });
   }
 
-  adopt(ticket: number, handle: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): void {
+  adopt(
+    ticket: number,
+    handle: number,
+    below: boolean,
+    records: { window: bigint; record: Uint8Array }[],
+  ): void {
     this.#step('adopt');
     if (this.dead) return;
     for (const { record } of records) this.#checkKnown(record);
-    this.volume(handle).adopt(below, records).then(
-      () => this.emit({ kind: 'adopted', ticket, error: 0 }),
-      () => this.emit({ kind: 'adopted', ticket, error: EIO }),
-    );
+    this.volume(handle)
+      .adopt(below, records)
+      .then(
+        () => this.emit({ kind: 'adopted', ticket, error: 0 }),
+        () => this.emit({ kind: 'adopted', ticket, error: EIO }),
+      );
   }
 
   removeLayer(handle: number, layer: number): void {
@@ -191,10 +216,12 @@ export class FakePlane implements Plane {
   resize(ticket: number, handle: number, sizeBytes: bigint): void {
     this.#step('resize');
     if (this.dead) return;
-    void this.volume(handle).resize(sizeBytes).then(() => {
-      this.#step('resize done');
-      this.#done(ticket);
-    });
+    void this.volume(handle)
+      .resize(sizeBytes)
+      .then(() => {
+        this.#step('resize done');
+        this.#done(ticket);
+      });
   }
 
   setReadOnly(handle: number, readOnly: boolean): void {
@@ -265,9 +292,19 @@ export class FakePlane implements Plane {
 
   counters(): PlaneCounters {
     return {
-      engine: 'fake', connections: this.leases.size, connectionsRefused: 0n, journalCells: 0n,
-      journalUsedCells: BigInt(this.disk.entries.length), journalSyncs: 0n, residentBytes: 0n, inFlightBytes: 0n, faults: 0n,
-      faultedWindows: 0n, evictedWindows: 0n, punches: BigInt(this.punched), devices: [],
+      engine: 'fake',
+      connections: this.leases.size,
+      connectionsRefused: 0n,
+      journalCells: 0n,
+      journalUsedCells: BigInt(this.disk.entries.length),
+      journalSyncs: 0n,
+      residentBytes: 0n,
+      inFlightBytes: 0n,
+      faults: 0n,
+      faultedWindows: 0n,
+      evictedWindows: 0n,
+      punches: BigInt(this.punched),
+      devices: [],
     };
   }
 
@@ -312,7 +349,13 @@ export class FakePlane implements Plane {
   }
 
   async connect(name: string, changedSince: string[] = []): Promise<Session> {
-    const answer = await this.#ask<OpenAnswer>((ticket) => ({ kind: 'open', ticket, peer: 'test', name, changedSince }));
+    const answer = await this.#ask<OpenAnswer>((ticket) => ({
+      kind: 'open',
+      ticket,
+      peer: 'test',
+      name,
+      changedSince,
+    }));
     if (!answer.lease) throw Object.assign(new Error(answer.refusal), { errno: answer.error || ENOENT });
     const { lease, handle, contexts } = answer.lease;
     this.leases.set(lease, handle);

@@ -1,7 +1,7 @@
 // One open device of the fake data plane: resident windows, layers, dirt, as native/volume keeps them, block by block.
 
-import { decodeWindowRecord, encodeWindowRecord, joinRuns } from '../../src/model/window-record.js';
 import type { Run } from '../../src/model/window-record.js';
+import { decodeWindowRecord, encodeWindowRecord, joinRuns } from '../../src/model/window-record.js';
 import type { DeviceOptions, FaultRecord, RoundCutOff, RoundRecord } from '../../src/plane/treaty.js';
 import type { FakeDisk } from './fake-disk.js';
 
@@ -50,7 +50,10 @@ export class FakeVolume {
   #nextPlace: number | null = null;
 
   constructor(
-    options: DeviceOptions, disk: FakeDisk, blocks: number, ask: (first: bigint, count: number) => Promise<FaultRecord[]>,
+    options: DeviceOptions,
+    disk: FakeDisk,
+    blocks: number,
+    ask: (first: bigint, count: number) => Promise<FaultRecord[]>,
   ) {
     this.files = options.files.map(({ number }) => number);
     this.readOnly = options.readOnly;
@@ -77,7 +80,11 @@ export class FakeVolume {
   }
 
   get isDirty(): boolean {
-    return this.#frozen.length > 0 || this.#cutOffs.length > 0 || [...this.#windows.values()].some(({ dirty }) => dirty);
+    return (
+      this.#frozen.length > 0 ||
+      this.#cutOffs.length > 0 ||
+      [...this.#windows.values()].some(({ dirty }) => dirty)
+    );
   }
 
   // ---- requests ----
@@ -103,9 +110,18 @@ export class FakeVolume {
     this.#disk.write(window.ownSlot!, block, value);
     this.#written.add(Number(window.ownSlot! >> 24n));
     if (isMine) return;
-    this.#note(window, this.#disk.append({
-      kind: 'own', line: this.#line, version: this.#version, window: number, start: block, count: 1, slot: window.ownSlot!,
-    }));
+    this.#note(
+      window,
+      this.#disk.append({
+        kind: 'own',
+        line: this.#line,
+        version: this.#version,
+        window: number,
+        start: block,
+        count: 1,
+        slot: window.ownSlot!,
+      }),
+    );
   }
 
   async zero(block: number, count: number): Promise<void> {
@@ -136,14 +152,28 @@ export class FakeVolume {
       }
       window.blocks[block] = { layer: this.#current, slot: null };
     }
-    this.#note(window, this.#disk.append({
-      kind: 'zero', line: this.#line, version: this.#version, window: number, start, count,
-    }));
+    this.#note(
+      window,
+      this.#disk.append({
+        kind: 'zero',
+        line: this.#line,
+        version: this.#version,
+        window: number,
+        start,
+        count,
+      }),
+    );
   }
 
   #cutOff(first: bigint, end: bigint | null): void {
     this.#changes++;
-    this.#lastPosition = this.#disk.append({ kind: 'cut-off', line: this.#line, version: this.#version, first, end });
+    this.#lastPosition = this.#disk.append({
+      kind: 'cut-off',
+      line: this.#line,
+      version: this.#version,
+      first,
+      end,
+    });
     this.#cutOffs.push({ first, end, version: this.#version, layer: this.#current, taken: false });
     for (const [number, window] of this.#windows) {
       if (number < first || (end !== null && number >= end)) continue;
@@ -201,19 +231,27 @@ export class FakeVolume {
   #install(number: bigint, records: FaultRecord[]): Window {
     const blocks: Said[] = Array.from({ length: this.#blocks }, () => NOBODY);
     const window: Window = {
-      blocks, ownSlot: null, ownLayer: this.#current, dirty: false, taken: false, compare: false,
+      blocks,
+      ownSlot: null,
+      ownLayer: this.#current,
+      dirty: false,
+      taken: false,
+      compare: false,
     };
     const said = this.#cutOffs.some((cutOff) => isInside(cutOff, number) && cutOff.layer === this.#current);
     for (const { layer, record } of records) {
       if (said && layer === this.#current) continue;
       if (record === null) {
-        for (const [index, block] of blocks.entries()) if (block.layer === 0) blocks[index] = { layer, slot: null };
+        for (const [index, block] of blocks.entries())
+          if (block.layer === 0) blocks[index] = { layer, slot: null };
         break;
       }
       this.#lay(window, layer, decodeWindowRecord(record, this.#blocks));
     }
     if (!this.#cutOffs.some((cutOff) => isInside(cutOff, number))) return window;
-    const layer = Math.max(...this.#cutOffs.filter((cutOff) => isInside(cutOff, number)).map((cutOff) => cutOff.layer));
+    const layer = Math.max(
+      ...this.#cutOffs.filter((cutOff) => isInside(cutOff, number)).map((cutOff) => cutOff.layer),
+    );
     window.blocks = blocks.map((block) => (block.layer > layer ? block : { layer, slot: null }));
     return window;
   }
@@ -231,7 +269,8 @@ export class FakeVolume {
   /** Drops what is clean. */
   evict(): void {
     const frozen = new Set(this.#frozen.map(({ window }) => window));
-    for (const [number, window] of this.#windows) if (!window.dirty && !frozen.has(number)) this.#windows.delete(number);
+    for (const [number, window] of this.#windows)
+      if (!window.dirty && !frozen.has(number)) this.#windows.delete(number);
   }
 
   reopen(): void {
@@ -259,8 +298,13 @@ export class FakeVolume {
   }
 
   #encode(number: bigint, window: Window): RoundRecord {
-    const runs = window.blocks.flatMap(({ layer, slot }, start): Run[] => (layer === window.ownLayer ? [{ start, count: 1, slot }] : []));
-    const record = runs.length > 0 ? encodeWindowRecord({ ownSlot: window.ownSlot, runs: joinRuns(runs) }) : new Uint8Array(0);
+    const runs = window.blocks.flatMap(({ layer, slot }, start): Run[] =>
+      layer === window.ownLayer ? [{ start, count: 1, slot }] : [],
+    );
+    const record =
+      runs.length > 0
+        ? encodeWindowRecord({ ownSlot: window.ownSlot, runs: joinRuns(runs) })
+        : new Uint8Array(0);
     return { version: this.#versions.get(window.ownLayer)!, window: number, record, compare: window.compare };
   }
 

@@ -5,9 +5,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MemoryLevel } from 'memory-level';
-
-import { levelOf } from '../../src/catalog/level.js';
 import type { KeyRange, Level, LevelSnapshot, Operation } from '../../src/catalog/level.js';
+import { levelOf } from '../../src/catalog/level.js';
 import { Operations } from '../../src/operations/operations.js';
 import type { Logger, OperationsOptions } from '../../src/operations/types.js';
 import { FakeDisk } from './fake-disk.js';
@@ -53,7 +52,8 @@ export class TestLevel implements Level {
     const failure = this.failures.shift();
     if (failure) this.#broken = true;
     if (!failure || failure.applied) await this.#under.batch(operations);
-    if (failure) throw Object.assign(new Error('IO error: No space left on device'), { code: 'LEVEL_IO_ERROR' });
+    if (failure)
+      throw Object.assign(new Error('IO error: No space left on device'), { code: 'LEVEL_IO_ERROR' });
     this.log.push(operations);
     if (!this.dead) this.onBatch('after', number);
     if (this.dead) return never;
@@ -71,19 +71,31 @@ export class TestLevel implements Level {
     return this.#under.snapshot();
   }
 
-  async *scan(range: KeyRange, options?: { snapshot?: LevelSnapshot; page?: number }): AsyncIterable<[Buffer, Buffer][]> {
+  async *scan(
+    range: KeyRange,
+    options?: { snapshot?: LevelSnapshot; page?: number },
+  ): AsyncIterable<[Buffer, Buffer][]> {
     if (this.dead) await never;
     yield* this.#under.scan(range, { ...options, page: 7 });
   }
 }
 
-export const quiet: Logger = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+export const quiet: Logger = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
 
 export class Store {
   readonly disk = new FakeDisk();
-  readonly database: Level = levelOf(new MemoryLevel<Buffer, Buffer>({
-    keyEncoding: 'buffer', valueEncoding: 'buffer', storeEncoding: 'buffer',
-  }) as never);
+  readonly database: Level = levelOf(
+    new MemoryLevel<Buffer, Buffer>({
+      keyEncoding: 'buffer',
+      valueEncoding: 'buffer',
+      storeEncoding: 'buffer',
+    }) as never,
+  );
   readonly directory: string;
   readonly troubles: { level: string; message: string; facts: object }[] = [];
   plane!: FakePlane;
@@ -107,13 +119,23 @@ export class Store {
     this.level = new TestLevel(this.database);
     prepare?.(this);
     this.operations = await Operations.open({
-      directory: this.directory, plane: this.plane, level: this.level, log: this.#logger(), windowBytes: WINDOW_BYTES,
-      reserveBytes: 0n, ballastBytes: 0, idleCloseMs: 1_000_000, bootId: this.disk.bootId, pause: async () => undefined, ...options,
+      directory: this.directory,
+      plane: this.plane,
+      level: this.level,
+      log: this.#logger(),
+      windowBytes: WINDOW_BYTES,
+      reserveBytes: 0n,
+      ballastBytes: 0,
+      idleCloseMs: 1_000_000,
+      bootId: this.disk.bootId,
+      pause: async () => undefined,
+      ...options,
     });
   }
 
   #logger(): Logger {
-    const note = (level: string) => (facts: object, message: string) => void this.troubles.push({ level, message, facts });
+    const note = (level: string) => (facts: object, message: string) =>
+      void this.troubles.push({ level, message, facts });
     return { ...quiet, warn: note('warn'), error: note('error') };
   }
 
@@ -132,10 +154,13 @@ export class Store {
   /** Runs until it ends or the process dies under it. */
   async survive(work: () => Promise<unknown>): Promise<'ended' | 'died'> {
     const died = new Promise<'died'>((resolve) => this.#died.push(() => resolve('died')));
-    const ended = work().then((): 'ended' => 'ended', (error: unknown) => {
-      if (this.isDead) return 'died' as const;
-      throw error;
-    });
+    const ended = work().then(
+      (): 'ended' => 'ended',
+      (error: unknown) => {
+        if (this.isDead) return 'died' as const;
+        throw error;
+      },
+    );
     return Promise.race([ended, died]);
   }
 

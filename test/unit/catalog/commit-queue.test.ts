@@ -1,19 +1,30 @@
+import { MemoryLevel } from 'memory-level';
 import t from 'tap';
-
-import { CommitQueue, MAX_BATCH_OPERATIONS, batchesOf } from '../../../src/catalog/commit-queue.js';
+import { batchesOf, CommitQueue, MAX_BATCH_OPERATIONS } from '../../../src/catalog/commit-queue.js';
 import type { Operation } from '../../../src/catalog/level.js';
 import { levelOf } from '../../../src/catalog/level.js';
-import { MemoryLevel } from 'memory-level';
 import { TestLevel } from '../../support/store-harness.js';
 
-const put = (key: string, value: string): Operation => ({ type: 'put', key: Buffer.from(key), value: Buffer.from(value) });
+const put = (key: string, value: string): Operation => ({
+  type: 'put',
+  key: Buffer.from(key),
+  value: Buffer.from(value),
+});
 
 function make(): { level: TestLevel; queue: CommitQueue; room: () => number } {
-  const memory = new MemoryLevel<Buffer, Buffer>({ keyEncoding: 'buffer', valueEncoding: 'buffer', storeEncoding: 'buffer' });
+  const memory = new MemoryLevel<Buffer, Buffer>({
+    keyEncoding: 'buffer',
+    valueEncoding: 'buffer',
+    storeEncoding: 'buffer',
+  });
   const level = new TestLevel(levelOf(memory as never));
   let made = 0;
   const queue = new CommitQueue(level, {
-    makeRoom: async () => void made++, onTrouble: () => undefined, onHealed: () => undefined, pause: async () => undefined, giveUpAfter: 3,
+    makeRoom: async () => void made++,
+    onTrouble: () => undefined,
+    onHealed: () => undefined,
+    pause: async () => undefined,
+    giveUpAfter: 3,
   });
   return { level, queue, room: () => made };
 }
@@ -28,21 +39,27 @@ t.test('HAZARDS 2: one batch at a time; groups that come meanwhile share the nex
 t.test('a batch never has more operations than it may, groups stay whole', async (t) => {
   const { level, queue } = make();
   const group = Array.from({ length: 4000 }, (_, index) => put(`${index}`, 'x'));
-  await Promise.all([queue.commit([put('first', '')]), ...Array.from({ length: 5 }, () => queue.commit(group))]);
+  await Promise.all([
+    queue.commit([put('first', '')]),
+    ...Array.from({ length: 5 }, () => queue.commit(group)),
+  ]);
   t.ok(level.log.every((operations) => operations.length <= MAX_BATCH_OPERATIONS));
   t.ok(level.log.every((operations) => operations.length === 1 || operations.length % 4000 === 0));
 });
 
-t.test('HAZARDS 11: a failed batch, there or not, is written again after the database was reopened', async (t) => {
-  for (const applied of [false, true]) {
-    const { level, queue, room } = make();
-    level.failures = [{ applied }, { applied }];
-    await Promise.all([queue.commit([put('a', '1')]), queue.commit([put('a', '2')])]);
-    t.equal((await queue.read((level) => level.get(Buffer.from('a'))))?.toString(), '2');
-    t.equal(room(), 2, 'room was made before each reopening');
-    t.notOk(queue.healing);
-  }
-});
+t.test(
+  'HAZARDS 11: a failed batch, there or not, is written again after the database was reopened',
+  async (t) => {
+    for (const applied of [false, true]) {
+      const { level, queue, room } = make();
+      level.failures = [{ applied }, { applied }];
+      await Promise.all([queue.commit([put('a', '1')]), queue.commit([put('a', '2')])]);
+      t.equal((await queue.read((level) => level.get(Buffer.from('a'))))?.toString(), '2');
+      t.equal(room(), 2, 'room was made before each reopening');
+      t.notOk(queue.healing);
+    }
+  },
+);
 
 t.test('a yielding group goes back to its owner, and those behind it with it', async (t) => {
   const { level, queue } = make();
@@ -54,7 +71,10 @@ t.test('a yielding group goes back to its owner, and those behind it with it', a
   await t.rejects(second, { code: 'catalog-write-failed' });
   await third;
   const values = await queue.read((level) => level.getMany(['a', 'b', 'c'].map((key) => Buffer.from(key))));
-  t.strictSame(values.map((value) => value?.toString()), [undefined, undefined, '1']);
+  t.strictSame(
+    values.map((value) => value?.toString()),
+    [undefined, undefined, '1'],
+  );
 });
 
 t.test('who waits is told after a while; the group is written when the disk works again', async (t) => {

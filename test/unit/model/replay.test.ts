@@ -1,14 +1,27 @@
 import t from 'tap';
-
-import { planReplay } from '../../../src/model/replay.js';
 import type { KnownLine, ReplayPlan, SeenEntry } from '../../../src/model/replay.js';
+import { planReplay } from '../../../src/model/replay.js';
 
 const own = (position: bigint, version = 1, line = 1): SeenEntry => ({
-  kind: 'own', position, line, version, window: position, start: 0, count: 1, slot: position,
+  kind: 'own',
+  position,
+  line,
+  version,
+  window: position,
+  start: 0,
+  count: 1,
+  slot: position,
 });
-const commit = (position: bigint, upTo: bigint, line = 1): SeenEntry => ({ kind: 'commit', position, line, upTo });
+const commit = (position: bigint, upTo: bigint, line = 1): SeenEntry => ({
+  kind: 'commit',
+  position,
+  line,
+  upTo,
+});
 const cut = (position: bigint, version: number, upTo: bigint, line = 1): SeenEntry => ({
-  kind: 'cut', position, members: [{ line, version, upTo, snapshotId: new Uint8Array(16), name: `s${version}` }],
+  kind: 'cut',
+  position,
+  members: [{ line, version, upTo, snapshotId: new Uint8Array(16), name: `s${version}` }],
 });
 const failed = (position: bigint, after: bigint): SeenEntry => ({ kind: 'failed', position, line: 1, after });
 
@@ -56,7 +69,10 @@ t.test('J10: a cut is the commit of its members up to the noted position', async
 
 t.test('cuts whose group is missing are completed in order, entries keep their versions', async (t) => {
   const found = plan([own(3n), cut(4n, 1, 3n), own(5n, 2), cut(6n, 2, 5n), own(7n, 3)], true);
-  t.strictSame(found.cuts.map(({ name }) => name), ['s1', 's2']);
+  t.strictSame(
+    found.cuts.map(({ name }) => name),
+    ['s1', 's2'],
+  );
   t.strictSame(positions(found), ['3@1', '5@2', '7@3']);
 });
 
@@ -64,13 +80,19 @@ t.test('J1 (c): entries of a version whose cut is missing fold into the one befo
   t.strictSame(positions(plan([own(3n), own(4n, 2)], true)), ['3@1', '4@1']);
 });
 
-t.test('J9: a FAILED entry voids what came after the last commit, for ever, but not what came after the repair', async (t) => {
-  for (const sameIncarnation of [true, false]) {
-    const found = plan([own(3n), commit(4n, 3n), own(5n), failed(6n, 3n), own(7n), commit(8n, 7n)], sameIncarnation);
-    t.strictSame(positions(found), ['3@1', '7@1']);
-    t.equal(found.failed.get(1), 3n);
-  }
-});
+t.test(
+  'J9: a FAILED entry voids what came after the last commit, for ever, but not what came after the repair',
+  async (t) => {
+    for (const sameIncarnation of [true, false]) {
+      const found = plan(
+        [own(3n), commit(4n, 3n), own(5n), failed(6n, 3n), own(7n), commit(8n, 7n)],
+        sameIncarnation,
+      );
+      t.strictSame(positions(found), ['3@1', '7@1']);
+      t.equal(found.failed.get(1), 3n);
+    }
+  },
+);
 
 t.test('J3 (d): an entry of a dead version is never replayed', async (t) => {
   t.strictSame(positions(plan([own(3n, 1)], true, { current: 3, live: [2, 3] })), []);

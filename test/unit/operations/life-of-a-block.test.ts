@@ -1,11 +1,11 @@
 import t from 'tap';
-import { Store, blocksBytes } from '../../support/store-harness.js';
+import { blocksBytes, Store } from '../../support/store-harness.js';
 
 t.test('a block written is read, through snapshot, clone, delete and restarts', async (t) => {
   const store = await Store.make();
   const { operations } = store;
   await operations.createVolume('a', { sizeBytes: blocksBytes(64) });
-  let s = await store.plane.connect('a');
+  const s = await store.plane.connect('a');
   await s.write(3, [7, 8]);
   await operations.createSnapshots([{ volume: 'a', snapshot: 's' }]);
   await s.write(4, [9]);

@@ -7,7 +7,7 @@ import { jsonKey } from '../../../src/model/keys.js';
 import { Operations } from '../../../src/operations/operations.js';
 import { FakeDisk } from '../../support/fake-disk.js';
 import { FakePlane } from '../../support/fake-plane.js';
-import { BLOCKS, Store, blocksBytes, quiet } from '../../support/store-harness.js';
+import { BLOCKS, blocksBytes, quiet, Store } from '../../support/store-harness.js';
 
 const SIZE = blocksBytes(5 * BLOCKS);
 
@@ -28,9 +28,30 @@ t.test('bad input gets one sentence, a code, what to do, and nothing is done', a
     [() => operations.deleteVolume('a'), 'volume-has-snapshots'],
     [() => operations.createSnapshots([]), 'option-invalid'],
     [() => operations.createSnapshots([{ volume: 'a', snapshot: 's' }]), 'snapshot-exists'],
-    [() => operations.createSnapshots([{ volume: 'a', snapshot: 'n' }, { volume: 'a', snapshot: 'm' }]), 'option-invalid'],
-    [() => operations.createSnapshots([{ volume: 'a', snapshot: 'n' }, { volume: 'x', snapshot: 'n' }]), 'volume-not-found'],
-    [() => operations.deleteSnapshots([{ volume: 'a', snapshot: 's' }, { volume: 'a', snapshot: 'x' }]), 'snapshot-not-found'],
+    [
+      () =>
+        operations.createSnapshots([
+          { volume: 'a', snapshot: 'n' },
+          { volume: 'a', snapshot: 'm' },
+        ]),
+      'option-invalid',
+    ],
+    [
+      () =>
+        operations.createSnapshots([
+          { volume: 'a', snapshot: 'n' },
+          { volume: 'x', snapshot: 'n' },
+        ]),
+      'volume-not-found',
+    ],
+    [
+      () =>
+        operations.deleteSnapshots([
+          { volume: 'a', snapshot: 's' },
+          { volume: 'a', snapshot: 'x' },
+        ]),
+      'snapshot-not-found',
+    ],
     [() => operations.clone({ volume: 'a', snapshot: 's' }, 'a'), 'volume-exists'],
     [() => operations.repairVolume('a'), 'volume-not-failed'],
     [() => operations.cancelTask(77), 'task-not-found'],
@@ -44,7 +65,9 @@ t.test('bad input gets one sentence, a code, what to do, and nothing is done', a
 
 t.test('two creations of one name at once: one of them', async (t) => {
   const store = await Store.make();
-  const outcomes = await Promise.allSettled([1, 2].map(() => store.operations.createVolume('a', { sizeBytes: SIZE })));
+  const outcomes = await Promise.allSettled(
+    [1, 2].map(() => store.operations.createVolume('a', { sizeBytes: SIZE })),
+  );
   t.strictSame(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
   t.equal(store.operations.listVolumes().length, 1);
   await store.end();
@@ -76,46 +99,64 @@ t.test('HAZARDS 5 (b): what a client reads of a deleted snapshot stays until it 
   await store.end();
 });
 
-t.test('a cut-off of a snapshot deleted first still hides what the one below said when that is deleted too', async (t) => {
-  const store = await Store.make();
-  const { operations, plane } = store;
-  await operations.createVolume('a', { sizeBytes: SIZE });
-  const session = await plane.connect('a');
-  await session.write(0, Array.from({ length: 3 * BLOCKS }, (_, block) => block + 1));
-  await operations.createSnapshots([{ volume: 'a', snapshot: 's1' }]);
-  await session.trim(0, 2 * BLOCKS);
-  await operations.createSnapshots([{ volume: 'a', snapshot: 's2' }]);
-  await session.read(0, 2 * BLOCKS);
-  for (const snapshot of ['s2', 's1']) {
-    await operations.deleteSnapshots([{ volume: 'a', snapshot }]);
-    await store.settle();
-    t.strictSame(await session.read(0, 2 * BLOCKS), Array.from({ length: 2 * BLOCKS }, () => 0), `without ${snapshot}, resident`);
+t.test(
+  'a cut-off of a snapshot deleted first still hides what the one below said when that is deleted too',
+  async (t) => {
+    const store = await Store.make();
+    const { operations, plane } = store;
+    await operations.createVolume('a', { sizeBytes: SIZE });
+    const session = await plane.connect('a');
+    await session.write(
+      0,
+      Array.from({ length: 3 * BLOCKS }, (_, block) => block + 1),
+    );
+    await operations.createSnapshots([{ volume: 'a', snapshot: 's1' }]);
+    await session.trim(0, 2 * BLOCKS);
+    await operations.createSnapshots([{ volume: 'a', snapshot: 's2' }]);
+    await session.read(0, 2 * BLOCKS);
+    const zeros = Array.from({ length: 2 * BLOCKS }, () => 0);
+    // Not evicted in between: the windows still carry the layer of s2 when s1 is merged.
+    for (const snapshot of ['s2', 's1']) {
+      await operations.deleteSnapshots([{ volume: 'a', snapshot }]);
+      await store.settle();
+      t.strictSame(await session.read(0, 2 * BLOCKS), zeros, `without ${snapshot}`);
+    }
     session.volume.evict();
-    t.strictSame(await session.read(0, 2 * BLOCKS), Array.from({ length: 2 * BLOCKS }, () => 0), `without ${snapshot}, read again`);
-  }
-  t.equal(plane.punched, 2 * BLOCKS);
-  t.strictSame(store.troubles, []);
-  await store.end();
-});
+    t.strictSame(await session.read(0, 2 * BLOCKS), zeros, 'and read again');
+    t.equal(plane.punched, 2 * BLOCKS);
+    t.strictSame(store.troubles, []);
+    await store.end();
+  },
+);
 
-t.test('changed-since contexts: what differs from an ancestor, also when snapshots in between are deleted', async (t) => {
-  const store = await Store.make();
-  const { operations, plane } = store;
-  await operations.createVolume('a', { sizeBytes: SIZE });
-  const writer = await plane.connect('a');
-  for (const [block, snapshot] of [[0, 's1'], [1, 's2'], [2, 's3']] as const) {
-    await writer.write(block, [block + 1]);
-    await operations.createSnapshots([{ volume: 'a', snapshot }]);
-  }
-  await writer.write(3, [4]);
-  const reader = await plane.connect('a', ['s1', 's2']);
-  await operations.deleteSnapshots([{ volume: 'a', snapshot: 's1' }, { volume: 'a', snapshot: 's3' }]);
-  await store.settle();
-  t.strictSame(await reader.changed(0, 0, 5), [false, true, true, true, false]);
-  t.strictSame(await reader.changed(1, 0, 5), [false, false, true, true, false]);
-  await t.rejects(plane.connect('a', ['nope']));
-  await store.end();
-});
+t.test(
+  'changed-since contexts: what differs from an ancestor, also when snapshots in between are deleted',
+  async (t) => {
+    const store = await Store.make();
+    const { operations, plane } = store;
+    await operations.createVolume('a', { sizeBytes: SIZE });
+    const writer = await plane.connect('a');
+    for (const [block, snapshot] of [
+      [0, 's1'],
+      [1, 's2'],
+      [2, 's3'],
+    ] as const) {
+      await writer.write(block, [block + 1]);
+      await operations.createSnapshots([{ volume: 'a', snapshot }]);
+    }
+    await writer.write(3, [4]);
+    const reader = await plane.connect('a', ['s1', 's2']);
+    await operations.deleteSnapshots([
+      { volume: 'a', snapshot: 's1' },
+      { volume: 'a', snapshot: 's3' },
+    ]);
+    await store.settle();
+    t.strictSame(await reader.changed(0, 0, 5), [false, true, true, true, false]);
+    t.strictSame(await reader.changed(1, 0, 5), [false, false, true, true, false]);
+    await t.rejects(plane.connect('a', ['nope']));
+    await store.end();
+  },
+);
 
 t.test('a volume in use is not deleted unless its clients are sent away', async (t) => {
   const store = await Store.make();
@@ -164,20 +205,23 @@ t.test('a volume that nobody continues takes its files along, without one punch'
   await store.end();
 });
 
-t.test('J4: process death, start, FLUSH, power loss: what the dead process was asked to keep is there', async (t) => {
-  const store = await Store.make();
-  await store.operations.createVolume('a', { sizeBytes: SIZE });
-  let session = await store.plane.connect('a');
-  await session.write(0, [1]);
-  session.flush();
-  await session.write(0, [2]);
-  await store.restart('process-death');
-  session = await store.plane.connect('a');
-  session.flush();
-  await store.restart('power-loss');
-  t.equal((await store.readAll('a'))[0], 2);
-  await store.end();
-});
+t.test(
+  'J4: process death, start, FLUSH, power loss: what the dead process was asked to keep is there',
+  async (t) => {
+    const store = await Store.make();
+    await store.operations.createVolume('a', { sizeBytes: SIZE });
+    let session = await store.plane.connect('a');
+    await session.write(0, [1]);
+    session.flush();
+    await session.write(0, [2]);
+    await store.restart('process-death');
+    session = await store.plane.connect('a');
+    session.flush();
+    await store.restart('power-loss');
+    t.equal((await store.readAll('a'))[0], 2);
+    await store.end();
+  },
+);
 
 t.test('process death, start, clean stop without a client, start, FLUSH, power loss: the same', async (t) => {
   const store = await Store.make();
@@ -194,77 +238,91 @@ t.test('process death, start, clean stop without a client, start, FLUSH, power l
   await store.end();
 });
 
-t.test('J10 (e): a member of a group that fails: no snapshot at all, its version is merged away', async (t) => {
-  const store = await Store.make();
-  const { operations, plane } = store;
-  for (const name of ['a', 'b']) await operations.createVolume(name, { sizeBytes: SIZE });
-  const a = await plane.connect('a');
-  const b = await plane.connect('b');
-  await a.write(0, [1]);
-  await b.write(0, [2]);
-  plane.failingCuts.add(b.handle);
-  await t.rejects(operations.createSnapshots(['a', 'b'].map((volume) => ({ volume, snapshot: 's' }))), { code: 'snapshot-failed' });
-  t.strictSame(operations.listSnapshots(), []);
-  await store.settle();
-  t.equal(operations.status().pendingDeletes, 0);
-  await a.write(1, [3]);
-  await store.restart('process-death');
-  t.strictSame((await store.readAll('a')).slice(0, 2), [1, 3]);
-  t.strictSame((await store.readAll('b')).slice(0, 2), [2, 0]);
-  await store.end();
-});
-
-t.test('D8: a container that fails keeps what counts, is read-only over starts, and works after the repair', async (t) => {
-  const store = await Store.make();
-  await store.operations.createVolume('a', { sizeBytes: SIZE });
-  const session = await store.plane.connect('a');
-  await session.write(0, [1]);
-  session.flush();
-  const after = store.disk.nextPosition - 1n;
-  await session.write(0 + BLOCKS, [2]);
-  const entries = [...store.disk.entries];
-  const position = store.disk.append({ kind: 'failed', line: 1, after });
-  store.disk.syncJournal();
-  store.plane.emit({ kind: 'failed', handle: session.handle, error: 5, after, position, entries });
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  t.strictSame([await session.read(0, 1), await session.read(BLOCKS, 1)], [[1], [0]]);
-  t.equal(store.operations.showVolume('a').failed?.error, 'EIO');
-  await t.rejects(store.operations.createSnapshots([{ volume: 'a', snapshot: 's' }]), { code: 'volume-failed' });
-  await t.rejects(store.operations.repairVolume('a'), { code: 'volume-in-use' });
-  await store.restart('process-death');
-  t.strictSame((await store.readAll('a'))[BLOCKS], 0, 'void at every later start');
-  const again = await store.plane.connect('a');
-  await t.rejects(again.write(0, [3]), /EPERM/);
-  t.match((await store.operations.repairVolume('a')).warning, /may be lost/);
-  await again.write(0, [3]);
-  await store.restart('clean');
-  t.equal((await store.readAll('a'))[0], 3);
-  t.equal(store.operations.showVolume('a').failed, null);
-  await store.end();
-});
-
-t.test('D8: LevelDB refuses writes for a while: rounds come again, operations end, nothing is lost', async (t) => {
-  for (const applied of [false, true]) {
+t.test(
+  'J10 (e): a member of a group that fails: no snapshot at all, its version is merged away',
+  async (t) => {
     const store = await Store.make();
     const { operations, plane } = store;
-    await operations.createVolume('a', { sizeBytes: SIZE });
-    const session = await plane.connect('a');
-    await session.write(0, [1, 2]);
-    store.level.failures = [{ applied }, { applied }];
-    const device = operations.parts.devices.byHandle(session.handle)!;
-    const round = () => operations.parts.devices.mutexOf(device.container).run(() => operations.parts.rounds.run(device));
-    await t.rejects(round(), { code: 'catalog-write-failed' });
-    await operations.createVolume('b', { sizeBytes: SIZE });
-    await session.write(1, [3]);
-    await round();
-    session.volume.evict();
-    t.strictSame(await session.read(0, 3), [1, 3, 0]);
-    await store.restart('power-loss');
-    t.strictSame((await store.readAll('a')).slice(0, 3), [1, 3, 0]);
-    t.equal(operations.listVolumes().length, 2);
+    for (const name of ['a', 'b']) await operations.createVolume(name, { sizeBytes: SIZE });
+    const a = await plane.connect('a');
+    const b = await plane.connect('b');
+    await a.write(0, [1]);
+    await b.write(0, [2]);
+    plane.failingCuts.add(b.handle);
+    await t.rejects(operations.createSnapshots(['a', 'b'].map((volume) => ({ volume, snapshot: 's' }))), {
+      code: 'snapshot-failed',
+    });
+    t.strictSame(operations.listSnapshots(), []);
+    await store.settle();
+    t.equal(operations.status().pendingDeletes, 0);
+    await a.write(1, [3]);
+    await store.restart('process-death');
+    t.strictSame((await store.readAll('a')).slice(0, 2), [1, 3]);
+    t.strictSame((await store.readAll('b')).slice(0, 2), [2, 0]);
     await store.end();
-  }
-});
+  },
+);
+
+t.test(
+  'D8: a container that fails keeps what counts, is read-only over starts, and works after the repair',
+  async (t) => {
+    const store = await Store.make();
+    await store.operations.createVolume('a', { sizeBytes: SIZE });
+    const session = await store.plane.connect('a');
+    await session.write(0, [1]);
+    session.flush();
+    const after = store.disk.nextPosition - 1n;
+    await session.write(0 + BLOCKS, [2]);
+    const entries = [...store.disk.entries];
+    const position = store.disk.append({ kind: 'failed', line: 1, after });
+    store.disk.syncJournal();
+    store.plane.emit({ kind: 'failed', handle: session.handle, error: 5, after, position, entries });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    t.strictSame([await session.read(0, 1), await session.read(BLOCKS, 1)], [[1], [0]]);
+    t.equal(store.operations.showVolume('a').failed?.error, 'EIO');
+    await t.rejects(store.operations.createSnapshots([{ volume: 'a', snapshot: 's' }]), {
+      code: 'volume-failed',
+    });
+    await t.rejects(store.operations.repairVolume('a'), { code: 'volume-in-use' });
+    await store.restart('process-death');
+    t.strictSame((await store.readAll('a'))[BLOCKS], 0, 'void at every later start');
+    const again = await store.plane.connect('a');
+    await t.rejects(again.write(0, [3]), /EPERM/);
+    t.match((await store.operations.repairVolume('a')).warning, /may be lost/);
+    await again.write(0, [3]);
+    await store.restart('clean');
+    t.equal((await store.readAll('a'))[0], 3);
+    t.equal(store.operations.showVolume('a').failed, null);
+    await store.end();
+  },
+);
+
+t.test(
+  'D8: LevelDB refuses writes for a while: rounds come again, operations end, nothing is lost',
+  async (t) => {
+    for (const applied of [false, true]) {
+      const store = await Store.make();
+      const { operations, plane } = store;
+      await operations.createVolume('a', { sizeBytes: SIZE });
+      const session = await plane.connect('a');
+      await session.write(0, [1, 2]);
+      store.level.failures = [{ applied }, { applied }];
+      const device = operations.parts.devices.byHandle(session.handle)!;
+      const round = () =>
+        operations.parts.devices.mutexOf(device.container).run(() => operations.parts.rounds.run(device));
+      await t.rejects(round(), { code: 'catalog-write-failed' });
+      await operations.createVolume('b', { sizeBytes: SIZE });
+      await session.write(1, [3]);
+      await round();
+      session.volume.evict();
+      t.strictSame(await session.read(0, 3), [1, 3, 0]);
+      await store.restart('power-loss');
+      t.strictSame((await store.readAll('a')).slice(0, 3), [1, 3, 0]);
+      t.equal(operations.listVolumes().length, 2);
+      await store.end();
+    }
+  },
+);
 
 t.test('a clone of a snapshot whose line says nothing continues where that line does', async (t) => {
   const store = await Store.make();
@@ -284,40 +342,68 @@ t.test('a clone of a snapshot whose line says nothing continues where that line 
 
 t.test('tasks end, tell their progress, and a delete cannot be cancelled', async (t) => {
   const store = await Store.make();
-  const task = store.operations.startTask('import', 'x', { unit: 'bytes', cancellable: true }, async (handle) => {
-    handle.progress(5n, 10n);
-    await new Promise((_resolve, reject) => handle.signal.addEventListener('abort', () => reject(new Error('aborted'))));
-  });
+  const task = store.operations.startTask(
+    'import',
+    'x',
+    { unit: 'bytes', cancellable: true },
+    async (handle) => {
+      handle.progress(5n, 10n);
+      await new Promise((_resolve, reject) =>
+        handle.signal.addEventListener('abort', () => reject(new Error('aborted'))),
+      );
+    },
+  );
   const seen: (number | null)[] = [];
   store.operations.watchTask(task.id, ({ percent }) => seen.push(percent));
   t.equal((await store.operations.cancelTask(task.id)).state, 'cancelled');
   t.strictSame(seen, [50, 50]);
-  const stuck = store.operations.startTask('volume-delete', 'y', { unit: 'records', cancellable: false }, () => new Promise((resolve) => setTimeout(resolve, 30)));
+  const stuck = store.operations.startTask(
+    'volume-delete',
+    'y',
+    { unit: 'records', cancellable: false },
+    () => new Promise((resolve) => setTimeout(resolve, 30)),
+  );
   await t.rejects(store.operations.cancelTask(stuck.id), { code: 'task-not-cancellable' });
   t.equal((await store.operations.waitForTask(stuck.id)).state, 'done');
   await store.end();
 });
 
-t.test('on real LevelDB: one process at a time, newer formats and foreign directories are refused', async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), 'cellblock-real-'));
-  const disk = new FakeDisk();
-  const open = (where = directory): Promise<Operations> =>
-    Operations.open({ directory: where, plane: new FakePlane(disk), log: quiet, bootId: disk.bootId, reserveBytes: 0n, ballastBytes: 1 << 20 });
-  const first = await open();
-  await first.createVolume('a', { sizeBytes: 1n << 40n });
-  await t.rejects(open(), { code: 'store-locked', message: new RegExp(`process ${process.pid} on `) });
-  await first.close();
-  const second = await open();
-  t.equal(second.showVolume('a').sizeBytes, 1n << 40n);
-  t.ok(second.status().recovery.clean);
-  const { level, meta } = second.parts;
-  await level.batch([{ type: 'put', key: jsonKey('meta', 'store'), value: Buffer.from(JSON.stringify({ ...meta, format: 2 })) }]);
-  await second.close();
-  await t.rejects(open(), { code: 'store-newer', kind: 'version' });
-  const foreign = join(directory, 'extents');
-  await writeFile(join(foreign, 'mine.txt'), 'x');
-  await t.rejects(open(foreign), { code: 'store-not-a-store' });
-  t.equal(await readFile(join(foreign, 'mine.txt'), 'utf8'), 'x');
-  await t.rejects(open(join(foreign, 'mine.txt')), { code: 'store-not-a-store' });
-  await rm(directory, { recursive: true });
-});
+t.test(
+  'on real LevelDB: one process at a time, newer formats and foreign directories are refused',
+  async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'cellblock-real-'));
+    const disk = new FakeDisk();
+    const open = (where = directory): Promise<Operations> =>
+      Operations.open({
+        directory: where,
+        plane: new FakePlane(disk),
+        log: quiet,
+        bootId: disk.bootId,
+        reserveBytes: 0n,
+        ballastBytes: 1 << 20,
+      });
+    const first = await open();
+    await first.createVolume('a', { sizeBytes: 1n << 40n });
+    await t.rejects(open(), { code: 'store-locked', message: new RegExp(`process ${process.pid} on `) });
+    await first.close();
+    const second = await open();
+    t.equal(second.showVolume('a').sizeBytes, 1n << 40n);
+    t.ok(second.status().recovery.clean);
+    const { level, meta } = second.parts;
+    await level.batch([
+      {
+        type: 'put',
+        key: jsonKey('meta', 'store'),
+        value: Buffer.from(JSON.stringify({ ...meta, format: 2 })),
+      },
+    ]);
+    await second.close();
+    await t.rejects(open(), { code: 'store-newer', kind: 'version' });
+    const foreign = join(directory, 'extents');
+    await writeFile(join(foreign, 'mine.txt'), 'x');
+    await t.rejects(open(foreign), { code: 'store-not-a-store' });
+    t.equal(await readFile(join(foreign, 'mine.txt'), 'utf8'), 'x');
+    await t.rejects(open(join(foreign, 'mine.txt')), { code: 'store-not-a-store' });
+    await rm(directory, { recursive: true });
+  },
+);
