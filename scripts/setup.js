@@ -120,10 +120,13 @@ function installNpmPackages() {
   const stale = staleNpmPackage();
   if (stale === null) return;
   console.error(`setup: installing npm packages (missing or outdated: ${stale})`);
-  const done = run('npm', ['ci', '--no-audit', '--no-fund'], { stdio: ['ignore', 'inherit', 'inherit'] });
+  // Not `npm ci`: it fails where a registry lacks the packages of platforms that are not ours. This keeps to the lock file
+  // as well, and --no-save leaves that file alone.
+  const words = ['install', '--no-save', '--no-audit', '--no-fund'];
+  const done = run('npm', words, { stdio: ['ignore', 'inherit', 'inherit'] });
   if (done.error) fail('npm was not found; install it (Debian: apt-get install npm) and try again');
   if (done.status !== 0)
-    fail('npm ci failed; its message stands above (is the package registry within reach?)');
+    fail('npm install failed; its message stands above (is the package registry within reach?)');
 }
 
 function checkNode() {
