@@ -280,8 +280,11 @@ void Journal::put(const Entry& entry, uint64_t position, uint16_t cells) {
   copy_in(position, bytes);
 }
 
-bool Journal::reserve(uint32_t cells) {
-  const uint64_t limit = cells_ - cells_ / 4;
+bool Journal::reserve(uint32_t cells) { return reserve_below(cells_ - cells_ / 4, cells); }
+
+bool Journal::reserve_kept(uint32_t cells) { return reserve_below(cells_, cells); }
+
+bool Journal::reserve_below(uint64_t limit, uint32_t cells) {
   uint64_t reserved = reserved_.load();
   do {
     if (used() + reserved + cells > limit) return false;

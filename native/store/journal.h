@@ -90,6 +90,9 @@ class Journal {
 
   // Takes room for ordinary entries; false when only the quarter kept for commits, cuts and recovery is left.
   bool reserve(uint32_t cells);
+  // The same out of the kept quarter, for the entries of a control operation: it may stand in the way of the rounds that would
+  // make room.
+  bool reserve_kept(uint32_t cells);
   void unreserve(uint32_t cells) { reserved_.fetch_sub(cells); }
 
   // Appends an entry of one cell whose room was reserved (own, zero, cut_off). Returns its position. Thread-safe.
@@ -120,6 +123,7 @@ class Journal {
   Journal(io::Disk& disk, std::unique_ptr<io::File> file, Incarnation incarnation)
       : disk_(disk), file_(std::move(file)), incarnation_(std::move(incarnation)) {}
 
+  bool reserve_below(uint64_t limit, uint32_t cells);
   int create(uint64_t cells);
   int read_header(Scan& scan);
   int write_header(bool clean, uint64_t position, bool new_seed);

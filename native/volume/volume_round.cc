@@ -266,7 +266,7 @@ void Volume::resize(uint64_t size_bytes, std::function<void(int)> done) {
 void Volume::shrink_tail(uint64_t first, std::function<void(int)> done) {
   hold();
   drained([this, first, done = std::move(done)]() mutable {
-    if (failed_ || !home_.journal->reserve(1)) {
+    if (failed_ || !home_.journal->reserve_kept(1)) {
       release();
       done(failed_ ? EIO : ENOSPC);
       return;

@@ -289,7 +289,8 @@ Volume::Step Volume::begin_change(Request& request, Region& region, Window& w, u
     request.error = EIO;
     return Step::next;
   }
-  if (!home_.journal->reserve(1)) {
+  // A shrink's own request takes from the kept quarter: no round of this container passes before the shrink has ended.
+  if (request.state ? !home_.journal->reserve_kept(1) : !home_.journal->reserve(1)) {
     want_round(true);
     if (rounds_failing_) {
       request.error = ENOSPC;
