@@ -306,6 +306,7 @@ class Volume final : public Device {
   bool encode(const Window& w, std::vector<std::byte>& out) const;
   void want_round(bool urgent);
   void shrink_tail(uint64_t first, std::function<void(int)> done);
+  void shrunk(int error);
   void adopt_step(std::shared_ptr<struct Adoption> adoption);
   bool adopt_record(Window& w, const store::WindowRecord& record, bool below);
   void mark_written(uint64_t file);
@@ -362,6 +363,8 @@ class Volume final : public Device {
   bool round_asked_ = false;
   bool round_urgent_ = false;
   bool round_running_ = false;
+
+  std::shared_ptr<struct Shrink> shrink_;  // the one under way
 
   // flush
   bool flush_running_ = false;

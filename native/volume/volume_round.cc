@@ -217,6 +217,13 @@ bool Volume::adopt_record(Window& w, const store::WindowRecord& record, bool bel
 
 // ---- size ----
 
+struct Shrink {
+  Request request;
+  Volume* volume = nullptr;
+  uint64_t size_bytes = 0;
+  std::function<void(int)> done;
+};
+
 void Volume::resize(uint64_t size_bytes, std::function<void(int)> done) {
   const uint64_t old = size();
   if (size_bytes >= old) {
@@ -225,41 +232,41 @@ void Volume::resize(uint64_t size_bytes, std::function<void(int)> done) {
     done(0);
     return;
   }
-  // The tail of the last window is cleared before the size changes, then a cut-off hides what lies behind it.
-  struct Shrink {
-    Request request;
-    Volume* volume;
-    uint64_t size_bytes;
-    std::function<void(int)> done;
-  };
-  auto* shrink = new Shrink{{}, this, size_bytes, std::move(done)};
+  // The tail of the last window is cleared, then a cut-off hides what lies behind it.
+  shrink_ = std::make_shared<Shrink>();
+  shrink_->volume = this;
+  shrink_->size_bytes = size_bytes;
+  shrink_->done = std::move(done);
   size_.store(size_bytes);
   const uint64_t window_end = std::min(old, (size_bytes + window_bytes_ - 1) / window_bytes_ * window_bytes_);
-  Request& request = shrink->request;
+  Request& request = shrink_->request;
   request.command = Command::write_zeroes;
   request.offset = size_bytes;
   request.length = window_end - size_bytes;
-  request.owner = shrink;
+  request.owner = shrink_.get();
   request.done = [](Request& cleared) {
     auto* self = static_cast<Shrink*>(cleared.owner);
     Volume& volume = *self->volume;
     if (cleared.error) {
-      self->done(cleared.error);
-      delete self;
+      volume.shrunk(cleared.error);
       return;
     }
     const uint64_t first = (self->size_bytes + volume.window_bytes_ - 1) >> volume.window_shift_;
-    volume.shrink_tail(first, [self](int error) {
-      if (!error) self->volume->options_.size_bytes = self->size_bytes;
-      self->done(error);
-      delete self;
-    });
+    volume.shrink_tail(first, [&volume](int error) { volume.shrunk(error); });
   };
   requests_++;
   request.cursor = request.offset;
   request.parts = 1;
-  request.state = shrink;  // ours: it lies behind the new end on purpose, and is not held
+  request.state = shrink_.get();  // ours: it lies behind the new end on purpose, and is not held
   resume(request);
+}
+
+// One that failed leaves the old size, so that it can be asked for again.
+void Volume::shrunk(int error) {
+  const auto shrink = std::move(shrink_);
+  if (error) size_.store(options_.size_bytes);
+  else options_.size_bytes = shrink->size_bytes;
+  shrink->done(error);
 }
 
 // The open-ended cut-off of a shrink, once no request admitted under the old size is at work; then a flush.
