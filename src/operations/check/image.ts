@@ -1,0 +1,171 @@
+// What the metadata says, read with the tolerance of someone who expects damage: whatever parses is kept, whatever does not is found.
+// Invariant: nothing a record holds can make the reader throw.
+
+import type { Container, ExtentsFileRecord, Line, Snapshot } from '../../model/entities.js';
+import { decodeContainer, decodeFile, decodeLine, decodeSnapshot } from '../../model/entities.js';
+import { parsePunchKey } from '../../model/keys.js';
+import type { BlockRange } from '../../model/punch.js';
+import { decodePunch } from '../../model/punch.js';
+import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../../model/units.js';
+import { FORMAT_VERSION } from '../store-directory.js';
+import type { Findings } from './findings.js';
+import { reasonOf } from './findings.js';
+
+export type CounterName = 'container' | 'line' | 'file';
+
+export class StoreImage {
+  readonly containers = new Map<number, Container>();
+  readonly lines = new Map<number, Line>();
+  readonly snapshots = new Map<string, Snapshot>();
+  readonly files = new Map<number, ExtentsFileRecord>();
+  readonly applied = new Map<number, bigint>();
+  /** By slot. */
+  readonly punches = new Map<bigint, BlockRange[]>();
+  punchRecords = 0;
+  storeId: string | null = null;
+  windowBytes = DEFAULT_WINDOW_BYTES;
+  /** The last stop was a clean one, as far as the metadata knows. */
+  clean = false;
+  counters: Partial<Record<CounterName, number>> | null = null;
+  readonly #findings: Findings;
+
+  constructor(findings: Findings) {
+    this.#findings = findings;
+  }
+
+  /** Takes in one record that is no window record. */
+  take(key: Buffer, value: Buffer): void {
+    if (key.subarray(0, 6).toString() === 'punch/') return this.#punch(key, value);
+    const text = key.toString();
+    const slash = text.indexOf('/');
+    const [family, id] = [text.slice(0, slash), text.slice(slash + 1)];
+    try {
+      this.#json(family, id, value.toString());
+    } catch (error) {
+      this.#findings.add('record-damaged', `The record ${show(key)} is damaged: ${reasonOf(error)}.`);
+    }
+  }
+
+  /** What only all records together tell. */
+  finish(): void {
+    if (
+      this.storeId === null &&
+      !this.#findings.has('store-record-damaged') &&
+      !this.#findings.has('store-newer')
+    ) {
+      this.#findings.add('store-record-missing', 'There is no record meta/store.');
+    }
+    for (const { id, line, version } of this.snapshots.values()) {
+      this.lines.get(line)?.versions.push({ version, state: 'listed', snapshot: id });
+    }
+    for (const line of this.lines.values()) line.versions.sort((a, b) => a.version - b.version);
+  }
+
+  #json(family: string, id: string, text: string): void {
+    switch (family) {
+      case 'container':
+        return this.#keep(this.containers, decodeContainer(text), id, (value) => value.id);
+      case 'line':
+        return this.#keep(this.lines, decodeLine(text), id, (value) => value.id);
+      case 'snapshot':
+        return this.#keep(this.snapshots, decodeSnapshot(text), id, (value) => value.id);
+      case 'file':
+        return this.#keep(this.files, decodeFile(text), id, (value) => value.number);
+      case 'applied':
+        if (!/^\d+$/.test(id)) throw new Error('its key names no line');
+        this.applied.set(Number(id), BigInt(text));
+        return undefined;
+      case 'meta':
+        return this.#meta(id, text);
+      case 'task':
+        JSON.parse(text);
+        return undefined;
+      default:
+        this.#findings.add(
+          'key-unknown',
+          `The key ${show(Buffer.from(`${family}/${id}`))} is of no known kind.`,
+        );
+    }
+  }
+
+  #keep<K extends string | number, T>(map: Map<K, T>, value: T, id: string, idOf: (value: T) => K): void {
+    if (String(idOf(value)) !== id) {
+      this.#findings.add(
+        'record-misplaced',
+        `The record of ${idOf(value)} stands under the key of ${JSON.stringify(id)}.`,
+      );
+      return;
+    }
+    map.set(idOf(value), value);
+  }
+
+  #meta(name: string, text: string): void {
+    if (name === 'store') return this.#store(text);
+    const json = JSON.parse(text) as Record<string, unknown> | null;
+    if (name === 'state') this.clean = json?.['clean'] === true;
+    else if (name === 'counters') this.#counters(json ?? {});
+  }
+
+  #counters(json: Record<string, unknown>): void {
+    this.counters = {};
+    for (const name of ['container', 'line', 'file'] as const) {
+      const value = json[name];
+      if (!Number.isSafeInteger(value)) throw new Error(`the counter of ${name} numbers is missing`);
+      this.counters[name] = value as number;
+    }
+  }
+
+  #store(text: string): void {
+    try {
+      const { format, storeId, windowBytes } = JSON.parse(text) as {
+        format: number;
+        storeId: string;
+        windowBytes: number;
+      };
+      if (!Number.isSafeInteger(format) || format < 1) throw new Error('it has no format');
+      if (format > FORMAT_VERSION) {
+        return this.#findings.add(
+          'store-newer',
+          `The store has format ${format}; ${FORMAT_VERSION} is the newest known.`,
+        );
+      }
+      if (typeof storeId !== 'string' || !/^[0-9a-f]{32}$/.test(storeId))
+        throw new Error('its id is malformed');
+      if (!isWindowSize(windowBytes)) throw new Error('its window size is not possible');
+      this.storeId = storeId;
+      this.windowBytes = windowBytes;
+    } catch (error) {
+      this.#findings.add('store-record-damaged', `The record meta/store is damaged: ${reasonOf(error)}.`);
+    }
+  }
+
+  #punch(key: Buffer, value: Buffer): void {
+    this.punchRecords++;
+    const id = parsePunchKey(key);
+    try {
+      if (id === null) throw new Error('its key is malformed');
+      for (const range of decodePunch(value)) {
+        const ranges = this.punches.get(range.slot);
+        if (ranges) ranges.push(range);
+        else this.punches.set(range.slot, [range]);
+      }
+    } catch {
+      this.#findings.add('punch-damaged', `The pending punch ${show(key)} is damaged.`);
+    }
+  }
+}
+
+function isWindowSize(bytes: unknown): boolean {
+  if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes)) return false;
+  return bytes >= MIN_WINDOW_BYTES && bytes <= MAX_WINDOW_BYTES && (bytes & (bytes - 1)) === 0;
+}
+
+/** A key for people: its text, with what is no text as hexadecimal. */
+export function show(key: Uint8Array): string {
+  const text = Buffer.from(key).toString('latin1');
+  return [...text]
+    .map((letter) =>
+      /[ -~]/.test(letter) ? letter : `\\x${letter.charCodeAt(0).toString(16).padStart(2, '0')}`,
+    )
+    .join('');
+}
