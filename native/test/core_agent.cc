@@ -233,7 +233,9 @@ int World::reclaim_one(VersionId at, VersionId into) {
   if (into_current) {
     if (const int error = adopt(at, into)) return error;
   } else {
-    if (into.line != 0 && round(level.lines.at(into.line).container)) return EIO;
+    if (into.line != 0) {
+      if (const int error = round(level.lines.at(into.line).container)) return error;
+    }
     std::vector<uint64_t> windows;
     for (const auto& [key, record] : level.lines.at(at.line).records) {
       if (key.second == at.version) windows.push_back(key.first);

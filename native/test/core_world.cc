@@ -161,7 +161,7 @@ volume::Volume& World::view(const std::string& name) {
 
 bool World::step_of(unsigned kind) {
   switch (kind) {
-    case 0: engine_->flush(); return engine_->reap() > 0;
+    case 0: return engine_->reap() > 0;
     case 1: {
       if (queue_.waiting.empty()) return false;
       const auto run = std::move(queue_.waiting.front());
@@ -193,6 +193,7 @@ bool World::step_of(unsigned kind) {
 
 bool World::step() {
   constexpr unsigned kKinds = 5;
+  engine_->flush();
   const unsigned first = options_.shuffled ? static_cast<unsigned>(random_.below(kKinds)) : 0;
   for (unsigned i = 0; i < kKinds; i++) {
     if (step_of((first + i) % kKinds)) return true;
@@ -251,9 +252,17 @@ std::shared_ptr<Io> World::submit(volume::Volume& volume, volume::Command comman
   if (command == volume::Command::block_status && io->asked.empty()) io->asked.push_back({});
   io->data = io->bytes.data();
   io->contexts = &io->asked;
-  io->done = [](volume::Request& request) { static_cast<Io&>(request).answered = true; };
-  if (volume.submit(*io) == volume::Submitted::done) io->answered = true;
+  submit(volume, *io);
   return io;
+}
+
+void World::submit(volume::Volume& volume, Io& io) {
+  io.disk = disk_.get();
+  io.done = [](volume::Request& request) {
+    Io& io = static_cast<Io&>(request);
+    io.answered = !io.disk->crashed();
+  };
+  if (volume.submit(io) == volume::Submitted::done) io.done(io);
 }
 
 std::shared_ptr<Io> World::write(uint64_t container, uint64_t offset, const Bytes& payload, uint16_t flags) {

@@ -42,7 +42,8 @@ struct WorldOptions {
 struct Io : volume::Request {
   Bytes bytes;
   std::vector<volume::StatusContext> asked;
-  bool answered = false;
+  const io::SimulatedDisk* disk = nullptr;
+  bool answered = false;  // by a process that was alive
 };
 
 class World final : public volume::Keeper {
@@ -59,6 +60,7 @@ class World final : public volume::Keeper {
   // ---- clients ----
   std::shared_ptr<Io> submit(volume::Volume& volume, volume::Command command, uint64_t offset, uint64_t length, uint16_t flags = 0,
                              const Bytes* payload = nullptr);
+  void submit(volume::Volume& volume, Io& io);
   std::shared_ptr<Io> write(uint64_t container, uint64_t offset, const Bytes& payload, uint16_t flags = 0);
   std::shared_ptr<Io> fill(uint64_t container, uint64_t offset, uint64_t bytes, int value, uint16_t flags = 0);
   std::shared_ptr<Io> ask(uint64_t container, volume::Command command, uint64_t offset = 0, uint64_t length = 0, uint16_t flags = 0);
