@@ -33,7 +33,7 @@ void RegionTable::erase(uint64_t index) {
 size_t RegionTable::evict() {
   size_t dropped = 0;
   // Two rounds of the clock: the first takes the mark, the second the region.
-  for (size_t steps = 2 * clock_.size(); steps > 0 && budget_.over(); steps--) {
+  for (size_t steps = 2 * clock_.size(); steps > 0 && !clock_.empty() && budget_.over(); steps--) {
     if (hand_ >= clock_.size()) hand_ = 0;
     const uint64_t index = clock_[hand_];
     Region& region = *regions_.find(index)->second;
