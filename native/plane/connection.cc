@@ -11,6 +11,7 @@ constexpr size_t kShortReceive = 8 << 10;  // when a large payload is expected r
 constexpr uint32_t kTurnRequests = 512;    // then it is another connection's turn
 constexpr uint64_t kTurnOutBytes = 1 << 20;
 constexpr uint64_t kTurnSendBytes = 4 << 20;
+constexpr uint64_t kHotBytes = 192 << 10;      // of replies are sent before more is read; a batch of 4 KiB reads stays below
 constexpr int kMaxVectors = 64;
 constexpr size_t kCopiedInput = 64 << 10;  // a stalled connection's input up to this does not pin its block
 
@@ -152,6 +153,10 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
       reply_error(drained_, drain_error_);
     }
     if (static_cast<size_t>(end - at) < nbd::kRequestHeaderBytes) break;
+    if (out_.bytes() >= kHotBytes && !send_ahead()) {
+      if (is_open()) keep_input(block, at, end);
+      return;
+    }
     if (turn_requests_ >= kTurnRequests || out_.bytes() >= turn_out_ + kTurnOutBytes) {
       keep_input(block, at, end);
       return reactor_.run_soon(this);
@@ -162,6 +167,14 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
   if (input_ended_ || broken_) return;
   carried_ = static_cast<size_t>(end - at);
   std::memcpy(carry_.data(), at, carried_);
+}
+
+// What was read is sent while the processor's cache still has it; reading further ahead than the socket takes would only push it
+// out. False: the rest of the input waits until the client has read more.
+bool Connection::send_ahead() {
+  if (!send() || out_.bytes() < kHotBytes) return is_open();
+  stall_ = Stall::unsent;
+  return false;
 }
 
 void Connection::keep_input(const BufferRef& block, std::byte* at, std::byte* end) {
@@ -196,6 +209,17 @@ void Connection::turn_done() {
 void Connection::flush() {
   if (!is_open() || lingering_) return;
   if (broken_) return abort();
+  const uint64_t before = out_.bytes();
+  if (!send()) return;
+  settle_budget();
+  if (stall_ == Stall::own_limit && out_.bytes() < before) reactor_.run_soon(this);
+  if (stall_ == Stall::unsent && out_.bytes() < kHotBytes) reactor_.run_soon(this);
+  finish_if_idle();
+  if (is_open()) update_interest();
+}
+
+// Hands the socket what it takes. False: the connection is gone.
+bool Connection::send() {
   uint64_t total = 0;
   send_blocked_ = false;
   while (!out_.empty()) {
@@ -207,14 +231,14 @@ void Connection::flush() {
       send_blocked_ = !out_.empty();
       break;
     }
-    if (bytes < 0) return abort();
+    if (bytes < 0) {
+      abort();
+      return false;
+    }
     out_.sent(static_cast<size_t>(bytes));
     total += static_cast<uint64_t>(bytes);
   }
-  settle_budget();
-  if (stall_ == Stall::own_limit && total > 0) reactor_.run_soon(this);
-  finish_if_idle();
-  if (is_open()) update_interest();
+  return true;
 }
 
 void Connection::update_interest() {

@@ -51,7 +51,7 @@ class Connection final : public Watcher {
   bool in_flush_queue = false;
 
  private:
-  enum class Stall : uint8_t { none, held, own_limit, budget };
+  enum class Stall : uint8_t { none, held, own_limit, budget, unsent };
 
   // What was answered in this turn, for the counters.
   struct Batch {
@@ -66,6 +66,8 @@ class Connection final : public Watcher {
   void receive();
   size_t take_payload(size_t received);
   void process(const BufferRef& block, std::byte* at, std::byte* end);
+  bool send_ahead();
+  bool send();
   void keep_input(const BufferRef& block, std::byte* at, std::byte* end);
   void end_input();
   void turn_done();
