@@ -2,7 +2,8 @@
 // answer; docs/operations/check.md says what each means.
 //
 // Invariants: damage is a finding, never an exception (only a cancelled check, a store that somebody holds and a copy that cannot be
-// made throw); without an agent LevelDB is opened on a copy only; with one it is read through a LevelDB snapshot, all records of
+// made throw); without an agent LevelDB is opened on a copy only, in a process
+// of its own; with one it is read through a LevelDB snapshot, all records of
 // which belong to one instant. Memory is the metadata without window records, and a bitmap of places per extents file.
 
 import { stat } from 'node:fs/promises';
@@ -11,7 +12,6 @@ import { join } from 'node:path';
 import { CellblockError } from '../base/errors.js';
 import type { CommitQueue } from '../catalog/commit-queue.js';
 import type { KeyRange, Level, LevelSnapshot } from '../catalog/level.js';
-import { classicLevel } from '../catalog/level.js';
 import { ALL_WINDOWS } from '../model/keys.js';
 import type { Watched } from './cancellation.js';
 import { throwIfCancelled } from './cancellation.js';
@@ -19,6 +19,8 @@ import { checkExtents } from './check/extents.js';
 import type { Finding, FindingCode } from './check/findings.js';
 import { Findings, reasonOf } from './check/findings.js';
 import { StoreImage } from './check/image.js';
+import type { ScannedPage } from './check/isolated-scan.js';
+import { CannotOpen, isolatedScan } from './check/isolated-scan.js';
 import { checkJournal } from './check/journal-check.js';
 import { copyMetadata } from './check/metadata-copy.js';
 import { checkRelations } from './check/relations.js';
@@ -57,7 +59,13 @@ export interface CheckResult {
   counts: CheckCounts;
 }
 
-const EVERYTHING: KeyRange = { gte: Buffer.of(0), lt: Buffer.alloc(40, 0xff) };
+const BEFORE_WINDOWS_LAST: readonly KeyRange[] = [
+  { gte: Buffer.of(0), lt: ALL_WINDOWS.gte },
+  { gte: ALL_WINDOWS.lt, lt: Buffer.alloc(40, 0xff) },
+  ALL_WINDOWS,
+];
+
+type Scan = (ranges: readonly KeyRange[]) => AsyncIterable<ScannedPage>;
 
 export function checkStore(target: CheckTarget, options: CheckOptions = {}): Promise<CheckResult> {
   return 'queue' in target ? checkRunning(target, options) : checkStopped(target.directory, options);
@@ -71,7 +79,7 @@ async function checkRunning(
   return target.queue.readSnapshot(async (level, snapshot) => {
     findings.reset();
     const check = new StoreCheck(target.directory, findings, options);
-    await check.metadata(level, snapshot);
+    await check.metadata((ranges) => scanRunning({ level, snapshot }, ranges));
     await check.rest({ running: true, knownNow: (number) => target.isKnownFile(number) });
     return check.result;
   });
@@ -96,24 +104,25 @@ async function checkStopped(directory: string, options: CheckOptions): Promise<C
 
 /** False: LevelDB cannot open it, nothing is known. */
 async function readCopy(path: string, check: StoreCheck, findings: Findings): Promise<boolean> {
-  let level: Level;
   try {
     // Without it LevelDB would make a new and empty database, and all would be well.
     await stat(join(path, 'CURRENT'));
-    level = classicLevel(path);
-    await level.open();
+    await check.metadata((ranges) => isolatedScan(path, ranges));
+    return true;
   } catch (error) {
+    if (error instanceof CellblockError) throw error;
     findings.add('metadata-unopenable', `The metadata cannot be opened: ${reasonOf(error)}.`);
     return false;
   }
-  try {
-    const snapshot = level.snapshot();
-    await check.metadata(level, snapshot);
-    await snapshot.close();
-  } finally {
-    await level.close();
+}
+
+async function* scanRunning(
+  { level, snapshot }: { level: Level; snapshot: LevelSnapshot },
+  ranges: readonly KeyRange[],
+): AsyncGenerator<ScannedPage> {
+  for (const [range, bounds] of ranges.entries()) {
+    for await (const entries of level.scan(bounds, { snapshot })) yield { range, entries };
   }
-  return true;
 }
 
 class StoreCheck {
@@ -132,25 +141,29 @@ class StoreCheck {
     this.#image = new StoreImage(findings);
   }
 
-  /** One pass over all keys; those of windows are the last, so everything they refer to is known by then. */
-  async metadata(level: Level, snapshot: LevelSnapshot): Promise<void> {
-    const source = { level, snapshot };
-    await this.#each(source, { gte: EVERYTHING.gte, lt: ALL_WINDOWS.gte }, (key, value) =>
-      this.#image.take(key, value),
-    );
-    await this.#each(source, { gte: ALL_WINDOWS.lt, lt: EVERYTHING.lt }, (key, value) =>
-      this.#image.take(key, value),
-    );
-    this.#image.finish();
-    if (this.#findings.has('store-newer')) return;
-    checkRelations(this.#image, this.#findings);
-    const windows = new WindowCheck(this.#image, this.#findings);
-    this.#windows = windows;
-    await this.#each(source, ALL_WINDOWS, (key, value) => windows.take(key, value));
-    for (let suspects = windows.nextSuspects(); suspects; suspects = windows.nextSuspects()) {
+  /** One pass over all records; those of windows come last, so everything they refer to is known by then. */
+  async metadata(scan: Scan): Promise<void> {
+    await this.#each(scan, BEFORE_WINDOWS_LAST, ({ range, entries }) => {
+      if (range < 2) for (const [key, value] of entries) this.#image.take(key, value);
+      else for (const [key, value] of entries) this.#windowCheck()?.take(key, value);
+    });
+    const windows = this.#windowCheck();
+    for (let suspects = windows?.nextSuspects(); suspects; suspects = windows?.nextSuspects()) {
       const some = suspects;
-      await this.#each(source, ALL_WINDOWS, (key, value) => some.take(key, value));
+      await this.#each(scan, [ALL_WINDOWS], ({ entries }) => {
+        for (const [key, value] of entries) some.take(key, value);
+      });
     }
+  }
+
+  /** Begins with the windows when all else was seen. Null: of a newer format nothing more can be said. */
+  #windowCheck(): WindowCheck | null {
+    if (this.#windows) return this.#windows;
+    if (this.#findings.has('store-newer')) return null;
+    this.#image.finish();
+    checkRelations(this.#image, this.#findings);
+    this.#windows = new WindowCheck(this.#image, this.#findings);
+    return this.#windows;
   }
 
   /** Journal and extents files. */
@@ -190,20 +203,16 @@ class StoreCheck {
     };
   }
 
-  async #each(
-    { level, snapshot }: { level: Level; snapshot: LevelSnapshot },
-    range: KeyRange,
-    take: (key: Buffer, value: Buffer) => void,
-  ): Promise<void> {
+  async #each(scan: Scan, ranges: readonly KeyRange[], take: (page: ScannedPage) => void): Promise<void> {
     try {
-      for await (const page of level.scan(range, { snapshot })) {
+      for await (const page of scan(ranges)) {
         throwIfCancelled(this.#options.signal);
-        for (const [key, value] of page) take(key, value);
-        this.#seen += BigInt(page.length);
+        take(page);
+        this.#seen += BigInt(page.entries.length);
         this.#options.onProgress?.(this.#seen);
       }
     } catch (error) {
-      if (error instanceof CellblockError || wasClosed(error)) throw error;
+      if (error instanceof CellblockError || error instanceof CannotOpen || wasClosed(error)) throw error;
       this.#findings.add('metadata-unreadable', `The metadata cannot be read further: ${reasonOf(error)}.`);
     }
   }

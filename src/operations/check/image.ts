@@ -35,7 +35,10 @@ export class StoreImage {
 
   /** Takes in one record that is no window record. */
   take(key: Buffer, value: Buffer): void {
-    if (key.subarray(0, 6).toString() === 'punch/') return this.#punch(key, value);
+    if (key.subarray(0, 6).toString() === 'punch/') {
+      this.#punch(key, value);
+      return;
+    }
     const text = key.toString();
     const slash = text.indexOf('/');
     const [family, id] = [text.slice(0, slash), text.slice(slash + 1)];
@@ -64,22 +67,27 @@ export class StoreImage {
   #json(family: string, id: string, text: string): void {
     switch (family) {
       case 'container':
-        return this.#keep(this.containers, decodeContainer(text), id, (value) => value.id);
+        this.#keep(this.containers, decodeContainer(text), id, (value) => value.id);
+        break;
       case 'line':
-        return this.#keep(this.lines, decodeLine(text), id, (value) => value.id);
+        this.#keep(this.lines, decodeLine(text), id, (value) => value.id);
+        break;
       case 'snapshot':
-        return this.#keep(this.snapshots, decodeSnapshot(text), id, (value) => value.id);
+        this.#keep(this.snapshots, decodeSnapshot(text), id, (value) => value.id);
+        break;
       case 'file':
-        return this.#keep(this.files, decodeFile(text), id, (value) => value.number);
+        this.#keep(this.files, decodeFile(text), id, (value) => value.number);
+        break;
       case 'applied':
         if (!/^\d+$/.test(id)) throw new Error('its key names no line');
         this.applied.set(Number(id), BigInt(text));
-        return undefined;
+        break;
       case 'meta':
-        return this.#meta(id, text);
+        this.#meta(id, text);
+        break;
       case 'task':
         JSON.parse(text);
-        return undefined;
+        break;
       default:
         this.#findings.add(
           'key-unknown',
@@ -100,7 +108,10 @@ export class StoreImage {
   }
 
   #meta(name: string, text: string): void {
-    if (name === 'store') return this.#store(text);
+    if (name === 'store') {
+      this.#store(text);
+      return;
+    }
     const json = JSON.parse(text) as Record<string, unknown> | null;
     if (name === 'state') this.clean = json?.['clean'] === true;
     else if (name === 'counters') this.#counters(json ?? {});
@@ -124,10 +135,11 @@ export class StoreImage {
       };
       if (!Number.isSafeInteger(format) || format < 1) throw new Error('it has no format');
       if (format > FORMAT_VERSION) {
-        return this.#findings.add(
+        this.#findings.add(
           'store-newer',
           `The store has format ${format}; ${FORMAT_VERSION} is the newest known.`,
         );
+        return;
       }
       if (typeof storeId !== 'string' || !/^[0-9a-f]{32}$/.test(storeId))
         throw new Error('its id is malformed');

@@ -65,7 +65,10 @@ export class WindowCheck {
   take(bytes: Buffer, stored: Buffer): void {
     this.records++;
     const key = parseWindowKey(bytes);
-    if (!key) return this.#findings.add('window-key-malformed', `The key ${show(bytes)} is malformed.`);
+    if (!key) {
+      this.#findings.add('window-key-malformed', `The key ${show(bytes)} is malformed.`);
+      return;
+    }
     this.#checkKey(key);
     const record = this.#decode(key, stored);
     if (record) this.#checkRecord(key, record);
@@ -73,8 +76,10 @@ export class WindowCheck {
 
   #checkKey(key: WindowKey): void {
     const known = this.#lines.get(key.line);
-    if (!known)
-      return this.#findings.add('window-line-unknown', `${called(key)} belongs to a line that is not there.`);
+    if (!known) {
+      this.#findings.add('window-line-unknown', `${called(key)} belongs to a line that is not there.`);
+      return;
+    }
     if (!known.live.has(key.version)) {
       this.#findings.add('window-version-dead', `${called(key)} belongs to a version that is not live.`);
     }
@@ -112,11 +117,10 @@ export class WindowCheck {
     const number = fileOfSlot(slot);
     if (!this.#named(number).places.add(placeOfSlot(slot))) this.#suspects.add(slot);
     const file = this.#image.files.get(number);
-    if (!file)
-      return this.#findings.add(
-        'slot-file-unknown',
-        `${called(key)} names file ${number}, which is not known.`,
-      );
+    if (!file) {
+      this.#findings.add('slot-file-unknown', `${called(key)} names file ${number}, which is not known.`);
+      return;
+    }
     if (file.state === 'dropping')
       this.#findings.add('slot-file-dropping', `${called(key)} names file ${number}.`);
     const container = this.#lines.get(key.line)?.line.container;

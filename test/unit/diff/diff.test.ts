@@ -115,6 +115,23 @@ t.test('a cut-off over nothing, and over an endless range, is no change where no
   t.strictSame(ranges, [{ offset: BigInt(WINDOW_BYTES), length: 4n * 4096n, kind: 'zero' }]);
 });
 
+t.test(
+  'a cut-off of a clone over what its base wrote is found before what the clone wrote behind it',
+  async (t) => {
+    const store = await SmallStore.of([
+      { kind: 'write', line: 0, window: 1, start: 0, count: 4 },
+      { kind: 'snapshot', line: 0, version: 0 },
+      { kind: 'clone', line: 0, version: 0 },
+      { kind: 'cut-off', line: 1, first: 0, count: 3 },
+      { kind: 'write', line: 1, window: 4, start: 0, count: 1 },
+    ]);
+    t.strictSame(await all(store, { line: 1, version: 1 }, { line: 2, version: 1 }), [
+      { offset: BigInt(WINDOW_BYTES), length: 4n * 4096n, kind: 'zero' },
+      { offset: BigInt(4 * WINDOW_BYTES), length: 4096n, kind: 'data' },
+    ]);
+  },
+);
+
 t.test('ranges end at the larger of the two sizes', async (t) => {
   const store = await SmallStore.of([{ kind: 'write', line: 0, window: 2, start: 0, count: BLOCKS }]);
   const end = BigInt(2 * WINDOW_BYTES + 5000);

@@ -105,7 +105,7 @@ t.test('every figure is what asking every reader about every block gives', async
         );
       }
     }),
-    replay({ quick: 50, normal: 400, long: 5000 }),
+    replay({ quick: 150, normal: 400, long: 5000 }),
   );
   t.pass('every history');
 });
