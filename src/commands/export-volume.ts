@@ -6,6 +6,7 @@ import { checkName, parseSnapshotReference } from '../model/names.js';
 import type { Context, ContextOf } from './context.js';
 import { connectExport } from './find-export.js';
 import { formatBytes } from './format.js';
+import { hashZeros } from './hash-zeros.js';
 import { type ImageTarget, openTarget } from './image-target.js';
 import { makeHash } from './import-volume.js';
 import { type ImagePiece, readImage } from './read-image.js';
@@ -72,8 +73,12 @@ async function copy({ terminal }: Context, { name, pieces, target, hash, sizeByt
   try {
     for await (const piece of pieces) {
       await target.write(piece);
-      if (hash !== undefined) addToHash(hash, piece);
-      if (piece.data !== undefined) dataBytes += piece.lengthBytes;
+      if (piece.data === undefined) {
+        if (hash !== undefined) await hashZeros(hash, piece.lengthBytes);
+      } else {
+        hash?.update(piece.data);
+        dataBytes += piece.lengthBytes;
+      }
       progress.update(piece.offset + piece.lengthBytes, sizeBytes);
     }
     await target.finish();
@@ -83,18 +88,6 @@ async function copy({ terminal }: Context, { name, pieces, target, hash, sizeByt
     throw error;
   } finally {
     progress.end();
-  }
-}
-
-const ZEROS = Buffer.alloc(1024 * 1024);
-
-function addToHash(hash: Hash, { lengthBytes, data }: ImagePiece): void {
-  if (data !== undefined) {
-    hash.update(data);
-    return;
-  }
-  for (let left = lengthBytes; left > 0n; left -= BigInt(ZEROS.length)) {
-    hash.update(left >= BigInt(ZEROS.length) ? ZEROS : ZEROS.subarray(0, Number(left)));
   }
 }
 

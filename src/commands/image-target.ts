@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
+import { PIECE_BYTES } from './buffer-pool.js';
 import { CommandError } from './command-error.js';
-import { PIECE_BYTES } from './write-image.js';
 
 export interface ImageTarget {
   /** In order, without gaps; `data` undefined means zeros. */

@@ -135,7 +135,7 @@ async function fill(context: Context, { name, source, fresh, hash }: Filling): P
     const client = await connectExport(context, name);
     const bytes = await writeImage({
       client,
-      source: source.bytes,
+      source,
       fresh,
       hash,
       signal: context.signal,

@@ -3,7 +3,7 @@
 
 import type { NbdClient } from '../nbd-client/nbd-client.js';
 import { STATE } from '../nbd-client/wire.js';
-import { PIECE_BYTES } from './write-image.js';
+import { PIECE_BYTES } from './buffer-pool.js';
 
 const READS_IN_FLIGHT = 16;
 const STATUS_AT_ONCE = 1n << 30n;

@@ -1,19 +1,22 @@
-// Import: writes a stream of bytes to an export, many requests in flight. Afterwards the export holds the stream followed by
-// zeros, made stable by a FLUSH; zero blocks of the stream cost no space.
+// Import: writes an image to an export, many requests in flight. Afterwards the export holds the image followed by zeros, made
+// stable by a FLUSH; holes and zero blocks of the image cost no space.
 
 import type { Hash } from 'node:crypto';
 import type { NbdClient } from '../nbd-client/nbd-client.js';
+import { BufferPool } from './buffer-pool.js';
+import { hashZeros } from './hash-zeros.js';
+import type { ImageSource } from './image-source.js';
 import { zeroRuns } from './zero-runs.js';
 
-export const PIECE_BYTES = 1024 * 1024;
-const REQUESTS_IN_FLIGHT = 16;
+/** Buffers being read into, looked through and written from. */
+const BUFFERS = 16;
+const ZERO_REQUESTS_IN_FLIGHT = 16;
 /** WRITE_ZEROES carries a length of 32 bits. */
 const ZEROES_AT_ONCE = 1n << 30n;
 
 export interface WriteImageOptions {
   client: NbdClient;
-  /** The bytes, in pieces of any size. */
-  source: AsyncIterable<Buffer>;
+  source: ImageSource;
   /** The export was just created: what is not written reads as zero without being told. */
   fresh: boolean;
   hash: Hash | undefined;
@@ -28,68 +31,90 @@ export class SourceTooLarge extends Error {
 
 /** Returns the number of bytes taken from the source. */
 export async function writeImage(options: WriteImageOptions): Promise<bigint> {
-  const { client, signal } = options;
-  const writer = new Writer(client, options.fresh);
+  const { client, source, hash, signal } = options;
+  const { sizeBytes } = client;
+  const pool = new BufferPool(BUFFERS);
+  // A request that failed ends a read that waits, however long the other end of a pipe says nothing.
+  const writer = new Writer(client, { fresh: options.fresh, onFailure: () => void source.close() });
   let position = 0n;
   try {
-    for await (const piece of inPieces(options.source)) {
+    for await (const piece of source.pieces(pool)) {
       signal.throwIfAborted();
-      if (position + BigInt(piece.length) > client.sizeBytes) {
-        throw new SourceTooLarge(`the input is larger than the volume (${client.sizeBytes} bytes)`);
+      writer.throwIfFailed();
+      const end = position + (piece.type === 'hole' ? piece.lengthBytes : BigInt(piece.bytes.length));
+      if (end > sizeBytes) {
+        throw new SourceTooLarge(`the input is larger than the volume (${sizeBytes} bytes)`);
       }
-      options.hash?.update(piece);
-      for (const run of zeroRuns(piece)) {
-        if (run.zero) await writer.zero(position + BigInt(run.start), run.end - run.start);
-        else await writer.data(position + BigInt(run.start), piece.subarray(run.start, run.end));
+      if (piece.type === 'hole') {
+        if (hash !== undefined) await hashZeros(hash, piece.lengthBytes);
+        await writer.zero(position, end);
+      } else {
+        hash?.update(piece.bytes);
+        void writer.piece(position, piece.bytes).then(() => pool.give(piece.buffer));
       }
-      position += BigInt(piece.length);
+      position = end;
       options.onProgress(position);
     }
-    if (position < client.sizeBytes) await writer.zeroUpTo(position, client.sizeBytes);
+    await writer.zero(position, sizeBytes);
+    await writer.finish();
+  } catch (error) {
+    signal.throwIfAborted();
+    writer.throwIfFailed();
+    throw error;
   } finally {
     await writer.settled();
   }
-  signal.throwIfAborted();
-  await writer.finish();
   return position;
 }
 
-/** Keeps a bounded number of requests in flight and remembers the first that failed. */
+interface WriterOptions {
+  fresh: boolean;
+  onFailure: () => void;
+}
+
+/** Sends requests and remembers the first that failed. */
 class Writer {
   readonly #client: NbdClient;
-  readonly #fresh: boolean;
+  readonly #options: WriterOptions;
   readonly #inFlight = new Set<Promise<void>>();
-  #failure: unknown;
-  /** Zeros seen but not sent yet, so that a long hole is few requests. */
+  #zeroesInFlight = 0;
+  #failure: { error: unknown } | undefined;
+  /** Zeros seen but not sent yet, so that a long hole is few requests. At most ZEROES_AT_ONCE. */
   #zeroes = { start: 0n, end: 0n };
 
-  constructor(client: NbdClient, fresh: boolean) {
+  constructor(client: NbdClient, options: WriterOptions) {
     this.#client = client;
-    this.#fresh = fresh;
+    this.#options = options;
   }
 
-  async data(offset: bigint, bytes: Buffer): Promise<void> {
-    await this.#sendZeroes();
-    await this.#submit(() => this.#client.write(offset, bytes));
+  throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  async zero(offset: bigint, length: number): Promise<void> {
-    await this.zeroUpTo(offset, offset + BigInt(length));
+  /** Sends what is not zero. Resolves, and never rejects, when the bytes are not needed any more. */
+  async piece(offset: bigint, bytes: Buffer): Promise<void> {
+    const sent: (Promise<void> | undefined)[] = zeroRuns(bytes).map(({ start, end, zero }) => {
+      const from = offset + BigInt(start);
+      if (zero) return this.#addZeroes(from, offset + BigInt(end));
+      return this.#submit(this.#client.write(from, bytes.subarray(start, end)));
+    });
+    await Promise.all(sent);
   }
 
-  async zeroUpTo(start: bigint, end: bigint): Promise<void> {
-    if (this.#fresh) return;
-    if (this.#zeroes.end !== start) {
-      await this.#sendZeroes();
-      this.#zeroes = { start, end: start };
+  /** Resolves when more may be sent. */
+  async zero(start: bigint, end: bigint): Promise<void> {
+    for (let at = start; at < end && this.#failure === undefined; ) {
+      const next = end - at < ZEROES_AT_ONCE ? end : at + ZEROES_AT_ONCE;
+      void this.#addZeroes(at, next);
+      while (this.#zeroesInFlight >= ZERO_REQUESTS_IN_FLIGHT) await Promise.race(this.#inFlight);
+      at = next;
     }
-    this.#zeroes.end = end;
   }
 
   async finish(): Promise<void> {
-    await this.#sendZeroes();
+    void this.#sendZeroes();
     await this.settled();
-    if (this.#failure !== undefined) throw this.#failure;
+    this.throwIfFailed();
     await this.#client.flush();
   }
 
@@ -97,44 +122,38 @@ class Writer {
     await Promise.all(this.#inFlight);
   }
 
-  async #sendZeroes(): Promise<void> {
-    const { end } = this.#zeroes;
-    while (this.#zeroes.start < end) {
-      const { start } = this.#zeroes;
-      const length = end - start < ZEROES_AT_ONCE ? end - start : ZEROES_AT_ONCE;
-      this.#zeroes.start += length;
-      await this.#submit(() => this.#client.writeZeroes(start, Number(length)));
+  /** Answers the request it had to send to make room, if any. */
+  #addZeroes(start: bigint, end: bigint): Promise<void> | undefined {
+    if (this.#options.fresh) return undefined;
+    if (this.#zeroes.end === start && end - this.#zeroes.start <= ZEROES_AT_ONCE) {
+      this.#zeroes.end = end;
+      return undefined;
     }
+    const sent = this.#sendZeroes();
+    this.#zeroes = { start, end };
+    return sent;
   }
 
-  async #submit(send: () => Promise<void>): Promise<void> {
-    while (this.#inFlight.size >= REQUESTS_IN_FLIGHT) await Promise.race(this.#inFlight);
-    if (this.#failure !== undefined) throw this.#failure;
-    const request: Promise<void> = send()
+  #sendZeroes(): Promise<void> | undefined {
+    const { start, end } = this.#zeroes;
+    if (start === end) return undefined;
+    this.#zeroes = { start: end, end };
+    this.#zeroesInFlight++;
+    return this.#submit(
+      this.#client.writeZeroes(start, Number(end - start)).finally(() => {
+        this.#zeroesInFlight--;
+      }),
+    );
+  }
+
+  #submit(answer: Promise<void>): Promise<void> {
+    const request: Promise<void> = answer
       .catch((error: unknown) => {
-        this.#failure ??= error;
+        if (this.#failure === undefined) this.#options.onFailure();
+        this.#failure ??= { error };
       })
       .finally(() => this.#inFlight.delete(request));
     this.#inFlight.add(request);
+    return request;
   }
-}
-
-/** The same bytes in pieces of PIECE_BYTES, the last one shorter: so blocks of the source are blocks of the pieces. */
-export async function* inPieces(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let waiting: Buffer[] = [];
-  let count = 0;
-  for await (let chunk of source) {
-    while (count + chunk.length >= PIECE_BYTES) {
-      const missing = PIECE_BYTES - count;
-      yield count === 0
-        ? chunk.subarray(0, missing)
-        : Buffer.concat([...waiting, chunk.subarray(0, missing)]);
-      waiting = [];
-      count = 0;
-      chunk = chunk.subarray(missing);
-    }
-    if (chunk.length > 0) waiting.push(chunk);
-    count += chunk.length;
-  }
-  if (count > 0) yield Buffer.concat(waiting);
 }
