@@ -214,12 +214,12 @@ export const Difference = titled('Difference', {
 const SpaceUse = titled('SpaceUse', {
   name: Type.String({ description: 'VOLUME or VOLUME@SNAPSHOT' }),
   logicalBytes: Bytes,
-  allocatedBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Blocks in its own map.' }),
-  exclusiveBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Used by nobody else.' }),
+  allocatedBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Blocks that read as data, whoever wrote them.' }),
+  exclusiveBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Blocks that nobody else reads.' }),
   reclaimableBytes: Type.Unsafe<bigint>({
     type: 'integer',
     minimum: 0,
-    description: 'Freed when it is deleted.',
+    description: 'Held and read by nobody any more; given back in the background.',
   }),
 });
 export const StoreSpace = titled('StoreSpace', {

@@ -14,11 +14,11 @@ export interface SpaceUse {
   /** `VOLUME` or `VOLUME@SNAPSHOT`. */
   name: string;
   logicalBytes: bigint;
-  /** What it says itself: blocks in its own map. */
+  /** Blocks that read as data, whoever wrote them. */
   allocatedBytes: bigint;
-  /** What nobody else uses. */
+  /** Blocks nobody else reads (a volume: nobody but it and its snapshots). */
   exclusiveBytes: bigint;
-  /** What deleting it would free. */
+  /** Held, and read by nobody any more: given back in the background. */
   reclaimableBytes: bigint;
 }
 

@@ -12,6 +12,7 @@ import { requireSnapshot, requireVolume } from './lookup.js';
 import { errnoName, PlaneClient } from './plane-client.js';
 import { levelOf, openLocked, prepareDirectory } from './store-directory.js';
 import type { TaskHandle } from './tasks.js';
+import { sweep } from './sweep.js';
 import type {
   OperationsOptions,
   OperationsStatus,
@@ -65,6 +66,8 @@ export class Operations {
     return this.parts.client.plane;
   }
 
+  #sweeping: Promise<void> = Promise.resolve();
+
   #connect(): void {
     const { client, devices, rounds, faults, exports, failures, files, options, reclaim } = this.parts;
     const { log } = options;
@@ -100,13 +103,33 @@ export class Operations {
 
   /** What an earlier run had begun: shrinks before anything is served; space is given back in the background. */
   async #finishUnfinished(): Promise<void> {
-    const { volumes, files, reclaim, punches, space } = this.parts;
+    const { volumes, files, reclaim, punches, space, recovery } = this.parts;
     await volumes.finishShrinks();
     await files.finish();
     punches.kick();
     reclaim.noteAll();
     void reclaim.kick();
     void space.build();
+    if (!recovery.clean) this.#sweeping = this.#sweep();
+  }
+
+  /** What a crash may have left behind is given back in the background; a clean stop leaves nothing. */
+  #sweep(): Promise<void> {
+    const { catalog, client, files, devices, meta, options } = this.parts;
+    const isOpen = (container: number): boolean => devices.current(container) !== undefined;
+    return new Promise((resolve) => {
+      this.startTask('sweep', 'store', { unit: 'records', cancellable: true }, async ({ signal, progress }) => {
+        try {
+          const report = await sweep(
+            { catalog, client, files, isOpen, log: options.log },
+            { directory: options.directory, windowBytes: meta.windowBytes, signal, onProgress: (done) => progress(done) },
+          );
+          options.log.info({ ...report, records: Number(report.records), punchedBytes: Number(report.punchedBytes) }, 'leak sweep done');
+        } finally {
+          resolve();
+        }
+      });
+    });
   }
 
   /** Serves NBD on `unix:PATH` or `tcp:HOST:PORT`; answers the address bound. `mode`: permissions of a unix socket. */
@@ -300,6 +323,7 @@ export class Operations {
     await reclaim.stop();
     rounds.stop();
     const passed = !failedJournal && (await this.#lastRounds());
+    await this.#sweeping;
     await punches.stop();
     devices.stop();
     space.stop();

@@ -18,6 +18,10 @@ export class Space {
   #timer: NodeJS.Timeout | null = null;
   #stopped = false;
 
+  get reserveBytes(): bigint {
+    return this.#options.reserveBytes;
+  }
+
   constructor(directory: string, log: Logger, options: { reserveBytes: bigint; ballastBytes: number }) {
     this.#directory = directory;
     this.#ballast = join(directory, 'ballast');
