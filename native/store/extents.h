@@ -49,7 +49,7 @@ class ExtentsTable {
   bool may_allocate(uint64_t now_ns);
 
   // Makes directory entries of files made since the last call durable; called before anything that names them is
-  // committed. Thread-safe; a no-op when nothing was made.
+  // committed. Thread-safe; a no-op when nothing was made. The first call counts what an earlier process may have made.
   int sync_created();
 
  private:
@@ -65,7 +65,7 @@ class ExtentsTable {
   Options options_;
   std::mutex mutex_;
   std::unordered_map<uint64_t, Entry> entries_;
-  std::atomic<bool> created_{false};
+  std::atomic<bool> created_{true};
   std::mutex directory_mutex_;  // held over the sync of the directory
   std::atomic<uint64_t> space_checked_ns_{0};
   std::atomic<bool> space_low_{false};
