@@ -24,7 +24,7 @@ import { nameFiles } from './rounds.js';
 import type { Logger } from './types.js';
 
 const RECORDS_AT_ONCE = 500;
-const ADOPTED_AT_ONCE = 128;
+const ADOPTED_AT_ONCE = 1024;
 const RETRY_MS = 20_000;
 
 /** How far the work on one deleted version is. */
