@@ -4,6 +4,7 @@ import t from 'tap';
 import { Daemon } from '../support/daemon.js';
 import { CMD, ERRNO, infoRequest, MIB, OPT, REP } from '../support/nbd-wire.js';
 import { RawNbd } from '../support/raw-nbd.js';
+import { others, usual } from '../support/variants.js';
 import { runAllCases } from './all-cases.js';
 import type { Target } from './target.js';
 
@@ -27,12 +28,14 @@ async function prepared(daemon: Daemon, address: string, writable: string): Prom
   };
 }
 
-t.test('over a unix socket', async (t) => {
-  const daemon = await Daemon.start(t);
-  const target = await prepared(daemon, `unix:${daemon.nbdPath}`, 'disk');
-  await runAllCases(t, () => target);
-  t.ok((await daemon.api.check()).clean, 'the store is clean afterwards');
-});
+for (const { name, configuration, skip } of [usual, ...others]) {
+  t.test(`over a unix socket: ${name}`, { skip }, async (t) => {
+    const daemon = await Daemon.start(t, { configuration });
+    const target = await prepared(daemon, `unix:${daemon.nbdPath}`, 'disk');
+    await runAllCases(t, () => target);
+    t.ok((await daemon.api.check()).clean, 'the store is clean afterwards');
+  });
+}
 
 t.test('over loopback TCP', async (t) => {
   const port = 20_000 + (process.pid % 20_000);

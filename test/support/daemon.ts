@@ -1,16 +1,23 @@
 // A real cellblockd in a directory of its own: started, killed and started again, always by its own process id.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { ApiClient } from './api-client.js';
 import { Running, repositoryRoot } from './programs.js';
 import { answers, until } from './waiting.js';
 
+/** Sections of the configuration file, see docs/configuration.md. */
+export type Configuration = Record<string, Record<string, unknown>>;
+
+/** For every daemon whose test gives none, as JSON: any test can be run with another engine. */
+const { CELLBLOCK_TEST_CONFIGURATION: fromEnvironment } = process.env;
+
 export interface DaemonOptions {
   /** Directory for the store and the sockets; made, and removed at the end, when not given. */
   directory?: string;
   /** Further command line words. */
   args?: string[];
+  configuration?: Configuration;
   env?: Record<string, string>;
 }
 
@@ -111,10 +118,19 @@ export class Daemon {
 
   #spawn(): Running {
     const words = ['--store', this.store, '--nbd', `unix:${this.nbdPath}`, '--api', this.apiPath];
-    this.#process = new Running(process.execPath, [program, ...words, ...(this.#options.args ?? [])], {
-      env: this.#options.env ?? {},
-    });
+    words.push(...this.#configurationWords(), ...(this.#options.args ?? []));
+    this.#process = new Running(process.execPath, [program, ...words], { env: this.#options.env ?? {} });
     return this.#process;
+  }
+
+  #configurationWords(): string[] {
+    const { configuration } = this.#options;
+    const text = configuration ? JSON.stringify(configuration) : fromEnvironment;
+    if (text === undefined) return [];
+    const file = path.join(this.directory, 'cellblock.yaml');
+    mkdirSync(this.directory, { recursive: true });
+    writeFileSync(file, text); // JSON is YAML
+    return ['--config', file];
   }
 
   #running(): Running {
