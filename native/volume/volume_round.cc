@@ -33,7 +33,8 @@ void Volume::want_round(bool urgent) {
 void Volume::tick(uint64_t now_ns) {
   const bool dirty = dirty_windows_ > 0 || !frozen_.empty() || !pending_cut_offs_.empty();
   if (!dirty && oldest_unapplied_.load() == UINT64_MAX) return;
-  if (!journal_waiters_.empty()) want_round(true);
+  // The oldest entry of anybody keeps the ring from being trimmed, so who is quiet is asked too.
+  if (home_.journal->used() > home_.journal->cells() / 4) want_round(true);
   if (now_ns - oldest_dirty_ns_ >= options_.round_after_ns) want_round(false);
 }
 
