@@ -61,18 +61,26 @@ void Volume::read_run(Request& request, const Run& run, uint64_t in_window, uint
     }
     if (result > 0) got = static_cast<uint32_t>(result);
   }
+  const bool aligned = offset % kBlockBytes == 0 && bytes % kBlockBytes == 0 &&
+                       reinterpret_cast<uintptr_t>(to) % kBlockBytes == 0;
+  const uint64_t first = offset / kBlockBytes * kBlockBytes;
+  const uint64_t last = (offset + bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  std::byte* bounce = nullptr;
+  if (direct_ && !aligned) {
+    bounce = static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, last - first));
+    if (!bounce) {
+      request.error = ENOMEM;
+      return;
+    }
+  }
   Part& part = new_part(&request);
   part.io.operation = io::Operation::read;
   part.io.file = file;
   part.io.done = read_part_done;
   part.to = to;
   part.bytes = bytes;
-  const bool aligned = offset % kBlockBytes == 0 && bytes % kBlockBytes == 0 &&
-                       reinterpret_cast<uintptr_t>(to) % kBlockBytes == 0;
-  if (direct_ && !aligned) {
-    const uint64_t first = offset / kBlockBytes * kBlockBytes;
-    const uint64_t last = (offset + bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-    part.bounce = static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, last - first));
+  if (bounce) {
+    part.bounce = bounce;
     part.skip = static_cast<uint32_t>(offset - first);
     part.io.offset = first;
     part.io.length = last - first;

@@ -76,11 +76,18 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
   const store::Slot slot = w.own_slot;
   std::byte* composed = nullptr;
   bool ready = true;
-  if (compose) {
+  const bool misplaced = direct_ && reinterpret_cast<uintptr_t>(data) % kBlockBytes != 0;
+  if (compose || misplaced) {
     composed = make_bounce(static_cast<uint32_t>(last - first));
-    ready = compose_inline(w, span, data, composed);
+    if (!composed) {
+      request.error = ENOMEM;
+      if (change) home_.journal->unreserve(1);
+      return Step::next;
+    }
+    if (compose) ready = compose_inline(w, span, data, composed);
+    else std::memcpy(composed, data, span.bytes);
   }
-  const std::byte* from = compose ? composed : data;
+  const std::byte* from = composed ? composed : data;
   const uint32_t bytes = compose ? uint32_t{last} * kBlockBytes - uint32_t{first} * kBlockBytes : span.bytes;
   const uint64_t offset = byte_of(slot, compose ? uint64_t{first} * kBlockBytes : span.offset);
   ssize_t written = 0;
@@ -118,11 +125,6 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
     part.bytes = span.bytes;
     compose_async(part, data);
     return Step::next;
-  }
-  if (direct_ && reinterpret_cast<uintptr_t>(part.io.data) % kBlockBytes != 0) {
-    part.bounce = make_bounce(static_cast<uint32_t>(last - first));
-    std::memcpy(part.bounce, from, bytes);
-    part.io.data = part.bounce;
   }
   submit_part(part);
   return Step::next;
