@@ -590,7 +590,7 @@ class History {
     world_.between = nullptr;
     const Bytes got = world_.read(container, 0, model.now.size());
     world_.between = between;
-    if (!TAP_OK(got.size() == model.now.size(), "volume " + std::to_string(container) + " is read whole" + where())) return;
+    if (!TAP_OK(got.size() == model.now.size(), "volume " + std::to_string(container) + " is read whole, error " + std::to_string(world_.last_error) + where())) return;
     std::map<uint64_t, std::vector<Sector>> asked;
     for (const Change& change : under_way_) {
       if (change.container != container) continue;

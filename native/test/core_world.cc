@@ -193,6 +193,7 @@ bool World::step_of(unsigned kind) {
 
 bool World::step() {
   constexpr unsigned kKinds = 5;
+  if (crashed()) return false;  // the dead take no steps; what they had begun may refer to calls that have ended
   engine_->flush();
   const unsigned first = options_.shuffled ? static_cast<unsigned>(random_.below(kKinds)) : 0;
   for (unsigned i = 0; i < kKinds; i++) {
@@ -204,12 +205,12 @@ bool World::step() {
 int World::run_until(const std::function<bool()>& done) {
   constexpr unsigned kMostSteps = 2'000'000;
   for (unsigned steps = 0; steps < kMostSteps; steps++) {
-    if (done()) return 0;
     if (crashed()) return kCrashed;
+    if (done()) return 0;
     if (between && !in_background_) between();
-    if (step() || background()) continue;
-    if (done()) return 0;
+    if (step() || background() || step()) continue;
     if (crashed()) return kCrashed;
+    if (done()) return 0;
     return kStuck;
   }
   return kStuck;
@@ -231,6 +232,13 @@ bool World::background() {
     rounds_wanted_.erase(container);
     any |= round(container) == 0;
   }
+  // A quiet second passes: whoever has waited long enough asks for a round.
+  for (auto& [id, one] : open_) {
+    if (any || busy_.contains(id)) continue;
+    one.volume->tick(clock_ns += 1'000'000'000);
+    one.volume->journal_freed();
+  }
+  any |= !crashed() && std::any_of(rounds_wanted_.begin(), rounds_wanted_.end(), [&](uint64_t id) { return !busy_.contains(id); });
   in_background_ = false;
   return any;
 }
@@ -284,7 +292,8 @@ int World::wait(const std::shared_ptr<Io>& io) {
 
 Bytes World::read(volume::Volume& volume, uint64_t offset, uint64_t length) {
   const auto io = submit(volume, volume::Command::read, offset, length);
-  return wait(io) == 0 ? io->bytes : Bytes{};
+  last_error = wait(io);
+  return last_error ? Bytes{} : io->bytes;
 }
 
 Bytes World::read_snapshot(const std::string& name, uint64_t offset, uint64_t length) { return read(view(name), offset, length); }

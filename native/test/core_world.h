@@ -107,6 +107,7 @@ class World final : public volume::Keeper {
   std::function<void(const std::string& what)> at;  // "cut written", "round taken": named points of calls of the agent
   Level level;
   unsigned starts = 0;
+  int last_error = 0;  // of read()
 
  private:
   struct Open {
