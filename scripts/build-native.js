@@ -16,12 +16,30 @@ import { coreSources, programSources, root, testSupportSources } from './native-
 const variants = {
   release: { compile: ['-O2', '-g'], link: [] },
   asan: {
-    compile: ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'],
+    compile: [
+      '-O1',
+      '-g',
+      '-fno-omit-frame-pointer',
+      '-fsanitize=address,undefined',
+      '-fno-sanitize-recover=undefined',
+    ],
     link: ['-fsanitize=address,undefined'],
   },
-  tsan: { compile: ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=thread'], link: ['-fsanitize=thread'] },
+  tsan: {
+    compile: ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=thread'],
+    link: ['-fsanitize=thread'],
+  },
 };
-const common = ['-std=gnu++20', '-fno-exceptions', '-fno-rtti', '-Wall', '-Wextra', '-pthread', '-I', 'native'];
+const common = [
+  '-std=gnu++20',
+  '-fno-exceptions',
+  '-fno-rtti',
+  '-Wall',
+  '-Wextra',
+  '-pthread',
+  '-I',
+  'native',
+];
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -36,7 +54,9 @@ const { values: options, positionals } = parseArgs({
 const variantName = positionals[0];
 const variant = variants[variantName];
 if (!variant || positionals.length !== 1) {
-  console.error('usage: node scripts/build-native.js asan|tsan|release [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]');
+  console.error(
+    'usage: node scripts/build-native.js asan|tsan|release [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]',
+  );
   process.exit(2);
 }
 const compiler = process.env.CXX ?? 'g++';
@@ -44,7 +64,10 @@ const jobs = Number(process.env.JOBS ?? 2);
 const out = path.resolve(options.out ?? path.join(root, 'build', variantName));
 const compileFlags = [...common, ...variant.compile];
 // A change of flags or compiler is a change of every object: the stamp is part of their names.
-const stamp = createHash('sha256').update([compiler, ...compileFlags].join(' ')).digest('hex').slice(0, 8);
+const stamp = createHash('sha256')
+  .update([compiler, ...compileFlags].join(' '))
+  .digest('hex')
+  .slice(0, 8);
 
 const objectOf = (source) =>
   path.join(out, 'objects', `${source.replace(/^native\//, '').replaceAll('/', '.')}.${stamp}.o`);
@@ -55,7 +78,11 @@ function dependenciesOf(object) {
   const file = object.replace(/\.o$/, '.d');
   if (!existsSync(file)) return null;
   const rule = readFileSync(file, 'utf8').replaceAll('\\\n', ' ').split('\n')[0];
-  return rule.slice(rule.indexOf(':') + 1).trim().split(/\s+/).map((name) => path.resolve(root, name));
+  return rule
+    .slice(rule.indexOf(':') + 1)
+    .trim()
+    .split(/\s+/)
+    .map((name) => path.resolve(root, name));
 }
 
 function isStale(object) {
@@ -86,7 +113,18 @@ async function inParallel(tasks) {
 async function compile(source) {
   const object = objectOf(source);
   const temporary = `${object}.${process.pid}.tmp`;
-  await run(compiler, [...compileFlags, '-MMD', '-MF', object.replace(/\.o$/, '.d'), '-MT', 'object', '-c', source, '-o', temporary]);
+  await run(compiler, [
+    ...compileFlags,
+    '-MMD',
+    '-MF',
+    object.replace(/\.o$/, '.d'),
+    '-MT',
+    'object',
+    '-c',
+    source,
+    '-o',
+    temporary,
+  ]);
   await run('mv', [temporary, object]);
 }
 
@@ -102,7 +140,9 @@ async function link(source, shared) {
   writeFileSync(listFile, inputList);
 }
 
-const programs = programSources().filter((source) => !options.only || path.basename(source).includes(options.only));
+const programs = programSources().filter(
+  (source) => !options.only || path.basename(source).includes(options.only),
+);
 if (options.list) {
   console.log(programs.map(programOf).join('\n'));
   process.exit(0);

@@ -1,5 +1,5 @@
-// A small random generator that gives the same numbers everywhere (splitmix64): for simulations and their seeds, not
-// for secrets.
+// A small random generator that gives the same numbers everywhere (splitmix64): for simulations and their
+// seeds, not for secrets.
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,7 @@
 
 namespace cellblock {
 
-constexpr uint32_t kBlockBytes = 4096;       // the unit of validity inside a window
+constexpr uint32_t kBlockBytes = 4096;  // the unit of validity inside a window
 constexpr uint32_t kBlockShift = 12;
 constexpr uint32_t kMinWindowBytes = 64 << 10;
 constexpr uint32_t kMaxWindowBytes = 4 << 20;

@@ -1,7 +1,8 @@
-// The addon: class NativePlane, the treaty of src/plane/treaty.ts. Nothing here decides; it converts and passes on.
+// The addon: class NativePlane, the treaty of src/plane/treaty.ts. Nothing here decides; it converts and
+// passes on.
 //
-// Stopping is one idempotent function, reached from close() and from the environment's clean-up hook: it joins the threads,
-// then lets the thread-safe function go.
+// Stopping is one idempotent function, reached from close() and from the environment's clean-up hook: it
+// joins the threads, then lets the thread-safe function go.
 #include <napi.h>
 
 #include <cerrno>
@@ -71,45 +72,45 @@ class Stream final : public plane::RecordSink {
 class NativePlane : public Napi::ObjectWrap<NativePlane> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(
-        env, "NativePlane",
-        {
-            InstanceMethod<&NativePlane::open>("open"),
-            InstanceMethod<&NativePlane::start_journal>("startJournal"),
-            InstanceMethod<&NativePlane::sync_files>("syncFiles"),
-            InstanceMethod<&NativePlane::open_device>("openDevice"),
-            InstanceMethod<&NativePlane::close_device>("closeDevice"),
-            InstanceMethod<&NativePlane::add_file>("addFile"),
-            InstanceMethod<&NativePlane::know_file>("knowFile"),
-            InstanceMethod<&NativePlane::drop_file>("dropFile"),
-            InstanceMethod<&NativePlane::fault_reply>("faultReply"),
-            InstanceMethod<&NativePlane::take_round>("takeRound"),
-            InstanceMethod<&NativePlane::round_done>("roundDone"),
-            InstanceMethod<&NativePlane::round_failed>("roundFailed"),
-            InstanceMethod<&NativePlane::reopen>("reopen"),
-            InstanceMethod<&NativePlane::cut>("cut"),
-            InstanceMethod<&NativePlane::adopt>("adopt"),
-            InstanceMethod<&NativePlane::remove_layer>("removeLayer"),
-            InstanceMethod<&NativePlane::resize>("resize"),
-            InstanceMethod<&NativePlane::set_read_only>("setReadOnly"),
-            InstanceMethod<&NativePlane::hold>("hold"),
-            InstanceMethod<&NativePlane::release>("release"),
-            InstanceMethod<&NativePlane::flush>("flush"),
-            InstanceMethod<&NativePlane::grace>("grace"),
-            InstanceMethod<&NativePlane::punch>("punch"),
-            InstanceMethod<&NativePlane::evict>("evict"),
-            InstanceMethod<&NativePlane::disconnect>("disconnect"),
-            InstanceMethod<&NativePlane::list_reply>("listReply"),
-            InstanceMethod<&NativePlane::describe_reply>("describeReply"),
-            InstanceMethod<&NativePlane::open_reply>("openReply"),
-            InstanceMethod<&NativePlane::listen>("listen"),
-            InstanceMethod<&NativePlane::counters>("counters"),
-            InstanceMethod<&NativePlane::stop_serving>("stopServing"),
-            InstanceMethod<&NativePlane::close>("close"),
-        });
+    return DefineClass(env, "NativePlane",
+                       {
+                           InstanceMethod<&NativePlane::open>("open"),
+                           InstanceMethod<&NativePlane::start_journal>("startJournal"),
+                           InstanceMethod<&NativePlane::sync_files>("syncFiles"),
+                           InstanceMethod<&NativePlane::open_device>("openDevice"),
+                           InstanceMethod<&NativePlane::close_device>("closeDevice"),
+                           InstanceMethod<&NativePlane::add_file>("addFile"),
+                           InstanceMethod<&NativePlane::know_file>("knowFile"),
+                           InstanceMethod<&NativePlane::drop_file>("dropFile"),
+                           InstanceMethod<&NativePlane::fault_reply>("faultReply"),
+                           InstanceMethod<&NativePlane::take_round>("takeRound"),
+                           InstanceMethod<&NativePlane::round_done>("roundDone"),
+                           InstanceMethod<&NativePlane::round_failed>("roundFailed"),
+                           InstanceMethod<&NativePlane::reopen>("reopen"),
+                           InstanceMethod<&NativePlane::cut>("cut"),
+                           InstanceMethod<&NativePlane::adopt>("adopt"),
+                           InstanceMethod<&NativePlane::remove_layer>("removeLayer"),
+                           InstanceMethod<&NativePlane::resize>("resize"),
+                           InstanceMethod<&NativePlane::set_read_only>("setReadOnly"),
+                           InstanceMethod<&NativePlane::hold>("hold"),
+                           InstanceMethod<&NativePlane::release>("release"),
+                           InstanceMethod<&NativePlane::flush>("flush"),
+                           InstanceMethod<&NativePlane::grace>("grace"),
+                           InstanceMethod<&NativePlane::punch>("punch"),
+                           InstanceMethod<&NativePlane::evict>("evict"),
+                           InstanceMethod<&NativePlane::disconnect>("disconnect"),
+                           InstanceMethod<&NativePlane::list_reply>("listReply"),
+                           InstanceMethod<&NativePlane::describe_reply>("describeReply"),
+                           InstanceMethod<&NativePlane::open_reply>("openReply"),
+                           InstanceMethod<&NativePlane::listen>("listen"),
+                           InstanceMethod<&NativePlane::counters>("counters"),
+                           InstanceMethod<&NativePlane::stop_serving>("stopServing"),
+                           InstanceMethod<&NativePlane::close>("close"),
+                       });
   }
 
-  explicit NativePlane(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativePlane>(info), env_(info.Env()) {
+  explicit NativePlane(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<NativePlane>(info), env_(info.Env()) {
     napi_add_env_cleanup_hook(env_, clean_up, this);
   }
   ~NativePlane() override {
@@ -249,7 +250,9 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     }
     plane_->adopt(number_of(info[0]), number_of(info[1]), bool_of(info[2]), std::move(records));
   }
-  void remove_layer(Info info) { plane_->remove_layer(number_of(info[0]), static_cast<uint32_t>(number_of(info[1]))); }
+  void remove_layer(Info info) {
+    plane_->remove_layer(number_of(info[0]), static_cast<uint32_t>(number_of(info[1])));
+  }
   void resize(Info info) { plane_->resize(number_of(info[0]), number_of(info[1]), number_of(info[2])); }
   void set_read_only(Info info) { plane_->set_read_only(number_of(info[0]), bool_of(info[1])); }
   void hold(Info info) { plane_->hold(number_of(info[0]), number_of(info[1])); }
@@ -291,7 +294,8 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
       description.rotational = bool_of(from["rotational"]);
       description.description = string_of(from["description"]);
       const Napi::Array snapshots = Napi::Value(from["snapshots"]).As<Napi::Array>();
-      for (uint32_t i = 0; i < snapshots.Length(); i++) description.snapshots.push_back(string_of(snapshots[i]));
+      for (uint32_t i = 0; i < snapshots.Length(); i++)
+        description.snapshots.push_back(string_of(snapshots[i]));
     }
     plane_->describe_reply(number_of(info[0]), std::move(description));
   }
@@ -305,7 +309,8 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
       const Napi::Array contexts = Napi::Value(from["contexts"]).As<Napi::Array>();
       for (uint32_t i = 0; i < contexts.Length(); i++) reply.contexts.push_back(context_of(contexts[i]));
     }
-    plane_->open_reply(number_of(info[0]), std::move(reply), static_cast<int>(number_of(info[2])), string_of(info[3]));
+    plane_->open_reply(number_of(info[0]), std::move(reply), static_cast<int>(number_of(info[2])),
+                       string_of(info[3]));
   }
 
   static volume::StatusContext context_of(const Napi::Value& value) {
@@ -316,7 +321,8 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     const Napi::Value ranges = from["alsoChanged"];
     if (ranges.IsTypedArray()) {
       const Napi::BigUint64Array pairs = ranges.As<Napi::BigUint64Array>();
-      for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2) context.also_changed.push_back({pairs[i], pairs[i + 1]});
+      for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2)
+        context.also_changed.push_back({pairs[i], pairs[i + 1]});
     }
     return context;
   }
@@ -335,7 +341,9 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     return Napi::String::New(env_, bound);
   }
 
-  Napi::Value counters(Info) { return counters_to(env_, plane_ ? plane_->counters() : plane::PlaneCounters{}); }
+  Napi::Value counters(Info) {
+    return counters_to(env_, plane_ ? plane_->counters() : plane::PlaneCounters{});
+  }
   void stop_serving(Info info) { plane_->stop_serving(number_of(info[0]), number_of(info[1])); }
   void close(Info info) { stop(bool_of(info[0])); }
 
@@ -348,8 +356,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["NativePlane"] = NativePlane::define(env);
   exports["SimulatedDisk"] = define_simulated_disk(env);
   exports["nextExtent"] = Napi::Function::New(env, next_extent);
-  exports["ioUringAvailable"] = Napi::Function::New(
-      env, [](const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), io::io_uring_available()); });
+  exports["ioUringAvailable"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), io::io_uring_available());
+  });
   return exports;
 }
 

@@ -54,8 +54,12 @@ struct RecordConverter {
     object["handle"] = number_to(env, record.handle);
     return object;
   }
-  Napi::Object operator()(const plane::Done& record) const { return answered("done", record.ticket, record.error); }
-  Napi::Object operator()(const plane::Adopted& record) const { return answered("adopted", record.ticket, record.error); }
+  Napi::Object operator()(const plane::Done& record) const {
+    return answered("done", record.ticket, record.error);
+  }
+  Napi::Object operator()(const plane::Adopted& record) const {
+    return answered("adopted", record.ticket, record.error);
+  }
   Napi::Object operator()(const plane::RoundTaken& record) const {
     Napi::Object object = answered("round", record.ticket, record.round.error);
     object["position"] = bigint_to(env, record.round.position);
@@ -110,7 +114,8 @@ struct RecordConverter {
     object["peer"] = Napi::String::New(env, record.peer);
     object["name"] = Napi::String::New(env, record.name);
     Napi::Array since = Napi::Array::New(env, record.changed_since.size());
-    for (uint32_t i = 0; i < record.changed_since.size(); i++) since[i] = Napi::String::New(env, record.changed_since[i]);
+    for (uint32_t i = 0; i < record.changed_since.size(); i++)
+      since[i] = Napi::String::New(env, record.changed_since[i]);
     object["changedSince"] = since;
     return object;
   }
@@ -155,7 +160,8 @@ struct RecordConverter {
 }  // namespace
 
 void throw_errno(Napi::Env env, int error, const std::string& what) {
-  Napi::Error thrown = Napi::Error::New(env, what.find(' ') == std::string::npos ? what + ": " + std::strerror(error) : what);
+  Napi::Error thrown =
+      Napi::Error::New(env, what.find(' ') == std::string::npos ? what + ": " + std::strerror(error) : what);
   const char* name = strerrorname_np(error);
   thrown.Value()["code"] = Napi::String::New(env, name ? name : "EIO");
   thrown.Value()["errno"] = Napi::Number::New(env, error);
@@ -200,9 +206,14 @@ Napi::Object entry_to(Napi::Env env, const store::Entry& entry) {
       object["first"] = bigint_to(env, entry.window);
       object["end"] = end_window_to(env, entry.argument);
       break;
-    case EntryType::commit: object["upTo"] = bigint_to(env, entry.argument); break;
-    case EntryType::failed: object["after"] = bigint_to(env, entry.argument); break;
-    case EntryType::cut: break;
+    case EntryType::commit:
+      object["upTo"] = bigint_to(env, entry.argument);
+      break;
+    case EntryType::failed:
+      object["after"] = bigint_to(env, entry.argument);
+      break;
+    case EntryType::cut:
+      break;
   }
   return object;
 }
@@ -226,7 +237,9 @@ Napi::Object scan_to(Napi::Env env, const store::Scan& scan) {
   return object;
 }
 
-Napi::Object record_to(Napi::Env env, const plane::Record& record) { return std::visit(RecordConverter{env}, record); }
+Napi::Object record_to(Napi::Env env, const plane::Record& record) {
+  return std::visit(RecordConverter{env}, record);
+}
 
 Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
   Napi::Object object = Napi::Object::New(env);
@@ -237,10 +250,12 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
   object["journalUsedCells"] = bigint_to(env, counters.journal_used);
   object["journalSyncs"] = bigint_to(env, counters.journal_syncs);
   object["residentBytes"] = bigint_to(env, counters.resident_bytes);
-  object["inFlightBytes"] = bigint_to(env, static_cast<uint64_t>(std::max<int64_t>(0, counters.in_flight_bytes)));
+  object["inFlightBytes"] =
+      bigint_to(env, static_cast<uint64_t>(std::max<int64_t>(0, counters.in_flight_bytes)));
   object["faults"] = bigint_to(env, counters.faults);
   object["punches"] = bigint_to(env, counters.punches);
-  static constexpr const char* kKindNames[] = {"read", "write", "flush", "trim", "write_zeroes", "cache", "block_status"};
+  static constexpr const char* kKindNames[] = {"read",         "write", "flush",       "trim",
+                                               "write_zeroes", "cache", "block_status"};
   Napi::Array devices = Napi::Array::New(env, counters.volumes.size());
   for (uint32_t i = 0; i < counters.volumes.size(); i++) {
     Napi::HandleScope scope(env);

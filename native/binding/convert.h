@@ -1,4 +1,5 @@
-// Values across the wall. Only strings, numbers, bigints and byte arrays cross; JS memory is read during the call and copied.
+// Values across the wall. Only strings, numbers, bigints and byte arrays cross; JS memory is read during the
+// call and copied.
 #pragma once
 
 #include <napi.h>
@@ -26,7 +27,9 @@ inline std::string string_of(const Napi::Value& value) {
   return value.IsString() ? value.As<Napi::String>().Utf8Value() : std::string();
 }
 
-inline bool bool_of(const Napi::Value& value) { return value.IsBoolean() && value.As<Napi::Boolean>().Value(); }
+inline bool bool_of(const Napi::Value& value) {
+  return value.IsBoolean() && value.As<Napi::Boolean>().Value();
+}
 
 inline std::vector<uint64_t> numbers_of(const Napi::Value& value) {
   std::vector<uint64_t> numbers;
@@ -49,10 +52,13 @@ inline Napi::Value bytes_to(Napi::Env env, const void* data, size_t length) {
   return Napi::Buffer<uint8_t>::Copy(env, static_cast<const uint8_t*>(data), length);
 }
 
-inline Napi::Number number_to(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
+inline Napi::Number number_to(Napi::Env env, uint64_t value) {
+  return Napi::Number::New(env, static_cast<double>(value));
+}
 inline Napi::BigInt bigint_to(Napi::Env env, uint64_t value) { return Napi::BigInt::New(env, value); }
 
-// Throws an Error with `code` and `errno`; `what` is a sentence, or the name of what failed. The caller returns at once.
+// Throws an Error with `code` and `errno`; `what` is a sentence, or the name of what failed. The caller
+// returns at once.
 void throw_errno(Napi::Env env, int error, const std::string& what);
 
 plane::FileName file_of(const Napi::Value& value);

@@ -1,4 +1,5 @@
-// Invariant: what is not inside an answered extent reads as zero, as long as nobody writes to the file meanwhile.
+// Invariant: what is not inside an answered extent reads as zero, as long as nobody writes to the file
+// meanwhile.
 #include "binding/file_extents.h"
 
 #include <unistd.h>
@@ -27,7 +28,8 @@ Found rest_of(int fd, off_t offset, Extent& extent) {
   return Found::data;
 }
 
-// ENXIO means: behind the end, or nothing but a hole up to it. It comes from the second call too, when the file was cut meanwhile.
+// ENXIO means: behind the end, or nothing but a hole up to it. It comes from the second call too, when the
+// file was cut meanwhile.
 Found find_data(int fd, off_t offset, Extent& extent) {
   const off_t start = lseek(fd, offset, SEEK_DATA);
   if (start < 0 && errno == EINVAL) return rest_of(fd, offset, extent);

@@ -1,4 +1,5 @@
-// Where the data of a sparse file lies: SEEK_DATA and SEEK_HOLE, which Node does not have. Used by the command line's import.
+// Where the data of a sparse file lies: SEEK_DATA and SEEK_HOLE, which Node does not have. Used by the
+// command line's import.
 #pragma once
 
 #include <napi.h>
@@ -7,8 +8,9 @@ namespace cellblock::binding {
 
 // nextExtent(fd: number, offset: bigint): { start: bigint, end: bigint } | null
 //
-// The first data at or behind `offset`; null when only holes follow, or nothing. Where the file system cannot tell, everything
-// up to the end is data. Moves the file offset of `fd`: read from it by position only. Throws with a `code`.
+// The first data at or behind `offset`; null when only holes follow, or nothing. Where the file system cannot
+// tell, everything up to the end is data. Moves the file offset of `fd`: read from it by position only.
+// Throws with a `code`.
 Napi::Value next_extent(const Napi::CallbackInfo& info);
 
 }  // namespace cellblock::binding

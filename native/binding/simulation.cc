@@ -12,12 +12,15 @@ namespace {
 class SharedDisk final : public io::Disk {
  public:
   explicit SharedDisk(std::shared_ptr<io::SimulatedDisk> disk) : disk_(std::move(disk)) {}
-  int open(const std::string& path, const io::OpenOptions& options, std::unique_ptr<io::File>& file) override {
+  int open(const std::string& path, const io::OpenOptions& options,
+           std::unique_ptr<io::File>& file) override {
     return disk_->open(path, options, file);
   }
   int unlink(const std::string& path) override { return disk_->unlink(path); }
   int sync_directory(const std::string& path) override { return disk_->sync_directory(path); }
-  int map(io::File& file, size_t length, io::Mapping& mapping) override { return disk_->map(file, length, mapping); }
+  int map(io::File& file, size_t length, io::Mapping& mapping) override {
+    return disk_->map(file, length, mapping);
+  }
   int sync(io::File& file) override { return disk_->sync(file); }
   int64_t free_bytes(const std::string& path) override { return disk_->free_bytes(path); }
   std::unique_ptr<io::Engine> make_engine() override { return disk_->make_engine(); }
@@ -26,7 +29,8 @@ class SharedDisk final : public io::Disk {
   std::shared_ptr<io::SimulatedDisk> disk_;
 };
 
-// new SimulatedDisk({seed, cachedPercent}) or new SimulatedDisk({...}, crashed, 'power-loss' | 'process-death', seed)
+// new SimulatedDisk({seed, cachedPercent}) or new SimulatedDisk({...}, crashed, 'power-loss' |
+// 'process-death', seed)
 class JsDisk : public Napi::ObjectWrap<JsDisk> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -53,7 +57,8 @@ class JsDisk : public Napi::ObjectWrap<JsDisk> {
       return;
     }
     JsDisk* crashed = Unwrap(info[1].As<Napi::Object>());
-    const auto kind = string_of(info[2]) == "power-loss" ? io::CrashKind::power_loss : io::CrashKind::process_death;
+    const auto kind =
+        string_of(info[2]) == "power-loss" ? io::CrashKind::power_loss : io::CrashKind::process_death;
     disk = std::make_shared<io::SimulatedDisk>(crashed->disk->crash(kind, number_of(info[3])), options);
   }
 
@@ -65,7 +70,9 @@ class JsDisk : public Napi::ObjectWrap<JsDisk> {
   Napi::Value changes(Info info) { return number_to(info.Env(), disk->changes()); }
   Napi::Value crashed(Info info) { return Napi::Boolean::New(info.Env(), disk->crashed()); }
   void set_capacity(Info info) { disk->set_capacity(number_of(info[0])); }
-  void fail_writeback(Info info) { disk->fail_writeback(string_of(info[0]), static_cast<int>(number_of(info[1]))); }
+  void fail_writeback(Info info) {
+    disk->fail_writeback(string_of(info[0]), static_cast<int>(number_of(info[1])));
+  }
   Napi::Value allocated_bytes(Info info) { return bigint_to(info.Env(), disk->allocated_bytes()); }
   Napi::Value paths(Info info) {
     Napi::Array array = Napi::Array::New(info.Env());

@@ -17,12 +17,14 @@ class File {
  public:
   virtual ~File() = default;
 
-  // Reads without waiting for a device. Returns bytes read, -EAGAIN if it would block at once, or another -errno.
-  // Short at the end of the file and where the cache ends: asked again for the rest it gives 0 or -EAGAIN. Thread-safe.
+  // Reads without waiting for a device. Returns bytes read, -EAGAIN if it would block at once, or another
+  // -errno. Short at the end of the file and where the cache ends: asked again for the rest it gives 0 or
+  // -EAGAIN. Thread-safe.
   virtual ssize_t try_read(void* to, size_t bytes, uint64_t offset) = 0;
 
   // Writes into the page cache. May wait for write-back throttling; never waits for a device on purpose.
-  // Returns bytes written (may be short) or -errno; -EAGAIN where the file is opened for direct I/O. Thread-safe.
+  // Returns bytes written (may be short) or -errno; -EAGAIN where the file is opened for direct I/O.
+  // Thread-safe.
   virtual ssize_t try_write(const void* from, size_t bytes, uint64_t offset) = 0;
 
   // Deallocates; the range reads as zeros afterwards. 0 or -errno. May block shortly (metadata only).
@@ -36,25 +38,25 @@ class File {
 };
 
 enum class Operation : uint8_t {
-  read,        // into data
-  write,       // from data
-  write_dsync, // from data, stable (RWF_DSYNC) when completed
-  sync,        // fdatasync; offset, length and data unused
-  punch,       // deallocate [offset, offset + length)
-  zero_range,  // [offset, offset + length) reads as zeros and is allocated
-  journal_sync // as sync, on the journal's file: fault injectors tell them apart
+  read,         // into data
+  write,        // from data
+  write_dsync,  // from data, stable (RWF_DSYNC) when completed
+  sync,         // fdatasync; offset, length and data unused
+  punch,        // deallocate [offset, offset + length)
+  zero_range,   // [offset, offset + length) reads as zeros and is allocated
+  journal_sync  // as sync, on the journal's file: fault injectors tell them apart
 };
 
 struct Request {
   Operation operation = Operation::read;
   File* file = nullptr;
   uint64_t offset = 0;
-  uint64_t length = 0;       // bytes
-  void* data = nullptr;      // owned by the submitter until done is called
-  int64_t result = 0;        // bytes moved (0 for sync, punch, zero_range) or -errno; may be short
+  uint64_t length = 0;   // bytes
+  void* data = nullptr;  // owned by the submitter until done is called
+  int64_t result = 0;    // bytes moved (0 for sync, punch, zero_range) or -errno; may be short
   void (*done)(Request&) = nullptr;
-  void* owner = nullptr;     // the submitter's own
-  Request* next = nullptr;   // the engine's own
+  void* owner = nullptr;    // the submitter's own
+  Request* next = nullptr;  // the engine's own
 };
 
 class Engine {
@@ -68,8 +70,8 @@ class Engine {
   // Hands everything taken to the kernel or the workers. Called once per turn of the loop.
   virtual void flush() = 0;
 
-  // Calls done of every finished request; returns how many. Called when event_descriptor() is readable. A wait on
-  // that descriptor may also end with EINTR: wait again.
+  // Calls done of every finished request; returns how many. Called when event_descriptor() is readable. A
+  // wait on that descriptor may also end with EINTR: wait again.
   virtual size_t reap() = 0;
 
   // Readable when reap() has work; watched by the reactor's epoll.
@@ -85,8 +87,8 @@ struct OpenOptions {
   bool create = false;
   bool exclusive = false;
   bool read_only = false;
-  bool direct = false;      // O_DIRECT
-  bool no_cow = false;      // ask the file system not to copy on write (btrfs); ignored elsewhere
+  bool direct = false;  // O_DIRECT
+  bool no_cow = false;  // ask the file system not to copy on write (btrfs); ignored elsewhere
 };
 
 // A file mapped shared into memory: what is stored there survives the process (page cache), and power loss
@@ -117,8 +119,8 @@ class Disk {
 
 enum class EngineChoice : uint8_t { automatic, io_uring, workers };
 
-// The real one. `automatic` does what CELLBLOCK_IO_ENGINE (workers or io_uring) says, else probes io_uring and falls
-// back to workers; asking for io_uring where it is forbidden returns null.
+// The real one. `automatic` does what CELLBLOCK_IO_ENGINE (workers or io_uring) says, else probes io_uring
+// and falls back to workers; asking for io_uring where it is forbidden returns null.
 std::unique_ptr<Disk> make_real_disk(EngineChoice choice);
 
 // True where io_uring can be set up and has the operations used here.

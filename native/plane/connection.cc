@@ -11,7 +11,8 @@ constexpr size_t kShortReceive = 8 << 10;  // when a large payload is expected r
 constexpr uint32_t kTurnRequests = 512;    // then it is another connection's turn
 constexpr uint64_t kTurnOutBytes = 1 << 20;
 constexpr uint64_t kTurnSendBytes = 4 << 20;
-constexpr uint64_t kHotBytes = 192 << 10;      // of replies are sent before more is read; a batch of 4 KiB reads stays below
+constexpr uint64_t kHotBytes =
+    192 << 10;  // of replies are sent before more is read; a batch of 4 KiB reads stays below
 constexpr int kMaxVectors = 64;
 constexpr size_t kCopiedInput = 64 << 10;  // a stalled connection's input up to this does not pin its block
 
@@ -169,8 +170,8 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
   std::memcpy(carry_.data(), at, carried_);
 }
 
-// What was read is sent while the processor's cache still has it; reading further ahead than the socket takes would only push it
-// out. False: the rest of the input waits until the client has read more.
+// What was read is sent while the processor's cache still has it; reading further ahead than the socket takes
+// would only push it out. False: the rest of the input waits until the client has read more.
 bool Connection::send_ahead() {
   if (!send() || out_.bytes() < kHotBytes) return is_open();
   stall_ = Stall::unsent;

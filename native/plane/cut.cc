@@ -1,5 +1,5 @@
-// Snapshots of one or several volumes in one instant: stop admission of all, raise all, settle each, one journal entry.
-// Each step runs on the home reactor of its member; who finishes a step last begins the next.
+// Snapshots of one or several volumes in one instant: stop admission of all, raise all, settle each, one
+// journal entry. Each step runs on the home reactor of its member; who finishes a step last begins the next.
 #include <algorithm>
 #include <cerrno>
 
@@ -69,7 +69,8 @@ void Plane::raise_all(std::shared_ptr<Cut> cut) {
   }
 }
 
-void Plane::member_settled(std::shared_ptr<Cut> cut, size_t index, int error, uint64_t position, unsigned reactor) {
+void Plane::member_settled(std::shared_ptr<Cut> cut, size_t index, int error, uint64_t position,
+                           unsigned reactor) {
   cut->members[index].error = error;
   cut->members[index].entry.up_to = position;
   if (cut->remaining.fetch_sub(1) == 1) write_cut(std::move(cut), reactor);
@@ -78,9 +79,11 @@ void Plane::member_settled(std::shared_ptr<Cut> cut, size_t index, int error, ui
 void Plane::write_cut(std::shared_ptr<Cut> cut, unsigned reactor) {
   store::Entry entry;
   entry.type = store::EntryType::cut;
-  const bool whole = std::none_of(cut->members.begin(), cut->members.end(), [](const Cut::Member& m) { return m.error != 0; });
+  const bool whole = std::none_of(cut->members.begin(), cut->members.end(),
+                                  [](const Cut::Member& m) { return m.error != 0; });
   for (Cut::Member& member : cut->members) {
-    // All or none: without one of them the others' versions end too, but as hidden ones, and a crash must not list them.
+    // All or none: without one of them the others' versions end too, but as hidden ones, and a crash must not
+    // list them.
     if (!whole) {
       member.entry.name.clear();
       member.entry.snapshot = {};

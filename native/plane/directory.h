@@ -12,9 +12,9 @@ namespace cellblock::plane {
 
 struct ExportDescription {
   bool exists = false;
-  std::string refusal;       // why not, one sentence (existing or not); empty with exists = true
-  std::string name;          // canonical; empty: the name asked for (it differs for the default export, "")
-  uint64_t size = 0;         // bytes
+  std::string refusal;  // why not, one sentence (existing or not); empty with exists = true
+  std::string name;     // canonical; empty: the name asked for (it differs for the default export, "")
+  uint64_t size = 0;    // bytes
   bool read_only = false;
   bool rotational = false;
   std::string description;
@@ -28,7 +28,7 @@ struct ExportName {
 
 // An open export: the device and what the connection's contexts need. Given back by Directory::close, once.
 struct Lease {
-  int error = 0;             // errno; device is null then
+  int error = 0;  // errno; device is null then
   std::string refusal;
   volume::Device* device = nullptr;
   uint64_t id = 0;
@@ -41,7 +41,8 @@ class Directory {
   virtual ~Directory() = default;
   // Callbacks run on the calling reactor's thread, later or at once, exactly once; the asker must cope with
   // having been closed meanwhile. `peer` says who asks: "unix:uid=0" or "tcp:127.0.0.1:1234".
-  virtual void list(unsigned reactor, const std::string& peer, std::function<void(std::vector<ExportName>)> reply) = 0;
+  virtual void list(unsigned reactor, const std::string& peer,
+                    std::function<void(std::vector<ExportName>)> reply) = 0;
   virtual void describe(unsigned reactor, const std::string& peer, const std::string& name,
                         std::function<void(ExportDescription)> reply) = 0;
   virtual void open(unsigned reactor, const std::string& peer, const std::string& name,

@@ -29,9 +29,12 @@ void raise_descriptor_limit() {
 
 const char* level_name(LogLevel level) {
   switch (level) {
-    case LogLevel::info: return "info";
-    case LogLevel::warn: return "warn";
-    case LogLevel::error: return "error";
+    case LogLevel::info:
+      return "info";
+    case LogLevel::warn:
+      return "warn";
+    case LogLevel::error:
+      return "error";
   }
   return "error";
 }
@@ -53,15 +56,17 @@ int Plane::open(store::Scan& scan, std::string& what) {
   store::Incarnation incarnation;
   incarnation.store_id = options_.store_id;
   incarnation.boot_id = options_.boot_id;
-  const uint64_t cells = std::bit_floor(std::max(options_.journal_bytes / store::kCellBytes, kMinJournalCells));
+  const uint64_t cells =
+      std::bit_floor(std::max(options_.journal_bytes / store::kCellBytes, kMinJournalCells));
   what = "journal";
   const int result =
       store::Journal::open(*disk_, options_.directory + "/journal", cells, incarnation, journal_, scan);
   if (result < 0) return result;
   what = "reactors";
-  wire_ = std::make_unique<Wire>(options_.wire, *this, [this](LogLevel level, const std::string& message, auto fields) {
-    sink_.push(Logged{level_name(level), message, std::move(fields)});
-  });
+  wire_ = std::make_unique<Wire>(options_.wire, *this,
+                                 [this](LogLevel level, const std::string& message, auto fields) {
+                                   sink_.push(Logged{level_name(level), message, std::move(fields)});
+                                 });
   for (unsigned i = 0; i < options_.reactors; i++) {
     Seat seat;
     auto engine = disk_->make_engine();
@@ -109,8 +114,8 @@ volume::Volume* Plane::find(uint64_t handle) {
   return found == volumes_.end() ? nullptr : found->second.get();
 }
 
-// A handle found when the command was given is still open when it runs: close_device deletes on the home thread, after
-// everything posted before it.
+// A handle found when the command was given is still open when it runs: close_device deletes on the home
+// thread, after everything posted before it.
 bool Plane::at_home(uint64_t handle, std::function<void(volume::Volume&)> run) {
   volume::Volume* volume = find(handle);
   if (!volume) return false;
@@ -226,13 +231,16 @@ void Plane::fault_reply(uint64_t ticket, FaultAnswer answer, int error) {
     std::vector<volume::FaultRecord> records;
     records.reserve(answer.items.size());
     for (const FaultAnswer::Item& item : answer.items) {
-      records.push_back({item.window, item.layer, item.cut_off, std::span(answer.bytes).subspan(item.offset, item.length)});
+      records.push_back(
+          {item.window, item.layer, item.cut_off, std::span(answer.bytes).subspan(item.offset, item.length)});
     }
     volume.fault_reply(first, records, error);
   });
 }
 
-void Plane::round_wanted(volume::Volume& volume, bool urgent) { sink_.push(RoundWanted{volume.handle(), urgent}); }
+void Plane::round_wanted(volume::Volume& volume, bool urgent) {
+  sink_.push(RoundWanted{volume.handle(), urgent});
+}
 
 void Plane::file_wanted(volume::Volume& volume) { sink_.push(FileWanted{volume.handle()}); }
 
@@ -275,8 +283,8 @@ void Plane::reopen(uint64_t handle, uint64_t position) {
   });
 }
 
-// The tail is the oldest entry any volume still needs. `next` is read first: an entry appended since has a higher position,
-// and whoever appends says so before it takes the position.
+// The tail is the oldest entry any volume still needs. `next` is read first: an entry appended since has a
+// higher position, and whoever appends says so before it takes the position.
 void Plane::trim_journal() {
   uint64_t tail = journal_->next();
   const bool tight = journal_->used() > journal_->cells() / 2;
@@ -295,9 +303,10 @@ void Plane::trim_journal() {
 }
 
 void Plane::adopt(uint64_t ticket, uint64_t handle, bool below, std::vector<volume::AdoptedRecord> records) {
-  const bool open = at_home(handle, [this, ticket, below, records = std::move(records)](volume::Volume& volume) {
-    volume.adopt(below, records, [this, ticket](int error) { sink_.push(Adopted{ticket, error}); });
-  });
+  const bool open =
+      at_home(handle, [this, ticket, below, records = std::move(records)](volume::Volume& volume) {
+        volume.adopt(below, records, [this, ticket](int error) { sink_.push(Adopted{ticket, error}); });
+      });
   if (!open) sink_.push(Adopted{ticket, ENOENT});
 }
 
@@ -366,7 +375,8 @@ void Plane::grace(uint64_t ticket) {
 
 // ---- clients ----
 
-int Plane::listen(const std::string& address, const ListenOptions& options, std::string& bound, std::string& sentence) {
+int Plane::listen(const std::string& address, const ListenOptions& options, std::string& bound,
+                  std::string& sentence) {
   Bound socket = listen_on(address, options);
   if (socket.error) {
     sentence = std::move(socket.sentence);
@@ -395,7 +405,8 @@ void Plane::deliver(std::unordered_map<uint64_t, Asked<Reply>>& asked, uint64_t 
       [call = std::move(waiting.reply), reply = std::move(reply)] { call(reply); });
 }
 
-void Plane::list(unsigned reactor, const std::string& peer, std::function<void(std::vector<ExportName>)> reply) {
+void Plane::list(unsigned reactor, const std::string& peer,
+                 std::function<void(std::vector<ExportName>)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
     std::lock_guard lock(asked_mutex_);
@@ -426,7 +437,9 @@ void Plane::open(unsigned reactor, const std::string& peer, const std::string& n
 
 void Plane::close(uint64_t lease) { sink_.push(LeaseClosed{lease}); }
 
-void Plane::list_reply(uint64_t ticket, std::vector<ExportName> exports) { deliver(lists_, ticket, std::move(exports)); }
+void Plane::list_reply(uint64_t ticket, std::vector<ExportName> exports) {
+  deliver(lists_, ticket, std::move(exports));
+}
 
 void Plane::describe_reply(uint64_t ticket, ExportDescription description) {
   deliver(descriptions_, ticket, std::move(description));
@@ -466,7 +479,8 @@ PlaneCounters Plane::counters() {
   }
   std::lock_guard lock(volumes_mutex_);
   for (auto& [handle, volume] : volumes_) {
-    counters.volumes.push_back({handle, volume->resident_bytes(), volume->dirty_windows(), snapshots[volume.get()]});
+    counters.volumes.push_back(
+        {handle, volume->resident_bytes(), volume->dirty_windows(), snapshots[volume.get()]});
   }
   return counters;
 }

@@ -1,5 +1,6 @@
-// The data plane put together: journal, extents, reactors, volumes and listeners; commands come in on the JavaScript thread,
-// records go out. The order of the members is the order of construction; stop() takes it down in reverse.
+// The data plane put together: journal, extents, reactors, volumes and listeners; commands come in on the
+// JavaScript thread, records go out. The order of the members is the order of construction; stop() takes it
+// down in reverse.
 #pragma once
 
 #include <atomic>
@@ -51,7 +52,12 @@ struct LeaseReply {
 // Bytes of a fault's records, kept until the home reactor has read them.
 struct FaultAnswer {
   std::vector<std::byte> bytes;
-  struct Item { uint64_t window; uint32_t layer; bool cut_off; size_t offset, length; };
+  struct Item {
+    uint64_t window;
+    uint32_t layer;
+    bool cut_off;
+    size_t offset, length;
+  };
   std::vector<Item> items;
 };
 
@@ -63,7 +69,12 @@ struct PlaneCounters {
   uint64_t resident_bytes = 0;
   int64_t in_flight_bytes = 0;
   uint64_t faults = 0, punches = 0;
-  struct Volume { uint64_t handle; uint64_t resident_bytes; size_t dirty_windows; DeviceSnapshot wire; };
+  struct Volume {
+    uint64_t handle;
+    uint64_t resident_bytes;
+    size_t dirty_windows;
+    DeviceSnapshot wire;
+  };
   std::vector<Volume> volumes;
 };
 
@@ -89,7 +100,11 @@ class Plane final : public Directory, public volume::Keeper {
   void round_failed(uint64_t handle);
   void reopen(uint64_t handle, uint64_t position);
 
-  struct CutRequest { uint64_t handle; store::SnapshotId snapshot; std::string name; };
+  struct CutRequest {
+    uint64_t handle;
+    store::SnapshotId snapshot;
+    std::string name;
+  };
   void cut(uint64_t ticket, std::vector<CutRequest> members);
   void adopt(uint64_t ticket, uint64_t handle, bool below, std::vector<volume::AdoptedRecord> records);
   void remove_layer(uint64_t handle, uint32_t layer);
@@ -99,7 +114,9 @@ class Plane final : public Directory, public volume::Keeper {
   void release(uint64_t handle);
   void flush(uint64_t ticket, uint64_t handle);
   void grace(uint64_t ticket);
-  struct PunchRange { uint64_t file, offset, bytes; };
+  struct PunchRange {
+    uint64_t file, offset, bytes;
+  };
   void punch(uint64_t ticket, std::vector<PunchRange> ranges);
   void evict(uint64_t handle);
   void disconnect(uint64_t ticket, uint64_t handle);
@@ -109,14 +126,16 @@ class Plane final : public Directory, public volume::Keeper {
   void open_reply(uint64_t ticket, LeaseReply reply, int error, const std::string& refusal);
 
   // 0 and the address bound, or -errno and a sentence.
-  int listen(const std::string& address, const ListenOptions& options, std::string& bound, std::string& sentence);
+  int listen(const std::string& address, const ListenOptions& options, std::string& bound,
+             std::string& sentence);
   PlaneCounters counters();
   void stop_serving(uint64_t ticket, uint64_t deadline_ms);
   // Joins every thread. Idempotent. `clean`: everything is in LevelDB.
   void close(bool clean);
 
   // Directory, on reactor threads
-  void list(unsigned reactor, const std::string& peer, std::function<void(std::vector<ExportName>)> reply) override;
+  void list(unsigned reactor, const std::string& peer,
+            std::function<void(std::vector<ExportName>)> reply) override;
   void describe(unsigned reactor, const std::string& peer, const std::string& name,
                 std::function<void(ExportDescription)> reply) override;
   void open(unsigned reactor, const std::string& peer, const std::string& name,
@@ -144,7 +163,10 @@ class Plane final : public Directory, public volume::Keeper {
   };
   struct Cut;
   template <typename Reply>
-  struct Asked { unsigned reactor; std::function<void(Reply)> reply; };
+  struct Asked {
+    unsigned reactor;
+    std::function<void(Reply)> reply;
+  };
 
   volume::Volume* find(uint64_t handle);
   // Runs on the volume's home; nothing when the handle is not open.

@@ -12,11 +12,25 @@
 
 namespace cellblock::plane {
 
-struct FaultAsked { uint64_t ticket, handle, first; uint32_t count; };
-struct RoundWanted { uint64_t handle; bool urgent; };
-struct FileWanted { uint64_t handle; };
-struct Done { uint64_t ticket; int error; };
-struct RoundTaken { uint64_t ticket; volume::Round round; };
+struct FaultAsked {
+  uint64_t ticket, handle, first;
+  uint32_t count;
+};
+struct RoundWanted {
+  uint64_t handle;
+  bool urgent;
+};
+struct FileWanted {
+  uint64_t handle;
+};
+struct Done {
+  uint64_t ticket;
+  int error;
+};
+struct RoundTaken {
+  uint64_t ticket;
+  volume::Round round;
+};
 struct CutDone {
   uint64_t ticket;
   int error;
@@ -24,11 +38,26 @@ struct CutDone {
   std::vector<int> errors;
   std::vector<store::CutMember> members;  // all, in the order asked
 };
-struct Adopted { uint64_t ticket; int error; };
-struct ListAsked { uint64_t ticket; std::string peer; };
-struct DescribeAsked { uint64_t ticket; std::string peer, name; };
-struct OpenAsked { uint64_t ticket; std::string peer, name; std::vector<std::string> changed_since; };
-struct LeaseClosed { uint64_t lease; };
+struct Adopted {
+  uint64_t ticket;
+  int error;
+};
+struct ListAsked {
+  uint64_t ticket;
+  std::string peer;
+};
+struct DescribeAsked {
+  uint64_t ticket;
+  std::string peer, name;
+};
+struct OpenAsked {
+  uint64_t ticket;
+  std::string peer, name;
+  std::vector<std::string> changed_since;
+};
+struct LeaseClosed {
+  uint64_t lease;
+};
 struct DeviceFailed {
   uint64_t handle;
   int error;
@@ -36,14 +65,17 @@ struct DeviceFailed {
   uint64_t position;  // of the newest entry of its line, the FAILED one included
   std::vector<store::Entry> entries;
 };
-struct StoreFailed { int error; };
+struct StoreFailed {
+  int error;
+};
 struct Logged {
   std::string level, message;
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, RoundTaken, CutDone, Adopted, ListAsked, DescribeAsked,
-                            OpenAsked, LeaseClosed, DeviceFailed, StoreFailed, Logged>;
+using Record =
+    std::variant<FaultAsked, RoundWanted, FileWanted, Done, RoundTaken, CutDone, Adopted, ListAsked,
+                 DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed, StoreFailed, Logged>;
 
 // Where records go. push is called from any native thread, in the order of happening of that thread.
 class RecordSink {

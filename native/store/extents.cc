@@ -74,7 +74,8 @@ bool ExtentsTable::may_allocate(uint64_t now_ns) {
   if (now_ns - checked > kSpaceCheckIntervalNs &&
       space_checked_ns_.compare_exchange_strong(checked, now_ns, std::memory_order_relaxed)) {
     const int64_t free = disk_.free_bytes(options_.directory);
-    space_low_.store(free >= 0 && static_cast<uint64_t>(free) < options_.reserve_bytes, std::memory_order_relaxed);
+    space_low_.store(free >= 0 && static_cast<uint64_t>(free) < options_.reserve_bytes,
+                     std::memory_order_relaxed);
   }
   return !space_low_.load(std::memory_order_relaxed);
 }

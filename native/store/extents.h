@@ -48,8 +48,9 @@ class ExtentsTable {
   // milliseconds; `now_ns` is a monotonic clock.
   bool may_allocate(uint64_t now_ns);
 
-  // Makes directory entries of files made since the last call durable; called before anything that names them is
-  // committed. Thread-safe; a no-op when nothing was made. The first call counts what an earlier process may have made.
+  // Makes directory entries of files made since the last call durable; called before anything that names them
+  // is committed. Thread-safe; a no-op when nothing was made. The first call counts what an earlier process
+  // may have made.
   int sync_created();
 
  private:

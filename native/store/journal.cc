@@ -16,13 +16,13 @@ namespace {
 constexpr uint64_t kMagic = 0x4c4a4b434c4c4543;  // "CELLCKJL"
 constexpr uint32_t kFormat = 1;
 constexpr size_t kHeaderUsed = 256;
-constexpr size_t kAtFormat = 8, kAtCrc = 12, kAtCells = 16, kAtStore = 24, kAtNumber = 40, kAtSeed = 48, kAtPosition = 56,
-                 kAtDevice = 64, kAtInode = 72, kAtClean = 80, kAtBoot = 96;
+constexpr size_t kAtFormat = 8, kAtCrc = 12, kAtCells = 16, kAtStore = 24, kAtNumber = 40, kAtSeed = 48,
+                 kAtPosition = 56, kAtDevice = 64, kAtInode = 72, kAtClean = 80, kAtBoot = 96;
 constexpr size_t kBootBytes = 64;
 
 // Cell.
-constexpr size_t kCellType = 4, kCellCells = 6, kCellPosition = 8, kCellLine = 16, kCellVersion = 24, kCellStart = 28,
-                 kCellCount = 30, kCellWindow = 32, kCellArgument = 40;
+constexpr size_t kCellType = 4, kCellCells = 6, kCellPosition = 8, kCellLine = 16, kCellVersion = 24,
+                 kCellStart = 28, kCellCount = 30, kCellWindow = 32, kCellArgument = 40;
 constexpr size_t kMemberFixedBytes = 8 + 4 + 2 + 2 + 8 + 16;
 constexpr uint16_t kMaxEntryCells = 8192;
 constexpr uint64_t kFirstPosition = 1;
@@ -59,7 +59,9 @@ void encode_cell(const Entry& entry, uint64_t position, uint16_t cells, std::byt
   store_le<uint64_t>(to + kCellLine, entry.line);
   store_le<uint32_t>(to + kCellVersion, entry.version);
   store_le<uint16_t>(to + kCellStart, entry.start);
-  store_le<uint16_t>(to + kCellCount, entry.type == EntryType::cut ? static_cast<uint16_t>(entry.members.size()) : entry.count);
+  store_le<uint16_t>(to + kCellCount, entry.type == EntryType::cut
+                                          ? static_cast<uint16_t>(entry.members.size())
+                                          : entry.count);
   store_le<uint64_t>(to + kCellWindow, entry.window);
   store_le<uint64_t>(to + kCellArgument, entry.argument);
   std::memset(to + kCellArgument + 8, 0, kCellBytes - kCellArgument - 8);
@@ -137,7 +139,8 @@ int Journal::create(uint64_t cells) {
   const std::vector<std::byte> zeros(1 << 20);
   const uint64_t total = kJournalHeaderBytes + cells * kCellBytes;
   for (uint64_t offset = 0; offset < total;) {
-    const ssize_t written = file_->try_write(zeros.data(), std::min<uint64_t>(zeros.size(), total - offset), offset);
+    const ssize_t written =
+        file_->try_write(zeros.data(), std::min<uint64_t>(zeros.size(), total - offset), offset);
     if (written <= 0) return written < 0 ? static_cast<int>(written) : -EIO;
     offset += static_cast<uint64_t>(written);
   }
@@ -165,15 +168,18 @@ int Journal::read_header(Scan& scan) {
   if (load_le<uint32_t>(header_ + kAtFormat) > kFormat) return -EPROTONOSUPPORT;
   if (load_le<uint32_t>(header_ + kAtCrc) != header_crc(header_)) return -EUCLEAN;
   cells_ = load_le<uint64_t>(header_ + kAtCells);
-  if (cells_ == 0 || kJournalHeaderBytes + cells_ * kCellBytes > static_cast<uint64_t>(bytes)) return -EUCLEAN;
-  if (std::memcmp(header_ + kAtStore, incarnation_.store_id.data(), incarnation_.store_id.size()) != 0) return -ESTALE;
+  if (cells_ == 0 || kJournalHeaderBytes + cells_ * kCellBytes > static_cast<uint64_t>(bytes))
+    return -EUCLEAN;
+  if (std::memcmp(header_ + kAtStore, incarnation_.store_id.data(), incarnation_.store_id.size()) != 0)
+    return -ESTALE;
   number_ = load_le<uint64_t>(header_ + kAtNumber);
   seed_ = load_le<uint64_t>(header_ + kAtSeed);
   start_position_ = load_le<uint64_t>(header_ + kAtPosition);
   scan.clean = load_le<uint8_t>(header_ + kAtClean) != 0;
   char boot[kBootBytes + 1] = {};
   std::memcpy(boot, header_ + kAtBoot, kBootBytes);
-  scan.same_incarnation = incarnation_.boot_id == boot && incarnation_.device == load_le<uint64_t>(header_ + kAtDevice) &&
+  scan.same_incarnation = incarnation_.boot_id == boot &&
+                          incarnation_.device == load_le<uint64_t>(header_ + kAtDevice) &&
                           incarnation_.inode == load_le<uint64_t>(header_ + kAtInode);
   return 0;
 }
@@ -195,7 +201,8 @@ int Journal::write_header(bool clean, uint64_t position, bool new_seed) {
   store_le<uint64_t>(head + kAtDevice, incarnation_.device);
   store_le<uint64_t>(head + kAtInode, incarnation_.inode);
   store_le<uint8_t>(head + kAtClean, clean ? 1 : 0);
-  std::memcpy(head + kAtBoot, incarnation_.boot_id.data(), std::min(incarnation_.boot_id.size(), kBootBytes - 1));
+  std::memcpy(head + kAtBoot, incarnation_.boot_id.data(),
+              std::min(incarnation_.boot_id.size(), kBootBytes - 1));
   store_le<uint32_t>(head + kAtCrc, header_crc(head));
   std::memcpy(header_, head, sizeof head);
   return disk_.sync(*file_);
@@ -226,7 +233,8 @@ void Journal::scan_cells(Scan& scan) const {
 bool Journal::read_entry(uint64_t cell, Entry& entry, uint16_t& cells) const {
   const std::byte* at = ring_ + cell * kCellBytes;
   const uint8_t type = load_le<uint8_t>(at + kCellType);
-  if (type < static_cast<uint8_t>(EntryType::own) || type > static_cast<uint8_t>(EntryType::failed)) return false;
+  if (type < static_cast<uint8_t>(EntryType::own) || type > static_cast<uint8_t>(EntryType::failed))
+    return false;
   const uint64_t position = load_le<uint64_t>(at + kCellPosition);
   cells = load_le<uint16_t>(at + kCellCells);
   if (position % cells_ != cell || position < start_position_) return false;
@@ -249,7 +257,8 @@ bool Journal::read_entry(uint64_t cell, Entry& entry, uint16_t& cells) const {
   entry.count = load_le<uint16_t>(from + kCellCount);
   entry.window = load_le<uint64_t>(from + kCellWindow);
   entry.argument = load_le<uint64_t>(from + kCellArgument);
-  return entry.type != EntryType::cut || decode_members(bytes.subspan(kCellBytes), entry.count, entry.members);
+  return entry.type != EntryType::cut ||
+         decode_members(bytes.subspan(kCellBytes), entry.count, entry.members);
 }
 
 void Journal::copy_in(uint64_t position, std::span<const std::byte> bytes) {
@@ -358,7 +367,8 @@ void Journal::start_sync(io::Engine& engine) {
 
 void Journal::sync_done(io::Request& request) {
   Journal& journal = *static_cast<Journal*>(request.owner);
-  // The kernel tells of an error once: the sync that was waiting behind the one that failed would succeed and say nothing.
+  // The kernel tells of an error once: the sync that was waiting behind the one that failed would succeed and
+  // say nothing.
   if (request.result < 0) journal.broken_.store(true);
   const int error = request.result < 0 ? static_cast<int>(-request.result) : journal.broken() ? EIO : 0;
   std::vector<Waiter> finished;

@@ -1,8 +1,9 @@
-// The redo log of ownership changes that are not yet in LevelDB: a ring of 64-byte cells in a preallocated file, mapped into
-// memory. See docs/architecture.md, "Journal".
+// The redo log of ownership changes that are not yet in LevelDB: a ring of 64-byte cells in a preallocated
+// file, mapped into memory. See docs/architecture.md, "Journal".
 //
-// Invariants: an entry is in the page cache before the request that made it is answered (D10); what a commit record or a cut
-// covers was stable before it was appended (D2); at start every cell is looked at, a bad one hides nothing behind it.
+// Invariants: an entry is in the page cache before the request that made it is answered (D10); what a commit
+// record or a cut covers was stable before it was appended (D2); at start every cell is looked at, a bad one
+// hides nothing behind it.
 #pragma once
 
 #include <array>
@@ -30,28 +31,28 @@ using SnapshotId = std::array<uint8_t, 16>;
 
 struct CutMember {
   uint64_t line = 0;
-  uint32_t version = 0;      // ended here
-  uint64_t up_to = 0;        // position: what the line's snapshot may contain, all of it stable
+  uint32_t version = 0;  // ended here
+  uint64_t up_to = 0;    // position: what the line's snapshot may contain, all of it stable
   SnapshotId snapshot{};
   std::string name;
 };
 
 struct Entry {
   EntryType type = EntryType::own;
-  uint64_t position = 0;     // set by append and by the scan
+  uint64_t position = 0;  // set by append and by the scan
   uint64_t line = 0;
   uint32_t version = 0;
-  uint16_t start = 0;        // blocks
+  uint16_t start = 0;  // blocks
   uint16_t count = 0;
-  uint64_t window = 0;       // cut_off: first window
-  uint64_t argument = 0;     // own: slot; cut_off: end window; commit: up to; failed: after
+  uint64_t window = 0;             // cut_off: first window
+  uint64_t argument = 0;           // own: slot; cut_off: end window; commit: up to; failed: after
   std::vector<CutMember> members;  // cut
 };
 
 // What makes two starts the same: see DESIGN D10 and HAZARDS J15.
 struct Incarnation {
   std::array<uint8_t, 16> store_id{};
-  std::string boot_id;       // at most 63 bytes
+  std::string boot_id;  // at most 63 bytes
   uint64_t device = 0;
   uint64_t inode = 0;
 };
@@ -73,8 +74,9 @@ class Poster {
 
 class Journal {
  public:
-  // Opens or makes `path` with `cells` cells (an existing ring keeps its size; the count is a power of two) and scans it.
-  // 0 or -errno; -EUCLEAN for a header that is not ours, -EPROTONOSUPPORT for a newer format, -ESTALE for another store's.
+  // Opens or makes `path` with `cells` cells (an existing ring keeps its size; the count is a power of two)
+  // and scans it. 0 or -errno; -EUCLEAN for a header that is not ours, -EPROTONOSUPPORT for a newer format,
+  // -ESTALE for another store's.
   static int open(io::Disk& disk, const std::string& path, uint64_t cells, const Incarnation& incarnation,
                   std::unique_ptr<Journal>& journal, Scan& scan);
 
@@ -90,12 +92,13 @@ class Journal {
 
   // Takes room for ordinary entries; false when only the quarter kept for commits, cuts and recovery is left.
   bool reserve(uint32_t cells);
-  // The same out of the kept quarter, for the entries of a control operation: it may stand in the way of the rounds that would
-  // make room.
+  // The same out of the kept quarter, for the entries of a control operation: it may stand in the way of the
+  // rounds that would make room.
   bool reserve_kept(uint32_t cells);
   void unreserve(uint32_t cells) { reserved_.fetch_sub(cells); }
 
-  // Appends an entry of one cell whose room was reserved (own, zero, cut_off). Returns its position. Thread-safe.
+  // Appends an entry of one cell whose room was reserved (own, zero, cut_off). Returns its position.
+  // Thread-safe.
   uint64_t append(const Entry& entry);
   // Appends a commit, cut or failed entry from the kept quarter. False when even that is full.
   bool append_kept(const Entry& entry, uint64_t& position);
@@ -106,8 +109,8 @@ class Journal {
   // Everything below `position` is in LevelDB. Never moves back.
   void set_tail(uint64_t position);
 
-  // Makes what this thread has appended stable and calls `done(errno)` on `poster`'s thread. One sync in flight; who comes
-  // while one runs waits for the next. After a failed sync every later one fails.
+  // Makes what this thread has appended stable and calls `done(errno)` on `poster`'s thread. One sync in
+  // flight; who comes while one runs waits for the next. After a failed sync every later one fails.
   void sync(io::Engine& engine, Poster& poster, std::function<void(int)> done);
 
   bool broken() const { return broken_.load(std::memory_order_relaxed); }

@@ -1,5 +1,5 @@
-// A slot is a window-sized place in an extents file: the file's store-wide number and the index of the place in it.
-// Slot numbers are never reused, so a slot names the same bytes for ever.
+// A slot is a window-sized place in an extents file: the file's store-wide number and the index of the place
+// in it. Slot numbers are never reused, so a slot names the same bytes for ever.
 #pragma once
 
 #include <cstdint>

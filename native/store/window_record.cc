@@ -20,8 +20,8 @@ constexpr size_t kChecksumBytes = 4;
 void encode_window_record(const WindowRecord& record, std::vector<std::byte>& out) {
   if (record.runs.empty()) return;
   std::vector<Slot> pieces;
-  // An own slot that holds nothing is not named: it may never have been written, and then the length of its file,
-  // which is the high-water mark of places, does not cover it.
+  // An own slot that holds nothing is not named: it may never have been written, and then the length of its
+  // file, which is the high-water mark of places, does not cover it.
   const bool own = record.own_slot != kNoSlot &&
                    std::any_of(record.runs.begin(), record.runs.end(),
                                [&](const RecordRun& run) { return run.slot == record.own_slot; });

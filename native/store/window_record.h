@@ -1,5 +1,6 @@
-// The stored form of what one version says about one window: pieces of data, and zeros. See docs/architecture.md,
-// "Records in LevelDB". Pure over bytes; the TypeScript twin is src/model/window-record.ts.
+// The stored form of what one version says about one window: pieces of data, and zeros. See
+// docs/architecture.md, "Records in LevelDB". Pure over bytes; the TypeScript twin is
+// src/model/window-record.ts.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// The world's agent: rounds, snapshots, clones, deletion and resize, in the phases and the order that DESIGN demands.
+// The world's agent: rounds, snapshots, clones, deletion and resize, in the phases and the order that DESIGN
+// demands.
 #include <algorithm>
 #include <cerrno>
 
@@ -10,7 +11,8 @@ namespace {
 // A container nobody else works on while this lives.
 class Busy {
  public:
-  Busy(std::set<uint64_t>& busy, uint64_t container) : busy_(busy), container_(container), mine_(busy.insert(container).second) {}
+  Busy(std::set<uint64_t>& busy, uint64_t container)
+      : busy_(busy), container_(container), mine_(busy.insert(container).second) {}
   ~Busy() {
     if (mine_) busy_.erase(container_);
   }
@@ -25,8 +27,8 @@ class Busy {
 
 }  // namespace
 
-// One batch: a change of the disk before it and one after it, so that crashes and errors come at its edges. A batch whose
-// sync failed is there, but nobody may count on it.
+// One batch: a change of the disk before it and one after it, so that crashes and errors come at its edges. A
+// batch whose sync failed is there, but nobody may count on it.
 int World::commit(const std::function<void(Level&)>& batch) {
   const Bytes page(4096, std::byte{1});
   const ssize_t written = level_file_->try_write(page.data(), page.size(), 0);
@@ -71,7 +73,8 @@ int World::round(uint64_t container) {
   return 0;
 }
 
-int World::store_round(uint64_t container, const volume::Round& round, const std::function<void(Level&)>& with_last) {
+int World::store_round(uint64_t container, const volume::Round& round,
+                       const std::function<void(Level&)>& with_last) {
   const uint64_t line = level.containers.at(container).line;
   size_t next = 0;
   do {
@@ -83,9 +86,10 @@ int World::store_round(uint64_t container, const volume::Round& round, const std
       }
       for (size_t i = next; i < end; i++) {
         const volume::RoundRecord& record = round.records[i];
-        const bool cut = std::any_of(round.cut_offs.begin(), round.cut_offs.end(), [&](const volume::RoundCutOff& one) {
-          return one.version == record.version && one.first <= record.window && record.window < one.end;
-        });
+        const bool cut =
+            std::any_of(round.cut_offs.begin(), round.cut_offs.end(), [&](const volume::RoundCutOff& one) {
+              return one.version == record.version && one.first <= record.window && record.window < one.end;
+            });
         now.put_record(line, record, cut);
       }
       if (!last) return;
@@ -253,7 +257,8 @@ int World::reclaim_one(VersionId at, VersionId into) {
   return 0;
 }
 
-// The reader is an open map: its data plane takes what it is silent about, the round that says so removes the deleted records.
+// The reader is an open map: its data plane takes what it is silent about, the round that says so removes the
+// deleted records.
 int World::adopt(VersionId at, VersionId into) {
   const uint64_t container = level.lines.at(into.line).container;
   if (const int error = round(container)) return error;
@@ -321,11 +326,14 @@ int World::punch_pending() {
       if (error == ENOENT) continue;
       return error;
     }
-    const uint64_t offset = store::slot_place(punch.slot) * options_.window_bytes + uint64_t{punch.start} * 4096;
+    const uint64_t offset =
+        store::slot_place(punch.slot) * options_.window_bytes + uint64_t{punch.start} * 4096;
     const int result = file->punch(offset, uint64_t{punch.count} * 4096);
     if (result < 0) return crashed() ? kCrashed : -result;
   }
-  return commit([&](Level& now) { now.punches.erase(now.punches.begin(), now.punches.begin() + static_cast<long>(some.size())); });
+  return commit([&](Level& now) {
+    now.punches.erase(now.punches.begin(), now.punches.begin() + static_cast<long>(some.size()));
+  });
 }
 
 // ---- size ----
@@ -334,7 +342,8 @@ int World::resize(uint64_t container, uint64_t size) {
   Level::Container& stored = level.containers.at(container);
   if (size < stored.size || stored.shrinking_to) {
     if (const int error = round(container)) return error;
-    if (const int error = commit([&](Level& now) { now.containers.at(container).shrinking_to = size; })) return error;
+    if (const int error = commit([&](Level& now) { now.containers.at(container).shrinking_to = size; }))
+      return error;
   } else if (const int error = commit([&](Level& now) { now.containers.at(container).size = size; })) {
     return error;
   }

@@ -96,22 +96,26 @@ void Level::add_file(uint64_t container) { containers.at(container).files.push_b
 void Level::end_version(uint64_t id, const std::string& snapshot, bool listed) {
   Line& line = lines.at(id);
   const uint32_t ended = line.current();
-  if (listed) snapshots[snapshot] = {line.container, {id, ended}, containers.at(line.container).size};
-  else line.deleted.insert(ended);
+  if (listed)
+    snapshots[snapshot] = {line.container, {id, ended}, containers.at(line.container).size};
+  else
+    line.deleted.insert(ended);
   line.live.insert(ended + 1);
 }
 
 void Level::punch_dropped(const Says& old, const Says& now, const std::set<store::Slot>& kept) {
   for (uint32_t block = 0; block < blocks; block++) {
     const store::Slot slot = old.blocks[block];
-    if (slot == Says::kSilent || slot == store::kNoSlot || slot == now.blocks[block] || kept.contains(slot)) continue;
+    if (slot == Says::kSilent || slot == store::kNoSlot || slot == now.blocks[block] || kept.contains(slot))
+      continue;
     punches.push_back({slot, block, 1});
   }
 }
 
 // ---- rounds ----
 
-void Level::put_cut_off(uint64_t id, const volume::RoundCutOff& cut, const std::vector<volume::RoundRecord>& in_round) {
+void Level::put_cut_off(uint64_t id, const volume::RoundCutOff& cut,
+                        const std::vector<volume::RoundRecord>& in_round) {
   Line& line = lines.at(id);
   line.cut_offs.push_back({cut.first, cut.end, cut.version});
   std::erase_if(line.records, [&](const auto& stored) {
@@ -131,11 +135,14 @@ void Level::put_record(uint64_t id, const volume::RoundRecord& record, bool cut)
   const Says now = Says::from(record.bytes, blocks);
   if (record.compare || cut) {
     const Says old = Says::from(line.records[key], blocks);
-    // A place of the window's own slot may be written again at any time; a cut-off takes the old own slot away for good.
+    // A place of the window's own slot may be written again at any time; a cut-off takes the old own slot
+    // away for good.
     punch_dropped(old, now, cut ? std::set{now.own} : std::set{now.own, old.own});
   }
-  if (record.bytes.empty()) line.records.erase(key);
-  else line.records[key] = record.bytes;
+  if (record.bytes.empty())
+    line.records.erase(key);
+  else
+    line.records[key] = record.bytes;
 }
 
 // ---- deletion ----
@@ -189,10 +196,12 @@ void Level::leave(VersionId at, VersionId into) {
     Line& reader = lines.at(into.line);
     reader.base = below ? VersionId{at.line, below} : line.base;
     for (const CutOff& cut : line.cut_offs) {
-      if (cut.version > below && cut.version <= at.version) reader.cut_offs.push_back({cut.first, cut.end, into.version});
+      if (cut.version > below && cut.version <= at.version)
+        reader.cut_offs.push_back({cut.first, cut.end, into.version});
     }
   }
-  if (into.line != at.line) std::erase_if(line.cut_offs, [&](const CutOff& cut) { return cut.version == at.version; });
+  if (into.line != at.line)
+    std::erase_if(line.cut_offs, [&](const CutOff& cut) { return cut.version == at.version; });
   line.live.erase(self);
   line.deleted.erase(at.version);
   if (line.live.empty()) lines.erase(at.line);
@@ -203,7 +212,8 @@ void Level::leave(VersionId at, VersionId into) {
 std::set<uint64_t> Level::files_named(const std::vector<store::Entry>& entries) const {
   std::set<uint64_t> files;
   for (const store::Entry& entry : entries) {
-    if (entry.type == store::EntryType::own && lines.contains(entry.line)) files.insert(store::slot_file(entry.argument));
+    if (entry.type == store::EntryType::own && lines.contains(entry.line))
+      files.insert(store::slot_file(entry.argument));
   }
   return files;
 }
@@ -231,7 +241,9 @@ void Level::replay(const std::vector<store::Entry>& entries, bool power_loss) {
   }
   for (const store::Entry& entry : entries) {
     const auto line = lines.find(entry.line);
-    if (entry.type > store::EntryType::cut_off || line == lines.end() || entry.position <= line->second.applied) continue;
+    if (entry.type > store::EntryType::cut_off || line == lines.end() ||
+        entry.position <= line->second.applied)
+      continue;
     const Bounds& of = bounds[entry.line];
     const bool is_void = std::any_of(of.voids.begin(), of.voids.end(), [&](const auto& range) {
       return entry.position > range.first && entry.position < range.second;
@@ -255,13 +267,15 @@ void Level::replay_change(Line& line, const store::Entry& entry, uint32_t versio
   Says says = Says::from(stored, blocks);
   const bool own = entry.type == store::EntryType::own;
   if (own) says.own = entry.argument;
-  for (uint32_t i = 0; i < entry.count; i++) says.blocks[entry.start + i] = own ? entry.argument : store::kNoSlot;
+  for (uint32_t i = 0; i < entry.count; i++)
+    says.blocks[entry.start + i] = own ? entry.argument : store::kNoSlot;
   stored = says.record();
 }
 
 // ---- faults ----
 
-FaultAnswer answer_fault(const Level& level, VersionId at, const Layers& layers, uint64_t first, uint32_t count) {
+FaultAnswer answer_fault(const Level& level, VersionId at, const Layers& layers, uint64_t first,
+                         uint32_t count) {
   FaultAnswer answer;
   const std::vector<VersionId> chain = level.chain(at);
   for (uint64_t window = first; window < first + count; window++) {
@@ -269,7 +283,8 @@ FaultAnswer answer_fault(const Level& level, VersionId at, const Layers& layers,
       const Level::Line& line = level.lines.at(link.line);
       uint32_t limit = 0;
       for (const Level::CutOff& cut : line.cut_offs) {
-        if (cut.version <= link.version && inside(window, cut.first, cut.end)) limit = std::max(limit, cut.version);
+        if (cut.version <= link.version && inside(window, cut.first, cut.end))
+          limit = std::max(limit, cut.version);
       }
       for (auto version = line.live.rbegin(); version != line.live.rend(); ++version) {
         const auto stored = line.records.find({window, *version});

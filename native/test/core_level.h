@@ -1,5 +1,6 @@
-// LevelDB and the agent's decisions as plain data: a second, independent statement of DESIGN sections 4 and 5 for tests of the
-// native core. Copying a Level is taking a LevelDB snapshot; every call that changes one is one batch.
+// LevelDB and the agent's decisions as plain data: a second, independent statement of DESIGN sections 4 and 5
+// for tests of the native core. Copying a Level is taking a LevelDB snapshot; every call that changes one is
+// one batch.
 #pragma once
 
 #include <compare>
@@ -84,16 +85,19 @@ struct Level {
   void end_version(uint64_t line, const std::string& snapshot, bool listed);
 
   // A round: everything but the records, then one call per record; `applied` last.
-  void put_cut_off(uint64_t line, const volume::RoundCutOff& cut, const std::vector<volume::RoundRecord>& in_round);
+  void put_cut_off(uint64_t line, const volume::RoundCutOff& cut,
+                   const std::vector<volume::RoundRecord>& in_round);
   void put_record(uint64_t line, const volume::RoundRecord& record, bool cut);
 
   // Deletion of `at` into its one dependent (line 0: nobody reads it). One window, then the version itself.
   void merge(VersionId at, VersionId into, uint64_t window);
-  // The dependent's data plane has taken over what it wanted of `window`; its new record, if any, is stored already.
+  // The dependent's data plane has taken over what it wanted of `window`; its new record, if any, is stored
+  // already.
   void drop_adopted(VersionId at, VersionId into, uint64_t window);
   void leave(VersionId at, VersionId into);
 
-  // What a volume that failed in memory hands over, or a scan at start: what counts goes in. Answers files to sync first.
+  // What a volume that failed in memory hands over, or a scan at start: what counts goes in. Answers files to
+  // sync first.
   std::set<uint64_t> files_named(const std::vector<store::Entry>& entries) const;
   void replay(const std::vector<store::Entry>& entries, bool power_loss);
 
@@ -114,6 +118,7 @@ struct FaultAnswer {
   std::vector<volume::FaultRecord> records;
   std::vector<std::unique_ptr<Bytes>> storage;
 };
-FaultAnswer answer_fault(const Level& level, VersionId at, const Layers& layers, uint64_t first, uint32_t count);
+FaultAnswer answer_fault(const Level& level, VersionId at, const Layers& layers, uint64_t first,
+                         uint32_t count);
 
 }  // namespace cellblock::test

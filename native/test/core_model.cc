@@ -26,8 +26,10 @@ void Content::write(uint64_t offset, const std::byte* from, uint64_t bytes) {
     const uint64_t in = offset % 4096, part = std::min(bytes, 4096 - in);
     auto& block = blocks_[offset / 4096];
     auto made = block ? std::make_shared<Block>(*block) : std::make_shared<Block>();
-    if (from) std::memcpy(made->data() + in, from, part);
-    else std::memset(static_cast<void*>(made->data() + in), 0, part);
+    if (from)
+      std::memcpy(made->data() + in, from, part);
+    else
+      std::memset(static_cast<void*>(made->data() + in), 0, part);
     block = made;
     offset += part;
     bytes -= part;
@@ -39,8 +41,10 @@ void Content::read(uint64_t offset, std::byte* to, uint64_t bytes) const {
   while (bytes > 0) {
     const uint64_t in = offset % 4096, part = std::min(bytes, 4096 - in);
     const auto& block = blocks_[offset / 4096];
-    if (block) std::memcpy(to, block->data() + in, part);
-    else std::memset(static_cast<void*>(to), 0, part);
+    if (block)
+      std::memcpy(to, block->data() + in, part);
+    else
+      std::memset(static_cast<void*>(to), 0, part);
     offset += part;
     bytes -= part;
     to += part;
@@ -59,7 +63,8 @@ Sector sector_at(const Content& content, uint64_t sector) {
 
 void put_sector(Content& content, uint64_t sector, const Sector& bytes) {
   const uint64_t offset = sector * kSector;
-  if (offset < content.size()) content.write(offset, bytes.data(), std::min(kSector, content.size() - offset));
+  if (offset < content.size())
+    content.write(offset, bytes.data(), std::min(kSector, content.size() - offset));
 }
 
 uint64_t sectors_of(uint64_t bytes) { return (bytes + kSector - 1) / kSector; }
@@ -77,15 +82,18 @@ void apply(const Change& change, Content& content) {
   for (uint64_t at = change.offset; at < end;) {
     const uint64_t block = at / 4096, block_end = std::min((block + 1) * 4096, content.size());
     const uint64_t stop = std::min(end, block_end);
-    if (at % 4096 == 0 && stop == block_end && change.hole) content.set_hole(block);
-    else if (!trim) content.write(at, nullptr, stop - at);
+    if (at % 4096 == 0 && stop == block_end && change.hole)
+      content.set_hole(block);
+    else if (!trim)
+      content.write(at, nullptr, stop - at);
     at = stop;
   }
 }
 
 class History {
  public:
-  explicit History(const HistoryOptions& options) : options_(options), random_(options.seed), world_(options.world) {
+  explicit History(const HistoryOptions& options)
+      : options_(options), random_(options.seed), world_(options.world) {
     world_.between = [this] { between(); };
     world_.raised = [this](uint64_t container) { raised(container); };
   }
@@ -93,7 +101,8 @@ class History {
   bool run() {
     if (!up(world_.start())) return false;
     for (unsigned crash = 0; crash <= options_.crashes && good(); crash++) {
-      if (random_.chance(60)) world_.disk().crash_at(world_.disk().changes() + 1 + random_.below(options_.operations * 4));
+      if (random_.chance(60))
+        world_.disk().crash_at(world_.disk().changes() + 1 + random_.below(options_.operations * 4));
       for (unsigned i = 0; i < options_.operations && good() && !world_.crashed(); i++) operate();
       if (good()) end_of_life();
     }
@@ -110,7 +119,8 @@ class History {
 
   // Answers of the agent that are not an error: 0, or the crash came.
   bool up(int result) {
-    TAP_OK(result == 0 || result == kCrashed, "an agent's call ended with " + std::to_string(result) + where());
+    TAP_OK(result == 0 || result == kCrashed,
+           "an agent's call ended with " + std::to_string(result) + where());
     return result == 0;
   }
 
@@ -173,7 +183,10 @@ class History {
     change.hole = !(flags & volume::kNoHole);
     change.before = model.now;
     touch(model, change);
-    say(change.write ? "write" : command == Command::trim ? "trim" : "zero", change.container, change.offset, change.length);
+    say(change.write               ? "write"
+        : command == Command::trim ? "trim"
+                                   : "zero",
+        change.container, change.offset, change.length);
     if (change.write) {
       Bytes payload(change.length);
       for (std::byte& byte : payload) byte = static_cast<std::byte>(random_.next());
@@ -186,7 +199,8 @@ class History {
 
   void touch(VolumeModel& model, const Change& change) {
     number_++;
-    const uint64_t end = std::min<uint64_t>((change.offset + change.length + 4095) / 4096, model.touched.size());
+    const uint64_t end =
+        std::min<uint64_t>((change.offset + change.length + 4095) / 4096, model.touched.size());
     for (uint64_t block = change.offset / 4096; block < end; block++) model.touched[block] = number_;
   }
 
@@ -266,20 +280,34 @@ class History {
   void operate() {
     harvest();
     const unsigned kind = static_cast<unsigned>(random_.below(100));
-    if (volumes_.empty() || (volumes_.size() < options_.most_volumes && kind < 4)) create();
-    else if (kind < 40) change();
-    else if (kind < 50) flush();
-    else if (kind < 62) read();
-    else if (kind < 67) status();
-    else if (kind < 72) round();
-    else if (kind < 76) world_.evict(any_volume());
-    else if (kind < 83) snapshot();
-    else if (kind < 86) look_at_snapshot();
-    else if (kind < 88) clone();
-    else if (kind < 92) remove_snapshot();
-    else if (kind < 95) reclaim();
-    else if (kind < 97) up(world_.punch_pending());
-    else resize();
+    if (volumes_.empty() || (volumes_.size() < options_.most_volumes && kind < 4))
+      create();
+    else if (kind < 40)
+      change();
+    else if (kind < 50)
+      flush();
+    else if (kind < 62)
+      read();
+    else if (kind < 67)
+      status();
+    else if (kind < 72)
+      round();
+    else if (kind < 76)
+      world_.evict(any_volume());
+    else if (kind < 83)
+      snapshot();
+    else if (kind < 86)
+      look_at_snapshot();
+    else if (kind < 88)
+      clone();
+    else if (kind < 92)
+      remove_snapshot();
+    else if (kind < 95)
+      reclaim();
+    else if (kind < 97)
+      up(world_.punch_pending());
+    else
+      resize();
     for (unsigned i = static_cast<unsigned>(random_.below(6)); i > 0; i--) world_.step();
   }
 
@@ -292,8 +320,10 @@ class History {
   void create() {
     const uint64_t id = world_.create(options_.volume_bytes);
     say("create", id);
-    if (id) add_model(id, Content(options_.volume_bytes));
-    else up(world_.crashed() ? kCrashed : EIO);
+    if (id)
+      add_model(id, Content(options_.volume_bytes));
+    else
+      up(world_.crashed() ? kCrashed : EIO);
   }
 
   void read() {
@@ -309,8 +339,10 @@ class History {
     }
     Bytes wanted(length);
     volumes_.at(container).now.read(offset, wanted.data(), length);
-    const size_t differs = static_cast<size_t>(std::mismatch(got.begin(), got.end(), wanted.begin()).first - got.begin());
-    TAP_OK(differs == length, "read of volume " + std::to_string(container) + " differs at " + std::to_string(offset + differs) + where());
+    const size_t differs =
+        static_cast<size_t>(std::mismatch(got.begin(), got.end(), wanted.begin()).first - got.begin());
+    TAP_OK(differs == length, "read of volume " + std::to_string(container) + " differs at " +
+                                  std::to_string(offset + differs) + where());
   }
 
   void round() {
@@ -344,7 +376,8 @@ class History {
     coming_names_.clear();
     for (const auto& [id, model] : volumes_) {
       if (!members.empty() && random_.chance(60)) continue;
-      if (members.empty() && random_.chance(40) && volumes_.size() > 1 && id != volumes_.rbegin()->first) continue;
+      if (members.empty() && random_.chance(40) && volumes_.size() > 1 && id != volumes_.rbegin()->first)
+        continue;
       const std::string name = "s" + std::to_string(++names_);
       members.push_back({id, name});
       coming_names_[id] = name;
@@ -374,9 +407,12 @@ class History {
       std::memcpy(found.data(), got.data() + sector * kSector, part);
       if (found == sector_at(model.content, sector)) continue;
       const auto either = model.either.find(sector);
-      const bool allowed = !model.seen && either != model.either.end() &&
-                           std::find(either->second.begin(), either->second.end(), found) != either->second.end();
-      if (!TAP_OK(allowed, "snapshot " + name + (model.seen ? " changed" : " is wrong") + " at " + std::to_string(sector * kSector) + where())) return false;
+      const bool allowed =
+          !model.seen && either != model.either.end() &&
+          std::find(either->second.begin(), either->second.end(), found) != either->second.end();
+      if (!TAP_OK(allowed, "snapshot " + name + (model.seen ? " changed" : " is wrong") + " at " +
+                               std::to_string(sector * kSector) + where()))
+        return false;
       put_sector(model.content, sector, found);
     }
     model.seen = true;
@@ -394,7 +430,8 @@ class History {
       return;
     }
     add_model(id, snapshots_.at(name).content);
-    for (uint64_t block = 0; block < volumes_.at(id).touched.size(); block++) volumes_.at(id).unsure.insert(block);
+    for (uint64_t block = 0; block < volumes_.at(id).touched.size(); block++)
+      volumes_.at(id).unsure.insert(block);
   }
 
   void remove_snapshot() {
@@ -433,7 +470,8 @@ class History {
       model.later.erase(model.later.lower_bound(sectors_of(size)), model.later.end());
       const auto last = model.later.find(size / kSector);
       if (last != model.later.end()) {
-        for (auto& [number, content] : last->second) std::fill(content.begin() + static_cast<long>(size % kSector), content.end(), std::byte{0});
+        for (auto& [number, content] : last->second)
+          std::fill(content.begin() + static_cast<long>(size % kSector), content.end(), std::byte{0});
       }
     }
     model.now.resize(size);
@@ -477,10 +515,12 @@ class History {
     world_.submit(world_.volume(container), *io);
     if (!up(world_.wait(io))) return;
     compare_allocation(model, container, io->extents[0]);
-    for (size_t i = 0; i < names.size(); i++) compare_changed(model, snapshots_.at(names[i]), names[i], io->extents[i + 1]);
+    for (size_t i = 0; i < names.size(); i++)
+      compare_changed(model, snapshots_.at(names[i]), names[i], io->extents[i + 1]);
   }
 
-  void compare_allocation(VolumeModel& model, uint64_t container, const std::vector<volume::StatusExtent>& extents) {
+  void compare_allocation(VolumeModel& model, uint64_t container,
+                          const std::vector<volume::StatusExtent>& extents) {
     uint64_t at = 0;
     for (const auto& extent : extents) {
       for (uint64_t end = at + extent.length; at < end; at += std::min<uint64_t>(4096, end - at)) {
@@ -488,12 +528,15 @@ class History {
         const bool hole = extent.flags != 0;
         if (hole == model.now.is_hole(block)) continue;
         const std::string what = (hole ? "hole" : "data") + std::string(" reported at ") + std::to_string(at);
-        if (!TAP_OK(model.unsure.contains(block), what + " of volume " + std::to_string(container) + where())) return;
+        if (!TAP_OK(model.unsure.contains(block), what + " of volume " + std::to_string(container) + where()))
+          return;
         std::array<std::byte, 4096> zeros{}, now{};
         model.now.read(at, now.data(), std::min<uint64_t>(4096, model.now.size() - at));
         if (!TAP_OK(now == zeros, what + where())) return;
-        if (hole) model.now.set_hole(block);
-        else model.now.write(block * 4096, nullptr, std::min<uint64_t>(4096, model.now.size() - block * 4096));
+        if (hole)
+          model.now.set_hole(block);
+        else
+          model.now.write(block * 4096, nullptr, std::min<uint64_t>(4096, model.now.size() - block * 4096));
       }
     }
     TAP_EQ(at, model.now.size(), "the extents cover the volume" + where());
@@ -508,10 +551,13 @@ class History {
         const uint64_t bytes = std::min<uint64_t>(4096, end - at);
         std::array<std::byte, 4096> now{}, then{};
         model.now.read(at, now.data(), bytes);
-        if (at < since.content.size()) since.content.read(at, then.data(), std::min(bytes, since.content.size() - at));
+        if (at < since.content.size())
+          since.content.read(at, then.data(), std::min(bytes, since.content.size() - at));
         const std::string place = " since " + name + " at " + std::to_string(at) + where();
         if (now != then && !TAP_OK(extent.flags == 1, "a block that differs is reported" + place)) return;
-        if (extent.flags == 1 && !TAP_OK(model.touched[at / 4096] > since.number, "a block nobody touched is not reported" + place)) return;
+        if (extent.flags == 1 && !TAP_OK(model.touched[at / 4096] > since.number,
+                                         "a block nobody touched is not reported" + place))
+          return;
         at += bytes;
       }
     }
@@ -548,7 +594,8 @@ class History {
       if (random_.chance(25)) world_.disk().crash_at(world_.disk().changes() + 1 + random_.below(25));
       const int result = world_.start();
       if (result == 0 && !world_.crashed()) break;
-      if (!up(result)) if (!good()) return;
+      if (!up(result))
+        if (!good()) return;
       const bool again = random_.chance(50);
       say(again ? "power loss while starting" : "process death while starting");
       loss |= again;
@@ -571,9 +618,11 @@ class History {
     TAP_OK(there == 0 || there == coming_.size(), "all members of a cut or none" + where());
     if (there && there == coming_names_.size()) keep_coming();
     coming_.clear();
-    for (const auto& [name, model] : snapshots_) TAP_OK(world_.level.snapshots.contains(name), "snapshot " + name + " is there" + where());
+    for (const auto& [name, model] : snapshots_)
+      TAP_OK(world_.level.snapshots.contains(name), "snapshot " + name + " is there" + where());
     for (const auto& [name, snapshot] : world_.level.snapshots) {
-      if (!snapshots_.contains(name)) TAP_OK(removed_.contains(name), "snapshot " + name + " is none too many" + where());
+      if (!snapshots_.contains(name))
+        TAP_OK(removed_.contains(name), "snapshot " + name + " is none too many" + where());
     }
     if (resizing_.first) {
       const uint64_t size = world_.level.containers.at(resizing_.first).size;
@@ -590,22 +639,28 @@ class History {
     world_.between = nullptr;
     const Bytes got = world_.read(container, 0, model.now.size());
     world_.between = between;
-    if (!TAP_OK(got.size() == model.now.size(), "volume " + std::to_string(container) + " is read whole, error " + std::to_string(world_.last_error) + where())) return;
+    if (!TAP_OK(got.size() == model.now.size(), "volume " + std::to_string(container) +
+                                                    " is read whole, error " +
+                                                    std::to_string(world_.last_error) + where()))
+      return;
     std::map<uint64_t, std::vector<Sector>> asked;
     for (const Change& change : under_way_) {
       if (change.container != container) continue;
       Content after = change.before;
       apply(change, after);
-      for (uint64_t sector = first_sector(change); sector < end_sector(change); sector++) asked[sector].push_back(sector_at(after, sector));
+      for (uint64_t sector = first_sector(change); sector < end_sector(change); sector++)
+        asked[sector].push_back(sector_at(after, sector));
     }
     for (uint64_t sector = 0; sector < sectors_of(got.size()); sector++) {
       Sector found{};
-      std::memcpy(found.data(), got.data() + sector * kSector, std::min(kSector, got.size() - sector * kSector));
+      std::memcpy(found.data(), got.data() + sector * kSector,
+                  std::min(kSector, got.size() - sector * kSector));
       const auto later = model.later.find(sector);
       const auto under_way = asked.find(sector);
       if (later == model.later.end() && under_way == asked.end()) {
         if (found == sector_at(model.now, sector)) continue;
-        TAP_OK(false, "volume " + std::to_string(container) + " lost or gained at " + std::to_string(sector * kSector) + where());
+        TAP_OK(false, "volume " + std::to_string(container) + " lost or gained at " +
+                          std::to_string(sector * kSector) + where());
         return;
       }
       bool allowed = found == sector_at(loss ? model.flushed : model.now, sector);
@@ -617,7 +672,9 @@ class History {
         for (const Sector& content : under_way->second) is_asked |= found == content;
       }
       const std::string what = loss ? " is neither flushed nor later" : " is not what was answered";
-      if (!TAP_OK(allowed || is_asked, "volume " + std::to_string(container) + what + " at " + std::to_string(sector * kSector) + where())) return;
+      if (!TAP_OK(allowed || is_asked, "volume " + std::to_string(container) + what + " at " +
+                                           std::to_string(sector * kSector) + where()))
+        return;
       model.unsure.insert(sector * kSector / 4096);
       if (found == sector_at(model.now, sector)) continue;
       put_sector(model.now, sector, found);

@@ -1,5 +1,5 @@
-// What a client may expect of the core, as bytes: a volume is an array of pages, a snapshot a copy of it. And a driver of random
-// histories that does everything a client, an agent and a power cut can do, and compares.
+// What a client may expect of the core, as bytes: a volume is an array of pages, a snapshot a copy of it. And
+// a driver of random histories that does everything a client, an agent and a power cut can do, and compares.
 #pragma once
 
 #include <array>
@@ -42,15 +42,16 @@ struct Change {
   bool hole = false;   // whole blocks become holes
   uint64_t offset = 0;
   uint64_t length = 0;
-  Content before;      // of the whole volume, when it was asked for
+  Content before;  // of the whole volume, when it was asked for
 };
 
 struct VolumeModel {
-  Content now;                                     // with every answered change
-  Content flushed;                                 // what certainly survives a loss of power
-  std::map<uint64_t, std::vector<std::pair<uint64_t, Sector>>> later;  // sector -> {when answered, content} since
-  std::vector<uint64_t> touched;                   // block -> number of its last change
-  std::set<uint64_t> unsure;                       // blocks of which it is not known whether they are holes
+  Content now;      // with every answered change
+  Content flushed;  // what certainly survives a loss of power
+  std::map<uint64_t, std::vector<std::pair<uint64_t, Sector>>>
+      later;                      // sector -> {when answered, content} since
+  std::vector<uint64_t> touched;  // block -> number of its last change
+  std::set<uint64_t> unsure;      // blocks of which it is not known whether they are holes
 };
 
 struct SnapshotModel {
@@ -65,7 +66,7 @@ struct HistoryOptions {
   WorldOptions world;
   uint64_t seed = 1;
   unsigned operations = 120;
-  unsigned crashes = 3;       // the last of them before a final comparison
+  unsigned crashes = 3;  // the last of them before a final comparison
   uint64_t volume_bytes = 80 * (64 << 10) + 10000;
   size_t most_volumes = 3;
   size_t most_under_way = 4;

@@ -1,8 +1,9 @@
-// Random histories of clients, agent and crashes against bytes in an array, through the native core alone. Short by default;
-// CELLBLOCK_LONG=1 for many more seeds, CELLBLOCK_HISTORY=n for that one, with everything it does printed.
-#include <cstdlib>
-
+// Random histories of clients, agent and crashes against bytes in an array, through the native core alone.
+// Short by default; CELLBLOCK_LONG=1 for many more seeds, CELLBLOCK_HISTORY=n for that one, with everything
+// it does printed.
 #include "test/core_model.h"
+
+#include <cstdlib>
 
 using namespace cellblock::test;
 
@@ -18,8 +19,10 @@ void histories(HistoryOptions options, unsigned count) {
   if (std::getenv("CELLBLOCK_LONG")) count *= 40;
   for (unsigned i = 0; i < count; i++) {
     options.seed = options.world.seed = seed() % 1'000'000'000 + i;
-    if (TAP_OK(run_history(options), "history " + std::to_string(options.seed) + " agrees with the model")) continue;
-    std::printf("# the history alone: CELLBLOCK_HISTORY=%llu\n", static_cast<unsigned long long>(options.seed));
+    if (TAP_OK(run_history(options), "history " + std::to_string(options.seed) + " agrees with the model"))
+      continue;
+    std::printf("# the history alone: CELLBLOCK_HISTORY=%llu\n",
+                static_cast<unsigned long long>(options.seed));
     return;
   }
 }

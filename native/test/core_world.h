@@ -1,7 +1,9 @@
-// A whole native core in one thread, on a simulated disk, with a small agent that plays what TypeScript does: everything that
-// happens is a step, taken in an order that a seed chooses or the test itself. A crash forgets all but disk and Level.
+// A whole native core in one thread, on a simulated disk, with a small agent that plays what TypeScript does:
+// everything that happens is a step, taken in an order that a seed chooses or the test itself. A crash
+// forgets all but disk and Level.
 //
-// Calls of the agent drive the world until they are done and give 0, an errno, or kCrashed when the disk died on the way.
+// Calls of the agent drive the world until they are done and give 0, an errno, or kCrashed when the disk died
+// on the way.
 #pragma once
 
 #include <deque>
@@ -52,39 +54,46 @@ class World final : public volume::Keeper {
   ~World() override;
 
   // ---- life ----
-  int start();                               // the normal start: recovery, then every container is open
-  int stop();                                // cleanly
+  int start();                                    // the normal start: recovery, then every container is open
+  int stop();                                     // cleanly
   void crash(io::CrashKind kind, uint64_t seed);  // everything in memory is gone; start() goes on
-  void boot_elsewhere() { boot_++; }         // the next start sees another boot id
+  void boot_elsewhere() { boot_++; }              // the next start sees another boot id
 
   // ---- clients ----
-  std::shared_ptr<Io> submit(volume::Volume& volume, volume::Command command, uint64_t offset, uint64_t length, uint16_t flags = 0,
-                             const Bytes* payload = nullptr);
+  std::shared_ptr<Io> submit(volume::Volume& volume, volume::Command command, uint64_t offset,
+                             uint64_t length, uint16_t flags = 0, const Bytes* payload = nullptr);
   void submit(volume::Volume& volume, Io& io);
   std::shared_ptr<Io> write(uint64_t container, uint64_t offset, const Bytes& payload, uint16_t flags = 0);
-  std::shared_ptr<Io> fill(uint64_t container, uint64_t offset, uint64_t bytes, int value, uint16_t flags = 0);
-  std::shared_ptr<Io> ask(uint64_t container, volume::Command command, uint64_t offset = 0, uint64_t length = 0, uint16_t flags = 0);
-  int wait(const std::shared_ptr<Io>& io);  // errno of the answer
+  std::shared_ptr<Io> fill(uint64_t container, uint64_t offset, uint64_t bytes, int value,
+                           uint16_t flags = 0);
+  std::shared_ptr<Io> ask(uint64_t container, volume::Command command, uint64_t offset = 0,
+                          uint64_t length = 0, uint16_t flags = 0);
+  int wait(const std::shared_ptr<Io>& io);                               // errno of the answer
   Bytes read(volume::Volume& volume, uint64_t offset, uint64_t length);  // empty: an error
-  Bytes read(uint64_t container, uint64_t offset, uint64_t length) { return read(volume(container), offset, length); }
+  Bytes read(uint64_t container, uint64_t offset, uint64_t length) {
+    return read(volume(container), offset, length);
+  }
   Bytes read_snapshot(const std::string& name, uint64_t offset, uint64_t length);
   int flush(uint64_t container) { return wait(ask(container, volume::Command::flush)); }
 
   // ---- the agent ----
-  uint64_t create(uint64_t size);            // 0: crashed
+  uint64_t create(uint64_t size);  // 0: crashed
   int round(uint64_t container);
   int snapshot(const std::vector<std::pair<uint64_t, std::string>>& members);
   uint64_t clone(const std::string& snapshot);  // 0: crashed
   int remove_snapshot(const std::string& name);
-  int reclaim();                             // whatever of deleted versions can be merged or freed now
+  int reclaim();  // whatever of deleted versions can be merged or freed now
   int resize(uint64_t container, uint64_t size);
   int punch_pending();
   void evict(uint64_t container) { volume(container).evict_clean(); }
 
   // ---- time ----
-  bool step();                               // false: nothing can move
+  bool step();  // false: nothing can move
   int run_until(const std::function<bool()>& done);
-  void settle() { while (step()) {} }
+  void settle() {
+    while (step()) {
+    }
+  }
 
   volume::Volume& volume(uint64_t container) { return *open_.at(container).volume; }
   bool is_open(uint64_t container) const { return open_.contains(container); }
@@ -99,12 +108,13 @@ class World final : public volume::Keeper {
   std::string path_of(uint64_t file) const { return "/store/extents/" + std::to_string(file); }
 
   // Levers of a test.
-  bool deliver = true;        // step() lets held requests finish
-  bool answer_faults = true;  // step() reads for faults and answers them
-  bool read_faults = true;    // ... the first of the two
-  std::function<void()> between;                  // called before every step of a call of the agent
-  std::function<void(uint64_t container)> raised; // a version has just ended
-  std::function<void(const std::string& what)> at;  // "cut written", "round taken": named points of calls of the agent
+  bool deliver = true;                             // step() lets held requests finish
+  bool answer_faults = true;                       // step() reads for faults and answers them
+  bool read_faults = true;                         // ... the first of the two
+  std::function<void()> between;                   // called before every step of a call of the agent
+  std::function<void(uint64_t container)> raised;  // a version has just ended
+  std::function<void(const std::string& what)>
+      at;  // "cut written", "round taken": named points of calls of the agent
   Level level;
   unsigned starts = 0;
   int last_error = 0;  // of read()
@@ -137,7 +147,8 @@ class World final : public volume::Keeper {
   int commit(const std::function<void(Level&)>& batch);
   Open open(VersionId at, uint64_t handle, bool read_only, bool unclean);
   Open* opened(const volume::Volume& volume);
-  int store_round(uint64_t container, const volume::Round& round, const std::function<void(Level&)>& with_last);
+  int store_round(uint64_t container, const volume::Round& round,
+                  const std::function<void(Level&)>& with_last);
   int reclaim_one(VersionId at, VersionId into);
   int adopt(VersionId at, VersionId into);
   void trim_journal();
@@ -154,15 +165,15 @@ class World final : public volume::Keeper {
   std::unique_ptr<store::Journal> journal_;
   std::unique_ptr<store::ExtentsTable> extents_;
   volume::CacheBudget budget_;
-  std::map<uint64_t, Open> open_;             // by container
+  std::map<uint64_t, Open> open_;  // by container
   std::map<std::string, Open> views_;
   std::unique_ptr<io::Engine> engine_;
   Queue queue_;
   std::deque<Question> questions_;
-  std::deque<std::function<int()>> chores_;   // of the keeper: a failed volume, a file wanted
-  std::set<uint64_t> rounds_wanted_;          // containers
-  std::set<uint64_t> busy_;                   // containers with a call of the agent under way
-  std::set<uint64_t> clean_since_;            // flushed since an unclean start
+  std::deque<std::function<int()>> chores_;  // of the keeper: a failed volume, a file wanted
+  std::set<uint64_t> rounds_wanted_;         // containers
+  std::set<uint64_t> busy_;                  // containers with a call of the agent under way
+  std::set<uint64_t> clean_since_;           // flushed since an unclean start
   std::vector<std::shared_ptr<Io>> asked_;
   bool in_background_ = false;
 };

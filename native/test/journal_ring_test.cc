@@ -191,16 +191,18 @@ TAP_TEST("J5 gaps: a cell that is missing, torn or garbage hides nothing behind 
   auto journal = fresh(disk);
   for (uint64_t i = 1; i <= 40; i++) append(*journal, own(i));
   auto next = after(disk, CrashKind::process_death);
-  std::memset(cell_of(*next, 3), 0, kCellBytes);            // reserved, never written
-  cell_of(*next, 7)[20] ^= std::byte{1};                    // a torn write
-  std::memset(cell_of(*next, 9), 0xff, kCellBytes);         // garbage
-  store_le<uint16_t>(cell_of(*next, 11) + 6, 500);          // claims to be 500 cells long
+  std::memset(cell_of(*next, 3), 0, kCellBytes);                    // reserved, never written
+  cell_of(*next, 7)[20] ^= std::byte{1};                            // a torn write
+  std::memset(cell_of(*next, 9), 0xff, kCellBytes);                 // garbage
+  store_le<uint16_t>(cell_of(*next, 11) + 6, 500);                  // claims to be 500 cells long
   std::memcpy(cell_of(*next, 13), cell_of(*next, 14), kCellBytes);  // a valid cell in a wrong place
   const Opened opened = open_journal(*next);
   TAP_EQ(opened.scan.entries.size(), 35, "all others");
   TAP_EQ(opened.scan.entries.back().window, 40, "to the end");
   for (const Entry& entry : opened.scan.entries) {
-    TAP_OK(entry.window != 3 && entry.window != 7 && entry.window != 9 && entry.window != 11 && entry.window != 13, "none of the five");
+    TAP_OK(entry.window != 3 && entry.window != 7 && entry.window != 9 && entry.window != 11 &&
+               entry.window != 13,
+           "none of the five");
   }
 }
 
@@ -270,7 +272,8 @@ TAP_TEST("J1b an incarnation that begins at an earlier position hides old entrie
   TAP_EQ(opened.journal->start(5), 0, "start");
   append(*opened.journal, own(1000));
   auto third = after(*second, CrashKind::process_death);
-  TAP_EQ(open_journal(*third).scan.entries.size(), 1, "only the new one: the checksum is seeded with the incarnation");
+  TAP_EQ(open_journal(*third).scan.entries.size(), 1,
+         "only the new one: the checksum is seeded with the incarnation");
 }
 
 TAP_TEST("J15 another boot, device or inode is another incarnation; a clean stop leaves nothing to count") {
@@ -337,7 +340,9 @@ TAP_TEST("an existing ring keeps its size, whatever size is asked for") {
   TAP_EQ(open_journal(*next, named(), 4096).journal->cells(), 256, "cells");
 }
 
-TAP_TEST("J11 ordinary entries stop at three quarters; commits, cuts and FAILED have the rest, reservations stand") {
+TAP_TEST(
+    "J11 ordinary entries stop at three quarters; commits, cuts and FAILED have the rest, reservations "
+    "stand") {
   SimulatedDisk disk({});
   auto journal = fresh(disk);
   TAP_OK(journal->reserve(10), "ten requests under way");

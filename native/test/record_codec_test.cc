@@ -14,7 +14,9 @@ WindowRecord random_record(Random& random, uint32_t blocks) {
   while (at < blocks && record.runs.size() < 40) {
     const uint32_t count = static_cast<uint32_t>(1 + random.below(std::min<uint64_t>(blocks - at, 20)));
     Slot slot = kNoSlot;
-    if (random.chance(70)) slot = record.own_slot && random.chance(50) ? record.own_slot : make_slot(1 + random.below(4), random.below(4));
+    if (random.chance(70))
+      slot = record.own_slot && random.chance(50) ? record.own_slot
+                                                  : make_slot(1 + random.below(4), random.below(4));
     record.runs.push_back({static_cast<uint16_t>(at), static_cast<uint16_t>(count), slot});
     at += count + static_cast<uint32_t>(random.below(4));
   }
@@ -31,7 +33,9 @@ bool names_own(const WindowRecord& record) {
 bool same(const WindowRecord& a, const WindowRecord& b) {
   if (a.runs.size() != b.runs.size()) return false;
   for (size_t i = 0; i < a.runs.size(); i++) {
-    if (a.runs[i].start != b.runs[i].start || a.runs[i].count != b.runs[i].count || a.runs[i].slot != b.runs[i].slot) return false;
+    if (a.runs[i].start != b.runs[i].start || a.runs[i].count != b.runs[i].count ||
+        a.runs[i].slot != b.runs[i].slot)
+      return false;
   }
   return true;
 }
@@ -62,7 +66,8 @@ TAP_TEST("no truncation, no extension and no flipped bit of a record is a record
     while (bytes.empty()) encode_window_record(record = random_record(random, 512), bytes);
     WindowRecord read;
     for (size_t length = 0; length < bytes.size(); length++) {
-      TAP_OK(!decode_window_record(std::span(bytes).first(length), 512, read), "cut to " + std::to_string(length));
+      TAP_OK(!decode_window_record(std::span(bytes).first(length), 512, read),
+             "cut to " + std::to_string(length));
     }
     std::vector<std::byte> longer = bytes;
     longer.push_back(std::byte{0});

@@ -42,7 +42,8 @@ TAP_TEST("set agrees with an array of blocks, at every window size") {
       for (int change = 0; change < 400; change++) {
         const uint16_t start = static_cast<uint16_t>(random.below(blocks));
         const uint16_t longest = random.chance(70) ? 4 : blocks;
-        const uint16_t end = static_cast<uint16_t>(start + 1 + random.below(std::min<uint64_t>(longest, blocks - start)));
+        const uint16_t end =
+            static_cast<uint16_t>(start + 1 + random.below(std::min<uint64_t>(longest, blocks - start)));
         const Run to = block_of(random);
         runs.set(start, end, to, blocks);
         for (uint16_t block = start; block < end; block++) naive[block] = to;

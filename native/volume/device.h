@@ -1,5 +1,6 @@
 // What the wire sees of a volume: a device that takes block requests. One object travels, the Request: it is
-// answered exactly once, either by submit returning `done` or later by its done callback, on the device's home reactor.
+// answered exactly once, either by submit returning `done` or later by its done callback, on the device's
+// home reactor.
 #pragma once
 
 #include <cstddef>
@@ -31,31 +32,35 @@ struct StatusContext {
   uint32_t id = 0;
   ContextKind kind = ContextKind::allocation;
   uint32_t since_layer = 0;  // changed: blocks of layers above this one
-  // changed: byte ranges {offset, length} that differ besides those, sorted; for a snapshot that is no ancestor
+  // changed: byte ranges {offset, length} that differ besides those, sorted; for a snapshot that is no
+  // ancestor
   std::vector<std::pair<uint64_t, uint64_t>> also_changed;
 };
 
 struct StatusExtent {
   uint64_t length;  // bytes
-  uint32_t flags;   // as NBD encodes them for the context: base:allocation bit 0 hole, bit 1 zero; depth: number; changed: bit 0
+  uint32_t flags;   // as NBD encodes them for the context: base:allocation bit 0 hole, bit 1 zero; depth:
+                    // number; changed: bit 0
 };
 
 struct Request {
   // in
   Command command = Command::read;
   uint16_t flags = 0;
-  bool fill_holes = false;    // read: write zeros into data for holes
-  uint64_t offset = 0;        // bytes, any alignment
-  uint64_t length = 0;        // bytes; read and write at most kMaxRequestBytes
-  std::byte* data = nullptr;  // read: room for length bytes, at natural offsets; write: the payload. Caller's until done
+  bool fill_holes = false;  // read: write zeros into data for holes
+  uint64_t offset = 0;      // bytes, any alignment
+  uint64_t length = 0;      // bytes; read and write at most kMaxRequestBytes
+  std::byte* data =
+      nullptr;  // read: room for length bytes, at natural offsets; write: the payload. Caller's until done
   const std::vector<StatusContext>* contexts = nullptr;  // block_status
   void (*done)(Request&) = nullptr;
   void* owner = nullptr;
 
   // out
-  int error = 0;                      // 0 or an errno value
-  std::vector<Segment> segments;      // read; empty means one segment of data
-  std::vector<std::vector<StatusExtent>> extents;  // block_status, one list per context, each covers from offset on
+  int error = 0;                  // 0 or an errno value
+  std::vector<Segment> segments;  // read; empty means one segment of data
+  std::vector<std::vector<StatusExtent>>
+      extents;  // block_status, one list per context, each covers from offset on
 
   // the device's own while it has the request
   uint64_t cursor = 0;
@@ -77,10 +82,10 @@ class Device {
   // callback is not called. `pending`: the callback will be called, never before submit has returned.
   virtual Submitted submit(Request& request) = 0;
 
-  virtual uint64_t size() const = 0;        // bytes; changes by resize
-  virtual bool read_only() const = 0;       // snapshots, failed containers
-  virtual bool held() const = 0;            // quiesced: do not read from the sockets of this device
-  virtual unsigned home() const = 0;        // index of the home reactor
+  virtual uint64_t size() const = 0;   // bytes; changes by resize
+  virtual bool read_only() const = 0;  // snapshots, failed containers
+  virtual bool held() const = 0;       // quiesced: do not read from the sockets of this device
+  virtual unsigned home() const = 0;   // index of the home reactor
 };
 
 }  // namespace cellblock::volume

@@ -53,8 +53,10 @@ size_t RegionTable::evict() {
 void RegionTable::clear(bool force) {
   std::vector<uint64_t> kept;
   for (uint64_t index : clock_) {
-    if (!force && regions_.find(index)->second->pins > 0) kept.push_back(index);
-    else erase(index);
+    if (!force && regions_.find(index)->second->pins > 0)
+      kept.push_back(index);
+    else
+      erase(index);
   }
   clock_ = std::move(kept);
   hand_ = 0;

@@ -17,10 +17,10 @@ constexpr uint32_t kRegionWindows = 64;
 
 struct Region {
   explicit Region(uint64_t index) : index(index) {}
-  uint64_t index;               // first window / kRegionWindows
-  uint32_t pins = 0;            // dirty windows, stashed records and holds
-  bool referenced = true;       // CLOCK
-  size_t bytes = 0;             // accounted in the budget
+  uint64_t index;          // first window / kRegionWindows
+  uint32_t pins = 0;       // dirty windows, stashed records and holds
+  bool referenced = true;  // CLOCK
+  size_t bytes = 0;        // accounted in the budget
   std::array<Window, kRegionWindows> windows;
 };
 
@@ -46,7 +46,8 @@ class RegionTable {
   Region& insert(uint64_t index);
   // Accounts for what the runs of the region take now.
   void measure(Region& region);
-  // Drops clean regions, the ones not used lately first, while the budget is exceeded. Returns windows dropped.
+  // Drops clean regions, the ones not used lately first, while the budget is exceeded. Returns windows
+  // dropped.
   size_t evict();
   // Drops every clean region; with `force` the pinned ones too (a failed container starts over).
   void clear(bool force);

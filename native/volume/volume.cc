@@ -12,8 +12,10 @@ namespace cellblock::volume {
 
 void Volume::RequestList::push(Request& request) {
   request.next = nullptr;
-  if (tail) tail->next = &request;
-  else head = &request;
+  if (tail)
+    tail->next = &request;
+  else
+    head = &request;
   tail = &request;
 }
 
@@ -76,19 +78,25 @@ Submitted Volume::submit(Request& request) {
 
 Volume::Walk Volume::advance(Request& request) {
   switch (request.command) {
-    case Command::read: return advance_read(request);
-    case Command::write: return advance_write(request);
+    case Command::read:
+      return advance_read(request);
+    case Command::write:
+      return advance_write(request);
     case Command::trim:
-    case Command::write_zeroes: return advance_zero(request);
-    case Command::block_status: return advance_status(request);
-    case Command::cache: return advance_cache(request);
-    case Command::flush: return Walk::finished;
+    case Command::write_zeroes:
+      return advance_zero(request);
+    case Command::block_status:
+      return advance_status(request);
+    case Command::cache:
+      return advance_cache(request);
+    case Command::flush:
+      return Walk::finished;
   }
   return Walk::finished;
 }
 
-// The walk over the windows, or a part of it, has ended; true when nothing is outstanding any more. FLUSH, and FUA that
-// found anything but committed blocks, end with a flush of the container.
+// The walk over the windows, or a part of it, has ended; true when nothing is outstanding any more. FLUSH,
+// and FUA that found anything but committed blocks, end with a flush of the container.
 bool Volume::finish_walk(Request& request) {
   if (--request.parts > 0) return false;
   const bool flush = request.command == Command::flush || (request.cells & kFlushAtEnd);

@@ -1,9 +1,10 @@
-// A volume: the current map of one container (or a frozen one, read-only) as a block device. Everything here runs on the
-// thread of its home reactor, so what happens without waiting is atomic.
+// A volume: the current map of one container (or a frozen one, read-only) as a block device. Everything here
+// runs on the thread of its home reactor, so what happens without waiting is atomic.
 //
-// Invariants: a block found in the current layer in the window's own slot is overwritten in place, anything else is first
-// written whole to the own slot (rule of ownership); who changes the state of a block, or reads it in order to write it, holds it
-// alone (D11); an entry is in the journal before its request is answered (D10).
+// Invariants: a block found in the current layer in the window's own slot is overwritten in place, anything
+// else is first written whole to the own slot (rule of ownership); who changes the state of a block, or reads
+// it in order to write it, holds it alone (D11); an entry is in the journal before its request is answered
+// (D10).
 #pragma once
 
 #include <atomic>
@@ -37,8 +38,8 @@ class Keeper {
   virtual void fault(Volume& volume, uint64_t first, uint32_t count) = 0;
   virtual void round_wanted(Volume& volume, bool urgent) = 0;
   virtual void file_wanted(Volume& volume) = 0;
-  // The container failed (D8). `entries` are those of its line still in the journal that count; when LevelDB has them,
-  // reopen() is called.
+  // The container failed (D8). `entries` are those of its line still in the journal that count; when LevelDB
+  // has them, reopen() is called.
   virtual void failed(Volume& volume, int error, uint64_t after, std::vector<store::Entry> entries) = 0;
 };
 
@@ -61,8 +62,8 @@ struct VolumeOptions {
   uint32_t version = 0;
   uint64_t size_bytes = 0;
   bool read_only = false;
-  bool empty = false;    // nothing in LevelDB or below
-  bool unclean = false;  // every file counts as written
+  bool empty = false;            // nothing in LevelDB or below
+  bool unclean = false;          // every file counts as written
   std::vector<uint32_t> layers;  // ascending; the last is this version's
   std::vector<uint64_t> files;   // own ones
   uint64_t round_after_ns = 5'000'000'000;
@@ -126,7 +127,12 @@ class Volume final : public Device {
   bool idle() const { return requests_ == 0 && faults_.empty() && !flush_running_; }
 
   void set_read_only(bool read_only) { read_only_.store(read_only); }
-  void add_file(uint64_t number) { options_.files.push_back(number); next_place_ = -1; file_wanted_ = false; retry_space_waiters(); }
+  void add_file(uint64_t number) {
+    options_.files.push_back(number);
+    next_place_ = -1;
+    file_wanted_ = false;
+    retry_space_waiters();
+  }
   void remove_layer(uint32_t layer);
 
   // Faults.
@@ -165,8 +171,8 @@ class Volume final : public Device {
   // Calls when every part and fault begun before has ended.
   void grace(std::function<void()> done);
 
-  // What these records of the version right below say becomes the current version's where that is silent; see DESIGN
-  // "Deleting a snapshot". `below`: something lies below them, so their zeros count too.
+  // What these records of the version right below say becomes the current version's where that is silent; see
+  // DESIGN "Deleting a snapshot". `below`: something lies below them, so their zeros count too.
   void adopt(bool below, std::vector<AdoptedRecord> records, std::function<void(int)> done);
   void resize(uint64_t size_bytes, std::function<void(int)> done);
 
@@ -176,10 +182,15 @@ class Volume final : public Device {
 
  private:
   friend struct Part;
-  static constexpr size_t kDirtyWindowsLimit = 4096;  // bounds the bytes of one round, and the time to encode them
+  static constexpr size_t kDirtyWindowsLimit =
+      4096;  // bounds the bytes of one round, and the time to encode them
   enum class Walk : uint8_t { finished, waiting };
   static constexpr uint32_t kFlushAtEnd = 1;  // in Request::cells: FUA that touched what is not committed
-  struct Span { uint64_t window; uint32_t offset; uint32_t bytes; };  // of a window, bytes
+  struct Span {
+    uint64_t window;
+    uint32_t offset;
+    uint32_t bytes;
+  };  // of a window, bytes
 
   struct RequestList {
     Request* head = nullptr;
@@ -235,7 +246,9 @@ class Volume final : public Device {
   void submit_part(Part& part);
   uint32_t version_of(uint32_t layer) const;
   io::File* file_of(store::Slot slot, int& error);
-  uint64_t byte_of(store::Slot slot, uint64_t offset) const { return store::slot_place(slot) * window_bytes_ + offset; }
+  uint64_t byte_of(store::Slot slot, uint64_t offset) const {
+    return store::slot_place(slot) * window_bytes_ + offset;
+  }
 
   // volume_fault.cc
   Region* resident(uint64_t window, Request* request);
@@ -269,7 +282,8 @@ class Volume final : public Device {
   static void compose_read_done(io::Request& io);
   static void write_part_done(io::Request& io);
   void finish_write(Part& part, int error);
-  void record_own(Region& region, Window& w, uint64_t window, uint16_t start, uint16_t end, uint32_t layer, store::Slot slot);
+  void record_own(Region& region, Window& w, uint64_t window, uint16_t start, uint16_t end, uint32_t layer,
+                  store::Slot slot);
   void note_change(Region& region, Window& w, uint32_t layer, uint64_t position);
   uint64_t append(store::Entry entry);
   void retry_space_waiters();
@@ -329,7 +343,8 @@ class Volume final : public Device {
   bool rounds_failing_ = false;
 
   std::vector<uint32_t> layers_;
-  std::vector<std::pair<uint32_t, uint32_t>> versions_;  // {layer, version} of this line since opened, ascending
+  std::vector<std::pair<uint32_t, uint32_t>>
+      versions_;  // {layer, version} of this line since opened, ascending
 
   RegionTable regions_;
   std::unordered_set<uint64_t> touched_;        // regions that may have records, while options_.empty
@@ -342,9 +357,9 @@ class Volume final : public Device {
   RequestList space_waiters_;
   RequestList reopen_waiters_;
 
-  uint64_t requests_ = 0;           // taken and not answered
-  uint64_t parts_by_layer_[2] = {}; // writing parts in flight, by parity of their layer
-  uint64_t parts_by_epoch_[2] = {}; // all parts and faults in flight
+  uint64_t requests_ = 0;            // taken and not answered
+  uint64_t parts_by_layer_[2] = {};  // writing parts in flight, by parity of their layer
+  uint64_t parts_by_epoch_[2] = {};  // all parts and faults in flight
   uint32_t epoch_ = 0;
   std::deque<std::function<void()>> grace_waiters_;
   bool grace_running_ = false;
@@ -352,7 +367,7 @@ class Volume final : public Device {
   std::vector<std::function<void()>> drain_waiters_;
 
   // positions in the journal
-  uint64_t last_position_ = 0;       // of this line's newest entry
+  uint64_t last_position_ = 0;  // of this line's newest entry
   uint64_t committed_ = 0;
   uint64_t round_position_ = 0;
   std::atomic<uint64_t> oldest_unapplied_{UINT64_MAX};
@@ -408,11 +423,11 @@ struct Part {
   store::Slot slot = store::kNoSlot;
   bool holds = false;
   bool exclusive = false;
-  bool changes = false;   // ownership: has a cell reserved
-  bool writes = false;    // counted for its layer
-  uint32_t offset = 0;    // composed write: bytes into the first block where the payload goes
+  bool changes = false;  // ownership: has a cell reserved
+  bool writes = false;   // counted for its layer
+  uint32_t offset = 0;   // composed write: bytes into the first block where the payload goes
   uint32_t bytes = 0;
-  uint32_t skip = 0;      // direct read: bytes of the bounce buffer before what was asked
+  uint32_t skip = 0;  // direct read: bytes of the bounce buffer before what was asked
   const std::byte* payload = nullptr;
   std::byte* bounce = nullptr;
   std::byte* to = nullptr;

@@ -1,5 +1,5 @@
-// Making windows resident. A fault reads 64 windows at once; what is known here already (an empty volume, a pending
-// cut-off) is not asked for.
+// Making windows resident. A fault reads 64 windows at once; what is known here already (an empty volume, a
+// pending cut-off) is not asked for.
 #include <algorithm>
 #include <cerrno>
 
@@ -35,12 +35,13 @@ void Volume::ask(uint64_t region_index) {
   home_.keeper->fault(*this, region_index * kRegionWindows, kRegionWindows);
 }
 
-// True when no stored record can matter: nothing was ever stored, or a cut-off not yet in LevelDB covers the region.
+// True when no stored record can matter: nothing was ever stored, or a cut-off not yet in LevelDB covers the
+// region.
 bool Volume::empty_locally(uint64_t index, Region*& region) {
   const uint64_t first = index * kRegionWindows;
-  const bool covered = std::any_of(pending_cut_offs_.begin(), pending_cut_offs_.end(), [&](const PendingCutOff& cut) {
-    return cut.first <= first && cut.end >= first + kRegionWindows;
-  });
+  const bool covered = std::any_of(
+      pending_cut_offs_.begin(), pending_cut_offs_.end(),
+      [&](const PendingCutOff& cut) { return cut.first <= first && cut.end >= first + kRegionWindows; });
   const bool never_stored = options_.empty && !touched_.contains(index);
   if (!never_stored && !covered) return false;
   region = &regions_.insert(index);
@@ -112,7 +113,11 @@ void Volume::install(Region& region, std::span<const FaultRecord> records) {
 }
 
 bool Volume::install_window(Window& w, std::span<const FaultRecord> records) {
-  struct Said { RunKind kind; uint32_t layer; store::Slot slot; };
+  struct Said {
+    RunKind kind;
+    uint32_t layer;
+    store::Slot slot;
+  };
   thread_local std::vector<Said> said;
   said.assign(blocks_, Said{RunKind::hole, 0, store::kNoSlot});
   uint32_t silent = blocks_;
@@ -133,7 +138,8 @@ bool Volume::install_window(Window& w, std::span<const FaultRecord> records) {
     }
     for (const store::RecordRun& run : record.runs) {
       const RunKind kind = run.slot == store::kNoSlot ? RunKind::zero : RunKind::data;
-      if (stored.layer == current_layer() && kind == RunKind::data && run.slot != w.own_slot) w.compare = true;
+      if (stored.layer == current_layer() && kind == RunKind::data && run.slot != w.own_slot)
+        w.compare = true;
       for (uint32_t block = run.start; block < uint32_t{run.start} + run.count; block++) {
         if (said[block].layer != 0) continue;
         said[block] = {kind, stored.layer, run.slot};
@@ -154,7 +160,8 @@ bool Volume::install_window(Window& w, std::span<const FaultRecord> records) {
 void Volume::maybe_evict() {
   if (home_.budget->over()) {
     regions_.evict();
-    if (home_.budget->used_bytes.load() / 4 < dirty_windows_ * sizeof(Region) / kRegionWindows) want_round(true);
+    if (home_.budget->used_bytes.load() / 4 < dirty_windows_ * sizeof(Region) / kRegionWindows)
+      want_round(true);
   }
 }
 

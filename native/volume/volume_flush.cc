@@ -1,5 +1,5 @@
-// FLUSH, commit and failure. A flush: note the position, make this container's files stable, append its commit record for the
-// noted position, sync the journal. Flushes that come meanwhile share the next one.
+// FLUSH, commit and failure. A flush: note the position, make this container's files stable, append its
+// commit record for the noted position, sync the journal. Flushes that come meanwhile share the next one.
 #include <algorithm>
 #include <cerrno>
 
@@ -8,7 +8,8 @@
 namespace cellblock::volume {
 
 void Volume::mark_written(uint64_t file) {
-  if (std::find(written_files_.begin(), written_files_.end(), file) == written_files_.end()) written_files_.push_back(file);
+  if (std::find(written_files_.begin(), written_files_.end(), file) == written_files_.end())
+    written_files_.push_back(file);
 }
 
 void Volume::flush(std::function<void(int)> done) {
@@ -69,8 +70,10 @@ void Volume::file_synced(io::Request& io) {
   Volume& volume = *static_cast<Volume*>(io.owner);
   if (io.result < 0) volume.flush_error_ = static_cast<int>(-io.result);
   if (--volume.syncs_running_ > 0) return;
-  if (volume.flush_error_) volume.flush_finished(volume.flush_error_);
-  else volume.commit(volume.flush_position_);
+  if (volume.flush_error_)
+    volume.flush_finished(volume.flush_error_);
+  else
+    volume.commit(volume.flush_position_);
 }
 
 // The data of every entry up to `position` is stable.
@@ -95,7 +98,8 @@ void Volume::commit(uint64_t position) {
 }
 
 void Volume::flush_finished(int error) {
-  // A data file that could not be written back fails the container. A journal that could not is the whole store's business.
+  // A data file that could not be written back fails the container. A journal that could not is the whole
+  // store's business.
   if (error && flush_error_ && !failed_durable_) {
     fail(error, [this] { flush_finished(EIO); });
     return;
@@ -115,8 +119,8 @@ void Volume::flush_finished(int error) {
   check_drained();
 }
 
-// D8: a write-back error leaves it unknown which of the unsynced bytes are there. What was committed counts, the rest is void
-// from now on, and that is written down before anybody hears of the error (`then`).
+// D8: a write-back error leaves it unknown which of the unsynced bytes are there. What was committed counts,
+// the rest is void from now on, and that is written down before anybody hears of the error (`then`).
 void Volume::fail(int error, std::function<void()> then) {
   if (failed_durable_) {
     then();

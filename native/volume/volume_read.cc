@@ -26,7 +26,8 @@ Volume::Walk Volume::advance_read(Request& request) {
     }
     uint32_t at = span.offset;
     const uint32_t stop = span.offset + span.bytes;
-    for (uint16_t i = w.runs.find(static_cast<uint16_t>(at / kBlockBytes)); at < stop && !request.error; i++) {
+    for (uint16_t i = w.runs.find(static_cast<uint16_t>(at / kBlockBytes)); at < stop && !request.error;
+         i++) {
       const uint32_t run_end = std::min<uint32_t>(stop, uint32_t{w.runs.end(i, blocks())} * kBlockBytes);
       std::byte* to = request.data + (request.cursor - request.offset) + (at - span.offset);
       read_run(request, w.runs[i], at, run_end - at, to);
@@ -104,8 +105,10 @@ void Volume::read_part_done(io::Request& io) {
     return;
   }
   // A place that a map names is inside its file: nothing read means the file was damaged from outside.
-  if (io.result <= 0) part.request->error = EIO;
-  else if (part.bounce) std::memcpy(part.to, part.bounce + part.skip, part.bytes);
+  if (io.result <= 0)
+    part.request->error = EIO;
+  else if (part.bounce)
+    std::memcpy(part.to, part.bounce + part.skip, part.bytes);
   volume.end_part(part);
 }
 

@@ -43,7 +43,8 @@ void Volume::set_rounds_failing(bool failing) {
   if (failing) resume_all(journal_waiters_.take_all());
 }
 
-// Records are taken as bytes before the flush begins, so nothing in them is newer than what the flush commits.
+// Records are taken as bytes before the flush begins, so nothing in them is newer than what the flush
+// commits.
 void Volume::take_round(std::function<void(Round)> done) {
   round_asked_ = false;
   auto round = std::make_shared<Round>();
@@ -102,7 +103,8 @@ void Volume::round_done(uint64_t position) {
   oldest_dirty_ns_ = home_.now_ns();
   if (rounds_failing_) set_rounds_failing(false);
   // Writes of the version before may still be under way.
-  if (frozen_.empty() && dirty_windows_ == 0 && versions_.size() > 2) versions_.erase(versions_.begin(), versions_.end() - 2);
+  if (frozen_.empty() && dirty_windows_ == 0 && versions_.size() > 2)
+    versions_.erase(versions_.begin(), versions_.end() - 2);
   maybe_evict();
 }
 
@@ -129,8 +131,10 @@ void Volume::settle_raised(std::function<void(int, uint64_t)> done) {
     const uint64_t position = last_position_;
     flush([done = std::move(done), position](int error) { done(error, position); });
   };
-  if (parts_by_layer_[(current_layer() - 1) & 1] == 0) settled();
-  else raised_waiter_ = std::move(settled);
+  if (parts_by_layer_[(current_layer() - 1) & 1] == 0)
+    settled();
+  else
+    raised_waiter_ = std::move(settled);
 }
 
 void Volume::cut_committed(uint64_t position, uint64_t up_to) {
@@ -168,8 +172,10 @@ void Volume::adopt_step(std::shared_ptr<Adoption> adoption) {
       }
       fault->second.callbacks.push_back([this, adoption, window] {
         // A fault that failed leaves the region away; the deletion is tried again by whoever ordered it.
-        if (regions_.find(window / kRegionWindows)) adopt_step(adoption);
-        else adoption->done(EIO);
+        if (regions_.find(window / kRegionWindows))
+          adopt_step(adoption);
+        else
+          adoption->done(EIO);
       });
       return;
     }
@@ -194,8 +200,9 @@ void Volume::adopt_step(std::shared_ptr<Adoption> adoption) {
   adoption->done(0);
 }
 
-// Where the current version is silent the deleted one is what shows, whatever layer the view found it in: parts of it may have
-// come from versions merged into it earlier. So what the record says is taken, not what the runs are labelled with.
+// Where the current version is silent the deleted one is what shows, whatever layer the view found it in:
+// parts of it may have come from versions merged into it earlier. So what the record says is taken, not what
+// the runs are labelled with.
 bool Volume::adopt_record(Window& w, const store::WindowRecord& record, bool below) {
   std::vector<std::pair<uint16_t, uint16_t>> silent;
   for (uint16_t i = 0; i < w.runs.count(); i++) {
@@ -265,8 +272,10 @@ void Volume::resize(uint64_t size_bytes, std::function<void(int)> done) {
 // One that failed leaves the old size, so that it can be asked for again.
 void Volume::shrunk(int error) {
   const auto shrink = std::move(shrink_);
-  if (error) size_.store(options_.size_bytes);
-  else options_.size_bytes = shrink->size_bytes;
+  if (error)
+    size_.store(options_.size_bytes);
+  else
+    options_.size_bytes = shrink->size_bytes;
   shrink->done(error);
 }
 

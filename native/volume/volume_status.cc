@@ -16,15 +16,19 @@ constexpr uint32_t kAllocationZero = 1 << 1;
 constexpr uint32_t kChanged = 1 << 0;
 
 void add_extent(std::vector<StatusExtent>& extents, uint64_t bytes, uint32_t flags) {
-  if (!extents.empty() && extents.back().flags == flags) extents.back().length += bytes;
-  else extents.push_back({bytes, flags});
+  if (!extents.empty() && extents.back().flags == flags)
+    extents.back().length += bytes;
+  else
+    extents.push_back({bytes, flags});
 }
 
 // Splits [offset, offset + bytes) by the ranges that changed besides what the layers say.
-void add_changed(std::vector<StatusExtent>& extents, const StatusContext& context, uint64_t offset, uint64_t bytes) {
+void add_changed(std::vector<StatusExtent>& extents, const StatusContext& context, uint64_t offset,
+                 uint64_t bytes) {
   const auto& ranges = context.also_changed;
-  auto at = std::upper_bound(ranges.begin(), ranges.end(), offset,
-                             [](uint64_t value, const std::pair<uint64_t, uint64_t>& range) { return value < range.first; });
+  auto at = std::upper_bound(
+      ranges.begin(), ranges.end(), offset,
+      [](uint64_t value, const std::pair<uint64_t, uint64_t>& range) { return value < range.first; });
   if (at != ranges.begin()) --at;
   const uint64_t end = offset + bytes;
   for (; offset < end && at != ranges.end() && at->first < end; ++at) {
@@ -70,12 +74,17 @@ Volume::Walk Volume::advance_status(Request& request) {
         auto& extents = request.extents[c];
         switch (contexts[c].kind) {
           case ContextKind::allocation:
-            add_extent(extents, run_end - at, run.kind == RunKind::data ? 0 : kAllocationHole | kAllocationZero);
+            add_extent(extents, run_end - at,
+                       run.kind == RunKind::data ? 0 : kAllocationHole | kAllocationZero);
             break;
-          case ContextKind::depth: add_extent(extents, run_end - at, depth_of(run.layer)); break;
+          case ContextKind::depth:
+            add_extent(extents, run_end - at, depth_of(run.layer));
+            break;
           case ContextKind::changed:
-            if (run.layer > contexts[c].since_layer) add_extent(extents, run_end - at, kChanged);
-            else add_changed(extents, contexts[c], (span.window << window_shift_) + at, run_end - at);
+            if (run.layer > contexts[c].since_layer)
+              add_extent(extents, run_end - at, kChanged);
+            else
+              add_changed(extents, contexts[c], (span.window << window_shift_) + at, run_end - at);
             break;
         }
       }
@@ -113,7 +122,8 @@ Volume::Walk Volume::advance_cache(Request& request) {
       int error = 0;
       io::File* file = run.kind == RunKind::data ? file_of(run.slot, error) : nullptr;
       if (file && file->descriptor() >= 0) {
-        posix_fadvise(file->descriptor(), static_cast<off_t>(byte_of(run.slot, at)), run_end - at, POSIX_FADV_WILLNEED);
+        posix_fadvise(file->descriptor(), static_cast<off_t>(byte_of(run.slot, at)), run_end - at,
+                      POSIX_FADV_WILLNEED);
       }
       at = run_end;
     }

@@ -1,5 +1,5 @@
-// Writes. In place where the block is mine in the window's own slot; else the whole block goes to the own slot and is owned
-// from then on.
+// Writes. In place where the block is mine in the window's own slot; else the whole block goes to the own
+// slot and is owned from then on.
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
@@ -28,7 +28,8 @@ Volume::Walk Volume::advance_write(Request& request) {
   if (end > size() && !request.state) request.error = ENOSPC;  // shrunk while it waited
   while (request.cursor < end && !request.error) {
     const Span span = span_at(request, end);
-    if (write_span(request, span, request.data + (request.cursor - request.offset)) == Step::wait) return Walk::waiting;
+    if (write_span(request, span, request.data + (request.cursor - request.offset)) == Step::wait)
+      return Walk::waiting;
     request.cursor += span.bytes;
   }
   return Walk::finished;
@@ -84,8 +85,10 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
       if (change) home_.journal->unreserve(1);
       return Step::next;
     }
-    if (compose) ready = compose_inline(w, span, data, composed);
-    else std::memcpy(composed, data, span.bytes);
+    if (compose)
+      ready = compose_inline(w, span, data, composed);
+    else
+      std::memcpy(composed, data, span.bytes);
   }
   const std::byte* from = composed ? composed : data;
   const uint32_t bytes = compose ? uint32_t{last} * kBlockBytes - uint32_t{first} * kBlockBytes : span.bytes;
@@ -130,8 +133,10 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
   return Step::next;
 }
 
-// True when the write has ended, well (`result` = bytes) or badly (-errno); false when the engine is to go on behind `result`.
-bool Volume::inline_write(io::File& file, const std::byte* data, uint32_t bytes, uint64_t offset, ssize_t& result) {
+// True when the write has ended, well (`result` = bytes) or badly (-errno); false when the engine is to go on
+// behind `result`.
+bool Volume::inline_write(io::File& file, const std::byte* data, uint32_t bytes, uint64_t offset,
+                          ssize_t& result) {
   result = 0;
   if (direct_ || bytes > kInlineWriteBytes) return false;
   uint64_t before = 0;
@@ -152,7 +157,8 @@ bool Volume::inline_write(io::File& file, const std::byte* data, uint32_t bytes,
 
 // ---- blocks that a write covers only in part ----
 
-// Fills the blocks of `buffer` that the payload does not cover whole, then the payload; false when the disk has to be asked.
+// Fills the blocks of `buffer` that the payload does not cover whole, then the payload; false when the disk
+// has to be asked.
 bool Volume::compose_inline(Window& w, const Span& span, const std::byte* data, std::byte* buffer) {
   const uint32_t stop = span.offset + span.bytes;
   const uint16_t first = static_cast<uint16_t>(span.offset / kBlockBytes);
@@ -178,7 +184,8 @@ ssize_t Volume::read_block_inline(const Window& w, uint16_t block, std::byte* to
   return got == kBlockBytes ? got : -1;
 }
 
-// As compose_inline, by the engine: stage 0 reads the first block, stage 1 the last, then the payload is laid over and written.
+// As compose_inline, by the engine: stage 0 reads the first block, stage 1 the last, then the payload is laid
+// over and written.
 void Volume::compose_async(Part& part, const std::byte* data) {
   part.payload = data;
   part.stage = 0;
@@ -192,7 +199,8 @@ void Volume::compose_step(Part& part) {
   const uint32_t bytes = static_cast<uint32_t>(part.end - part.start) * kBlockBytes;
   while (part.stage < 2) {
     const uint16_t block = part.stage == 0 ? part.start : last;
-    const bool needed = part.stage == 0 ? part.offset != 0 : stop % kBlockBytes != 0 && (last != part.start || part.offset == 0);
+    const bool needed = part.stage == 0 ? part.offset != 0
+                                        : stop % kBlockBytes != 0 && (last != part.start || part.offset == 0);
     part.stage++;
     if (!needed) continue;
     std::byte* to = part.bounce + size_t{kBlockBytes} * (block - part.start);
@@ -236,8 +244,10 @@ void Volume::compose_read_done(io::Request& io) {
     part.volume->submit_part(part);
     return;
   }
-  if (io.result <= 0) part.volume->finish_write(part, EIO);
-  else part.volume->compose_step(part);
+  if (io.result <= 0)
+    part.volume->finish_write(part, EIO);
+  else
+    part.volume->compose_step(part);
 }
 
 void Volume::write_part_done(io::Request& io) {
@@ -250,9 +260,12 @@ void Volume::write_part_done(io::Request& io) {
     return;
   }
   int error = 0;
-  if (io.result < 0) error = io.result == -ENOSPC || io.result == -EDQUOT ? ENOSPC : EIO;
-  else if (io.result == 0) error = EIO;
-  // A write that was to be stable and is not is a write-back error: the whole container can no longer be trusted (D8).
+  if (io.result < 0)
+    error = io.result == -ENOSPC || io.result == -EDQUOT ? ENOSPC : EIO;
+  else if (io.result == 0)
+    error = EIO;
+  // A write that was to be stable and is not is a write-back error: the whole container can no longer be
+  // trusted (D8).
   if (error && io.operation == io::Operation::write_dsync && error != ENOSPC) {
     part.volume->fail(error, [&part] { part.volume->finish_write(part, EIO); });
     return;
@@ -264,12 +277,14 @@ void Volume::finish_write(Part& part, int error) {
   if (!error && failed_) error = EIO;
   if (error) part.request->error = error;
   // Marked when it has ended: a flush that began meanwhile does not cover it.
-  else if (part.io.operation != io::Operation::write_dsync) mark_written(store::slot_file(part.slot));
+  else if (part.io.operation != io::Operation::write_dsync)
+    mark_written(store::slot_file(part.slot));
   if (part.changes) {
     if (error) {
       home_.journal->unreserve(1);
     } else {
-      record_own(*part.region, window_of(*part.region, part.window), part.window, part.start, part.end, part.layer, part.slot);
+      record_own(*part.region, window_of(*part.region, part.window), part.window, part.start, part.end,
+                 part.layer, part.slot);
     }
   }
   end_part(part);
@@ -277,8 +292,10 @@ void Volume::finish_write(Part& part, int error) {
 
 // ---- changes of ownership ----
 
-// Readies a window for a change under the current version: journal room, the older version's record put aside, a place.
-Volume::Step Volume::begin_change(Request& request, Region& region, Window& w, uint64_t window, bool allocate) {
+// Readies a window for a change under the current version: journal room, the older version's record put
+// aside, a place.
+Volume::Step Volume::begin_change(Request& request, Region& region, Window& w, uint64_t window,
+                                  bool allocate) {
   if (w.own_layer != current_layer() && older_change_held(window, w)) {
     wait_for_hold(request, window);
     return Step::wait;
@@ -291,7 +308,8 @@ Volume::Step Volume::begin_change(Request& request, Region& region, Window& w, u
     request.error = EIO;
     return Step::next;
   }
-  // A shrink's own request takes from the kept quarter: no round of this container passes before the shrink has ended.
+  // A shrink's own request takes from the kept quarter: no round of this container passes before the shrink
+  // has ended.
   if (request.state ? !home_.journal->reserve_kept(1) : !home_.journal->reserve(1)) {
     want_round(true);
     if (rounds_failing_) {
@@ -303,11 +321,13 @@ Volume::Step Volume::begin_change(Request& request, Region& region, Window& w, u
   }
   if (w.own_layer != current_layer()) convert(region, w, window);
   Step step = Step::next;
-  if (allocate && w.own_slot == store::kNoSlot && !allocate_slot(request, w, step)) home_.journal->unreserve(1);
+  if (allocate && w.own_slot == store::kNoSlot && !allocate_slot(request, w, step))
+    home_.journal->unreserve(1);
   return step;
 }
 
-// The first change of a window under a new version: what the ended version said is put aside for the next round.
+// The first change of a window under a new version: what the ended version said is put aside for the next
+// round.
 void Volume::convert(Region& region, Window& w, uint64_t window) {
   if (w.dirty) {
     Frozen frozen{version_of(w.own_layer), window, w.compare, w.taken, &region, {}};
@@ -360,8 +380,8 @@ io::File* Volume::own_file_of(store::Slot slot) {
   return file_of(slot, error);
 }
 
-void Volume::record_own(Region& region, Window& w, uint64_t window, uint16_t start, uint16_t end, uint32_t layer,
-                        store::Slot slot) {
+void Volume::record_own(Region& region, Window& w, uint64_t window, uint16_t start, uint16_t end,
+                        uint32_t layer, store::Slot slot) {
   const size_t before = w.runs.heap_bytes();
   w.runs.set(start, end, Run{start, RunKind::data, layer, slot}, blocks());
   if (w.runs.heap_bytes() != before) regions_.measure(region);

@@ -1,5 +1,5 @@
-// TRIM and WRITE_ZEROES: zeros are recorded (else old data of a base would show through), own places are punched while the
-// blocks are held. Many whole windows become one cut-off.
+// TRIM and WRITE_ZEROES: zeros are recorded (else old data of a base would show through), own places are
+// punched while the blocks are held. Many whole windows become one cut-off.
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -22,7 +22,8 @@ Volume::Walk Volume::advance_zero(Request& request) {
   while (request.cursor < end && !request.error) {
     // The volume's last window counts as whole when the request reaches the volume's end.
     const uint64_t first = request.cursor >> window_shift_;
-    const uint64_t whole_end = end >= size() ? (end + window_bytes_ - 1) >> window_shift_ : end >> window_shift_;
+    const uint64_t whole_end =
+        end >= size() ? (end + window_bytes_ - 1) >> window_shift_ : end >> window_shift_;
     if (!keep_space && request.cursor % window_bytes_ == 0 && whole_end >= first + kCutOffWindows) {
       if (cut_off(request, first, whole_end) == Step::wait) return Walk::waiting;
       request.cursor = std::min(end, whole_end << window_shift_);
@@ -34,8 +35,10 @@ Volume::Walk Volume::advance_zero(Request& request) {
     const bool ends_volume = request.cursor + span.bytes >= size();
     const uint32_t tail = ends_volume ? 0 : (span.offset + span.bytes) % kBlockBytes;
     Span piece = span;
-    if (into != 0) piece.bytes = std::min(span.bytes, kBlockBytes - into);
-    else if (span.bytes > tail || tail == 0) piece.bytes = span.bytes - tail;
+    if (into != 0)
+      piece.bytes = std::min(span.bytes, kBlockBytes - into);
+    else if (span.bytes > tail || tail == 0)
+      piece.bytes = span.bytes - tail;
     const bool whole = into == 0 && (piece.bytes != tail || tail == 0);
     Step step = Step::next;
     if (whole) {
@@ -118,7 +121,8 @@ void Volume::punch_next(Part& part) {
   submit_part(part);
 }
 
-// A place that could not be punched keeps its space until the leak sweep finds it; the blocks are zero all the same.
+// A place that could not be punched keeps its space until the leak sweep finds it; the blocks are zero all
+// the same.
 void Volume::punch_part_done(io::Request& io) {
   Part& part = *static_cast<Part*>(io.owner);
   part.volume->punch_next(part);

@@ -37,7 +37,8 @@ void Runs::set(uint16_t start, uint16_t end, Run to, uint16_t blocks) {
     const Run& old = (*this)[first];
     if (first == last && old.continues(to)) return;
   }
-  // What replaces runs [first, last]: the rest of first before start, the new one, the rest of last behind end.
+  // What replaces runs [first, last]: the rest of first before start, the new one, the rest of last behind
+  // end.
   Run middle[3];
   uint16_t pieces = 0;
   const Run head = (*this)[first];
@@ -46,8 +47,10 @@ void Runs::set(uint16_t start, uint16_t end, Run to, uint16_t blocks) {
   uint16_t from = first;
   to.start = start;
   if (head.start < start) {
-    if (head.continues(to)) to.start = head.start;
-    else middle[pieces++] = head;
+    if (head.continues(to))
+      to.start = head.start;
+    else
+      middle[pieces++] = head;
   } else if (first > 0 && (*this)[static_cast<uint16_t>(first - 1)].continues(to)) {
     from = static_cast<uint16_t>(first - 1);
     to.start = (*this)[from].start;

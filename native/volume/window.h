@@ -1,7 +1,8 @@
-// One resident window: which block lies where, and in which layer that was found. A view of the whole chain, kept as runs.
+// One resident window: which block lies where, and in which layer that was found. A view of the whole chain,
+// kept as runs.
 //
-// Invariant: runs are sorted, cover the window without gaps, and no two neighbours could be one. A block is *mine* when its
-// run's layer is the volume's current layer.
+// Invariant: runs are sorted, cover the window without gaps, and no two neighbours could be one. A block is
+// *mine* when its run's layer is the volume's current layer.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,9 @@ struct Run {
   uint32_t layer = 0;  // 0 for holes: nobody says anything
   store::Slot slot = store::kNoSlot;
 
-  bool continues(const Run& other) const { return kind == other.kind && layer == other.layer && slot == other.slot; }
+  bool continues(const Run& other) const {
+    return kind == other.kind && layer == other.layer && slot == other.slot;
+  }
 };
 static_assert(sizeof(Run) == 16);
 
@@ -45,8 +48,10 @@ class Runs {
     uint16_t low = 0, high = count_;
     while (high - low > 1) {
       const uint16_t middle = static_cast<uint16_t>((low + high) / 2);
-      if (runs[middle].start <= block) low = middle;
-      else high = middle;
+      if (runs[middle].start <= block)
+        low = middle;
+      else
+        high = middle;
     }
     return low;
   }
@@ -97,13 +102,13 @@ class Runs {
 struct Window {
   Runs runs;
   store::Slot own_slot = store::kNoSlot;  // where new blocks of own_layer go
-  uint64_t last_position = 0;             // of the newest journal entry about this window; 0: none since it was faulted
-  uint32_t own_layer = 0;                 // the layer dirty, own_slot and last_position are about
-  bool dirty = false;                     // what own_layer says is not (all) in LevelDB
-  bool taken = false;                     // ... and was handed to the round under way, unchanged since
-  bool compare = false;                   // the stored record names, or named, places other than the own slot
-  bool damaged = false;                   // its stored record cannot be read: every request gets EIO
-  bool busy = false;                      // has entries in the volume's table of holds
+  uint64_t last_position = 0;  // of the newest journal entry about this window; 0: none since it was faulted
+  uint32_t own_layer = 0;      // the layer dirty, own_slot and last_position are about
+  bool dirty = false;          // what own_layer says is not (all) in LevelDB
+  bool taken = false;          // ... and was handed to the round under way, unchanged since
+  bool compare = false;        // the stored record names, or named, places other than the own slot
+  bool damaged = false;        // its stored record cannot be read: every request gets EIO
+  bool busy = false;           // has entries in the volume's table of holds
 };
 
 }  // namespace cellblock::volume

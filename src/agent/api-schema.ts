@@ -214,8 +214,16 @@ export const Difference = titled('Difference', {
 const SpaceUse = titled('SpaceUse', {
   name: Type.String({ description: 'VOLUME or VOLUME@SNAPSHOT' }),
   logicalBytes: Bytes,
-  allocatedBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Blocks that read as data, whoever wrote them.' }),
-  exclusiveBytes: Type.Unsafe<bigint>({ type: 'integer', minimum: 0, description: 'Blocks that nobody else reads.' }),
+  allocatedBytes: Type.Unsafe<bigint>({
+    type: 'integer',
+    minimum: 0,
+    description: 'Blocks that read as data, whoever wrote them.',
+  }),
+  exclusiveBytes: Type.Unsafe<bigint>({
+    type: 'integer',
+    minimum: 0,
+    description: 'Blocks that nobody else reads.',
+  }),
   reclaimableBytes: Type.Unsafe<bigint>({
     type: 'integer',
     minimum: 0,

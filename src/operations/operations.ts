@@ -11,8 +11,8 @@ import { build } from './composition.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
 import { errnoName, PlaneClient } from './plane-client.js';
 import { levelOf, openLocked, prepareDirectory } from './store-directory.js';
-import type { TaskHandle } from './tasks.js';
 import { sweep } from './sweep.js';
+import type { TaskHandle } from './tasks.js';
 import type {
   OperationsOptions,
   OperationsStatus,
@@ -118,17 +118,30 @@ export class Operations {
     const { catalog, client, files, devices, meta, options } = this.parts;
     const isOpen = (container: number): boolean => devices.current(container) !== undefined;
     return new Promise((resolve) => {
-      this.startTask('sweep', 'store', { unit: 'records', cancellable: true }, async ({ signal, progress }) => {
-        try {
-          const report = await sweep(
-            { catalog, client, files, isOpen, log: options.log },
-            { directory: options.directory, windowBytes: meta.windowBytes, signal, onProgress: (done) => progress(done) },
-          );
-          options.log.info({ ...report, records: Number(report.records), punchedBytes: Number(report.punchedBytes) }, 'leak sweep done');
-        } finally {
-          resolve();
-        }
-      });
+      this.startTask(
+        'sweep',
+        'store',
+        { unit: 'records', cancellable: true },
+        async ({ signal, progress }) => {
+          try {
+            const report = await sweep(
+              { catalog, client, files, isOpen, log: options.log },
+              {
+                directory: options.directory,
+                windowBytes: meta.windowBytes,
+                signal,
+                onProgress: (done) => progress(done),
+              },
+            );
+            options.log.info(
+              { ...report, records: Number(report.records), punchedBytes: Number(report.punchedBytes) },
+              'leak sweep done',
+            );
+          } finally {
+            resolve();
+          }
+        },
+      );
     });
   }
 

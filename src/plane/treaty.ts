@@ -45,8 +45,25 @@ export interface JournalScan {
 }
 
 export type JournalEntry =
-  | { kind: 'own'; position: bigint; line: number; version: number; window: bigint; start: number; count: number; slot: bigint }
-  | { kind: 'zero'; position: bigint; line: number; version: number; window: bigint; start: number; count: number }
+  | {
+      kind: 'own';
+      position: bigint;
+      line: number;
+      version: number;
+      window: bigint;
+      start: number;
+      count: number;
+      slot: bigint;
+    }
+  | {
+      kind: 'zero';
+      position: bigint;
+      line: number;
+      version: number;
+      window: bigint;
+      start: number;
+      count: number;
+    }
   /** Windows [first, end); end null: open. */
   | { kind: 'cut-off'; position: bigint; line: number; version: number; first: bigint; end: bigint | null }
   /** Everything of the line up to `upTo` counts after power loss. */
@@ -164,10 +181,22 @@ export type PlaneRecord =
    * that LevelDB may lack, as in a JournalScan; when what counts of them (up to `after`, and cuts) is in LevelDB, with `applied` =
    * `position` and the container marked failed, call reopen(): reads wait for it.
    */
-  | { kind: 'failed'; handle: number; error: number; after: bigint; position: bigint; entries: JournalEntry[] }
+  | {
+      kind: 'failed';
+      handle: number;
+      error: number;
+      after: bigint;
+      position: bigint;
+      entries: JournalEntry[];
+    }
   /** The journal could not be made stable: the whole store is read-only. */
   | { kind: 'store-failed'; error: number }
-  | { kind: 'log'; level: 'info' | 'warn' | 'error'; message: string; fields: Record<string, string | number> };
+  | {
+      kind: 'log';
+      level: 'info' | 'warn' | 'error';
+      message: string;
+      fields: Record<string, string | number>;
+    };
 
 export interface DeviceCounters {
   handle: number;
@@ -175,9 +204,16 @@ export interface DeviceCounters {
   residentBytes: bigint;
   dirtyWindows: number;
   /** requests, bytes, errors and 32 log2 buckets of microseconds, per kind. */
-  kinds: Record<'read' | 'write' | 'flush' | 'trim' | 'write_zeroes' | 'block_status', {
-    requests: bigint; bytes: bigint; errors: bigint; buckets: BigUint64Array; microseconds: bigint;
-  }>;
+  kinds: Record<
+    'read' | 'write' | 'flush' | 'trim' | 'write_zeroes' | 'block_status',
+    {
+      requests: bigint;
+      bytes: bigint;
+      errors: bigint;
+      buckets: BigUint64Array;
+      microseconds: bigint;
+    }
+  >;
 }
 
 export interface PlaneCounters {
@@ -237,7 +273,12 @@ export interface Plane {
    * silent. `below`: something lies below (else zeros need not be taken). Records of one chunk of windows. Answered by adopted
    * once the maps in memory have changed; the next round carries them.
    */
-  adopt(ticket: number, handle: number, below: boolean, records: { window: bigint; record: Uint8Array }[]): void;
+  adopt(
+    ticket: number,
+    handle: number,
+    below: boolean,
+    records: { window: bigint; record: Uint8Array }[],
+  ): void;
   /** A version left the chain of this device: its layer is no longer counted as depth. */
   removeLayer(handle: number, layer: number): void;
 
@@ -262,7 +303,12 @@ export interface Plane {
 
   listReply(ticket: number, exports: { name: string; description: string }[]): void;
   describeReply(ticket: number, description: ExportDescription | null, refusal: string): void;
-  openReply(ticket: number, lease: { lease: number; handle: number; contexts: ChangedContext[] } | null, error: number, refusal: string): void;
+  openReply(
+    ticket: number,
+    lease: { lease: number; handle: number; contexts: ChangedContext[] } | null,
+    error: number,
+    refusal: string,
+  ): void;
 
   /** Throws with `code`. Address `unix:PATH` or `tcp:HOST:PORT`; returns the address bound (port 0 resolved). */
   listen(address: string, options: { mode: number; allowRemote: boolean }): string;
