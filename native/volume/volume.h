@@ -255,6 +255,7 @@ class Volume final : public Device {
   void ask(uint64_t region_index);
   bool empty_locally(uint64_t region_index, Region*& region);
   void apply_pending_cut_offs(Region& region);
+  void mark_stale(uint64_t first, uint64_t end);
   void install(Region& region, std::span<const FaultRecord> records);
   bool install_window(Window& w, std::span<const FaultRecord> records);
   void maybe_evict();

@@ -68,6 +68,13 @@ void Volume::apply_pending_cut_offs(Region& region) {
   }
 }
 
+// What a fault under way has read of these windows may be older than what is known here.
+void Volume::mark_stale(uint64_t first, uint64_t end) {
+  for (auto& [index, fault] : faults_) {
+    if (index * kRegionWindows < end && (index + 1) * kRegionWindows > first) fault.stale = true;
+  }
+}
+
 void Volume::fault_reply(uint64_t first, std::span<const FaultRecord> records, int error) {
   const uint64_t index = first / kRegionWindows;
   auto found = faults_.find(index);

@@ -98,6 +98,10 @@ void Volume::round_done(uint64_t position) {
     if (frozen.taken) frozen.region->pins--;
     return frozen.taken;
   });
+  // A fault may have read LevelDB before the batch, and is not told by a pending cut-off any more.
+  for (const PendingCutOff& cut : pending_cut_offs_) {
+    if (cut.taken) mark_stale(cut.first, cut.end);
+  }
   std::erase_if(pending_cut_offs_, [](const PendingCutOff& cut) { return cut.taken; });
   oldest_unapplied_.store(last_position_ > position ? position + 1 : UINT64_MAX);
   oldest_dirty_ns_ = home_.now_ns();

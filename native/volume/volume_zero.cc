@@ -244,9 +244,7 @@ void Volume::apply_cut_off(uint64_t first, uint64_t end, uint64_t position) {
   } else {
     pending_cut_offs_.push_back({first, end, options_.version, current_layer(), position, false});
   }
-  for (auto& [index, fault] : faults_) {
-    if (index * kRegionWindows < end && (index + 1) * kRegionWindows > first) fault.stale = true;
-  }
+  mark_stale(first, end);
   regions_.each([&](Region& region) {
     const uint64_t base = region.index * kRegionWindows;
     const uint64_t from = std::max(first, base);
