@@ -180,19 +180,25 @@ class History {
     uint16_t flags = random_.chance(15) ? volume::kFua : 0;
     if (command == Command::write_zeroes && random_.chance(40)) flags |= volume::kNoHole;
     if (command == Command::write_zeroes && random_.chance(20)) flags |= volume::kFastZero;
+    const uint64_t offset = change.offset, length = change.length;
+    if (command == Command::trim) {  // blocks covered only in part stay as they are, and FUA promises nothing about them
+      const uint64_t end = offset + length == size ? size : (offset + length) / 4096 * 4096;
+      change.offset = (offset + 4095) / 4096 * 4096;
+      change.length = end > change.offset ? end - change.offset : 0;
+    }
     change.hole = !(flags & volume::kNoHole);
     change.before = model.now;
     touch(model, change);
     say(change.write               ? "write"
         : command == Command::trim ? "trim"
                                    : "zero",
-        change.container, change.offset, change.length);
+        change.container, offset, length);
     if (change.write) {
-      Bytes payload(change.length);
+      Bytes payload(length);
       for (std::byte& byte : payload) byte = static_cast<std::byte>(random_.next());
-      change.io = world_.write(change.container, change.offset, payload, flags);
+      change.io = world_.write(change.container, offset, payload, flags);
     } else {
-      change.io = world_.ask(change.container, command, change.offset, change.length, flags);
+      change.io = world_.ask(change.container, command, offset, length, flags);
     }
     under_way_.push_back(std::move(change));
   }

@@ -48,7 +48,7 @@ struct Io : volume::Request {
   bool answered = false;  // by a process that was alive
 };
 
-class World final : public volume::Keeper {
+class World : public volume::Keeper {
  public:
   explicit World(const WorldOptions& options);
   ~World() override;
@@ -94,6 +94,7 @@ class World final : public volume::Keeper {
     while (step()) {
     }
   }
+  void drop_questions() { questions_.clear(); }  // of faults a test has answered itself
 
   volume::Volume& volume(uint64_t container) { return *open_.at(container).volume; }
   bool is_open(uint64_t container) const { return open_.contains(container); }
@@ -112,6 +113,7 @@ class World final : public volume::Keeper {
   bool answer_faults = true;                       // step() reads for faults and answers them
   bool read_faults = true;                         // ... the first of the two
   std::function<void()> between;                   // called before every step of a call of the agent
+  std::function<bool()> idle;     // when nothing can move any more; true: something can now
   std::function<void(uint64_t container)> raised;  // a version has just ended
   std::function<void(const std::string& what)>
       at;  // "cut written", "round taken": named points of calls of the agent
