@@ -56,6 +56,12 @@ void Volume::remove_layer(uint32_t layer) {
   if (found != layers_.end() && *found == layer && layer != current_layer()) layers_.erase(found);
 }
 
+// Why nothing may be changed, or 0. An overwrite in place needs no journal, but a store that cannot commit takes no writes (D8).
+int Volume::refusal() const {
+  if (failed_ || home_.journal->broken()) return EIO;
+  return read_only() ? EPERM : 0;
+}
+
 Submitted Volume::submit(Request& request) {
   request.error = 0;
   request.cursor = request.offset;
@@ -101,7 +107,7 @@ bool Volume::finish_walk(Request& request) {
   if (--request.parts > 0) return false;
   const bool flush = request.command == Command::flush || (request.cells & kFlushAtEnd);
   request.cells = 0;
-  if (!flush || request.error || (options_.read_only && !failed_)) {
+  if (!flush || request.error || (frozen() && !failed_)) {
     if (request.segments.size() == 1 && !request.segments[0].hole) request.segments.clear();
     return true;
   }

@@ -227,6 +227,9 @@ class Volume final : public Device {
   };
 
   // volume.cc: admission and waiting
+  int refusal() const;
+  // Opened read-only and still so: nothing of it was ever written here.
+  bool frozen() const { return options_.read_only && read_only(); }
   Walk advance(Request& request);
   void resume_all(Request* list);
   void resume(Request& request);

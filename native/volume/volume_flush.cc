@@ -78,7 +78,7 @@ void Volume::file_synced(io::Request& io) {
 
 // The data of every entry up to `position` is stable.
 void Volume::commit(uint64_t position) {
-  if (position <= committed_ || options_.read_only) {
+  if (position <= committed_ || frozen()) {
     flush_finished(0);
     return;
   }

@@ -44,10 +44,7 @@ bool Volume::owned(const Window& w, uint16_t start, uint16_t end) const {
 }
 
 Volume::Step Volume::write_span(Request& request, const Span& span, const std::byte* data) {
-  if (failed_ || options_.read_only) {
-    request.error = failed_ ? EIO : EPERM;
-    return Step::next;
-  }
+  if ((request.error = refusal())) return Step::next;
   Region* region = resident(span.window, &request);
   if (!region) return Step::wait;
   Window& w = window_of(*region, span.window);
@@ -302,10 +299,6 @@ Volume::Step Volume::begin_change(Request& request, Region& region, Window& w, u
   }
   if (allocate && !home_.extents->may_allocate(home_.now_ns())) {
     request.error = ENOSPC;
-    return Step::next;
-  }
-  if (home_.journal->broken()) {
-    request.error = EIO;
     return Step::next;
   }
   // A shrink's own request takes from the kept quarter: no round of this container passes before the shrink

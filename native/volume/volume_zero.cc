@@ -59,10 +59,7 @@ Run Volume::silent_run() const {
 }
 
 Volume::Step Volume::zero_blocks(Request& request, const Span& span) {
-  if (failed_ || options_.read_only) {
-    request.error = failed_ ? EIO : EPERM;
-    return Step::next;
-  }
+  if ((request.error = refusal())) return Step::next;
   Region* region = resident(span.window, &request);
   if (!region) return Step::wait;
   Window& w = window_of(*region, span.window);
@@ -152,10 +149,7 @@ void Volume::finish_zero(Part& part) {
 
 // WRITE_ZEROES with NO_HOLE: space is allocated, so the blocks become data of mine that reads as zeros.
 Volume::Step Volume::allocate_zeros(Request& request, const Span& span) {
-  if (failed_ || options_.read_only) {
-    request.error = failed_ ? EIO : EPERM;
-    return Step::next;
-  }
+  if ((request.error = refusal())) return Step::next;
   Region* region = resident(span.window, &request);
   if (!region) return Step::wait;
   Window& w = window_of(*region, span.window);
@@ -201,10 +195,7 @@ void Volume::zero_range_done(io::Request& io) {
 
 // Windows [first, end) ask nothing older from now on. Waits until nobody holds a block in them.
 Volume::Step Volume::cut_off(Request& request, uint64_t first, uint64_t end) {
-  if (failed_ || options_.read_only) {
-    request.error = failed_ ? EIO : EPERM;
-    return Step::next;
-  }
+  if ((request.error = refusal())) return Step::next;
   for (auto& [window, holds] : holds_) {
     if (window >= first && window < end && holds.head) {
       holds.waiters.push(request);
@@ -212,10 +203,6 @@ Volume::Step Volume::cut_off(Request& request, uint64_t first, uint64_t end) {
     }
   }
   if (options_.empty && touched_.empty()) return Step::next;  // nothing was ever said
-  if (home_.journal->broken()) {
-    request.error = EIO;
-    return Step::next;
-  }
   if (!home_.journal->reserve(1)) {
     want_round(true);
     if (rounds_failing_) {
