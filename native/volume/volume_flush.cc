@@ -78,6 +78,11 @@ void Volume::file_synced(io::Request& io) {
 
 // The data of every entry up to `position` is stable.
 void Volume::commit(uint64_t position) {
+  // A FUA write may have taken the error that was for the sync to hear: the kernel tells one of the two.
+  if (failed_) {
+    flush_finished(EIO);
+    return;
+  }
   if (position <= committed_ || frozen()) {
     flush_finished(0);
     return;
@@ -92,15 +97,17 @@ void Volume::commit(uint64_t position) {
     return;
   }
   home_.journal->sync(*home_.engine, *home_.poster, [this, position](int error) {
+    // Failed meanwhile: the FAILED entry voids what this record was to commit.
+    if (!error && failed_) error = EIO;
     if (!error) committed_ = std::max(committed_, position);
-    flush_finished(error ? error : 0);
+    flush_finished(error);
   });
 }
 
 void Volume::flush_finished(int error) {
   // A data file that could not be written back fails the container. A journal that could not is the whole
   // store's business.
-  if (error && flush_error_ && !failed_durable_) {
+  if (error && (flush_error_ || failed_) && !failed_durable_) {
     fail(error, [this] { flush_finished(EIO); });
     return;
   }
