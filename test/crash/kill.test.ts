@@ -110,6 +110,7 @@ t.test('everything replied to survives kill -9 under load', async (t) => {
       ? null
       : new Running('fio', [
           '--name=noise',
+          '--thread', // else its job outlives it
           '--ioengine=nbd',
           `--uri=${daemon.uri('noise')}`,
           `--size=${SIZE}`,
