@@ -41,7 +41,9 @@ Volume::Volume(VolumeOptions options, Home home)
   if (options_.unclean) written_files_ = options_.files;
 }
 
-Volume::~Volume() = default;
+Volume::~Volume() {
+  for (const auto& part : all_parts_) std::free(part->bounce);  // of those that were in flight
+}
 
 uint32_t Volume::version_of(uint32_t layer) const {
   for (auto at = versions_.rbegin(); at != versions_.rend(); ++at) {

@@ -70,7 +70,12 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
   const bool stable_write = fua && !change && w.last_position <= committed_;
   if (fua && !stable_write) request.cells |= kFlushAtEnd;
 
-  io::File& file = *own_file_of(w.own_slot);
+  io::File* file = own_file_of(w.own_slot);
+  if (!file) {
+    request.error = EIO;
+    if (change) home_.journal->unreserve(1);
+    return Step::next;
+  }
   const store::Slot slot = w.own_slot;
   std::byte* composed = nullptr;
   bool ready = true;
@@ -91,7 +96,7 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
   const uint32_t bytes = compose ? uint32_t{last} * kBlockBytes - uint32_t{first} * kBlockBytes : span.bytes;
   const uint64_t offset = byte_of(slot, compose ? uint64_t{first} * kBlockBytes : span.offset);
   ssize_t written = 0;
-  if (ready && !stable_write && inline_write(file, from, bytes, offset, written)) {
+  if (ready && !stable_write && inline_write(*file, from, bytes, offset, written)) {
     std::free(composed);
     if (written < 0) {
       request.error = written == -ENOSPC || written == -EDQUOT ? ENOSPC : EIO;
@@ -114,7 +119,7 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
   parts_by_layer_[part.layer & 1]++;
   add_hold(part);
   part.io.operation = stable_write ? io::Operation::write_dsync : io::Operation::write;
-  part.io.file = &file;
+  part.io.file = file;
   part.io.offset = offset + static_cast<uint64_t>(written);
   part.io.length = bytes - static_cast<uint32_t>(written);
   part.bounce = composed;

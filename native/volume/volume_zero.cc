@@ -104,14 +104,15 @@ Volume::Step Volume::zero_blocks(Request& request, const Span& span) {
 }
 
 void Volume::punch_next(Part& part) {
-  if (part.punches.empty()) {
+  io::File* file = part.punches.empty() ? nullptr : own_file_of(part.slot);
+  if (!file) {
     finish_zero(part);
     return;
   }
   const auto [first, end] = part.punches.back();
   part.punches.pop_back();
   part.io.operation = io::Operation::punch;
-  part.io.file = own_file_of(part.slot);
+  part.io.file = file;
   part.io.offset = byte_of(part.slot, uint64_t{first} * kBlockBytes);
   part.io.length = static_cast<uint64_t>(end - first) * kBlockBytes;
   part.io.done = punch_part_done;
@@ -165,6 +166,12 @@ Volume::Step Volume::allocate_zeros(Request& request, const Span& span) {
   }
   const Step step = begin_change(request, *region, w, span.window, true);
   if (step == Step::wait || request.error) return step;
+  io::File* file = own_file_of(w.own_slot);
+  if (!file) {
+    request.error = EIO;
+    home_.journal->unreserve(1);
+    return Step::next;
+  }
   if (request.flags & kFua) request.cells |= kFlushAtEnd;
   Part& part = new_part(&request);
   part.region = region;
@@ -176,7 +183,7 @@ Volume::Step Volume::allocate_zeros(Request& request, const Span& span) {
   parts_by_layer_[part.layer & 1]++;
   add_hold(part);
   part.io.operation = io::Operation::zero_range;
-  part.io.file = own_file_of(part.slot);
+  part.io.file = file;
   part.io.offset = byte_of(part.slot, uint64_t{start} * kBlockBytes);
   part.io.length = static_cast<uint64_t>(end - start) * kBlockBytes;
   part.io.done = zero_range_done;
