@@ -30,6 +30,18 @@ class Busy {
 // One batch: a change of the disk before it and one after it, so that crashes and errors come at its edges. A
 // batch whose sync failed is there, but nobody may count on it.
 int World::commit(const std::function<void(Level&)>& batch) {
+  while (!owed_.empty()) {
+    const auto first = std::move(owed_.front());
+    owed_.pop_front();
+    if (const int error = commit_alone(first)) {
+      owed_.push_front(first);
+      return error;
+    }
+  }
+  return commit_alone(batch);
+}
+
+int World::commit_alone(const std::function<void(Level&)>& batch) {
   const Bytes page(4096, std::byte{1});
   const ssize_t written = level_file_->try_write(page.data(), page.size(), 0);
   if (crashed()) return kCrashed;
@@ -177,10 +189,13 @@ int World::snapshot(const std::vector<std::pair<uint64_t, std::string>>& wanted)
     one.at.version++;
     one.layers[one.at] = one.volume->current_layer();
   }
-  const int stored = commit([&](Level& now) {
-    for (size_t i = 0; i < wanted.size(); i++) now.end_version(members[i].line, members[i].name, listed);
+  // The cut stands in the journal: its batch may fail now and follow later, but before any other.
+  owed_.push_back([members, listed](Level& now) {
+    for (const store::CutMember& member : members) {
+      if (now.lines.at(member.line).current() == member.version) now.end_version(member.line, member.name, listed);
+    }
   });
-  if (stored) return stored;
+  if (commit([](Level&) {}) == kCrashed) return kCrashed;
   for (const int error : errors) {
     if (error) result = error;
   }
@@ -188,6 +203,7 @@ int World::snapshot(const std::vector<std::pair<uint64_t, std::string>>& wanted)
 }
 
 uint64_t World::clone(const std::string& name) {
+  if (commit([](Level&) {})) return 0;  // its cut's batch first
   const Level::Snapshot snapshot = level.snapshots.at(name);
   if (round(snapshot.container)) return 0;
   uint64_t id = 0;
@@ -200,6 +216,7 @@ uint64_t World::clone(const std::string& name) {
 
 int World::remove_snapshot(const std::string& name) {
   views_.erase(name);
+  if (const int error = commit([](Level&) {})) return error;
   const VersionId at = level.snapshots.at(name).at;
   return commit([&](Level& now) {
     now.snapshots.erase(name);

@@ -99,6 +99,7 @@ void World::forget() {
   queue_.waiting.clear();
   questions_.clear();
   chores_.clear();
+  owed_.clear();
   rounds_wanted_.clear();
   busy_.clear();
   open_.clear();
@@ -202,6 +203,8 @@ bool World::step() {
   return false;
 }
 
+void World::pass(uint64_t milliseconds) { clock_ns += milliseconds * 1'000'000; }
+
 int World::run_until(const std::function<bool()>& done) {
   constexpr unsigned kMostSteps = 2'000'000;
   for (unsigned steps = 0; steps < kMostSteps; steps++) {
@@ -296,7 +299,10 @@ Bytes World::read(volume::Volume& volume, uint64_t offset, uint64_t length) {
   return last_error ? Bytes{} : io->bytes;
 }
 
-Bytes World::read_snapshot(const std::string& name, uint64_t offset, uint64_t length) { return read(view(name), offset, length); }
+Bytes World::read_snapshot(const std::string& name, uint64_t offset, uint64_t length) {
+  commit([](Level&) {});  // its cut's batch first
+  return level.snapshots.contains(name) ? read(view(name), offset, length) : Bytes{};
+}
 
 // ---- what volumes ask of their keeper ----
 

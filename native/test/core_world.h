@@ -89,11 +89,13 @@ class World : public volume::Keeper {
 
   // ---- time ----
   bool step();  // false: nothing can move
+  void pass(uint64_t milliseconds);  // of the clock all volumes read
   int run_until(const std::function<bool()>& done);
   void settle() {
     while (step()) {
     }
   }
+  bool chores() { return background(); }  // what the agent does when nothing else moves; false: nothing
   void drop_questions() { questions_.clear(); }  // of faults a test has answered itself
 
   volume::Volume& volume(uint64_t container) { return *open_.at(container).volume; }
@@ -147,6 +149,7 @@ class World : public volume::Keeper {
 
   int recover(const store::Scan& scan);
   int commit(const std::function<void(Level&)>& batch);
+  int commit_alone(const std::function<void(Level&)>& batch);
   Open open(VersionId at, uint64_t handle, bool read_only, bool unclean);
   Open* opened(const volume::Volume& volume);
   int store_round(uint64_t container, const volume::Round& round,
@@ -172,6 +175,7 @@ class World : public volume::Keeper {
   std::unique_ptr<io::Engine> engine_;
   Queue queue_;
   std::deque<Question> questions_;
+  std::deque<std::function<void(Level&)>> owed_;      // batches of cuts that were answered: before any other
   std::deque<std::function<int()>> chores_;  // of the keeper: a failed volume, a file wanted
   std::set<uint64_t> rounds_wanted_;         // containers
   std::set<uint64_t> busy_;                  // containers with a call of the agent under way
