@@ -2,9 +2,9 @@
 // Layout: metadata/ (LevelDB), extents/ (data), journal, ballast, lock (who holds the store, for people; LevelDB's LOCK decides).
 
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, open, readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { CellblockError, systemCode } from '../base/errors.js';
 import type { Level } from '../catalog/level.js';
@@ -25,7 +25,7 @@ export interface StoreMeta {
 /** Makes what is missing, or says in one sentence why this directory cannot be a store. */
 export async function prepareDirectory(directory: string): Promise<void> {
   try {
-    await mkdir(directory, { recursive: true });
+    await makeDirectory(directory);
     const names = await readdir(directory);
     if (names.length > 0 && !names.includes('metadata') && !names.every((name) => OWN_NAMES.has(name))) {
       throw new CellblockError(
@@ -41,6 +41,25 @@ export async function prepareDirectory(directory: string): Promise<void> {
     await probe.close();
   } catch (error) {
     throw directoryError(directory, error);
+  }
+}
+
+/** mkdir -p of Node answers ENOENT where the file system is read-only; the parent that is there tells why. */
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { recursive: true });
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') await accessNearest(directory);
+    throw error;
+  }
+}
+
+async function accessNearest(path: string): Promise<void> {
+  try {
+    await access(path, constants.W_OK);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
+    await accessNearest(dirname(path));
   }
 }
 
@@ -115,10 +134,10 @@ export function levelOf(directory: string): Level {
 /** Opens LevelDB, whose lock makes this process the only one; then says so in the lock file. */
 export async function openLocked(directory: string, level: Level): Promise<void> {
   try {
-    await level.open();
+    await openWithRoom(directory, level);
   } catch (error) {
-    if (isLocked(error)) throw await lockedError(directory, error);
-    throw directoryError(directory, rootCause(error));
+    if (hasCode(error, 'LEVEL_LOCKED')) throw await lockedError(directory, error);
+    throw directoryError(directory, systemCode(error) === '' ? rootCause(error) : error);
   }
   const holder = { pid: process.pid, host: hostname(), since: new Date().toISOString() };
   await writeFile(join(directory, 'lock'), `${JSON.stringify(holder)}\n`).catch((error: unknown) => {
@@ -126,9 +145,31 @@ export async function openLocked(directory: string, level: Level): Promise<void>
   });
 }
 
-function isLocked(error: unknown): boolean {
+/** Opening writes a little. On a full disk the ballast, kept for that, makes room. */
+async function openWithRoom(directory: string, level: Level): Promise<void> {
+  try {
+    await level.open();
+  } catch (error) {
+    if (!hasCode(error, 'LEVEL_IO_ERROR') || !(await isFull(directory))) throw error;
+    await rm(join(directory, 'ballast'), { force: true });
+    await level.open().catch(async (again: unknown) => {
+      if (!(await isFull(directory))) throw again;
+      throw Object.assign(new Error('no space left', { cause: again }), { code: 'ENOSPC' });
+    });
+  }
+}
+
+/** LevelDB does not say why it could not write. */
+async function isFull(directory: string): Promise<boolean> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize < FULL_BYTES;
+}
+
+const FULL_BYTES = 1 << 20;
+
+function hasCode(error: unknown, code: string): boolean {
   for (let at = error; at instanceof Error; at = at.cause) {
-    if ((at as NodeJS.ErrnoException).code === 'LEVEL_LOCKED') return true;
+    if ((at as NodeJS.ErrnoException).code === code) return true;
   }
   return false;
 }
