@@ -5,6 +5,7 @@ import { asCellblockError, CellblockError } from '../base/errors.js';
 import { ConnectionLost } from '../nbd-client/byte-stream.js';
 import { OptionRefused, ProtocolViolation } from '../nbd-client/handshake.js';
 import { RequestFailed } from '../nbd-client/nbd-client.js';
+import { OPTION_REPLY_UNKNOWN } from '../nbd-client/wire.js';
 
 export class CommandError extends Error {
   override name = 'CommandError';
@@ -24,14 +25,7 @@ const READ_THE_LOG = 'See the log of cellblockd.';
 export function asCommandError(error: unknown): CommandError {
   if (error instanceof CommandError) return error;
   if (error instanceof RequestFailed) return ofRequest(error);
-  if (error instanceof OptionRefused) {
-    return new CommandError(
-      'refused',
-      'export-refused',
-      `The agent does not serve it: ${sentence(error.message)}`,
-      READ_THE_LOG,
-    );
-  }
+  if (error instanceof OptionRefused) return ofRefusal(error);
   if (error instanceof ConnectionLost || error instanceof ProtocolViolation) {
     return new CommandError('unreachable', 'nbd-connection-lost', sentence(error.message), READ_THE_LOG);
   }
@@ -49,6 +43,19 @@ export function interrupted(): CommandError {
     'interrupted',
     'Interrupted.',
     'Nothing is left half done; start again when you like.',
+  );
+}
+
+function ofRefusal({ type, message }: OptionRefused): CommandError {
+  if (type === OPTION_REPLY_UNKNOWN) {
+    const hint = 'See `cellblock volume list` and `cellblock snapshot list`.';
+    return new CommandError('not-found', 'export-not-found', sentence(message), hint);
+  }
+  return new CommandError(
+    'refused',
+    'export-refused',
+    `The agent does not serve it: ${sentence(message)}`,
+    READ_THE_LOG,
   );
 }
 

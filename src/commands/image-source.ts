@@ -26,7 +26,7 @@ export async function openSource(path: string, stdin: Readable, signal: AbortSig
   if (path === '-') return streamSource(addAbortSignal(signal, stdin));
   const file = await open(path, 'r');
   try {
-    const sizeBytes = await sizeOf(file);
+    const sizeBytes = await sizeOf(file, path);
     if (sizeBytes === null) return streamSource(addAbortSignal(signal, file.createReadStream()));
     return {
       sizeBytes,
@@ -39,11 +39,11 @@ export async function openSource(path: string, stdin: Readable, signal: AbortSig
   }
 }
 
-async function sizeOf(file: FileHandle): Promise<bigint | null> {
+async function sizeOf(file: FileHandle, path: string): Promise<bigint | null> {
   const stat = await file.stat({ bigint: true });
   if (stat.isFile()) return stat.size;
   if (stat.isDirectory())
-    throw Object.assign(new Error('is a directory'), { code: 'EISDIR', syscall: 'read' });
+    throw Object.assign(new Error('is a directory'), { code: 'EISDIR', syscall: 'read', path });
   if (!stat.isBlockDevice()) return null;
   // Linux's encoding of device numbers; the size of a device stands in sectors of 512 bytes, whatever the device's are.
   const major = ((stat.rdev >> 8n) & 0xfffn) | ((stat.rdev >> 32n) & ~0xfffn);

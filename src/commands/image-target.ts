@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { PIECE_BYTES } from './buffer-pool.js';
 import { CommandError } from './command-error.js';
 
@@ -65,7 +66,11 @@ class FileTarget implements ImageTarget {
 
   static async create(options: TargetOptions): Promise<FileTarget> {
     const partial = `${options.path}.partial-${process.pid}`;
-    const target = new FileTarget(await open(partial, 'wx', 0o666), partial, options);
+    const file = await open(partial, 'wx', 0o666).catch((error: NodeJS.ErrnoException) => {
+      // The name beside is our affair: what is wrong is wrong with the directory.
+      throw Object.assign(error, { path: dirname(options.path) });
+    });
+    const target = new FileTarget(file, partial, options);
     try {
       await target.#file.truncate(Number(options.sizeBytes));
     } catch (error) {

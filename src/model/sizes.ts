@@ -30,7 +30,7 @@ export function parseSize(text: string): bigint {
 export function checkSize(bytes: bigint): void {
   if (bytes < 0n) throw bad('size-negative', `The size ${bytes} is negative.`);
   if (bytes === 0n) throw bad('size-zero', 'The size is 0.');
-  if (bytes > MAX_VOLUME_BYTES) throw bad('size-too-large', `The size ${bytes} is over 8 EiB.`);
+  if (bytes > MAX_VOLUME_BYTES) throw bad('size-too-large', `The size ${bytes} is 8 EiB or more.`);
 }
 
 function bad(

@@ -26,6 +26,8 @@ export const OPTION = {
 export const OPTION_REPLY = { ack: 1, server: 2, info: 3, metaContext: 4 } as const;
 /** Option replies with this bit are errors. */
 export const OPTION_REPLY_ERROR = 0x80000000;
+/** The export is not there. */
+export const OPTION_REPLY_UNKNOWN = 0x80000006;
 
 export const INFO = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
 

@@ -86,7 +86,7 @@ const WRONG: [words: string[], code: number, says: RegExp][] = [
   [['volume', 'create', 'a', '--size', '0'], 2, /size is 0/],
   [['volume', 'create', 'a', '--size', '-5'], 2, /negative/],
   [['volume', 'create', 'a', '--size', 'big'], 2, /not a size/],
-  [['volume', 'create', 'a', '--size', '8E'], 2, /over 8 EiB/],
+  [['volume', 'create', 'a', '--size', '8E'], 2, /is 8 EiB or more/],
   [['volume', 'create', 'a'], 2, /--size <size>/],
   [['volume', 'create', 'there', '--size', '1G'], 4, /exists already/],
   [['volume', 'show', 'nowhere'], 3, /no volume "nowhere"/],
