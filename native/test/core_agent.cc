@@ -224,12 +224,24 @@ int World::remove_snapshot(const std::string& name) {
   });
 }
 
+int World::remove_volume(uint64_t container) {
+  if (const int error = round(container)) return error;
+  views_.clear();
+  open_.erase(container);
+  return commit([&](Level& now) {
+    now.containers.at(container).deleted = true;
+    Level::Line& line = now.lines.at(now.containers.at(container).line);
+    line.deleted = line.live;
+    std::erase_if(now.snapshots, [&](const auto& one) { return one.second.container == container; });
+  });
+}
+
 int World::reclaim() {
   for (bool any = true; any;) {
     any = false;
-    std::vector<VersionId> dead;
+    std::vector<VersionId> dead;  // newest first: a line that goes whole is freed, not merged down
     for (const auto& [id, line] : level.lines) {
-      for (uint32_t version : line.deleted) dead.push_back({id, version});
+      for (auto version = line.deleted.rbegin(); version != line.deleted.rend(); ++version) dead.push_back({id, *version});
     }
     for (const VersionId& at : dead) {
       const auto dependents = level.dependents(at);
@@ -250,12 +262,14 @@ int World::reclaim_one(VersionId at, VersionId into) {
   if (open_.contains(owner)) {
     if (const int error = round(owner)) return error;
   }
-  const bool into_current = into.line != 0 && level.lines.at(into.line).current() == into.version;
+  const bool into_current = into.line != 0 && level.lines.at(into.line).current() == into.version &&
+                            open_.contains(level.lines.at(into.line).container);
   if (into_current) {
     if (const int error = adopt(at, into)) return error;
   } else {
-    if (into.line != 0) {
-      if (const int error = round(level.lines.at(into.line).container)) return error;
+    const uint64_t reader = into.line ? level.lines.at(into.line).container : 0;
+    if (open_.contains(reader)) {
+      if (const int error = round(reader)) return error;
     }
     std::vector<uint64_t> windows;
     for (const auto& [key, record] : level.lines.at(at.line).records) {

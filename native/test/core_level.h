@@ -58,6 +58,7 @@ struct Level {
     uint64_t line = 0;
     std::vector<uint64_t> files;
     bool failed = false;
+    bool deleted = false;  // its files stay as long as anybody names them
     std::optional<uint64_t> shrinking_to;
   };
   struct Snapshot {

@@ -43,11 +43,12 @@ int World::start() {
   if (opened < 0) return crashed() ? kCrashed : -opened;
   if (const int error = recover(scan)) return error;
   for (const auto& [id, container] : level.containers) {
+    if (container.deleted) continue;
     const uint32_t version = level.lines.at(container.line).current();
     open_[id] = open({container.line, version}, id, container.failed, !scan.clean);
   }
   for (const auto& [id, container] : std::map(level.containers)) {
-    if (!container.shrinking_to || container.failed) continue;
+    if (!container.shrinking_to || container.failed || container.deleted) continue;
     if (const int error = resize(id, *container.shrinking_to)) return error;
   }
   return 0;

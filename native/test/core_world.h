@@ -82,6 +82,7 @@ class World : public volume::Keeper {
   int snapshot(const std::vector<std::pair<uint64_t, std::string>>& members);
   uint64_t clone(const std::string& snapshot);  // 0: crashed
   int remove_snapshot(const std::string& name);
+  int remove_volume(uint64_t container);  // with its snapshots; clones stay
   int reclaim();  // whatever of deleted versions can be merged or freed now
   int resize(uint64_t container, uint64_t size);
   int punch_pending();

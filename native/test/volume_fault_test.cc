@@ -257,7 +257,7 @@ TAP_TEST("EIO at a read of data fails that request and nothing else") {
 
 // ---- containers that fail ----
 
-TAP_TEST("D8 a failed write-back fails the container: FAILED is durable before EIO is answered, the others go on") {
+TAP_TEST("A6 D8 a failed write-back fails the container: FAILED is durable before EIO is answered, the others go on") {
   for (uint64_t seed = 1; seed <= 8; seed++) {
     WorldOptions options = variant(false, seed);
     options.held = true;
