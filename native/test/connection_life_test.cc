@@ -82,9 +82,9 @@ TAP_TEST("a client that stops reading: bounded memory, nobody else is stalled, a
   for (uint64_t i = 0; i < 1000; i++) bytes += request(C::read, i, i * 4000, 64000);
   slow.send(bytes);
   slow.pump();
-  TAP_OK(host.wire.budget.used() <= (1 << 20) + (2 << 20),
-         "held: " + std::to_string(host.wire.budget.used()));
-  TAP_OK(host.wire.budget.used() > (1 << 19), "up to the limit it goes on");
+  TAP_OK(host.wire.budget.used() > 0, "what the socket does not take is held");
+  TAP_OK(host.wire.budget.used() <= (1 << 19),
+         "and no more is read ahead: " + std::to_string(host.wire.budget.used()));
   TAP_EQ(other.ask(request(C::read, 1, 0, 4096)).data.size(), 4096u, "the other is served");
   slow.reads = true;
   slow.pump();
