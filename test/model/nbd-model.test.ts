@@ -23,11 +23,11 @@ async function agree(configuration: Configuration | undefined, runs: Record<Effo
 }
 
 t.test('random histories over several volumes agree with the model', async (t) => {
-  await t.resolves(agree(undefined, { quick: 5, normal: 15, long: 1000 }));
+  await t.resolves(agree(undefined, { quick: 5, normal: 8, long: 1000 }));
 });
 
 for (const { name, configuration, skip } of others) {
   t.test(`so they do with ${name}`, { skip }, async (t) => {
-    await t.resolves(agree(configuration, { quick: 1, normal: 2, long: 200 }));
+    await t.resolves(agree(configuration, { quick: 1, normal: 1, long: 200 }));
   });
 }
