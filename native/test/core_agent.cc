@@ -192,7 +192,8 @@ int World::snapshot(const std::vector<std::pair<uint64_t, std::string>>& wanted)
   // The cut stands in the journal: its batch may fail now and follow later, but before any other.
   owed_.push_back([members, listed](Level& now) {
     for (const store::CutMember& member : members) {
-      if (now.lines.at(member.line).current() == member.version) now.end_version(member.line, member.name, listed);
+      if (now.lines.at(member.line).current() == member.version)
+        now.end_version(member.line, member.name, listed);
     }
   });
   if (commit([](Level&) {}) == kCrashed) return kCrashed;
@@ -241,7 +242,8 @@ int World::reclaim() {
     any = false;
     std::vector<VersionId> dead;  // newest first: a line that goes whole is freed, not merged down
     for (const auto& [id, line] : level.lines) {
-      for (auto version = line.deleted.rbegin(); version != line.deleted.rend(); ++version) dead.push_back({id, *version});
+      for (auto version = line.deleted.rbegin(); version != line.deleted.rend(); ++version)
+        dead.push_back({id, *version});
     }
     for (const VersionId& at : dead) {
       const auto dependents = level.dependents(at);

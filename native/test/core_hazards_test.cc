@@ -1,5 +1,5 @@
-// Scenarios of HAZARDS, parts A, B and E, that touch the native core and are not tests of one of its parts already (see
-// journal_ring_test, volume_race_test and volume_fault_test): each the way the hazard tells it.
+// Scenarios of HAZARDS, parts A, B and E, that touch the native core and are not tests of one of its parts
+// already (see journal_ring_test, volume_race_test and volume_fault_test): each the way the hazard tells it.
 #include <cerrno>
 
 #include "test/core_scene.h"
@@ -46,7 +46,8 @@ void before_the_cut(Scene& w, const std::string& name, During during) {
   w.deliver = true;
 }
 
-TAP_TEST("A1 kill -9: every byte that was answered is there, flushed or not, overwrites, trims and cut-offs too") {
+TAP_TEST(
+    "A1 kill -9: every byte that was answered is there, flushed or not, overwrites, trims and cut-offs too") {
   for (uint64_t seed = 1; seed <= kSeeds; seed++) {
     Scene w(lazy(seed));
     w.put(w.v, 0, 4 * kWindow, 1);
@@ -57,8 +58,9 @@ TAP_TEST("A1 kill -9: every byte that was answered is there, flushed or not, ove
     w.put(w.v, 30 * kWindow, 10, 4);
     w.die(seed);
     w.die(seed);
-    const bool right = w.is(w.v, 0, kWindow + 100, 1) && w.is(w.v, kWindow + 100, 5000, 2) && w.is(w.v, 2 * kWindow, kWindow, 0) &&
-                       w.is(w.v, 3 * kWindow, kWindow, 1) && w.is(w.v, 30 * kWindow, 10, 4) && w.is(w.v, 30 * kWindow + 10, kBlock - 10, 3);
+    const bool right = w.is(w.v, 0, kWindow + 100, 1) && w.is(w.v, kWindow + 100, 5000, 2) &&
+                       w.is(w.v, 2 * kWindow, kWindow, 0) && w.is(w.v, 3 * kWindow, kWindow, 1) &&
+                       w.is(w.v, 30 * kWindow, 10, 4) && w.is(w.v, 30 * kWindow + 10, kBlock - 10, 3);
     if (!TAP_OK(right, "all of it, seed " + std::to_string(seed))) return;
   }
 }
@@ -75,7 +77,10 @@ TAP_TEST("A4 a merge takes the deleted snapshot's zeros: older data does not com
     TAP_EQ(w.remove_snapshot("s"), 0, "deleted");
     TAP_EQ(w.reclaim(), 0, "merged");
     TAP_EQ(w.punch_pending(), 0, "punched");
-    const auto right = [&] { return w.is(w.v, 0, 2 * kBlock, 0) && w.is(w.v, 2 * kBlock, kBlock, 1) && w.is(w.v, 3 * kBlock, kBlock, 2); };
+    const auto right = [&] {
+      return w.is(w.v, 0, 2 * kBlock, 0) && w.is(w.v, 2 * kBlock, kBlock, 1) &&
+             w.is(w.v, 3 * kBlock, kBlock, 2);
+    };
     TAP_OK(right(), "in memory");
     w.round(w.v);
     w.evict(w.v);
@@ -103,7 +108,9 @@ TAP_TEST("A4 a cut-off of the dependent counts as zero for every block of the de
   TAP_OK(w.is(w.v, 30 * kWindow + kBlock, kBlock, 2), "what was written since");
 }
 
-TAP_TEST("A8a a flush of the new version is answered before the cut is written: its data survives, in the version before") {
+TAP_TEST(
+    "A8a a flush of the new version is answered before the cut is written: its data survives, in the version "
+    "before") {
   for (const CrashKind kind : {CrashKind::power_loss, CrashKind::process_death}) {
     for (uint64_t seed = 1; seed <= kSeeds; seed++) {
       Scene w(at_disk(seed));
@@ -120,13 +127,17 @@ TAP_TEST("A8a a flush of the new version is answered before the cut is written: 
       });
       w.crash(kind, seed);
       TAP_EQ(w.start(), 0, "start");
-      TAP_OK(w.is(w.v, 0, kBlock, 2) && w.is(w.v, kBlock, kBlock, 1), "the flushed data, seed " + std::to_string(seed));
-      if (w.level.snapshots.contains("s")) TAP_OK(w.snapshot_is("s", 0, 2 * kBlock, 1), "a cut that did reach the disk");
+      TAP_OK(w.is(w.v, 0, kBlock, 2) && w.is(w.v, kBlock, kBlock, 1),
+             "the flushed data, seed " + std::to_string(seed));
+      if (w.level.snapshots.contains("s"))
+        TAP_OK(w.snapshot_is("s", 0, 2 * kBlock, 1), "a cut that did reach the disk");
       // And the next snapshot is a sound one (J1c).
       TAP_EQ(w.snapshot({{w.v, "t"}}), 0, "snapshot");
       w.put(w.v, 0, 2 * kBlock, 3);
       w.lose_power(seed);
-      if (!TAP_OK(w.snapshot_is("t", 0, kBlock, 2) && w.snapshot_is("t", kBlock, kBlock, 1), "frozen, seed " + std::to_string(seed))) return;
+      if (!TAP_OK(w.snapshot_is("t", 0, kBlock, 2) && w.snapshot_is("t", kBlock, kBlock, 1),
+                  "frozen, seed " + std::to_string(seed)))
+        return;
     }
   }
 }
@@ -136,18 +147,21 @@ TAP_TEST("A8b a snapshot that was answered is stable: power lost at once, it rea
     Scene w(lazy(seed));
     w.put(w.v, 0, 2 * kBlock, 1);
     w.flush(w.v);
-    w.put(w.v, 0, kBlock, 2);               // in place, no entry
-    w.put(w.v, 5 * kWindow, kBlock, 3);     // a first write
+    w.put(w.v, 0, kBlock, 2);            // in place, no entry
+    w.put(w.v, 5 * kWindow, kBlock, 3);  // a first write
     TAP_EQ(w.snapshot({{w.v, "s"}}), 0, "answered");
     w.put(w.v, 0, kBlock, 9);
     w.put(w.v, 5 * kWindow, kBlock, 9);
     w.lose_power(seed);
-    const bool right = w.snapshot_is("s", 0, kBlock, 2) && w.snapshot_is("s", kBlock, kBlock, 1) && w.snapshot_is("s", 5 * kWindow, kBlock, 3);
+    const bool right = w.snapshot_is("s", 0, kBlock, 2) && w.snapshot_is("s", kBlock, kBlock, 1) &&
+                       w.snapshot_is("s", 5 * kWindow, kBlock, 3);
     if (!TAP_OK(right, "seed " + std::to_string(seed))) return;
   }
 }
 
-TAP_TEST("A8d the pause does not last as long as what is under way: other writes are answered while an old one hangs") {
+TAP_TEST(
+    "A8d the pause does not last as long as what is under way: other writes are answered while an old one "
+    "hangs") {
   Scene w(at_disk());
   w.put(w.v, 0, 8 * kBlock, 1);
   w.deliver = false;
@@ -163,7 +177,8 @@ TAP_TEST("A8d the pause does not last as long as what is under way: other writes
   };
   TAP_EQ(w.snapshot({{w.v, "s"}}), 0, "snapshot");
   TAP_OK(went_on, "a write of the new version was answered before the old one");
-  TAP_OK(w.snapshot_is("s", 0, kBlock, 2) && w.snapshot_is("s", 20 * kWindow, kBlock, 0), "each in its version");
+  TAP_OK(w.snapshot_is("s", 0, kBlock, 2) && w.snapshot_is("s", 20 * kWindow, kBlock, 0),
+         "each in its version");
 }
 
 TAP_TEST("A10 FUA on committed blocks is one stable write and no flush, on anything else a flush") {
@@ -191,12 +206,15 @@ TAP_TEST("A10 FUA on committed blocks is one stable write and no flush, on anyth
     TAP_OK(uncommitted->answered, "answered");
     w.deliver = true;
     w.lose_power(seed);
-    const bool right = w.is(w.v, 0, kBlock, 3) && w.is(w.v, 9 * kWindow, kBlock, 4) && w.is(w.v, 10 * kWindow, kBlock, 6);
+    const bool right =
+        w.is(w.v, 0, kBlock, 3) && w.is(w.v, 9 * kWindow, kBlock, 4) && w.is(w.v, 10 * kWindow, kBlock, 6);
     if (!TAP_OK(right, "all three are stable, seed " + std::to_string(seed))) return;
   }
 }
 
-TAP_TEST("A10 FUA on TRIM and WRITE_ZEROES: zeros survive, also those that were there before and not yet committed") {
+TAP_TEST(
+    "A10 FUA on TRIM and WRITE_ZEROES: zeros survive, also those that were there before and not yet "
+    "committed") {
   for (uint64_t seed = 1; seed <= kSeeds; seed++) {
     Scene w(lazy(seed));
     w.put(w.v, 0, 8 * kBlock, 1);
@@ -204,16 +222,21 @@ TAP_TEST("A10 FUA on TRIM and WRITE_ZEROES: zeros survive, also those that were 
     w.trim(w.v, 0, kBlock);
     TAP_EQ(w.trim(w.v, 0, kBlock, volume::kFua), 0, "a trim of what is trimmed");
     TAP_EQ(w.wait(w.ask(w.v, Command::write_zeroes, 2 * kBlock, kBlock, volume::kFua)), 0, "zeros");
-    TAP_EQ(w.wait(w.ask(w.v, Command::write_zeroes, 4 * kBlock, kBlock, volume::kFua | volume::kNoHole)), 0, "allocated zeros");
-    TAP_EQ(w.wait(w.ask(w.v, Command::write_zeroes, 6 * kBlock + 100, 200, volume::kFua)), 0, "a part of a block");
+    TAP_EQ(w.wait(w.ask(w.v, Command::write_zeroes, 4 * kBlock, kBlock, volume::kFua | volume::kNoHole)), 0,
+           "allocated zeros");
+    TAP_EQ(w.wait(w.ask(w.v, Command::write_zeroes, 6 * kBlock + 100, 200, volume::kFua)), 0,
+           "a part of a block");
     w.lose_power(seed);
     bool right = w.is(w.v, 6 * kBlock + 100, 200, 0) && w.is(w.v, 6 * kBlock, 100, 1);
-    for (uint64_t block : {0, 2, 4}) right &= w.is(w.v, block * kBlock, kBlock, 0) && w.is(w.v, (block + 1) * kBlock, kBlock, 1);
+    for (uint64_t block : {0, 2, 4})
+      right &= w.is(w.v, block * kBlock, kBlock, 0) && w.is(w.v, (block + 1) * kBlock, kBlock, 1);
     if (!TAP_OK(right, "seed " + std::to_string(seed))) return;
   }
 }
 
-TAP_TEST("A12 shrink, then grow: neither own nor a base's old data shows, in the last block, the last window or behind") {
+TAP_TEST(
+    "A12 shrink, then grow: neither own nor a base's old data shows, in the last block, the last window or "
+    "behind") {
   Scene w;
   w.put(w.v, 0, kVolume, 1);
   w.snapshot({{w.v, "s"}});
@@ -233,29 +256,38 @@ TAP_TEST("A12 shrink, then grow: neither own nor a base's old data shows, in the
   TAP_OK(w.is(clone, 40 * kWindow + kBlock + 700, kWindow, 0), "after a loss of power");
 }
 
-TAP_TEST("A12 J2 TRIM of everything in ascending chunks hides base and own data, and what is written later shows") {
+TAP_TEST(
+    "A12 J2 TRIM of everything in ascending chunks hides base and own data, and what is written later "
+    "shows") {
   Scene w;
   w.put(w.v, 0, kVolume, 1);
   w.snapshot({{w.v, "s"}});
   const uint64_t clone = w.clone("s");
   w.put(clone, 5 * kWindow, kBlock, 2);
-  for (uint64_t at = 0; at < kVolume; at += 66 * kWindow) TAP_EQ(w.trim(clone, at, std::min(66 * kWindow, kVolume - at)), 0, "a chunk");
+  for (uint64_t at = 0; at < kVolume; at += 66 * kWindow)
+    TAP_EQ(w.trim(clone, at, std::min(66 * kWindow, kVolume - at)), 0, "a chunk");
   TAP_OK(w.is(clone, 0, kVolume, 0), "zero");
   w.put(clone, 7 * kWindow, kBlock, 3);
   TAP_EQ(w.flush(clone), 0, "flush");
   TAP_EQ(w.snapshot({{clone, "t"}}), 0, "a snapshot passes the cut-off on");
-  const auto right = [&] { return w.is(clone, 0, 7 * kWindow, 0) && w.is(clone, 7 * kWindow, kBlock, 3) && w.is(clone, 7 * kWindow + kBlock, 90 * kWindow, 0); };
+  const auto right = [&] {
+    return w.is(clone, 0, 7 * kWindow, 0) && w.is(clone, 7 * kWindow, kBlock, 3) &&
+           w.is(clone, 7 * kWindow + kBlock, 90 * kWindow, 0);
+  };
   TAP_OK(right(), "after the snapshot");
   w.round(clone);
   w.evict(clone);
   TAP_OK(right(), "from LevelDB");
   w.lose_power();
   TAP_OK(right(), "after a loss of power");
-  TAP_OK(w.snapshot_is("t", 7 * kWindow, kBlock, 3) && w.snapshot_is("t", 0, 7 * kWindow, 0), "and in the snapshot");
+  TAP_OK(w.snapshot_is("t", 7 * kWindow, kBlock, 3) && w.snapshot_is("t", 0, 7 * kWindow, 0),
+         "and in the snapshot");
   TAP_OK(w.snapshot_is("s", 0, kVolume, 1), "whose base is as it was");
 }
 
-TAP_TEST("J2 version 1 wrote, version 2 trims all: version 1's data does not come back; version 3 writes and is seen") {
+TAP_TEST(
+    "J2 version 1 wrote, version 2 trims all: version 1's data does not come back; version 3 writes and is "
+    "seen") {
   Scene w;
   w.put(w.v, 0, kBlock, 1);
   w.snapshot({{w.v, "one"}});
@@ -281,9 +313,13 @@ TAP_TEST("J1a an entry that did not count at one crash does not come alive at th
     TAP_OK(Scene::either(after, kBlock, 1, 2), "old or new");
     w.put(w.v, 5 * kWindow, kBlock, 3);
     TAP_EQ(w.flush(w.v), 0, "a commit record behind it");
-    if (seed % 2) w.lose_power(seed + 100);
-    else w.die(seed + 100);
-    if (!TAP_OK(w.read(w.v, 0, kBlock) == after && w.is(w.v, 5 * kWindow, kBlock, 3), "as it was, seed " + std::to_string(seed))) return;
+    if (seed % 2)
+      w.lose_power(seed + 100);
+    else
+      w.die(seed + 100);
+    if (!TAP_OK(w.read(w.v, 0, kBlock) == after && w.is(w.v, 5 * kWindow, kBlock, 3),
+                "as it was, seed " + std::to_string(seed)))
+      return;
   }
 }
 
@@ -301,12 +337,14 @@ TAP_TEST("J1c a version number that folded is taken again: what folded stays in 
     TAP_EQ(w.snapshot({{w.v, "t"}}), 0, "the same number ends now");
     w.put(w.v, 0, kBlock, 3);
     w.die(seed);
-    TAP_OK(w.snapshot_is("t", 0, kBlock, 2) && w.snapshot_is("t", kBlock, 2 * kBlock, 1), "the snapshot did not change");
+    TAP_OK(w.snapshot_is("t", 0, kBlock, 2) && w.snapshot_is("t", kBlock, 2 * kBlock, 1),
+           "the snapshot did not change");
     if (!TAP_OK(w.is(w.v, 0, kBlock, 3), "the volume, seed " + std::to_string(seed))) return;
   }
 }
 
-TAP_TEST("J3a zero, commit, write, round, overwrite, flush: replay does not put the zero over what LevelDB has") {
+TAP_TEST(
+    "J3a zero, commit, write, round, overwrite, flush: replay does not put the zero over what LevelDB has") {
   for (uint64_t seed = 1; seed <= kSeeds; seed++) {
     Scene w(lazy(seed));
     w.put(w.v, 0, kBlock, 1);
@@ -332,7 +370,8 @@ TAP_TEST("J3b an entry from before a shrink is not replayed behind it") {
   TAP_OK(w.is(w.v, 50 * kWindow, kBlock, 0), "zero");
 }
 
-TAP_TEST("J3c J3d a snapshot deleted and merged is not resurrected by its cut or its entries, still in the ring") {
+TAP_TEST(
+    "J3c J3d a snapshot deleted and merged is not resurrected by its cut or its entries, still in the ring") {
   Scene w;
   w.put(w.v, 0, 2 * kBlock, 1);
   TAP_EQ(w.snapshot({{w.v, "s"}}), 0, "snapshot");
@@ -347,7 +386,9 @@ TAP_TEST("J3c J3d a snapshot deleted and merged is not resurrected by its cut or
   TAP_EQ(w.level.lines.at(w.level.containers.at(w.v).line).live.size(), 1, "one version");
 }
 
-TAP_TEST("J4 overwrite of a committed block, kill -9, flush, loss of power: the flush spoke for what the dead process wrote") {
+TAP_TEST(
+    "J4 overwrite of a committed block, kill -9, flush, loss of power: the flush spoke for what the dead "
+    "process wrote") {
   for (uint64_t seed = 1; seed <= kSeeds; seed++) {
     Scene w(lazy(seed));
     w.put(w.v, 0, kBlock, 1);
@@ -361,7 +402,9 @@ TAP_TEST("J4 overwrite of a committed block, kill -9, flush, loss of power: the 
   }
 }
 
-TAP_TEST("J7 blocks adopted from another container lie in its file and are never written, trimmed or synced there") {
+TAP_TEST(
+    "J7 blocks adopted from another container lie in its file and are never written, trimmed or synced "
+    "there") {
   Scene w;
   w.put(w.v, 0, 4 * kBlock, 1);
   w.snapshot({{w.v, "s"}});
@@ -387,8 +430,8 @@ TAP_TEST("J7 blocks adopted from another container lie in its file and are never
   TAP_EQ(w.level.punches.size(), 3, "the old places are pending punches");
   TAP_EQ(w.punch_pending(), 0, "and go");
   const auto right = [&] {
-    return w.is(clone, 0, kBlock, 2) && w.is(clone, kBlock + 100, 100, 3) && w.is(clone, kBlock, 100, 1) && w.is(clone, 2 * kBlock, kBlock, 0) &&
-           w.is(clone, 3 * kBlock, kBlock, 1);
+    return w.is(clone, 0, kBlock, 2) && w.is(clone, kBlock + 100, 100, 3) && w.is(clone, kBlock, 100, 1) &&
+           w.is(clone, 2 * kBlock, kBlock, 0) && w.is(clone, 3 * kBlock, kBlock, 1);
   };
   TAP_OK(right(), "content");
   w.lose_power();
@@ -406,7 +449,9 @@ TAP_TEST("J8 trim, then a write to the same place, kill -9: replay punches nothi
     TAP_OK(w.is(w.v, 0, kBlock, 2) && w.is(w.v, kBlock, kBlock, 0), "after kill -9");
     w.flush(w.v);
     w.lose_power(seed);
-    if (!TAP_OK(w.is(w.v, 0, kBlock, 2) && w.is(w.v, kBlock, kBlock, 0), "after a loss of power, seed " + std::to_string(seed))) return;
+    if (!TAP_OK(w.is(w.v, 0, kBlock, 2) && w.is(w.v, kBlock, kBlock, 0),
+                "after a loss of power, seed " + std::to_string(seed)))
+      return;
   }
 }
 
@@ -417,7 +462,8 @@ TAP_TEST("J8 a first write writes the whole block: what its place held is never 
   TAP_EQ(w.trim(w.v, 0, kBlock), 0, "a trim whose punch fails");
   TAP_OK(w.is(w.v, 0, kBlock, 0), "reads zero");
   w.put(w.v, 100, 100, 2);
-  TAP_OK(w.is(w.v, 0, 100, 0) && w.is(w.v, 100, 100, 2) && w.is(w.v, 200, kBlock - 200, 0), "and zero around a partial write");
+  TAP_OK(w.is(w.v, 0, 100, 0) && w.is(w.v, 100, 100, 2) && w.is(w.v, 200, kBlock - 200, 0),
+         "and zero around a partial write");
 }
 
 TAP_TEST("J10b a FUA write of a new block commits nothing whose data is not stable") {
@@ -429,11 +475,14 @@ TAP_TEST("J10b a FUA write of a new block commits nothing whose data is not stab
     TAP_EQ(w.put(w.v, 5 * kWindow, kBlock, 3, volume::kFua), 0, "FUA");
     w.lose_power(seed);
     TAP_OK(w.is(w.v, 5 * kWindow, kBlock, 3), "stable");
-    if (!TAP_OK(Scene::either(w.read(w.v, 0, kBlock), kBlock, 1, 2), "the other is old or new, seed " + std::to_string(seed))) return;
+    if (!TAP_OK(Scene::either(w.read(w.v, 0, kBlock), kBlock, 1, 2),
+                "the other is old or new, seed " + std::to_string(seed)))
+      return;
   }
 }
 
-TAP_TEST("J10e one of two volumes cannot be made stable: no snapshot of either, and the other goes on unharmed") {
+TAP_TEST(
+    "J10e one of two volumes cannot be made stable: no snapshot of either, and the other goes on unharmed") {
   for (uint64_t seed = 1; seed <= kSeeds; seed++) {
     Scene w(lazy(seed));
     const uint64_t other = w.create(kVolume);
@@ -449,8 +498,8 @@ TAP_TEST("J10e one of two volumes cannot be made stable: no snapshot of either, 
     w.settle();
     while (w.chores()) w.settle();
     const auto right = [&] {
-      return w.is(w.v, 0, kBlock, 1) && w.is(w.v, kBlock, kBlock, 3) && Scene::either(w.read(other, 0, kBlock), kBlock, 1, 2) &&
-             w.is(other, kBlock, kBlock, 1);
+      return w.is(w.v, 0, kBlock, 1) && w.is(w.v, kBlock, kBlock, 3) &&
+             Scene::either(w.read(other, 0, kBlock), kBlock, 1, 2) && w.is(other, kBlock, kBlock, 1);
     };
     TAP_OK(right(), "content");
     w.lose_power(seed);
@@ -460,7 +509,9 @@ TAP_TEST("J10e one of two volumes cannot be made stable: no snapshot of either, 
   }
 }
 
-TAP_TEST("J11 the ring is full while an old write hangs and its cut waits: it has its room, the cut its own, then all go on") {
+TAP_TEST(
+    "J11 the ring is full while an old write hangs and its cut waits: it has its room, the cut its own, then "
+    "all go on") {
   WorldOptions options = at_disk();
   options.journal_cells = 64;
   Scene w(options);
@@ -476,7 +527,8 @@ TAP_TEST("J11 the ring is full while an old write hangs and its cut waits: it ha
     }
     size_t answered = 0;
     for (const auto& io : many) answered += io->answered;
-    TAP_OK(answered > 30 && answered < 60, "the new generation fills the ring and waits: " + std::to_string(answered));
+    TAP_OK(answered > 30 && answered < 60,
+           "the new generation fills the ring and waits: " + std::to_string(answered));
     TAP_OK(!old->answered, "the old one hangs still");
     return w.deliver = true;
   };
@@ -488,7 +540,9 @@ TAP_TEST("J11 the ring is full while an old write hangs and its cut waits: it ha
   TAP_OK(w.is(w.v, 89 * kWindow, kBlock, 2), "the volume");
 }
 
-TAP_TEST("J12a what an open map has adopted it does not write in place: a crash before the round leaves the snapshot as it was") {
+TAP_TEST(
+    "J12a what an open map has adopted it does not write in place: a crash before the round leaves the "
+    "snapshot as it was") {
   for (const CrashKind kind : {CrashKind::power_loss, CrashKind::process_death}) {
     for (uint64_t seed = 1; seed <= kSeeds; seed++) {
       Scene w(lazy(seed));
@@ -496,7 +550,8 @@ TAP_TEST("J12a what an open map has adopted it does not write in place: a crash 
       w.snapshot({{w.v, "s"}});
       w.put(w.v, kBlock, kBlock, 2);
       TAP_EQ(w.remove_snapshot("s"), 0, "deleted");
-      // Whoever read the snapshot through another clone would see it change: look at its records, from before, after the crash.
+      // Whoever read the snapshot through another clone would see it change: look at its records, from
+      // before, after the crash.
       const Level before = w.level;
       w.at = [&](const std::string& what) {
         if (what != "adopted") return;
@@ -516,8 +571,9 @@ TAP_TEST("J12a what an open map has adopted it does not write in place: a crash 
         TAP_EQ(w.start(), 0, "start");
         TAP_OK(w.is(clone, 0, 4 * kBlock, 1), "the deleted version reads as ever");
       }
-      const bool right = Scene::either(w.read(w.v, 0, kBlock), kBlock, 1, 9) && w.is(w.v, kBlock, kBlock, 2) &&
-                         Scene::either(w.read(w.v, 2 * kBlock, kBlock), kBlock, 1, 0) && w.is(w.v, 3 * kBlock, kBlock, 1);
+      const bool right =
+          Scene::either(w.read(w.v, 0, kBlock), kBlock, 1, 9) && w.is(w.v, kBlock, kBlock, 2) &&
+          Scene::either(w.read(w.v, 2 * kBlock, kBlock), kBlock, 1, 0) && w.is(w.v, 3 * kBlock, kBlock, 1);
       if (!TAP_OK(right, "the volume, seed " + std::to_string(seed))) return;
     }
   }
@@ -530,7 +586,8 @@ TAP_TEST("J15 a clean stop empties the journal: a store that was stopped may be 
     TAP_EQ(w.stop(), 0, "stop");
     w.crash(CrashKind::power_loss, seed);
     TAP_EQ(w.start(), 0, "start on another machine");
-    if (!TAP_OK(w.is(w.v, 0, kBlock, 1), "answered and stopped in order, seed " + std::to_string(seed))) return;
+    if (!TAP_OK(w.is(w.v, 0, kBlock, 1), "answered and stopped in order, seed " + std::to_string(seed)))
+      return;
   }
 }
 

@@ -181,7 +181,8 @@ class History {
     if (command == Command::write_zeroes && random_.chance(40)) flags |= volume::kNoHole;
     if (command == Command::write_zeroes && random_.chance(20)) flags |= volume::kFastZero;
     const uint64_t offset = change.offset, length = change.length;
-    if (command == Command::trim) {  // blocks covered only in part stay as they are, and FUA promises nothing about them
+    if (command ==
+        Command::trim) {  // blocks covered only in part stay as they are, and FUA promises nothing about them
       const uint64_t end = offset + length == size ? size : (offset + length) / 4096 * 4096;
       change.offset = (offset + 4095) / 4096 * 4096;
       change.length = end > change.offset ? end - change.offset : 0;

@@ -1,4 +1,5 @@
-// What the tests of races, faults and hazards share: a world with one volume in it, and its levers in few words.
+// What the tests of races, faults and hazards share: a world with one volume in it, and its levers in few
+// words.
 #pragma once
 
 #include <string>
@@ -21,7 +22,9 @@ struct Scene : World {
   }
 
   // Every byte of [offset, offset + length) of a volume or of what was read.
-  bool is(uint64_t container, uint64_t offset, uint64_t length, int value) { return all(read(container, offset, length), length, value); }
+  bool is(uint64_t container, uint64_t offset, uint64_t length, int value) {
+    return all(read(container, offset, length), length, value);
+  }
   bool snapshot_is(const std::string& name, uint64_t offset, uint64_t length, int value) {
     return all(read_snapshot(name, offset, length), length, value);
   }
@@ -36,7 +39,8 @@ struct Scene : World {
   static bool either(const Bytes& bytes, uint64_t length, int a, int b) {
     if (bytes.size() != length) return false;
     for (uint64_t at = 0; at < length; at += 512) {
-      const Bytes sector(bytes.begin() + static_cast<long>(at), bytes.begin() + static_cast<long>(std::min(length, at + 512)));
+      const Bytes sector(bytes.begin() + static_cast<long>(at),
+                         bytes.begin() + static_cast<long>(std::min(length, at + 512)));
       if (!all(sector, sector.size(), a) && !all(sector, sector.size(), b)) return false;
     }
     return true;

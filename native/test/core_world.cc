@@ -14,11 +14,13 @@ uint64_t now_ns() { return clock_ns += 1000; }
 
 }  // namespace
 
-World::World(const WorldOptions& options) : level(options.window_bytes / 4096), options_(options), random_(options.seed) {
-  disk_ = std::make_unique<io::SimulatedDisk>(io::SimulatedOptions{.seed = options.seed,
-                                                                   .cached_percent = options.cached_percent,
-                                                                   .write_back_percent = options.write_back_percent,
-                                                                   .hold = options.held});
+World::World(const WorldOptions& options)
+    : level(options.window_bytes / 4096), options_(options), random_(options.seed) {
+  disk_ = std::make_unique<io::SimulatedDisk>(
+      io::SimulatedOptions{.seed = options.seed,
+                           .cached_percent = options.cached_percent,
+                           .write_back_percent = options.write_back_percent,
+                           .hold = options.held});
 }
 
 World::~World() { forget(); }
@@ -31,7 +33,8 @@ int World::start() {
   engine_ = disk_->make_engine();
   if (disk_->open("/store/level", {.create = true}, level_file_) < 0) return crashed() ? kCrashed : EIO;
   extents_ = std::make_unique<store::ExtentsTable>(
-      *disk_, store::ExtentsTable::Options{"/store", options_.window_bytes, options_.reserve_bytes, options_.direct});
+      *disk_,
+      store::ExtentsTable::Options{"/store", options_.window_bytes, options_.reserve_bytes, options_.direct});
   for (const auto& [id, container] : level.containers) {
     for (uint64_t file : container.files) extents_->know(file, "extents/" + std::to_string(file));
   }
@@ -39,7 +42,8 @@ int World::start() {
   incarnation.store_id.fill(7);
   incarnation.boot_id = "boot " + std::to_string(boot_);
   store::Scan scan;
-  const int opened = store::Journal::open(*disk_, "/store/journal", options_.journal_cells, incarnation, journal_, scan);
+  const int opened =
+      store::Journal::open(*disk_, "/store/journal", options_.journal_cells, incarnation, journal_, scan);
   if (opened < 0) return crashed() ? kCrashed : -opened;
   if (const int error = recover(scan)) return error;
   for (const auto& [id, container] : level.containers) {
@@ -77,11 +81,12 @@ int World::stop() {
   if (journal_->finish() < 0) return crashed() ? kCrashed : EIO;
   forget();
   // Whatever was never flushed is in the page cache, as after the orderly end of a process.
-  disk_ = std::make_unique<io::SimulatedDisk>(disk_->crash(io::CrashKind::process_death, ++crashes_),
-                                              io::SimulatedOptions{.seed = options_.seed + crashes_,
-                                                                   .cached_percent = options_.cached_percent,
-                                                                   .write_back_percent = options_.write_back_percent,
-                                                                   .hold = options_.held});
+  disk_ = std::make_unique<io::SimulatedDisk>(
+      disk_->crash(io::CrashKind::process_death, ++crashes_),
+      io::SimulatedOptions{.seed = options_.seed + crashes_,
+                           .cached_percent = options_.cached_percent,
+                           .write_back_percent = options_.write_back_percent,
+                           .hold = options_.held});
   return 0;
 }
 
@@ -89,10 +94,11 @@ void World::crash(io::CrashKind kind, uint64_t seed) {
   const io::DiskImage left = disk_->crash(kind, seed);
   forget();
   if (kind == io::CrashKind::power_loss) boot_++;
-  disk_ = std::make_unique<io::SimulatedDisk>(left, io::SimulatedOptions{.seed = seed + ++crashes_,
-                                                                         .cached_percent = options_.cached_percent,
-                                                                         .write_back_percent = options_.write_back_percent,
-                                                                         .hold = options_.held});
+  disk_ = std::make_unique<io::SimulatedDisk>(
+      left, io::SimulatedOptions{.seed = seed + ++crashes_,
+                                 .cached_percent = options_.cached_percent,
+                                 .write_back_percent = options_.write_back_percent,
+                                 .hold = options_.held});
 }
 
 void World::forget() {
@@ -163,7 +169,8 @@ volume::Volume& World::view(const std::string& name) {
 
 bool World::step_of(unsigned kind) {
   switch (kind) {
-    case 0: return engine_->reap() > 0;
+    case 0:
+      return engine_->reap() > 0;
     case 1: {
       if (queue_.waiting.empty()) return false;
       const auto run = std::move(queue_.waiting.front());
@@ -171,7 +178,8 @@ bool World::step_of(unsigned kind) {
       run();
       return true;
     }
-    case 2: return deliver && disk_->step();
+    case 2:
+      return deliver && disk_->step();
     case 3:
       for (Question& question : questions_) {
         if (!read_faults || question.read) continue;
@@ -195,7 +203,8 @@ bool World::step_of(unsigned kind) {
 
 bool World::step() {
   constexpr unsigned kKinds = 5;
-  if (crashed()) return false;  // the dead take no steps; what they had begun may refer to calls that have ended
+  if (crashed())
+    return false;  // the dead take no steps; what they had begun may refer to calls that have ended
   engine_->flush();
   const unsigned first = options_.shuffled ? static_cast<unsigned>(random_.below(kKinds)) : 0;
   for (unsigned i = 0; i < kKinds; i++) {
@@ -242,15 +251,16 @@ bool World::background() {
     one.volume->tick(clock_ns += 1'000'000'000);
     one.volume->journal_freed();
   }
-  any |= !crashed() && std::any_of(rounds_wanted_.begin(), rounds_wanted_.end(), [&](uint64_t id) { return !busy_.contains(id); });
+  any |= !crashed() && std::any_of(rounds_wanted_.begin(), rounds_wanted_.end(),
+                                   [&](uint64_t id) { return !busy_.contains(id); });
   in_background_ = false;
   return any;
 }
 
 // ---- clients ----
 
-std::shared_ptr<Io> World::submit(volume::Volume& volume, volume::Command command, uint64_t offset, uint64_t length,
-                                  uint16_t flags, const Bytes* payload) {
+std::shared_ptr<Io> World::submit(volume::Volume& volume, volume::Command command, uint64_t offset,
+                                  uint64_t length, uint16_t flags, const Bytes* payload) {
   auto io = std::make_shared<Io>();
   asked_.push_back(io);
   std::erase_if(asked_, [](const auto& one) { return one->answered; });
@@ -259,8 +269,10 @@ std::shared_ptr<Io> World::submit(volume::Volume& volume, volume::Command comman
   io->length = length;
   io->flags = flags;
   io->fill_holes = true;
-  if (payload) io->bytes = *payload;
-  else if (command == volume::Command::read) io->bytes.assign(length, std::byte{0xee});
+  if (payload)
+    io->bytes = *payload;
+  else if (command == volume::Command::read)
+    io->bytes.assign(length, std::byte{0xee});
   if (command == volume::Command::block_status && io->asked.empty()) io->asked.push_back({});
   io->data = io->bytes.data();
   io->contexts = &io->asked;
@@ -281,11 +293,13 @@ std::shared_ptr<Io> World::write(uint64_t container, uint64_t offset, const Byte
   return submit(volume(container), volume::Command::write, offset, payload.size(), flags, &payload);
 }
 
-std::shared_ptr<Io> World::fill(uint64_t container, uint64_t offset, uint64_t bytes, int value, uint16_t flags) {
+std::shared_ptr<Io> World::fill(uint64_t container, uint64_t offset, uint64_t bytes, int value,
+                                uint16_t flags) {
   return write(container, offset, Bytes(bytes, static_cast<std::byte>(value)), flags);
 }
 
-std::shared_ptr<Io> World::ask(uint64_t container, volume::Command command, uint64_t offset, uint64_t length, uint16_t flags) {
+std::shared_ptr<Io> World::ask(uint64_t container, volume::Command command, uint64_t offset, uint64_t length,
+                               uint16_t flags) {
   return submit(volume(container), command, offset, length, flags);
 }
 
@@ -307,7 +321,9 @@ Bytes World::read_snapshot(const std::string& name, uint64_t offset, uint64_t le
 
 // ---- what volumes ask of their keeper ----
 
-void World::fault(volume::Volume& volume, uint64_t first, uint32_t count) { questions_.push_back({&volume, first, count, false, {}}); }
+void World::fault(volume::Volume& volume, uint64_t first, uint32_t count) {
+  questions_.push_back({&volume, first, count, false, {}});
+}
 
 void World::round_wanted(volume::Volume& volume, bool) { rounds_wanted_.insert(volume.handle()); }
 

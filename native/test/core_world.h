@@ -83,13 +83,13 @@ class World : public volume::Keeper {
   uint64_t clone(const std::string& snapshot);  // 0: crashed
   int remove_snapshot(const std::string& name);
   int remove_volume(uint64_t container);  // with its snapshots; clones stay
-  int reclaim();  // whatever of deleted versions can be merged or freed now
+  int reclaim();                          // whatever of deleted versions can be merged or freed now
   int resize(uint64_t container, uint64_t size);
   int punch_pending();
   void evict(uint64_t container) { volume(container).evict_clean(); }
 
   // ---- time ----
-  bool step();  // false: nothing can move
+  bool step();                       // false: nothing can move
   void pass(uint64_t milliseconds);  // of the clock all volumes read
   int run_until(const std::function<bool()>& done);
   void settle() {
@@ -116,7 +116,7 @@ class World : public volume::Keeper {
   bool answer_faults = true;                       // step() reads for faults and answers them
   bool read_faults = true;                         // ... the first of the two
   std::function<void()> between;                   // called before every step of a call of the agent
-  std::function<bool()> idle;     // when nothing can move any more; true: something can now
+  std::function<bool()> idle;                      // when nothing can move any more; true: something can now
   std::function<void(uint64_t container)> raised;  // a version has just ended
   std::function<void(const std::string& what)>
       at;  // "cut written", "round taken": named points of calls of the agent
@@ -176,11 +176,11 @@ class World : public volume::Keeper {
   std::unique_ptr<io::Engine> engine_;
   Queue queue_;
   std::deque<Question> questions_;
-  std::deque<std::function<void(Level&)>> owed_;      // batches of cuts that were answered: before any other
-  std::deque<std::function<int()>> chores_;  // of the keeper: a failed volume, a file wanted
-  std::set<uint64_t> rounds_wanted_;         // containers
-  std::set<uint64_t> busy_;                  // containers with a call of the agent under way
-  std::set<uint64_t> clean_since_;           // flushed since an unclean start
+  std::deque<std::function<void(Level&)>> owed_;  // batches of cuts that were answered: before any other
+  std::deque<std::function<int()>> chores_;       // of the keeper: a failed volume, a file wanted
+  std::set<uint64_t> rounds_wanted_;              // containers
+  std::set<uint64_t> busy_;                       // containers with a call of the agent under way
+  std::set<uint64_t> clean_since_;                // flushed since an unclean start
   std::vector<std::shared_ptr<Io>> asked_;
   bool in_background_ = false;
 };

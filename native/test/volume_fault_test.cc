@@ -1,5 +1,5 @@
-// What goes wrong, at every place it can: errors at the nth operation and crashes at the kth change of every scenario, and
-// containers that fail.
+// What goes wrong, at every place it can: errors at the nth operation and crashes at the kth change of every
+// scenario, and containers that fail.
 #include <cerrno>
 #include <functional>
 
@@ -16,8 +16,9 @@ namespace {
 // Blocks of the scenarios' volumes and what they hold when nothing went wrong.
 constexpr int kOld = 1, kNew = 2;
 
-// A scenario changes what prepare() left behind. Whatever happens on the way: blocks 0 and 1 of a volume hold kOld or kNew
-// (TRIM: zero), sector by sector; what it answered stands; the snapshot "before" holds kOld for ever.
+// A scenario changes what prepare() left behind. Whatever happens on the way: blocks 0 and 1 of a volume hold
+// kOld or kNew (TRIM: zero), sector by sector; what it answered stands; the snapshot "before" holds kOld for
+// ever.
 struct Scenario {
   const char* name;
   std::function<int(Scene&)> run;  // errno or kCrashed
@@ -67,7 +68,9 @@ const Scenario kScenarios[] = {
        w.put(w.v, 0, 2 * kBlock, kOld);
        return 0;
      },
-     [](Scene& w) { return w.snapshot_is("new", 0, 2 * kBlock, kNew) && w.snapshot_is("new", 2 * kBlock, kBlock, kOld); }},
+     [](Scene& w) {
+       return w.snapshot_is("new", 0, 2 * kBlock, kNew) && w.snapshot_is("new", 2 * kBlock, kBlock, kOld);
+     }},
     {"cut of two volumes",
      [](Scene& w) {
        const uint64_t other = w.level.containers.rbegin()->first;
@@ -75,7 +78,9 @@ const Scenario kScenarios[] = {
        if (const int error = w.put(other, 0, 2 * kBlock, kNew)) return error;
        return w.snapshot({{w.v, "one"}, {other, "two"}});
      },
-     [](Scene& w) { return w.snapshot_is("one", 0, 2 * kBlock, kNew) && w.snapshot_is("two", 0, 2 * kBlock, kNew); }},
+     [](Scene& w) {
+       return w.snapshot_is("one", 0, 2 * kBlock, kNew) && w.snapshot_is("two", 0, 2 * kBlock, kNew);
+     }},
     {"trim",
      [](Scene& w) {
        if (const int error = w.put(w.v, 0, kBlock, kNew)) return error;
@@ -83,15 +88,17 @@ const Scenario kScenarios[] = {
        if (const int error = w.trim(w.v, kWindow, 98 * kWindow)) return error;
        return w.flush(w.v);
      },
-     [](Scene& w) { return w.is(w.v, 0, 2 * kBlock, 0) && w.is(w.v, 70 * kWindow, kBlock, 0) && w.is(w.v, 99 * kWindow, kBlock, kOld); },
+     [](Scene& w) {
+       return w.is(w.v, 0, 2 * kBlock, 0) && w.is(w.v, 70 * kWindow, kBlock, 0) &&
+              w.is(w.v, 99 * kWindow, kBlock, kOld);
+     },
      true},
     {"resize",
      [](Scene& w) {
        if (const int error = w.resize(w.v, 60 * kWindow + 100)) return error;
        return w.resize(w.v, kVolume);
      },
-     [](Scene& w) { return w.is(w.v, 70 * kWindow, kBlock, 0) && w.is(w.v, 99 * kWindow, kBlock, 0); },
-     true},
+     [](Scene& w) { return w.is(w.v, 70 * kWindow, kBlock, 0) && w.is(w.v, 99 * kWindow, kBlock, 0); }, true},
     {"delete of a snapshot",
      [](Scene& w) {
        if (const int error = w.put(w.v, 0, 2 * kBlock, kNew)) return error;
@@ -115,18 +122,25 @@ bool sound(Both& w, const Scenario& scenario, const std::string& when) {
     for (uint64_t sector = 0; fits && sector < kBlock; sector += 512) {
       const int value = static_cast<int>(block[sector]);
       fits = (value == kOld || value == kNew || (scenario.trims && value == 0)) &&
-             Scene::all(Bytes(block.begin() + static_cast<long>(sector), block.begin() + static_cast<long>(sector) + 512), 512, value);
+             Scene::all(Bytes(block.begin() + static_cast<long>(sector),
+                              block.begin() + static_cast<long>(sector) + 512),
+                        512, value);
     }
     right &= TAP_OK(fits, std::string(scenario.name) + ": block is old or new, " + when);
   }
-  right &= TAP_OK(w.is(w.v, 2 * kBlock, 2 * kBlock, kOld), std::string(scenario.name) + ": its neighbours, " + when);
+  right &= TAP_OK(w.is(w.v, 2 * kBlock, 2 * kBlock, kOld),
+                  std::string(scenario.name) + ": its neighbours, " + when);
   if (size > 99 * kWindow + kBlock && !scenario.trims) {
-    right &= TAP_OK(w.is(w.v, 99 * kWindow, kBlock, kOld), std::string(scenario.name) + ": the last window, " + when);
+    right &= TAP_OK(w.is(w.v, 99 * kWindow, kBlock, kOld),
+                    std::string(scenario.name) + ": the last window, " + when);
   }
-  right &= TAP_OK(w.is(w.other, 2 * kBlock, 2 * kBlock, kOld), std::string(scenario.name) + ": the other volume, " + when);
-  right &= TAP_OK(w.snapshot_is("before", 0, 4 * kBlock, kOld) && w.snapshot_is("before", 70 * kWindow, kBlock, kOld),
-                  std::string(scenario.name) + ": the snapshot of before, " + when);
-  right &= TAP_OK(w.level.snapshots.contains("one") == w.level.snapshots.contains("two"), "all members of a cut or none, " + when);
+  right &= TAP_OK(w.is(w.other, 2 * kBlock, 2 * kBlock, kOld),
+                  std::string(scenario.name) + ": the other volume, " + when);
+  right &= TAP_OK(
+      w.snapshot_is("before", 0, 4 * kBlock, kOld) && w.snapshot_is("before", 70 * kWindow, kBlock, kOld),
+      std::string(scenario.name) + ": the snapshot of before, " + when);
+  right &= TAP_OK(w.level.snapshots.contains("one") == w.level.snapshots.contains("two"),
+                  "all members of a cut or none, " + when);
   return right;
 }
 
@@ -151,12 +165,15 @@ void crash_everywhere(CrashKind kind) {
         TAP_EQ(w.start(), 0, "start");
         const std::string when = "crash at change " + std::to_string(k) + (direct ? ", direct" : "");
         if (!sound(w, scenario, when)) return;
-        if (result == 0 && !TAP_OK(scenario.done(w), std::string(scenario.name) + " was answered and stands, " + when)) return;
+        if (result == 0 &&
+            !TAP_OK(scenario.done(w), std::string(scenario.name) + " was answered and stands, " + when))
+          return;
         // And once more, from what recovery left.
         TAP_EQ(w.flush(w.v), 0, "flush after the restart");
         w.lose_power(k);
         if (!sound(w, scenario, "again, " + when)) return;
-        if (result == 0 && !TAP_OK(scenario.done(w), std::string(scenario.name) + " stands twice, " + when)) return;
+        if (result == 0 && !TAP_OK(scenario.done(w), std::string(scenario.name) + " stands twice, " + when))
+          return;
         if (whole) break;
       }
     }
@@ -165,7 +182,9 @@ void crash_everywhere(CrashKind kind) {
 
 TAP_TEST("a loss of power at every change of every scenario") { crash_everywhere(CrashKind::power_loss); }
 
-TAP_TEST("the death of the process at every change of every scenario") { crash_everywhere(CrashKind::process_death); }
+TAP_TEST("the death of the process at every change of every scenario") {
+  crash_everywhere(CrashKind::process_death);
+}
 
 TAP_TEST("a crash at every change of the start itself") {
   for (const CrashKind kind : {CrashKind::power_loss, CrashKind::process_death}) {
@@ -180,9 +199,11 @@ TAP_TEST("a crash at every change of the start itself") {
       w.crash(kind, k);
       TAP_EQ(w.start(), 0, "start after a crash at change " + std::to_string(k));
       TAP_OK(w.is(w.v, 0, 2 * kBlock, kNew), "the flushed blocks");
-      const bool kept = kind == CrashKind::process_death ? w.is(w.other, 0, kBlock, kNew)
-                                                         : Scene::either(w.read(w.other, 0, kBlock), kBlock, kOld, kNew);
-      if (!TAP_OK(kept, "what was answered survives the death of the process, change " + std::to_string(k))) return;
+      const bool kept = kind == CrashKind::process_death
+                            ? w.is(w.other, 0, kBlock, kNew)
+                            : Scene::either(w.read(w.other, 0, kBlock), kBlock, kOld, kNew);
+      if (!TAP_OK(kept, "what was answered survives the death of the process, change " + std::to_string(k)))
+        return;
       if (whole) break;
     }
   }
@@ -198,36 +219,48 @@ void fail_everywhere(uint32_t actions, int error, const std::string& path) {
         const int result = scenario.run(w);
         const bool hit = w.disk().faults().left() == 0;
         w.disk().faults().clear();
-        TAP_OK(result != kStuck, std::string(scenario.name) + " ends, error " + std::to_string(error) + " at operation " + std::to_string(n + 1));
+        TAP_OK(result != kStuck, std::string(scenario.name) + " ends, error " + std::to_string(error) +
+                                     " at operation " + std::to_string(n + 1));
         if (!hit) TAP_EQ(result, 0, std::string(scenario.name) + " without an error");
         w.settle();
         while (w.chores()) w.settle();
-        const std::string when = std::string(io::name_of(Action::write)) + "... error " + std::to_string(error) + " at operation " +
-                                 std::to_string(n + 1) + (direct ? ", direct" : "");
+        const std::string when = std::string(io::name_of(Action::write)) + "... error " +
+                                 std::to_string(error) + " at operation " + std::to_string(n + 1) +
+                                 (direct ? ", direct" : "");
         if (!sound(w, scenario, when)) return;
-        if (result == 0 && !TAP_OK(scenario.done(w), std::string(scenario.name) + " was answered and stands, " + when)) return;
+        if (result == 0 &&
+            !TAP_OK(scenario.done(w), std::string(scenario.name) + " was answered and stands, " + when))
+          return;
         w.die(n + 1);
         if (!sound(w, scenario, "then the process died, " + when)) return;
         w.lose_power(n + 1);
         if (!sound(w, scenario, "then power went, " + when)) return;
-        if (result == 0 && !TAP_OK(scenario.done(w), std::string(scenario.name) + " stands after all, " + when)) return;
+        if (result == 0 &&
+            !TAP_OK(scenario.done(w), std::string(scenario.name) + " stands after all, " + when))
+          return;
         if (!hit) break;
       }
     }
   }
 }
 
-TAP_TEST("EIO at the nth operation on the data") { fail_everywhere(io::kAnyAction & ~io::only(Action::read), EIO, "/extents"); }
+TAP_TEST("EIO at the nth operation on the data") {
+  fail_everywhere(io::kAnyAction & ~io::only(Action::read), EIO, "/extents");
+}
 
 TAP_TEST("ENOSPC at the nth operation on the data") {
-  fail_everywhere(Action::write | Action::write_dsync | Action::zero_range | Action::punch, ENOSPC, "/extents");
+  fail_everywhere(Action::write | Action::write_dsync | Action::zero_range | Action::punch, ENOSPC,
+                  "/extents");
 }
 
 TAP_TEST("a short transfer at the nth operation on the data is no error at all") {
   for (const Scenario& scenario : kScenarios) {
     for (const bool direct : {false, true}) {
       Both w(variant(direct, 1));
-      w.disk().faults().add({.actions = Action::read | Action::write | Action::write_dsync, .path = "/extents", .times = 1000, .error = 0});
+      w.disk().faults().add({.actions = Action::read | Action::write | Action::write_dsync,
+                             .path = "/extents",
+                             .times = 1000,
+                             .error = 0});
       TAP_EQ(scenario.run(w), 0, std::string(scenario.name) + " with every transfer short");
       TAP_OK(scenario.done(w), scenario.name);
       sound(w, scenario, "short transfers");
@@ -247,7 +280,8 @@ TAP_TEST("EIO at a read of data fails that request and nothing else") {
     TAP_EQ(w.wait(w.ask(w.v, Command::read, 0, kBlock)), EIO, "read");
     TAP_OK(w.is(w.v, 0, kBlock, kOld), "again");
     // Buffered, it is tried inline first, then by the engine.
-    w.disk().faults().add({.actions = io::only(Action::read), .path = "/extents", .times = direct ? 1u : 2u, .error = EIO});
+    w.disk().faults().add(
+        {.actions = io::only(Action::read), .path = "/extents", .times = direct ? 1u : 2u, .error = EIO});
     TAP_EQ(w.put(w.v, 100, 100, kNew), EIO, "a partial write reads what it does not cover");
     TAP_OK(w.is(w.v, 0, kBlock, kOld), "and has changed nothing");
     TAP_EQ(w.put(w.v, 100, 100, kNew), 0, "again");
@@ -257,7 +291,9 @@ TAP_TEST("EIO at a read of data fails that request and nothing else") {
 
 // ---- containers that fail ----
 
-TAP_TEST("A6 D8 a failed write-back fails the container: FAILED is durable before EIO is answered, the others go on") {
+TAP_TEST(
+    "A6 D8 a failed write-back fails the container: FAILED is durable before EIO is answered, the others go "
+    "on") {
   for (uint64_t seed = 1; seed <= 8; seed++) {
     WorldOptions options = variant(false, seed);
     options.held = true;
@@ -279,13 +315,16 @@ TAP_TEST("A6 D8 a failed write-back fails the container: FAILED is durable befor
     TAP_EQ(w.flush(w.v), EIO, "a flush never succeeds again");
     w.settle();
     while (w.chores()) w.settle();
-    TAP_OK(w.is(w.v, 0, kBlock, kOld) && w.is(w.v, kBlock, 3 * kBlock, kOld), "reads go on with what was committed");
+    TAP_OK(w.is(w.v, 0, kBlock, kOld) && w.is(w.v, kBlock, 3 * kBlock, kOld),
+           "reads go on with what was committed");
     TAP_EQ(w.put(w.other, kBlock, kBlock, kNew), 0, "the other volume writes");
     TAP_EQ(w.flush(w.other), 0, "and flushes");
     // Void at every later start, whatever kind.
     for (int start = 0; start < 3; start++) {
-      if (start == 1) w.die(seed);
-      else w.lose_power(seed);
+      if (start == 1)
+        w.die(seed);
+      else
+        w.lose_power(seed);
       TAP_OK(w.is(w.v, 0, kBlock, kOld), "the void write does not come back, start " + std::to_string(start));
       TAP_EQ(w.put(w.v, 0, kBlock, 3), EPERM, "read-only until it is repaired");
       TAP_OK(w.is(w.other, 0, 2 * kBlock, kNew), "the other volume");
@@ -334,7 +373,9 @@ TAP_TEST("J9b a FUA write takes the error a flush would have got: the flush fail
   }
 }
 
-TAP_TEST("J9b a container that fails while a flush's commit record is at the disk: an answered flush stands, or is not answered well") {
+TAP_TEST(
+    "J9b a container that fails while a flush's commit record is at the disk: an answered flush stands, or "
+    "is not answered well") {
   for (uint64_t seed = 1; seed <= 8; seed++) {
     WorldOptions options = variant(false, seed);
     options.held = true;
@@ -374,11 +415,15 @@ TAP_TEST("J9c entries of a failed container do not pin the ring") {
   w.disk().faults().add({.actions = io::only(Action::sync), .path = "/extents", .error = EIO});
   TAP_EQ(w.flush(w.v), EIO, "failed");
   for (uint64_t i = 0; i < 400; i++) {
-    if (!TAP_EQ(w.put(w.other, (i % 90) * kWindow + i / 90 * kBlock, kBlock, kNew), 0, "the other one writes on and on")) return;
+    if (!TAP_EQ(w.put(w.other, (i % 90) * kWindow + i / 90 * kBlock, kBlock, kNew), 0,
+                "the other one writes on and on"))
+      return;
   }
 }
 
-TAP_TEST("D8 a failed sync of the journal makes the store read-only: nothing is acknowledged any more, reads go on") {
+TAP_TEST(
+    "D8 a failed sync of the journal makes the store read-only: nothing is acknowledged any more, reads go "
+    "on") {
   for (const bool direct : {false, true}) {
     Both w(variant(direct, 1));
     w.put(w.v, 0, kBlock, kNew);
@@ -419,7 +464,8 @@ TAP_TEST("an extents file that cannot be opened fails the request that needs it,
     refused("an overwrite", [&] { return w.put(w.other, 0, kBlock, kNew); });
     refused("a partial overwrite", [&] { return w.put(w.other, 100, 100, kNew); });
     refused("a first write", [&] { return w.put(w.other, kBlock * 9, kBlock, kNew); });
-    refused("zeros that stay allocated", [&] { return w.wait(w.ask(w.other, Command::write_zeroes, 0, kBlock, volume::kNoHole)); });
+    refused("zeros that stay allocated",
+            [&] { return w.wait(w.ask(w.other, Command::write_zeroes, 0, kBlock, volume::kNoHole)); });
     refused("a read", [&] { return w.wait(w.ask(w.other, Command::read, kBlock, kBlock)); });
     again();
     w.disk().faults().add({.actions = io::only(Action::open), .path = "/extents", .error = EIO});
@@ -460,7 +506,9 @@ TAP_TEST("D8 a full disk refuses first writes and nothing else, and recovers whe
   TAP_OK(w.put(w.other, 0, kBlock, 3) == 0, "overwrites need no room");
 }
 
-TAP_TEST("ENOSPC of a first write in the middle of a request leaves old or new and no record of what is not there") {
+TAP_TEST(
+    "ENOSPC of a first write in the middle of a request leaves old or new and no record of what is not "
+    "there") {
   for (const bool direct : {false, true}) {
     Both w(variant(direct, 1));
     w.disk().set_capacity(w.disk().allocated_bytes() + 20 * 4096);
@@ -469,17 +517,20 @@ TAP_TEST("ENOSPC of a first write in the middle of a request leaves old or new a
     TAP_OK(Scene::either(w.read(w.other, 30 * kWindow, 3 * kWindow), 3 * kWindow, 0, kNew), "old or new");
     TAP_EQ(w.flush(w.other), 0, "flush");
     w.lose_power();
-    TAP_OK(Scene::either(w.read(w.other, 30 * kWindow, 3 * kWindow), 3 * kWindow, 0, kNew), "old or new after a loss of power");
+    TAP_OK(Scene::either(w.read(w.other, 30 * kWindow, 3 * kWindow), 3 * kWindow, 0, kNew),
+           "old or new after a loss of power");
   }
 }
 
-TAP_TEST("writes that wait for the journal while rounds fail get ENOSPC; overwrites, reads and flushes go on") {
+TAP_TEST(
+    "writes that wait for the journal while rounds fail get ENOSPC; overwrites, reads and flushes go on") {
   WorldOptions options = variant(false, 1);
   options.journal_cells = 64;
   Both w(options);
   w.disk().faults().add({.path = "/store/level", .times = 1000, .error = ENOSPC});
   int last = 0;
-  for (uint64_t i = 0; i < 200 && last == 0; i++) last = w.put(w.other, (i % 90) * kWindow + i / 90 * kBlock, kBlock, kNew);
+  for (uint64_t i = 0; i < 200 && last == 0; i++)
+    last = w.put(w.other, (i % 90) * kWindow + i / 90 * kBlock, kBlock, kNew);
   TAP_EQ(last, ENOSPC, "the ring is full and cannot be emptied");
   TAP_EQ(w.put(w.other, 0, kBlock, 3), 0, "an overwrite");
   TAP_OK(w.is(w.other, 0, kBlock, 3), "a read");

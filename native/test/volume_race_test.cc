@@ -19,7 +19,9 @@ WorldOptions at_disk(uint64_t seed = 1) {
 
 // ---- snapshots ----
 
-TAP_TEST("a write under way when a version ends is in the snapshot, and the next write of its block waits for it") {
+TAP_TEST(
+    "a write under way when a version ends is in the snapshot, and the next write of its block waits for "
+    "it") {
   Scene w(at_disk());
   TAP_EQ(w.put(w.v, 0, kBlock, 1), 0, "block 0");
   TAP_EQ(w.flush(w.v), 0, "flush");
@@ -39,12 +41,14 @@ TAP_TEST("a write under way when a version ends is in the snapshot, and the next
   TAP_OK(overwrite->answered && first->answered, "the snapshot waited for the old generation");
   TAP_EQ(w.wait(newer), 0, "new");
   TAP_EQ(w.wait(newer_first), 0, "new");
-  TAP_OK(w.snapshot_is("s", 0, kBlock, 2) && w.snapshot_is("s", 5 * kBlock, kBlock, 3), "the snapshot has the old generation");
+  TAP_OK(w.snapshot_is("s", 0, kBlock, 2) && w.snapshot_is("s", 5 * kBlock, kBlock, 3),
+         "the snapshot has the old generation");
   TAP_OK(w.is(w.v, 0, kBlock, 4) && w.is(w.v, 5 * kBlock, kBlock, 5), "the volume the new one");
   TAP_OK(w.snapshot_is("s", 0, kBlock, 2), "and the snapshot stays");
 }
 
-TAP_TEST("a first write of another block of a window waits while an older generation still changes the window") {
+TAP_TEST(
+    "a first write of another block of a window waits while an older generation still changes the window") {
   Scene w(at_disk());
   w.deliver = false;
   const auto old = w.fill(w.v, 0, kBlock, 1);
@@ -58,10 +62,13 @@ TAP_TEST("a first write of another block of a window waits while an older genera
   TAP_OK(w.snapshot_is("s", 0, kBlock, 1) && w.snapshot_is("s", 3 * kBlock, kBlock, 0), "the snapshot");
   w.die();
   TAP_OK(w.is(w.v, 0, kBlock, 1) && w.is(w.v, 3 * kBlock, kBlock, 2), "the volume after replay");
-  TAP_OK(w.snapshot_is("s", 0, kBlock, 1) && w.snapshot_is("s", 3 * kBlock, kBlock, 0), "the snapshot after replay");
+  TAP_OK(w.snapshot_is("s", 0, kBlock, 1) && w.snapshot_is("s", 3 * kBlock, kBlock, 0),
+         "the snapshot after replay");
 }
 
-TAP_TEST("a trim under way when a version ends belongs to the snapshot; its punch never reaches the new version's place") {
+TAP_TEST(
+    "a trim under way when a version ends belongs to the snapshot; its punch never reaches the new version's "
+    "place") {
   Scene w(at_disk());
   TAP_EQ(w.put(w.v, 0, 4 * kBlock, 1), 0, "data");
   w.deliver = false;
@@ -74,7 +81,8 @@ TAP_TEST("a trim under way when a version ends belongs to the snapshot; its punc
   };
   TAP_EQ(w.snapshot({{w.v, "s"}}), 0, "snapshot");
   TAP_EQ(w.wait(write), 0, "write");
-  TAP_OK(w.snapshot_is("s", 0, 2 * kBlock, 0) && w.snapshot_is("s", 2 * kBlock, 2 * kBlock, 1), "trimmed in the snapshot");
+  TAP_OK(w.snapshot_is("s", 0, 2 * kBlock, 0) && w.snapshot_is("s", 2 * kBlock, 2 * kBlock, 1),
+         "trimmed in the snapshot");
   TAP_OK(w.is(w.v, 0, 2 * kBlock, 2), "written in the volume");
 }
 
@@ -99,18 +107,24 @@ TAP_TEST("one instant for several volumes: whatever was answered before it on on
     TAP_NEED(a.size() == 1 && b.size() == 1, "read");
     // The writes were numbered; of the two snapshots one has the last, the other the one before it.
     const int distance = static_cast<int>(a[0]) - static_cast<int>(b[0]);
-    TAP_OK(distance == 1 || distance == -1 || (distance == 0 && a[0] == std::byte{0}), "no gap between the two, seed " + std::to_string(seed));
+    TAP_OK(distance == 1 || distance == -1 || (distance == 0 && a[0] == std::byte{0}),
+           "no gap between the two, seed " + std::to_string(seed));
   }
 }
 
 // ---- holds ----
 
-TAP_TEST("A9 two requests on one shared block: every pair of partial writes, zeros and trims in every order of the disk") {
+TAP_TEST(
+    "A9 two requests on one shared block: every pair of partial writes, zeros and trims in every order of "
+    "the disk") {
   struct Kind {
     Command command;
     uint64_t offset, length;
   };
-  const Kind kinds[] = {{Command::write, 0, 512}, {Command::write, 512, 1000}, {Command::write_zeroes, 3000, 500}, {Command::write, 4000, 96}};
+  const Kind kinds[] = {{Command::write, 0, 512},
+                        {Command::write, 512, 1000},
+                        {Command::write_zeroes, 3000, 500},
+                        {Command::write, 4000, 96}};
   for (const bool direct : {true, false}) {
     for (uint64_t seed = 1; seed <= 12; seed++) {
       for (const Kind& a : kinds) {
@@ -137,7 +151,8 @@ TAP_TEST("A9 two requests on one shared block: every pair of partial writes, zer
           };
           lay(a, 1);
           lay(b, 2);
-          if (!TAP_OK(w.read(w.v, 0, kBlock) == wanted, "both are there, seed " + std::to_string(seed))) return;
+          if (!TAP_OK(w.read(w.v, 0, kBlock) == wanted, "both are there, seed " + std::to_string(seed)))
+            return;
         }
       }
     }
@@ -238,7 +253,9 @@ TAP_TEST("J10a entries appended while a flush syncs are not committed by it") {
     w.deliver = true;
     w.lose_power(seed);
     TAP_OK(w.is(w.v, 0, kBlock, 2), "the flushed block");
-    if (!TAP_OK(Scene::either(w.read(w.v, kBlock, kBlock), kBlock, 1, 3), "the other is old or new, seed " + std::to_string(seed))) return;
+    if (!TAP_OK(Scene::either(w.read(w.v, kBlock, kBlock), kBlock, 1, 3),
+                "the other is old or new, seed " + std::to_string(seed)))
+      return;
   }
 }
 
@@ -254,7 +271,8 @@ TAP_TEST("A2 round against flush: what a round stores is what was there when it 
     bool flushed = false;
     std::shared_ptr<Io> flush;
     unsigned late = 0;
-    // While the round's own flush is at the disk: a first write, then a flush of it, then another first write.
+    // While the round's own flush is at the disk: a first write, then a flush of it, then another first
+    // write.
     w.between = [&] {
       if (late == 0 && !w.disk().pending().empty()) {
         late = 1;
@@ -271,7 +289,8 @@ TAP_TEST("A2 round against flush: what a round stores is what was there when it 
     w.lose_power(seed);
     TAP_OK(w.is(w.v, 0, kBlock, 2), "what the round stored");
     const Bytes second = w.read(w.v, kBlock, kBlock), third = w.read(w.v, 2 * kBlock, kBlock);
-    TAP_OK(flushed ? Scene::all(second, kBlock, 3) : Scene::either(second, kBlock, 1, 3), "flushed, or old or new");
+    TAP_OK(flushed ? Scene::all(second, kBlock, 3) : Scene::either(second, kBlock, 1, 3),
+           "flushed, or old or new");
     if (!TAP_OK(Scene::either(third, kBlock, 1, 4), "old or new, seed " + std::to_string(seed))) return;
   }
 }
@@ -370,7 +389,8 @@ TAP_TEST("a fault whose answer is an error fails its requests and is asked again
   TAP_OK(w.is(w.v, 0, kBlock, 1), "asked again, read");
 }
 
-TAP_TEST("a window whose stored record is damaged gives EIO, its neighbours do not, a trim of it all heals it") {
+TAP_TEST(
+    "a window whose stored record is damaged gives EIO, its neighbours do not, a trim of it all heals it") {
   Scene w(at_disk());
   w.put(w.v, 0, kBlock, 1);
   w.put(w.v, kWindow, kBlock, 2);
@@ -440,9 +460,12 @@ TAP_TEST("A3 adopt against an open map with writes, trims and reads under way, i
     w.between = [&] {
       if (++count % 3 || asked.size() >= 9) return;
       const uint64_t window = asked.size() % 3 * kWindow;
-      if (asked.size() < 3) asked.push_back(w.fill(w.v, window + 2 * kBlock, kBlock, 3));
-      else if (asked.size() < 6) asked.push_back(w.ask(w.v, Command::trim, window + 3 * kBlock, kBlock));
-      else asked.push_back(w.fill(w.v, window + 4 * kBlock + 100, 200, 4));
+      if (asked.size() < 3)
+        asked.push_back(w.fill(w.v, window + 2 * kBlock, kBlock, 3));
+      else if (asked.size() < 6)
+        asked.push_back(w.ask(w.v, Command::trim, window + 3 * kBlock, kBlock));
+      else
+        asked.push_back(w.fill(w.v, window + 4 * kBlock + 100, 200, 4));
     };
     TAP_EQ(w.reclaim(), 0, "merged");
     w.between = nullptr;
@@ -452,10 +475,14 @@ TAP_TEST("A3 adopt against an open map with writes, trims and reads under way, i
         const uint64_t at = window * kWindow;
         const auto did = [&](size_t nth) { return asked.size() > nth * 3 + window; };
         bool right = w.is(w.v, at, kBlock, 1) && w.is(w.v, at + kBlock, kBlock, window == 0 ? 2 : 1);
-        right &= w.is(w.v, at + 2 * kBlock, kBlock, did(0) ? 3 : 1) && w.is(w.v, at + 3 * kBlock, kBlock, did(1) ? 0 : 1);
+        right &= w.is(w.v, at + 2 * kBlock, kBlock, did(0) ? 3 : 1) &&
+                 w.is(w.v, at + 3 * kBlock, kBlock, did(1) ? 0 : 1);
         right &= w.is(w.v, at + 4 * kBlock, 100, 1) && w.is(w.v, at + 4 * kBlock + 100, 200, did(2) ? 4 : 1);
-        right &= w.is(w.v, at + 4 * kBlock + 300, kBlock - 300, 1) && w.is(w.v, at + 5 * kBlock, 3 * kBlock, 1);
-        if (!TAP_OK(right, "window " + std::to_string(window) + " " + when + ", seed " + std::to_string(seed))) return false;
+        right &=
+            w.is(w.v, at + 4 * kBlock + 300, kBlock - 300, 1) && w.is(w.v, at + 5 * kBlock, 3 * kBlock, 1);
+        if (!TAP_OK(right,
+                    "window " + std::to_string(window) + " " + when + ", seed " + std::to_string(seed)))
+          return false;
       }
       return true;
     };
@@ -479,7 +506,9 @@ TAP_TEST("a snapshot taken between adoption's question and its end changes nothi
   TAP_EQ(w.remove_snapshot("s"), 0, "the older one goes into the frozen one");
   TAP_EQ(w.reclaim(), 0, "merged");
   TAP_EQ(w.punch_pending(), 0, "punched");
-  TAP_OK(w.snapshot_is("t", 0, kBlock, 1) && w.snapshot_is("t", kBlock, kBlock, 2) && w.snapshot_is("t", 2 * kBlock, 2 * kBlock, 1), "the snapshot");
+  TAP_OK(w.snapshot_is("t", 0, kBlock, 1) && w.snapshot_is("t", kBlock, kBlock, 2) &&
+             w.snapshot_is("t", 2 * kBlock, 2 * kBlock, 1),
+         "the snapshot");
   TAP_OK(w.is(w.v, 0, kBlock, 1) && w.is(w.v, 2 * kBlock, kBlock, 3), "the volume");
 }
 
@@ -525,7 +554,9 @@ TAP_TEST("shrink against writes: at the disk, waiting for a fault, waiting for a
   TAP_OK(zero_behind(), "nor after a loss of power");
 }
 
-TAP_TEST("a shrink that found no room in the journal leaves the old size, and succeeds when it is asked for again") {
+TAP_TEST(
+    "a shrink that found no room in the journal leaves the old size, and succeeds when it is asked for "
+    "again") {
   Scene w;
   w.put(w.v, 50 * kWindow, kWindow, 1);
   TAP_EQ(w.round(w.v), 0, "stored");
@@ -548,26 +579,31 @@ TAP_TEST("a shrink that found no room in the journal leaves the old size, and su
 
 // ---- memory ----
 
-TAP_TEST("B14 the cache keeps to its budget, in all volumes together, and never drops what is dirty or held") {
+TAP_TEST(
+    "B14 the cache keeps to its budget, in all volumes together, and never drops what is dirty or held") {
   WorldOptions options = at_disk();
   options.cache_bytes = 200'000;
   Scene w(options);
   std::vector<uint64_t> volumes{w.v};
   for (int i = 0; i < 3; i++) volumes.push_back(w.create(1000 * kWindow));
   for (uint64_t volume : volumes) {
-    for (uint64_t window = 0; window < 90; window += 9) TAP_EQ(w.put(volume, window * kWindow, kBlock, static_cast<int>(volume)), 0, "write");
+    for (uint64_t window = 0; window < 90; window += 9)
+      TAP_EQ(w.put(volume, window * kWindow, kBlock, static_cast<int>(volume)), 0, "write");
   }
   for (uint64_t volume : volumes) TAP_EQ(w.round(volume), 0, "round");
   for (uint64_t volume : volumes) w.evict(volume);
   TAP_EQ(w.budget().used_bytes.load(), 0, "everything clean is gone");
   for (int i = 0; i < 3; i++) {
     for (uint64_t volume : volumes) {
-      for (uint64_t window = 0; window < (volume == w.v ? 100 : 1000); window += 37) w.read(volume, window * kWindow, 1);
-      TAP_OK(w.budget().used_bytes.load() <= options.cache_bytes + 20'000, "at most one region above the limit");
+      for (uint64_t window = 0; window < (volume == w.v ? 100 : 1000); window += 37)
+        w.read(volume, window * kWindow, 1);
+      TAP_OK(w.budget().used_bytes.load() <= options.cache_bytes + 20'000,
+             "at most one region above the limit");
     }
   }
   for (uint64_t volume : volumes) {
-    for (uint64_t window = 0; window < 90; window += 9) TAP_OK(w.is(volume, window * kWindow, kBlock, static_cast<int>(volume)), "content");
+    for (uint64_t window = 0; window < 90; window += 9)
+      TAP_OK(w.is(volume, window * kWindow, kBlock, static_cast<int>(volume)), "content");
   }
 }
 

@@ -58,7 +58,8 @@ void Volume::remove_layer(uint32_t layer) {
   if (found != layers_.end() && *found == layer && layer != current_layer()) layers_.erase(found);
 }
 
-// Why nothing may be changed, or 0. An overwrite in place needs no journal, but a store that cannot commit takes no writes (D8).
+// Why nothing may be changed, or 0. An overwrite in place needs no journal, but a store that cannot commit
+// takes no writes (D8).
 int Volume::refusal() const {
   if (failed_ || home_.journal->broken()) return EIO;
   return read_only() ? EPERM : 0;
