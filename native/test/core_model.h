@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <set>
@@ -25,6 +26,7 @@ class Content {
   void set_hole(uint64_t block) { blocks_[block] = nullptr; }
   void write(uint64_t offset, const std::byte* from, uint64_t bytes);
   void read(uint64_t offset, std::byte* to, uint64_t bytes) const;
+  bool is(uint64_t offset, const std::byte* wanted, uint64_t bytes) const;
 
  private:
   std::vector<std::shared_ptr<const Block>> blocks_;
@@ -32,7 +34,9 @@ class Content {
 };
 
 constexpr uint64_t kSector = 512;
-using Sector = std::array<std::byte, kSector>;
+struct Sector : std::array<std::byte, kSector> {
+  bool operator==(const Sector& other) const { return std::memcmp(data(), other.data(), size()) == 0; }
+};
 
 // A change a client asked for and has no answer to. Nothing else under way touches the same sectors.
 struct Change {

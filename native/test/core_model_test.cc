@@ -16,7 +16,7 @@ void histories(HistoryOptions options, unsigned count) {
     TAP_OK(run_history(options), "agrees with the model");
     return;
   }
-  if (std::getenv("CELLBLOCK_LONG")) count *= 40;
+  if (std::getenv("CELLBLOCK_LONG")) count *= 60;
   for (unsigned i = 0; i < count; i++) {
     options.seed = options.world.seed = seed() % 1'000'000'000 + i;
     if (TAP_OK(run_history(options), "history " + std::to_string(options.seed) + " agrees with the model"))
@@ -33,19 +33,19 @@ HistoryOptions small_windows() {
   return options;
 }
 
-TAP_TEST("histories: buffered, everything in the page cache") { histories(small_windows(), 12); }
+TAP_TEST("histories: buffered, everything in the page cache") { histories(small_windows(), 8); }
 
 TAP_TEST("histories: buffered, some reads miss the page cache, requests end in any order") {
   HistoryOptions options = small_windows();
   options.world.held = true;
   options.world.cached_percent = 50;
-  histories(options, 20);
+  histories(options, 12);
 }
 
 TAP_TEST("histories: direct I/O, requests end in any order") {
   HistoryOptions options = small_windows();
   options.world.direct = options.world.held = true;
-  histories(options, 16);
+  histories(options, 10);
 }
 
 TAP_TEST("histories: a cache that holds next to nothing, small rounds, a small journal") {
@@ -55,7 +55,7 @@ TAP_TEST("histories: a cache that holds next to nothing, small rounds, a small j
   options.world.cache_bytes = 1;
   options.world.records_a_batch = 2;
   options.world.journal_cells = 128;
-  histories(options, 16);
+  histories(options, 10);
 }
 
 TAP_TEST("histories: windows of 2 MiB") {

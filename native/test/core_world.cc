@@ -311,7 +311,7 @@ int World::wait(const std::shared_ptr<Io>& io) {
 Bytes World::read(volume::Volume& volume, uint64_t offset, uint64_t length) {
   const auto io = submit(volume, volume::Command::read, offset, length);
   last_error = wait(io);
-  return last_error ? Bytes{} : io->bytes;
+  return last_error ? Bytes{} : std::move(io->bytes);
 }
 
 Bytes World::read_snapshot(const std::string& name, uint64_t offset, uint64_t length) {
