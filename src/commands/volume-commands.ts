@@ -171,8 +171,10 @@ async function plan({ api, terminal, signal }: Context, name: string): Promise<v
     const snapshots = plan.snapshots.map((snapshot) => printable(snapshot.fullName));
     const lines = [
       `Would delete volume ${printable(plan.volume.name)}, ${formatBytes(plan.volume.sizeBytes)}.`,
-      ...(snapshots.length > 0 ? [`Needs --with-snapshots: ${snapshots.join(', ')} would go too.`] : []),
-      ...(plan.connections > 0 ? [`Needs --disconnect: ${plan.connections} clients are connected.`] : []),
+      ...(snapshots.length > 0
+        ? [`With --with-snapshots, which it needs, these go too: ${snapshots.join(', ')}.`]
+        : []),
+      ...(plan.connections > 0 ? [`Needs --disconnect: clients are connected (${plan.connections}).`] : []),
       ...(plan.clones.length > 0 ? [`Clones stay: ${plan.clones.map(printable).join(', ')}.`] : []),
     ];
     return `${lines.join('\n')}\n`;

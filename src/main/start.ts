@@ -23,7 +23,9 @@ process.exit(await main());
 async function main(): Promise<number> {
   const log = makeLogger({ level: 'warn', journald: false });
   try {
-    return await runUntilStopped(log, () => startAgent(log), introduce);
+    const code = await runUntilStopped(log, () => startAgent(log), introduce);
+    if (code === 0) process.stdout.write('\nStopped. `npm start` goes on where this ended.\n');
+    return code;
   } catch (error) {
     const { kind, message, hint } = asCellblockError(error);
     process.stderr.write(`npm start: ${message} ${hint}\n`);

@@ -118,6 +118,18 @@ const WRONG: [words: string[], code: number, says: RegExp][] = [
   [['volume', 'export', 'a/b', '-'], 2, /contains a `\/`/],
 ];
 
+t.test('a dry run says what would go, what stays and what it needs', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await operations.createVolume('a', { sizeBytes: 1n << 30n });
+  await runCli(['snapshot', 'create', 'a@s'], { api });
+  const outcome = await runCli(['volume', 'delete', 'a', '--dry-run'], { api });
+  t.equal(
+    outcome.stdout,
+    'Would delete volume a, 1G.\nWith --with-snapshots, which it needs, these go too: a@s.\n',
+  );
+  t.ok(operations.volumes.has('a'));
+});
+
 t.test('wrong input', async (t) => {
   const { apiPath: api, operations } = await startFakeAgent(t);
   await runCli(['volume', 'create', 'there', '--size', '1G'], { api });

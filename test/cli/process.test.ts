@@ -147,6 +147,46 @@ t.test('cellblockd from start to a clean stop', { skip: withoutAddon }, async (t
   t.equal(await again.ended, 0);
 });
 
+t.test(
+  'npm start: says how to use it, Ctrl-C stops it, and the next start goes on',
+  { skip: withoutAddon },
+  async (t) => {
+    const directory = place(t);
+    const once = async () => {
+      const child = spawn(process.execPath, [program('start')], {
+        cwd: directory,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+      t.teardown(async () => {
+        child.kill('SIGKILL');
+        await ended;
+      });
+      let said = '';
+      await new Promise<void>((resolve, reject) => {
+        child.stdout.setEncoding('utf8').on('data', (text: string) => {
+          said += text;
+          if (said.includes('npx cellblock volume list')) resolve();
+        });
+        void ended.then(() => reject(new Error(`ended at its start:\n${said}`)));
+      });
+      const cli = (...words: string[]) =>
+        spawnSync(process.execPath, [program('cellblock'), ...words], { cwd: directory, encoding: 'utf8' });
+      const volumes = cli('volume', 'list').stdout;
+      t.match(cli('snapshot', 'create', `demo@s${child.pid}`), { status: 0 });
+      child.kill('SIGINT');
+      t.equal(await ended, 0);
+      return { said, volumes };
+    };
+    const first = await once();
+    for (const line of ["nbdinfo 'nbd+unix:///demo?socket=", 'qemu-system-x86_64 -drive', 'nbd-client -unix'])
+      t.ok(first.said.includes(line), line);
+    t.match(first.said, 'Stopped.');
+    t.match(first.volumes, /^demo +10G +0 /m);
+    t.match((await once()).volumes, /^demo +10G +1 /m, 'the same volume, with what was done to it');
+  },
+);
+
 t.test('a reader that goes away ends the command line quietly', async (t) => {
   const { apiPath, operations } = await startFakeAgent(t);
   for (let index = 0; index < 3000; index++)
