@@ -570,7 +570,8 @@ class History {
       for (uint64_t end = at + extent.length; at < end;) {
         const uint64_t bytes = std::min<uint64_t>(4096, end - at);
         std::array<std::byte, 4096> then{};
-        if (at < since.content.size()) since.content.read(at, then.data(), std::min(bytes, since.content.size() - at));
+        if (at < since.content.size())
+          since.content.read(at, then.data(), std::min(bytes, since.content.size() - at));
         const bool differs = !model.now.is(at, then.data(), bytes);
         const bool touched = model.touched[at / 4096] > since.number;
         at += bytes;
@@ -681,7 +682,8 @@ class History {
       const auto later = model.later.find(sector);
       const auto under_way = asked.find(sector);
       if (settled) {
-        TAP_OK(false, "volume " + std::to_string(container) + " lost or gained at " + std::to_string(sector * kSector) + where());
+        TAP_OK(false, "volume " + std::to_string(container) + " lost or gained at " +
+                          std::to_string(sector * kSector) + where());
         return;
       }
       bool allowed = found == sector_at(loss ? model.flushed : model.now, sector);
