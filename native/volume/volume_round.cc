@@ -206,11 +206,13 @@ void Volume::adopt_step(std::shared_ptr<Adoption> adoption) {
 
 // Where the current version is silent the deleted one is what shows, whatever layer the view found it in:
 // parts of it may have come from versions merged into it earlier. So what the record says is taken, not what
-// the runs are labelled with.
+// the runs are labelled with. A label above the deleted one's is that of a version merged into this one: its
+// cut-offs speak for this one.
 bool Volume::adopt_record(Window& w, const store::WindowRecord& record, bool below) {
+  const uint32_t deleted = layers_.size() > 1 ? layers_[layers_.size() - 2] : 0;
   std::vector<std::pair<uint16_t, uint16_t>> silent;
   for (uint16_t i = 0; i < w.runs.count(); i++) {
-    if (w.runs[i].layer != current_layer()) silent.push_back({w.runs[i].start, w.runs.end(i, blocks())});
+    if (w.runs[i].layer <= deleted) silent.push_back({w.runs[i].start, w.runs.end(i, blocks())});
   }
   bool changed = false;
   for (const auto& [from, to] : silent) {
