@@ -613,7 +613,10 @@ class History {
     bool loss = loss_first;
     for (;;) {
       if (random_.chance(25)) world_.disk().crash_at(world_.disk().changes() + 1 + random_.below(25));
+      const auto clients = std::move(world_.between);  // no export opens before the start is done
+      world_.between = nullptr;
       const int result = world_.start();
+      world_.between = clients;
       if (result == 0 && !world_.crashed()) break;
       if (!up(result))
         if (!good()) return;
