@@ -212,8 +212,9 @@ void Level::leave(VersionId at, VersionId into) {
 std::set<uint64_t> Level::files_named(const std::vector<store::Entry>& entries) const {
   std::set<uint64_t> files;
   for (const store::Entry& entry : entries) {
-    if (entry.type == store::EntryType::own && lines.contains(entry.line))
-      files.insert(store::slot_file(entry.argument));
+    const auto line = lines.find(entry.line);
+    if (entry.type != store::EntryType::own || line == lines.end() || entry.position <= line->second.applied) continue;
+    files.insert(store::slot_file(entry.argument));
   }
   return files;
 }

@@ -392,14 +392,16 @@ TAP_TEST(
     w.deliver = true;
     TAP_EQ(w.wait(fua), EIO, "FUA");
     const int answer = w.wait(flush);
-    w.settle();
-    while (w.chores()) w.settle();
+    if (seed % 2) {  // else only the journal knows when the process dies
+      w.settle();
+      while (w.chores()) w.settle();
+    }
     const auto kept = [&](const std::string& when) {
       const Bytes got = w.read(w.other, 10 * kWindow, kBlock);
       const bool right = answer == 0 ? Scene::all(got, kBlock, kNew) : Scene::either(got, kBlock, 0, kNew);
       TAP_OK(right, "what was answered is there, " + when);
     };
-    kept("at once");
+    if (seed % 2) kept("at once");
     w.die(seed);
     kept("after the death of the process");
     w.lose_power(seed);

@@ -35,7 +35,11 @@ TAP_TEST(
     newer_first = w.fill(w.v, 5 * kBlock, kBlock, 5);
     w.engine().flush();
     TAP_EQ(w.disk().pending().size(), 2, "the new generation's writes of these blocks wait");
-    w.deliver = true;
+  };
+  w.idle = [&] {
+    if (w.deliver) return false;
+    TAP_EQ(w.waiting(Action::sync) + w.waiting(Action::journal_sync), 0, "no cut while the old generation writes");
+    return w.deliver = true;
   };
   TAP_EQ(w.snapshot({{w.v, "s"}}), 0, "snapshot");
   TAP_OK(overwrite->answered && first->answered, "the snapshot waited for the old generation");
