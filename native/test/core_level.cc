@@ -213,7 +213,8 @@ std::set<uint64_t> Level::files_named(const std::vector<store::Entry>& entries) 
   std::set<uint64_t> files;
   for (const store::Entry& entry : entries) {
     const auto line = lines.find(entry.line);
-    if (entry.type != store::EntryType::own || line == lines.end() || entry.position <= line->second.applied) continue;
+    if (entry.type != store::EntryType::own || line == lines.end() || entry.position <= line->second.applied)
+      continue;
     files.insert(store::slot_file(entry.argument));
   }
   return files;

@@ -405,7 +405,8 @@ class History {
     }
     say("snapshot of", members[0].first, members.size(), names_);
     const int result = world_.snapshot(members);
-    if (result == ENOSPC && options_.world.journal_cells < 1024) {  // many cuts fill a tiny ring: refused, and merged away
+    if (result == ENOSPC &&
+        options_.world.journal_cells < 1024) {  // many cuts fill a tiny ring: refused, and merged away
       say("no room for a cut");
       coming_.clear();
       for (const auto& [id, model] : volumes_) up(world_.round(id));

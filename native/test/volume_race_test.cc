@@ -38,7 +38,8 @@ TAP_TEST(
   };
   w.idle = [&] {
     if (w.deliver) return false;
-    TAP_EQ(w.waiting(Action::sync) + w.waiting(Action::journal_sync), 0, "no cut while the old generation writes");
+    TAP_EQ(w.waiting(Action::sync) + w.waiting(Action::journal_sync), 0,
+           "no cut while the old generation writes");
     return w.deliver = true;
   };
   TAP_EQ(w.snapshot({{w.v, "s"}}), 0, "snapshot");
