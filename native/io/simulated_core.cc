@@ -10,10 +10,12 @@
 namespace cellblock::io {
 namespace {
 
-// A process killed inside a write leaves whole pages of it.
-uint64_t killed_part(Random& random, uint64_t length) {
-  const uint64_t pages = (length + kPageBytes - 1) / kPageBytes;
-  return std::min(length, random.below(pages + 1) * kPageBytes);
+// A process killed inside a write leaves what was copied into whole pages of the file before.
+uint64_t killed_part(Random& random, uint64_t offset, uint64_t length) {
+  const uint64_t into = offset % kPageBytes;
+  const uint64_t pages = (into + length + kPageBytes - 1) / kPageBytes;
+  const uint64_t kept = random.below(pages + 1) * kPageBytes;
+  return std::min(length, kept > into ? kept - into : 0);
 }
 
 bool is_change(Action action) {
@@ -126,7 +128,7 @@ void SimulatedCore::apply_killed(const Call& call) {
   if (!counts(call) || random.chance(50)) return;
   const bool writes = call.action == Action::write || call.action == Action::write_dsync;
   if (writes) {
-    call.file->image_->write(call.data, call.offset, killed_part(random, call.length), room());
+    call.file->image_->write(call.data, call.offset, killed_part(random, call.offset, call.length), room());
   } else if (call.action == Action::sync || call.action == Action::journal_sync) {
     call.file->image_->write_back_some(random);
   } else {
