@@ -62,6 +62,7 @@ void Volume::apply_pending_cut_offs(Region& region) {
       const Run silent = silent_run();
       w.runs.assign(silent.kind == RunKind::hole ? silent : Run{0, RunKind::zero, cut.layer, store::kNoSlot});
       w.own_slot = store::kNoSlot;
+      w.last_position = cut.position;  // what it says may not be committed yet
       w.compare = false;
       w.damaged = false;
     }
