@@ -429,6 +429,7 @@ struct Part {
   bool exclusive = false;
   bool changes = false;  // ownership: has a cell reserved
   bool writes = false;   // counted for its layer
+  bool doubtful = false;  // a stable write got ENOSPC, its own or of an earlier write-back: tried again, plain
   uint32_t offset = 0;   // composed write: bytes into the first block where the payload goes
   uint32_t bytes = 0;
   uint32_t skip = 0;  // direct read: bytes of the bounce buffer before what was asked

@@ -266,9 +266,18 @@ void Volume::write_part_done(io::Request& io) {
     error = io.result == -ENOSPC || io.result == -EDQUOT ? ENOSPC : EIO;
   else if (io.result == 0)
     error = EIO;
+  // A full disk refuses the plain write as well. If it does not, what the stable one told of, once, was the
+  // write-back of something answered earlier.
+  if (error == ENOSPC && io.operation == io::Operation::write_dsync) {
+    part.doubtful = true;
+    io.operation = io::Operation::write;
+    part.volume->submit_part(part);
+    return;
+  }
   // A write that was to be stable and is not is a write-back error: the whole container can no longer be
   // trusted (D8).
-  if (error && io.operation == io::Operation::write_dsync && error != ENOSPC) {
+  if ((error && io.operation == io::Operation::write_dsync) || (!error && part.doubtful)) {
+    error = EIO;
     part.volume->fail(error, [&part] { part.volume->finish_write(part, EIO); });
     return;
   }
