@@ -57,10 +57,7 @@ void Plane::raise_all(std::shared_ptr<Cut> cut) {
       member.entry.line = volume->line();
       member.entry.version = volume->version();
       volume->raise();
-      if (volume->held()) {
-        volume->release();
-        seats_[home].reactor->device_released(volume);
-      }
+      if (volume->held()) volume->release();
       volume->settle_raised([this, cut, i, volume, home](int error, uint64_t position) {
         volume->about_to_append();
         member_settled(cut, i, error, position, home);

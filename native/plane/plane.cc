@@ -244,6 +244,10 @@ void Plane::round_wanted(volume::Volume& volume, bool urgent) {
 
 void Plane::file_wanted(volume::Volume& volume) { sink_.push(FileWanted{volume.handle()}); }
 
+void Plane::released(volume::Volume& volume) {
+  seats_[volume.home()].reactor->device_released(&volume);
+}
+
 void Plane::failed(volume::Volume& volume, int error, uint64_t after, std::vector<store::Entry> entries) {
   sink_.push(DeviceFailed{volume.handle(), error, after, volume.last_position(), std::move(entries)});
 }
@@ -334,10 +338,7 @@ void Plane::hold(uint64_t ticket, uint64_t handle) {
 }
 
 void Plane::release(uint64_t handle) {
-  at_home(handle, [this](volume::Volume& volume) {
-    volume.release();
-    seats_[volume.home()].reactor->device_released(&volume);
-  });
+  at_home(handle, [](volume::Volume& volume) { volume.release(); });
 }
 
 void Plane::flush(uint64_t ticket, uint64_t handle) {

@@ -146,6 +146,7 @@ class Plane final : public Directory, public volume::Keeper {
   void fault(volume::Volume& volume, uint64_t first, uint32_t count) override;
   void round_wanted(volume::Volume& volume, bool urgent) override;
   void file_wanted(volume::Volume& volume) override;
+  void released(volume::Volume& volume) override;
   void failed(volume::Volume& volume, int error, uint64_t after, std::vector<store::Entry> entries) override;
 
  private:

@@ -117,6 +117,7 @@ class World : public volume::Keeper {
   bool read_faults = true;                         // ... the first of the two
   std::function<void()> between;                   // called before every step of a call of the agent
   std::function<bool()> idle;                      // when nothing can move any more; true: something can now
+  std::function<void(volume::Volume& volume)> let_go;  // a hold has ended
   std::function<void(uint64_t container)> raised;  // a version has just ended
   std::function<void(const std::string& what)>
       at;  // "cut written", "round taken": named points of calls of the agent
@@ -146,6 +147,9 @@ class World : public volume::Keeper {
   void fault(volume::Volume& volume, uint64_t first, uint32_t count) override;
   void round_wanted(volume::Volume& volume, bool urgent) override;
   void file_wanted(volume::Volume& volume) override;
+  void released(volume::Volume& volume) override {
+    if (let_go) let_go(volume);
+  }
   void failed(volume::Volume& volume, int error, uint64_t after, std::vector<store::Entry> entries) override;
 
   int recover(const store::Scan& scan);

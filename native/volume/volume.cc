@@ -150,6 +150,7 @@ void Volume::resume_all(Request* list) {
 void Volume::release() {
   held_.store(false);
   resume_all(held_requests_.take_all());
+  home_.keeper->released(*this);
 }
 
 Volume::Span Volume::span_at(const Request& request, uint64_t end) const {

@@ -38,6 +38,8 @@ class Keeper {
   virtual void fault(Volume& volume, uint64_t first, uint32_t count) = 0;
   virtual void round_wanted(Volume& volume, bool urgent) = 0;
   virtual void file_wanted(Volume& volume) = 0;
+  // A hold has ended: who stopped reading the sockets of the volume reads them again.
+  virtual void released(Volume&) {}
   // The container failed (D8). `entries` are those of its line still in the journal that count; when LevelDB
   // has them, reopen() is called.
   virtual void failed(Volume& volume, int error, uint64_t after, std::vector<store::Entry> entries) = 0;
