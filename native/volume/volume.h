@@ -303,6 +303,7 @@ class Volume final : public Device {
   void apply_cut_off(uint64_t first, uint64_t end, uint64_t position);
   Request* held_in(uint64_t first, uint64_t end, uint64_t& window);
   void punch_next(Part& part);
+  void punch_abandoned(Part& part);
   static void punch_part_done(io::Request& io);
   static void zero_range_done(io::Request& io);
   void finish_zero(Part& part);
@@ -400,6 +401,8 @@ class Volume final : public Device {
   std::vector<std::unique_ptr<io::Request>> sync_requests_;
 
   // space
+  std::vector<store::Slot> abandoned_;  // by cut-offs, to be punched
+  bool abandoning_ = false;
   int64_t next_place_ = -1;
   bool file_wanted_ = false;
   io::File* own_file_ = nullptr;

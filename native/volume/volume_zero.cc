@@ -247,6 +247,8 @@ void Volume::apply_cut_off(uint64_t first, uint64_t end, uint64_t position) {
       Window& w = window_of(region, window);
       if (w.dirty && w.own_layer != current_layer()) convert(region, w, window);
       if (w.dirty) {
+        // What a round has not stored nobody else knows of.
+        if (w.own_slot != store::kNoSlot) abandoned_.push_back(w.own_slot);
         w.dirty = w.taken = false;
         dirty_windows_--;
         region.pins--;
@@ -259,6 +261,33 @@ void Volume::apply_cut_off(uint64_t first, uint64_t end, uint64_t position) {
     }
     if (from < to) regions_.measure(region);
   });
+  if (!abandoned_.empty() && !abandoning_) {
+    abandoning_ = true;
+    punch_abandoned(new_part(nullptr));
+  }
+}
+
+// Places a cut-off took away while LevelDB did not name all of what lies in them: nothing is written there any
+// more, and who still reads there may see zeros, the new content. One after the other.
+void Volume::punch_abandoned(Part& part) {
+  while (!abandoned_.empty()) {
+    const store::Slot slot = abandoned_.back();
+    abandoned_.pop_back();
+    io::File* file = own_file_of(slot);
+    if (!file) continue;
+    part.io.operation = io::Operation::punch;
+    part.io.file = file;
+    part.io.offset = byte_of(slot, 0);
+    part.io.length = window_bytes_;
+    part.io.done = [](io::Request& io) {
+      Part& punched = *static_cast<Part*>(io.owner);
+      punched.volume->punch_abandoned(punched);
+    };
+    submit_part(part);
+    return;
+  }
+  abandoning_ = false;
+  end_part(part);
 }
 
 }  // namespace cellblock::volume
