@@ -205,10 +205,12 @@ export class Rounds {
 
   /**
    * What the stored record named and the new one does not. Own slots are the data plane's, which punches them itself and may
-   * write them again; but a cut-off takes a window's own slot away for good.
+   * write them again; but a cut-off takes a window's own slot away for good. A round that failed may have stored the slot that
+   * came after the cut-off, which is not named while nothing lies in it: without an own slot of now the stored one is left alone.
    */
   #dropped(old: WindowRecord, now: WindowRecord | null, cut: boolean): BlockRange[] {
-    return droppedPlaces(old.runs, now?.runs ?? [], slotSet(cut ? null : old.ownSlot, now?.ownSlot));
+    const gone = cut && now !== null && now.ownSlot !== null;
+    return droppedPlaces(old.runs, now?.runs ?? [], slotSet(gone ? null : old.ownSlot, now?.ownSlot));
   }
 
   #now(record: RoundRecord): WindowRecord | null {
