@@ -91,6 +91,7 @@ export class Volumes {
 
   async #grow(container: Container, sizeBytes: bigint): Promise<void> {
     container.sizeBytes = sizeBytes;
+    container.shrinkingTo = null;
     await this.#catalog.change().container(container).commit();
     const device = this.#devices.current(container.id);
     if (device) await this.#client.resize(device.handle, sizeBytes);
@@ -103,7 +104,14 @@ export class Volumes {
     await this.#devices.rounding.run(device);
     container.shrinkingTo = sizeBytes;
     await this.#catalog.change().container(container).commit();
-    await this.#client.resize(device.handle, sizeBytes);
+    try {
+      await this.#client.resize(device.handle, sizeBytes);
+    } catch (error) {
+      // The volume has its old size and clients go on with it: the next start may not finish what was refused.
+      container.shrinkingTo = null;
+      await this.#catalog.change().container(container).commit();
+      throw error;
+    }
     container.sizeBytes = sizeBytes;
     container.shrinkingTo = null;
     await this.#catalog.change().container(container).commit();
