@@ -48,6 +48,8 @@ export interface KnownLine {
   current: number | null;
   live: readonly number[];
   applied: bigint;
+  /** Its container has failed: what comes after this position is void. */
+  voidAfter?: bigint;
 }
 
 export interface ReplayPlan {
@@ -57,6 +59,8 @@ export interface ReplayPlan {
   changes: Map<number, ChangeEntry[]>;
   /** Lines with a FAILED entry: the last position that counts, of the newest one. */
   failed: Map<number, bigint>;
+  /** The last position a commit record or a cut speaks for, of lines that have one. */
+  committed: Map<number, bigint>;
   /** Entries seen of known lines that were changes and neither counted nor were applied. */
   void: number;
   counted: number;
@@ -67,7 +71,7 @@ interface LineState {
   current: number | null;
   live: Set<number>;
   committed: bigint;
-  voids: { after: bigint; before: bigint }[];
+  voids: { after: bigint; before: bigint | null }[];
 }
 
 export function planReplay(
@@ -75,7 +79,7 @@ export function planReplay(
   known: (line: number) => KnownLine | undefined,
   mode: { sameIncarnation: boolean },
 ): ReplayPlan {
-  const plan: ReplayPlan = { cuts: [], changes: new Map(), failed: new Map(), void: 0, counted: 0 };
+  const plan: ReplayPlan = { cuts: [], changes: new Map(), failed: new Map(), committed: new Map(), void: 0, counted: 0 };
   const lines = new Map<number, LineState | null>();
   const stateOf = (line: number): LineState | null => {
     let state = lines.get(line);
@@ -86,6 +90,7 @@ export function planReplay(
     return state;
   };
   for (const entry of entries) noteBounds(entry, stateOf, plan);
+  for (const [line, state] of lines) if (state) plan.committed.set(line, state.committed);
   for (const entry of entries) {
     if (entry.kind !== 'own' && entry.kind !== 'zero' && entry.kind !== 'cut-off') continue;
     const state = stateOf(entry.line);
@@ -113,7 +118,7 @@ function newState(known: KnownLine | undefined): LineState | null {
     current: known.current,
     live: new Set(known.live),
     committed: -1n,
-    voids: [],
+    voids: known.voidAfter === undefined ? [] : [{ after: known.voidAfter, before: null }],
   };
 }
 
@@ -141,7 +146,7 @@ function noteBounds(entry: SeenEntry, stateOf: (line: number) => LineState | nul
 }
 
 function counts(position: bigint, state: LineState, sameIncarnation: boolean): boolean {
-  if (state.voids.some(({ after, before }) => position > after && position < before)) return false;
+  if (state.voids.some(({ after, before }) => position > after && (before === null || position < before))) return false;
   return sameIncarnation || position <= state.committed;
 }
 

@@ -36,10 +36,15 @@ export async function recover(
   const { catalog, plane, log } = parts;
   for (const { number } of catalog.files.values()) plane.knowFile(fileOf(number));
   const sameIncarnation = scan.sameIncarnation && !options.asPowerLoss;
-  const plan = planReplay(scan.entries, (line) => knownLine(catalog, line), { sameIncarnation });
-  await completeCuts(catalog, plan.cuts);
-  plane.syncFiles(namedFiles(catalog, plan));
+  const planned = (): ReplayPlan =>
+    planReplay(scan.entries, (line) => knownLine(catalog, line), { sameIncarnation });
+  let plan = planned();
+  const unstable = syncNamed(parts, plan);
+  for (const [line, after] of unstable) plan.failed.set(line, after);
   await noteFailures(catalog, plan);
+  // What a container that failed just now had not committed is void (D8); the kernel tells of the error only once.
+  if (unstable.size > 0) plan = planned();
+  await completeCuts(catalog, plan.cuts);
   const end = scan.nextPosition - 1n;
   for (const id of linesSeen(scan)) {
     const line = catalog.lines.get(id);
@@ -64,7 +69,9 @@ export function knownLine(catalog: Catalog, id: number): KnownLine | undefined {
   const line = catalog.lines.get(id);
   if (!line) return undefined;
   const current = line.versions.find(({ state }) => state === 'current')?.version ?? null;
-  return { current, live: liveNumbers(line), applied: catalog.applied.get(id) ?? -1n };
+  const known: KnownLine = { current, live: liveNumbers(line), applied: catalog.applied.get(id) ?? -1n };
+  const failure = catalog.containers.get(line.container)?.failure;
+  return failure ? { ...known, voidAfter: failure.after } : known;
 }
 
 function linesSeen(scan: JournalScan): Set<number> {
@@ -99,6 +106,24 @@ async function completeCuts(catalog: Catalog, cuts: readonly CutMemberSeen[]): P
     endVersion(line, snapshot.id);
     await catalog.change().line(line).snapshot(snapshot).commit();
   }
+}
+
+/** Makes stable what entries that count name. Answers the lines for which that failed, and the last position that counts of each. */
+function syncNamed(parts: { catalog: Catalog; plane: Plane; log: Logger }, plan: ReplayPlan): Map<number, bigint> {
+  const failed = new Map<number, bigint>();
+  for (const file of namedFiles(parts.catalog, plan)) {
+    try {
+      parts.plane.syncFiles([file]);
+    } catch (error) {
+      parts.log.error({ err: error, file: file.number }, 'an extents file could not be made stable: its volume fails');
+      const owner = parts.catalog.files.get(file.number)!.container;
+      for (const id of plan.changes.keys()) {
+        const after = plan.committed.get(id) ?? -1n;
+        if (parts.catalog.lines.get(id)!.container === owner) failed.set(id, after < 0n ? 0n : after);
+      }
+    }
+  }
+  return failed;
 }
 
 /** Files that entries which count name: their data must be stable before LevelDB says so. */
