@@ -317,6 +317,67 @@ TAP_TEST(
 
 // ---- E ----
 
+TAP_TEST(
+    "A10 FUA on zeros under a cut-off that is not committed is a flush, also where the window was not "
+    "resident") {
+  for (const Command command : {Command::trim, Command::write_zeroes}) {
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+      Scene w(lazy(seed));
+      w.put(w.v, 5 * kWindow, kBlock, 1);
+      TAP_EQ(w.round(w.v), 0, "stored");
+      w.evict(w.v);
+      TAP_EQ(w.trim(w.v, 0, 80 * kWindow), 0, "a cut-off, not flushed");
+      TAP_EQ(w.wait(w.ask(w.v, command, 5 * kWindow, kBlock, volume::kFua)), 0, "with FUA");
+      w.lose_power(seed);
+      if (!TAP_OK(w.is(w.v, 5 * kWindow, kBlock, 0), "zero, seed " + std::to_string(seed))) return;
+    }
+  }
+}
+
+TAP_TEST(
+    "A5c a round with a cut-off that failed although its batch is there: no late punch of the own slot") {
+  for (const bool base : {false, true}) {
+    Scene w(lazy());
+    if (base) {
+      w.put(w.v, 5 * kWindow, kBlock, 9);
+      w.snapshot({{w.v, "s"}});
+      w.round(w.v);
+    }
+    w.put(w.v, 6 * kWindow, kBlock, 1);
+    w.trim(w.v, 0, 80 * kWindow);
+    w.put(w.v, 5 * kWindow, kBlock, 2);  // a new own slot
+    w.disk().faults().add({.actions = only(Action::sync), .path = "level", .times = 1, .error = EIO});
+    TAP_OK(w.round(w.v) != 0, "the batch is there, but failed");
+    w.trim(w.v, 5 * kWindow, kBlock);
+    TAP_EQ(w.round(w.v), 0, "comes again");
+    // Between the round and the punch:
+    bool wrote = false;
+    w.at = [&](const std::string& what) {
+      if (what == "grace over" && !std::exchange(wrote, true))
+        w.put(w.v, 5 * kWindow, kBlock, 3), w.flush(w.v);
+    };
+    TAP_EQ(w.punch_pending(), 0, "punched");
+    TAP_OK(wrote, "wrote");
+    TAP_OK(w.is(w.v, 5 * kWindow, kBlock, 3), "what was written and flushed");
+  }
+}
+
+TAP_TEST("a cut-off gives back the places of data that no round had stored") {
+  for (const bool stored : {true, false}) {
+    Scene w(lazy());
+    w.put(w.v, 90 * kWindow, kBlock, 1);
+    w.round(w.v);
+    const uint64_t before = w.disk().allocated_bytes();
+    w.put(w.v, 0, 80 * kWindow, 2);
+    if (stored) w.round(w.v);
+    w.trim(w.v, 0, 80 * kWindow);
+    w.round(w.v);
+    w.punch_pending();
+    const uint64_t after = w.disk().allocated_bytes();
+    TAP_OK(after - before < 10 * kWindow, "given back");
+  }
+}
+
 TAP_TEST("J1a an entry that did not count at one crash does not come alive at the next") {
   for (uint64_t seed = 1; seed <= 3 * kSeeds; seed++) {
     Scene w(lazy(seed));

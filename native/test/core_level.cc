@@ -138,7 +138,8 @@ void Level::put_record(uint64_t id, const volume::RoundRecord& record, bool cut)
     // A place of the window's own slot may be written again at any time; a cut-off takes the old own slot
     // away for good. But a round that failed may have stored the new own slot already, and when nothing lies
     // in it now, it is not named: then the old one is left alone.
-    punch_dropped(old, now, cut && now.own != store::kNoSlot ? std::set{now.own} : std::set{now.own, old.own});
+    punch_dropped(old, now,
+                  cut && now.own != store::kNoSlot ? std::set{now.own} : std::set{now.own, old.own});
   }
   if (record.bytes.empty())
     line.records.erase(key);

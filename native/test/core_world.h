@@ -112,13 +112,13 @@ class World : public volume::Keeper {
   std::string path_of(uint64_t file) const { return "/store/extents/" + std::to_string(file); }
 
   // Levers of a test.
-  bool deliver = true;                             // step() lets held requests finish
-  bool answer_faults = true;                       // step() reads for faults and answers them
-  bool read_faults = true;                         // ... the first of the two
-  std::function<void()> between;                   // called before every step of a call of the agent
-  std::function<bool()> idle;                      // when nothing can move any more; true: something can now
+  bool deliver = true;            // step() lets held requests finish
+  bool answer_faults = true;      // step() reads for faults and answers them
+  bool read_faults = true;        // ... the first of the two
+  std::function<void()> between;  // called before every step of a call of the agent
+  std::function<bool()> idle;     // when nothing can move any more; true: something can now
   std::function<void(volume::Volume& volume)> let_go;  // a hold has ended
-  std::function<void(uint64_t container)> raised;  // a version has just ended
+  std::function<void(uint64_t container)> raised;      // a version has just ended
   std::function<void(const std::string& what)>
       at;  // "cut written", "round taken": named points of calls of the agent
   Level level;

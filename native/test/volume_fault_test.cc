@@ -409,6 +409,27 @@ TAP_TEST(
   }
 }
 
+TAP_TEST("J9b the error a FUA write takes from write-back may be ENOSPC: the flush fails too") {
+  for (uint64_t seed = 1; seed <= 4; seed++) {
+    WorldOptions options;
+    options.seed = seed;
+    options.write_back_percent = 0;
+    Scene w(options);
+    w.put(w.v, 0, 2 * kBlock, 1);
+    w.flush(w.v);
+    w.put(w.v, 10 * kWindow, kBlock, 2);  // answered, not flushed
+    const uint64_t file = w.level.containers.at(w.v).files.back();
+    w.disk().fail_writeback(w.path_of(file), ENOSPC);  // a thin pool that is full
+    TAP_EQ(w.put(w.v, 0, kBlock, 3, volume::kFua), EIO, "FUA");
+    const int flush = w.flush(w.v);
+    w.settle();
+    w.lose_power(seed);
+    if (!TAP_OK(flush != 0 || w.is(w.v, 10 * kWindow, kBlock, 2),
+                "what an answered flush promised, seed " + std::to_string(seed)))
+      return;
+  }
+}
+
 TAP_TEST("J9c entries of a failed container do not pin the ring") {
   WorldOptions options = variant(false, 1);
   options.journal_cells = 128;

@@ -79,7 +79,14 @@ export function planReplay(
   known: (line: number) => KnownLine | undefined,
   mode: { sameIncarnation: boolean },
 ): ReplayPlan {
-  const plan: ReplayPlan = { cuts: [], changes: new Map(), failed: new Map(), committed: new Map(), void: 0, counted: 0 };
+  const plan: ReplayPlan = {
+    cuts: [],
+    changes: new Map(),
+    failed: new Map(),
+    committed: new Map(),
+    void: 0,
+    counted: 0,
+  };
   const lines = new Map<number, LineState | null>();
   const stateOf = (line: number): LineState | null => {
     let state = lines.get(line);
@@ -146,7 +153,8 @@ function noteBounds(entry: SeenEntry, stateOf: (line: number) => LineState | nul
 }
 
 function counts(position: bigint, state: LineState, sameIncarnation: boolean): boolean {
-  if (state.voids.some(({ after, before }) => position > after && (before === null || position < before))) return false;
+  if (state.voids.some(({ after, before }) => position > after && (before === null || position < before)))
+    return false;
   return sameIncarnation || position <= state.committed;
 }
 

@@ -109,13 +109,19 @@ async function completeCuts(catalog: Catalog, cuts: readonly CutMemberSeen[]): P
 }
 
 /** Makes stable what entries that count name. Answers the lines for which that failed, and the last position that counts of each. */
-function syncNamed(parts: { catalog: Catalog; plane: Plane; log: Logger }, plan: ReplayPlan): Map<number, bigint> {
+function syncNamed(
+  parts: { catalog: Catalog; plane: Plane; log: Logger },
+  plan: ReplayPlan,
+): Map<number, bigint> {
   const failed = new Map<number, bigint>();
   for (const file of namedFiles(parts.catalog, plan)) {
     try {
       parts.plane.syncFiles([file]);
     } catch (error) {
-      parts.log.error({ err: error, file: file.number }, 'an extents file could not be made stable: its volume fails');
+      parts.log.error(
+        { err: error, file: file.number },
+        'an extents file could not be made stable: its volume fails',
+      );
       const owner = parts.catalog.files.get(file.number)!.container;
       for (const id of plan.changes.keys()) {
         const after = plan.committed.get(id) ?? -1n;

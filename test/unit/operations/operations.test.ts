@@ -324,6 +324,28 @@ t.test(
   },
 );
 
+t.test('a shrink that failed is not finished by the next start', async (t) => {
+  const store = await Store.make();
+  await store.operations.createVolume('a', { sizeBytes: SIZE });
+  const session = await store.plane.connect('a');
+  const { plane } = store;
+  const original = plane.resize.bind(plane);
+  plane.resize = (ticket: number) => plane.emit({ kind: 'done', ticket, error: 28 });
+  await t.rejects(store.operations.resizeVolume('a', { sizeBytes: SIZE / 2n, force: true }), {
+    code: 'no-space',
+  });
+  plane.resize = original;
+  t.equal(store.operations.showVolume('a').sizeBytes, SIZE, 'as it was');
+  await store.operations.resizeVolume('a', { sizeBytes: SIZE * 2n });
+  await session.write(100, [7]);
+  session.volume.flush();
+  session.close();
+  await store.restart('clean');
+  t.equal(store.operations.showVolume('a').sizeBytes, SIZE * 2n, 'still');
+  t.equal((await store.readAll('a'))[100], 7, 'what was flushed');
+  await store.end();
+});
+
 t.test('a clone of a snapshot whose line says nothing continues where that line does', async (t) => {
   const store = await Store.make();
   const { operations } = store;
