@@ -11,6 +11,7 @@ namespace cellblock::plane {
 namespace {
 
 constexpr uint64_t kTickMs = 250;
+constexpr uint64_t kCrowdedTickMs = 10;  // while writes are let in a few at a time
 constexpr uint64_t kMinJournalCells = 1024;
 
 uint64_t monotonic_ns() {
@@ -92,7 +93,7 @@ void Plane::arm_tick(Seat& seat) {
     volume->tick(now);
     volume->journal_freed();
   }
-  seat.tick->arm(seat.reactor->loop(), kTickMs);
+  seat.tick->arm(seat.reactor->loop(), journal_->crowded() ? kCrowdedTickMs : kTickMs);
 }
 
 int Plane::start_journal(uint64_t position) { return journal_->start(position); }
@@ -244,9 +245,7 @@ void Plane::round_wanted(volume::Volume& volume, bool urgent) {
 
 void Plane::file_wanted(volume::Volume& volume) { sink_.push(FileWanted{volume.handle()}); }
 
-void Plane::released(volume::Volume& volume) {
-  seats_[volume.home()].reactor->device_released(&volume);
-}
+void Plane::released(volume::Volume& volume) { seats_[volume.home()].reactor->device_released(&volume); }
 
 void Plane::failed(volume::Volume& volume, int error, uint64_t after, std::vector<store::Entry> entries) {
   sink_.push(DeviceFailed{volume.handle(), error, after, volume.last_position(), std::move(entries)});

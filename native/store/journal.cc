@@ -27,6 +27,9 @@ constexpr size_t kMemberFixedBytes = 8 + 4 + 2 + 2 + 8 + 16;
 constexpr uint16_t kMaxEntryCells = 8192;
 constexpr uint64_t kFirstPosition = 1;
 
+constexpr double kShortestWaitNs = 2e9;  // a round is expected to take at least so long
+constexpr double kBurstNs = 50e6;        // entries saved up are those of so much time
+
 uint64_t random_seed() {
   std::random_device source;
   return uint64_t{source()} << 32 | source();
@@ -290,6 +293,26 @@ void Journal::put(const Entry& entry, uint64_t position, uint16_t cells) {
 }
 
 bool Journal::reserve(uint32_t cells) { return reserve_below(cells_ - cells_ / 4, cells); }
+
+bool Journal::pace(uint64_t now_ns) {
+  std::lock_guard lock(pace_.mutex);
+  const uint64_t tail = tail_.load();
+  if (tail != pace_.tail) {
+    pace_.tail = tail;
+    pace_.since_ns = pace_.last_ns = now_ns;
+    pace_.entries = 1;
+  }
+  const uint64_t limit = cells_ - cells_ / 4;
+  const uint64_t taken = used() + reserved_.load();
+  const double room = taken < limit ? static_cast<double>(limit - taken) : 0;
+  const double wait_ns = std::max(kShortestWaitNs, static_cast<double>(now_ns - pace_.since_ns));
+  const double saved = pace_.entries + room * static_cast<double>(now_ns - pace_.last_ns) / wait_ns;
+  pace_.entries = std::min(saved, std::max(1.0, room * kBurstNs / wait_ns));
+  pace_.last_ns = now_ns;
+  if (pace_.entries < 1) return false;
+  pace_.entries -= 1;
+  return true;
+}
 
 bool Journal::reserve_kept(uint32_t cells) { return reserve_below(cells_, cells); }
 

@@ -90,6 +90,13 @@ class Journal {
   uint64_t next() const { return next_.load(); }
   uint64_t syncs() const { return syncs_.load(std::memory_order_relaxed); }
 
+  // More than half full: from here on requests that need room ask pace() first.
+  bool crowded() const { return used() > cells_ / 2; }
+  // Whether one more ordinary entry may be made now. What room is left is spread over the time the rounds
+  // under way may still take (as long again as the tail has not moved), so that a writer faster than the disk
+  // is slowed down early instead of stopped later for as long as the disk needs. Thread-safe.
+  bool pace(uint64_t now_ns);
+
   // Takes room for ordinary entries; false when only the quarter kept for commits, cuts and recovery is left.
   bool reserve(uint32_t cells);
   // The same out of the kept quarter, for the entries of a control operation: it may stand in the way of the
@@ -153,6 +160,14 @@ class Journal {
   std::atomic<uint64_t> reserved_{0};
   std::atomic<uint64_t> syncs_{0};
   std::atomic<bool> broken_{false};
+
+  struct Pace {
+    std::mutex mutex;
+    uint64_t tail = UINT64_MAX;  // when last asked
+    uint64_t since_ns = 0;       // it has been there
+    uint64_t last_ns = 0;        // asked
+    double entries = 0;          // saved up
+  } pace_;
 
   std::mutex mutex_;
   bool syncing_ = false;

@@ -364,6 +364,35 @@ TAP_TEST(
   TAP_EQ(journal->used(), 5, "the tail never moves back");
 }
 
+TAP_TEST("above half, what room is left is spread over as long again as the tail has not moved") {
+  constexpr uint64_t kMs = 1'000'000, kLarge = 1 << 16;
+  SimulatedDisk disk({});
+  const auto journal = fresh(disk, kLarge);
+  while (!journal->crowded()) append(*journal, own(1));
+  TAP_OK(journal->used() <= kLarge / 2 + 1, "below half nobody asks");
+  // A writer that asks every millisecond for all it can get, while a round takes two minutes.
+  uint64_t now = 1000 * kMs, last = now, longest_gap = 0, in_first_second = 0, in_last_second = 0;
+  for (uint64_t ms = 0; ms < 120'000; ms++, now += kMs) {
+    while (journal->pace(now)) {
+      if (!TAP_OK(journal->reserve(1), "there is room for whoever is let in")) return;
+      journal->append(own(2));
+      longest_gap = std::max(longest_gap, now - last);
+      last = now;
+      if (ms < 1000) in_first_second++;
+      if (ms >= 119'000) in_last_second++;
+    }
+  }
+  TAP_OK(in_first_second > kLarge / 16, "fast at first");
+  TAP_OK(in_last_second > 0 && in_last_second < in_first_second / 100, "slowly at the end");
+  TAP_OK(longest_gap < 3000 * kMs, "but nobody waits for long");
+  journal->set_tail(journal->next() - kLarge / 2 - 1);
+  uint64_t admitted = 0;
+  for (unsigned ms = 0; ms < 100; ms++, now += kMs) {
+    while (journal->pace(now)) admitted++;
+  }
+  TAP_OK(admitted > 200, "and fast again when a round has passed");
+}
+
 TAP_TEST("entries of one line in a range of positions, for a container that failed") {
   SimulatedDisk disk({});
   auto journal = fresh(disk);

@@ -612,6 +612,38 @@ TAP_TEST(
   }
 }
 
+TAP_TEST("a ring more than half full lets writes in slowly, without a round, in order") {
+  WorldOptions options;
+  options.journal_cells = 4096;
+  Scene w(options);
+  uint64_t at = 0;
+  const auto next = [&] {
+    const auto io = w.fill(w.v, at++ % (kVolume / kBlock) * kBlock, kBlock, 1);
+    w.think();
+    // Every block is new again: the ring fills, no round is run.
+    if (at % (kVolume / kBlock) == 0) w.ask(w.v, Command::trim, 0, kVolume);
+    w.think();
+    return io;
+  };
+  std::vector<std::shared_ptr<Io>> waiting;
+  while (w.journal().used() < 3000 && waiting.size() < 3) {
+    const auto io = next();
+    if (!io->answered) waiting.push_back(io);
+  }
+  TAP_OK(waiting.size() == 3 && w.journal().used() < 3000, "some wait while there is room");
+  w.pass(3);
+  w.volume(w.v).journal_freed();
+  w.think();
+  TAP_OK(waiting[0]->answered, "the first is let in when time has passed");
+  TAP_OK(!waiting[2]->answered, "not all of them at once");
+  for (unsigned i = 0; i < 100; i++) {
+    w.pass(20);
+    w.volume(w.v).journal_freed();
+    w.think();
+  }
+  TAP_OK(waiting[1]->answered && waiting[2]->answered, "then the others");
+}
+
 }  // namespace
 
 int main() { return cellblock::test::run(); }

@@ -276,6 +276,7 @@ class Volume final : public Device {
   Walk advance_write(Request& request);
   Step write_span(Request& request, const Span& span, const std::byte* data);
   Step begin_change(Request& request, Region& region, Window& w, uint64_t window, bool allocate);
+  Step reserve_cell(Request& request);
   void convert(Region& region, Window& w, uint64_t window);
   bool allocate_slot(Request& request, Window& w, Step& step);
   io::File* own_file_of(store::Slot slot);
@@ -434,8 +435,9 @@ struct Part {
   bool exclusive = false;
   bool changes = false;  // ownership: has a cell reserved
   bool writes = false;   // counted for its layer
-  bool doubtful = false;  // a stable write got ENOSPC, its own or of an earlier write-back: tried again, plain
-  uint32_t offset = 0;   // composed write: bytes into the first block where the payload goes
+  bool doubtful =
+      false;            // a stable write got ENOSPC, its own or of an earlier write-back: tried again, plain
+  uint32_t offset = 0;  // composed write: bytes into the first block where the payload goes
   uint32_t bytes = 0;
   uint32_t skip = 0;  // direct read: bytes of the bounce buffer before what was asked
   const std::byte* payload = nullptr;

@@ -315,22 +315,32 @@ Volume::Step Volume::begin_change(Request& request, Region& region, Window& w, u
     request.error = ENOSPC;
     return Step::next;
   }
-  // A shrink's own request takes from the kept quarter: no round of this container passes before the shrink
-  // has ended.
-  if (request.state ? !home_.journal->reserve_kept(1) : !home_.journal->reserve(1)) {
-    want_round(true);
-    if (rounds_failing_) {
-      request.error = ENOSPC;
-      return Step::next;
-    }
-    journal_waiters_.push(request);
-    return Step::wait;
-  }
+  const Step room = reserve_cell(request);
+  if (room == Step::wait || request.error) return room;
   if (w.own_layer != current_layer()) convert(region, w, window);
   Step step = Step::next;
   if (allocate && w.own_slot == store::kNoSlot && !allocate_slot(request, w, step))
     home_.journal->unreserve(1);
   return step;
+}
+
+// Room in the journal for one entry. A shrink's own request takes from the kept quarter: no round of this
+// container passes before the shrink has ended.
+Volume::Step Volume::reserve_cell(Request& request) {
+  store::Journal& journal = *home_.journal;
+  if (request.state) {
+    if (!journal.reserve_kept(1)) request.error = ENOSPC;
+    return Step::next;
+  }
+  const bool in_time = !journal.crowded() || rounds_failing_ || journal.pace(home_.now_ns());
+  if (in_time && journal.reserve(1)) return Step::next;
+  want_round(true);
+  if (rounds_failing_) {
+    request.error = ENOSPC;
+    return Step::next;
+  }
+  journal_waiters_.push(request);
+  return Step::wait;
 }
 
 // The first change of a window under a new version: what the ended version said is put aside for the next

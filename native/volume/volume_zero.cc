@@ -210,15 +210,8 @@ Volume::Step Volume::cut_off(Request& request, uint64_t first, uint64_t end) {
     }
   }
   if (options_.empty && touched_.empty()) return Step::next;  // nothing was ever said
-  if (!home_.journal->reserve(1)) {
-    want_round(true);
-    if (rounds_failing_) {
-      request.error = ENOSPC;
-      return Step::next;
-    }
-    journal_waiters_.push(request);
-    return Step::wait;
-  }
+  const Step room = reserve_cell(request);
+  if (room == Step::wait || request.error) return room;
   if (request.flags & kFua) request.cells |= kFlushAtEnd;
   store::Entry entry;
   entry.type = store::EntryType::cut_off;
@@ -267,8 +260,8 @@ void Volume::apply_cut_off(uint64_t first, uint64_t end, uint64_t position) {
   }
 }
 
-// Places a cut-off took away while LevelDB did not name all of what lies in them: nothing is written there any
-// more, and who still reads there may see zeros, the new content. One after the other.
+// Places a cut-off took away while LevelDB did not name all of what lies in them: nothing is written there
+// any more, and who still reads there may see zeros, the new content. One after the other.
 void Volume::punch_abandoned(Part& part) {
   while (!abandoned_.empty()) {
     const store::Slot slot = abandoned_.back();
