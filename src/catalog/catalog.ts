@@ -113,12 +113,13 @@ export class Catalog {
     return this.queue.commit([]);
   }
 
-  /** @internal Takes the next number; adds the reservation of a new chunk to the change when one begins. */
-  take(counter: CounterName, operations: Operation[]): number {
+  /** @internal Takes the next number. A new chunk is handed in at once: whoever uses a number of it comes behind. */
+  take(counter: CounterName): number {
     const number = this.#next[counter]++;
     if (number >= this.#reserved[counter]) {
       this.#reserved[counter] = number + COUNTER_CHUNK;
-      operations.push(putJson('meta', 'counters', JSON.stringify(this.#reserved)));
+      const reservation = putJson('meta', 'counters', JSON.stringify(this.#reserved));
+      void this.queue.commit([reservation]).catch(() => undefined);
     }
     return number;
   }
@@ -215,12 +216,17 @@ export class Catalog {
     const stored = await this.queue.read((level) => level.get(jsonKey('meta', 'counters')));
     if (!stored) return;
     const counters = JSON.parse(stored.toString()) as Counters;
-    let lastPunch = 0;
-    for (const id of this.punches.keys()) lastPunch = Math.max(lastPunch, id);
-    const highest: Partial<Counters> = { punch: lastPunch };
+    const used: Partial<Record<CounterName, ReadonlyMap<number, unknown>>> = {
+      container: this.containers,
+      line: this.lines,
+      file: this.files,
+      punch: this.punches,
+    };
     for (const name of Object.keys(this.#next) as CounterName[]) {
       if (!Number.isSafeInteger(counters[name])) throw damaged(`the counter of ${name} numbers is missing`);
-      this.#next[name] = Math.max(counters[name], (highest[name] ?? 0) + 1);
+      let next = counters[name];
+      for (const id of used[name]?.keys() ?? []) if (id >= next) next = id + 1;
+      this.#next[name] = next;
       this.#reserved[name] = Math.max(counters[name], this.#next[name]);
     }
   }
@@ -240,11 +246,15 @@ function putJson(family: Family, id: string | number, text: string): Operation {
   return { type: 'put', key: jsonKey(family, id), value: Buffer.from(text) };
 }
 
-/** One atomic group. Its calls change memory and note the operation; `commit` hands the group in. */
+/**
+ * One atomic group. Its calls change memory and note the operation; `commit` hands the group in. A round fills its change over several
+ * turns, and others change the same lines and files meanwhile: so those are put as they are when the group is handed in.
+ */
 export class Change {
   readonly operations: Operation[] = [];
   /** What memory relies on whatever becomes of the group: durable with it, or before it when the group is yielding. */
-  readonly #lasting: Operation[] = [];
+  readonly #lastingLines = new Set<Line>();
+  readonly #lastingFiles = new Set<ExtentsFileRecord>();
   readonly punched: PendingPunch[] = [];
   readonly #catalog: Catalog;
 
@@ -253,11 +263,11 @@ export class Change {
   }
 
   get isEmpty(): boolean {
-    return this.operations.length === 0 && this.#lasting.length === 0;
+    return this.operations.length === 0 && this.#lastingLines.size === 0 && this.#lastingFiles.size === 0;
   }
 
   take(counter: CounterName): number {
-    return this.#catalog.take(counter, this.#lasting);
+    return this.#catalog.take(counter);
   }
 
   container(container: Container): this {
@@ -289,7 +299,7 @@ export class Change {
   /** As line(), but durable even when the group is given back to its owner (and harmless then). */
   lastingLine(line: Line): this {
     this.#catalog.keepLine(line, null);
-    this.#lasting.push(putJson('line', line.id, encodeLine(line)));
+    this.#lastingLines.add(line);
     return this;
   }
 
@@ -331,7 +341,7 @@ export class Change {
     const record = this.#catalog.files.get(file);
     if (!record || record.movedOut || record.container === container) return this;
     record.movedOut = true;
-    this.#lasting.push(putJson('file', record.number, encodeFile(record)));
+    this.#lastingFiles.add(record);
     return this;
   }
 
@@ -341,7 +351,7 @@ export class Change {
     if (!line.regions.has(region)) {
       line.regions.add(region);
       this.#catalog.structure++;
-      this.#lasting.push(putJson('line', line.id, encodeLine(line)));
+      this.#lastingLines.add(line);
     }
     this.operations.push({ type: 'put', key: windowKey(line.id, window, version), value: record });
     return this;
@@ -380,13 +390,27 @@ export class Change {
 
   /** Resolves when it is durable. Pending punches count from then on. */
   async commit(mode: { yielding?: boolean } = {}): Promise<void> {
+    const lasting = this.#lasting();
     if (mode.yielding) {
-      void this.#catalog.queue.commit(this.#lasting).catch(() => undefined);
+      if (lasting.length > 0) void this.#catalog.queue.commit(lasting).catch(() => undefined);
       await this.#catalog.queue.commit(this.operations, mode);
     } else {
-      await this.#catalog.queue.commit([...this.#lasting, ...this.operations]);
+      await this.#catalog.queue.commit([...lasting, ...this.operations]);
     }
     for (const punch of this.punched) this.#catalog.punches.set(punch.id, punch);
+  }
+
+  /** Lines and files as they are now; those that have gone meanwhile stay gone. */
+  #lasting(): Operation[] {
+    const { lines, files } = this.#catalog;
+    return [
+      ...[...this.#lastingLines]
+        .filter((line) => lines.get(line.id) === line)
+        .map((line) => putJson('line', line.id, encodeLine(line))),
+      ...[...this.#lastingFiles]
+        .filter((file) => files.get(file.number) === file)
+        .map((file) => putJson('file', file.number, encodeFile(file))),
+    ];
   }
 }
 
