@@ -56,6 +56,8 @@ export class Failures {
   }
 
   async #keepWhatCounts(record: RecordOf<'failed'>, device: Device, container: Container): Promise<void> {
+    // Deleted while this waited for the mutex: its line may be gone, and nothing of it may come back.
+    if (this.#devices.byHandle(record.handle) !== device) return;
     container.failure ??= {
       at: new Date().toISOString(),
       error: errnoName(record.error),

@@ -71,7 +71,8 @@ export class Snapshots {
     await this.#space.check();
     // One order for everyone who takes several mutexes.
     const ordered = [...containers].sort((a, b) => a.id - b.id);
-    for (const { id, line } of ordered) if (this.#devices.current(id)) await this.#devices.settleBases(line);
+    // One that is open makes the others be opened, and any may be closed or opened until the mutexes are ours.
+    for (const { line } of ordered) await this.#devices.settleBases(line);
     return runWithAll(
       ordered.map(({ id }) => this.#devices.mutexOf(id)),
       () => {
@@ -185,18 +186,19 @@ export class Snapshots {
       references.map(({ volume, snapshot }) => requireSnapshot(this.#catalog, volume, snapshot)),
     );
     const change = this.#catalog.change();
-    for (const snapshot of snapshots) unlist(this.#catalog.lines.get(snapshot.line)!, snapshot, change);
+    const lines = new Set([...snapshots].map(({ line }) => line));
+    for (const line of lines) unlist(this.#catalog.lines.get(line)!, snapshots, change);
     await change.commit();
-    for (const { line } of snapshots) this.#reclaim.note(line);
+    for (const line of lines) this.#reclaim.note(line);
     return [...snapshots];
   }
 
   async clone(reference: { volume: string; snapshot: string }, name: string): Promise<Container> {
     checkName(name, 'volume');
-    const snapshot = requireSnapshot(this.#catalog, reference.volume, reference.snapshot);
+    requireSnapshot(this.#catalog, reference.volume, reference.snapshot);
     await this.#space.check();
     // Nothing is awaited from here to the change: the snapshot stays listed, the name free.
-    requireSnapshot(this.#catalog, reference.volume, reference.snapshot);
+    const snapshot = requireSnapshot(this.#catalog, reference.volume, reference.snapshot);
     refuseTaken(this.#catalog, name);
     const change = this.#catalog.change();
     const from = `${reference.volume}@${reference.snapshot}`;
@@ -227,14 +229,18 @@ export function endVersion(line: Line, snapshot: string | null): void {
   ];
 }
 
-/** The snapshot's name is gone; its version lives until it is freed or merged. */
-export function unlist(line: Line, snapshot: Snapshot, change: Change): void {
+/** The names of those of the line are gone; their versions live until they are freed or merged. One put of the line for all. */
+function unlist(line: Line, snapshots: Iterable<Snapshot>, change: Change): void {
+  const ended = new Set<number>();
+  for (const snapshot of snapshots) {
+    if (snapshot.line !== line.id) continue;
+    ended.add(snapshot.version);
+    change.removeSnapshot(snapshot);
+  }
   line.versions = line.versions.map((live) => {
-    return live.version === snapshot.version
-      ? { version: live.version, state: 'deleted', snapshot: null }
-      : live;
+    return ended.has(live.version) ? { version: live.version, state: 'deleted', snapshot: null } : live;
   });
-  change.line(line).removeSnapshot(snapshot);
+  change.line(line);
 }
 
 export function refuseTaken(catalog: Catalog, name: string): void {

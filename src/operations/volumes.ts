@@ -14,7 +14,7 @@ import { requireVolume } from './lookup.js';
 import type { PlaneClient } from './plane-client.js';
 import type { Reclaim } from './reclaim.js';
 import { failedVolume } from './rounds.js';
-import { newContainer, refuseTaken, unlist } from './snapshots.js';
+import { newContainer, refuseTaken } from './snapshots.js';
 import type { Space } from './space.js';
 
 export class Volumes {
@@ -141,8 +141,7 @@ export class Volumes {
       await this.#closeForGood(container);
       this.#refuseDelete(container, options);
       const change = this.#catalog.change();
-      for (const snapshot of this.#catalog.snapshotsOf(container))
-        unlist(this.#catalog.lines.get(snapshot.line)!, snapshot, change);
+      for (const snapshot of this.#catalog.snapshotsOf(container)) change.removeSnapshot(snapshot);
       for (const line of this.#catalog.lines.values()) {
         if (line.container !== container.id) continue;
         line.versions = line.versions.map(({ version }) => ({ version, state: 'deleted', snapshot: null }));

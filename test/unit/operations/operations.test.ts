@@ -346,6 +346,29 @@ t.test('a shrink that failed is not finished by the next start', async (t) => {
   await store.end();
 });
 
+t.test('a group snapshot opens a closed clone whose base is still dirty in the data plane', async (t) => {
+  const store = await Store.make();
+  const { operations } = store;
+  await operations.createVolume('c', { sizeBytes: SIZE });
+  await operations.createVolume('a', { sizeBytes: SIZE });
+  const c = await store.plane.connect('c');
+  await c.write(3, [33]);
+  c.flush();
+  await operations.createSnapshots([{ volume: 'c', snapshot: 's' }]);
+  await operations.clone({ volume: 'c', snapshot: 's' }, 'b');
+  const a = await store.plane.connect('a');
+  await a.write(0, [1]);
+  await operations.createSnapshots([
+    { volume: 'a', snapshot: 'g' },
+    { volume: 'b', snapshot: 'g' },
+  ]);
+  const values = await store.readAll('b');
+  t.equal(values[3], 33);
+  c.close();
+  a.close();
+  await store.end();
+});
+
 t.test('a clone of a snapshot whose line says nothing continues where that line does', async (t) => {
   const store = await Store.make();
   const { operations } = store;
