@@ -137,8 +137,9 @@ export class CommitQueue {
         return;
       } catch (error) {
         this.#options.onTrouble(error, attempt);
-        await this.#heal();
+        // At once: a round that is told late keeps those waiting who would get ENOSPC. Its owner's next reading waits for the healing.
         groups = this.#yield(groups, error);
+        await this.#heal(groups);
         if (attempt >= this.#options.giveUpAfter) this.#tellWaiting(groups, error);
         if (this.#stopped && attempt >= 2) return this.#abandon(groups, error);
         if (attempt > 1 && groups.length > 0) await this.#options.pause(attempt);
@@ -162,15 +163,15 @@ export class CommitQueue {
     for (const group of [...groups, ...this.#waiting.splice(0)]) group.failed(writeFailed(error));
   }
 
-  #heal(): Promise<void> {
-    this.#healing = this.#reopen().finally(() => {
+  #heal(groups: Group[]): Promise<void> {
+    this.#healing = this.#reopen(groups).finally(() => {
       this.#healing = null;
       this.#generation++;
     });
     return this.#healing;
   }
 
-  async #reopen(): Promise<void> {
+  async #reopen(groups: Group[]): Promise<void> {
     await this.#options.makeRoom();
     for (let attempt = 1; ; attempt++) {
       try {
@@ -180,7 +181,8 @@ export class CommitQueue {
       } catch (error) {
         this.#options.onTrouble(error, attempt);
         if (this.#stopped) return;
-        if (attempt >= this.#options.giveUpAfter) this.#tellWaiting(this.#waiting, error);
+        this.#yield([], error);
+        if (attempt >= this.#options.giveUpAfter) this.#tellWaiting([...groups, ...this.#waiting], error);
         await this.#options.pause(attempt);
       }
     }
