@@ -8,6 +8,7 @@ import type { PlaneClient } from './plane-client.js';
 import type { Logger } from './types.js';
 
 const PUNCHES_AT_ONCE = 64;
+const RANGES_AT_ONCE = 4096;
 const RETRY_MS = 30_000;
 
 export class Punches {
@@ -31,6 +32,8 @@ export class Punches {
     if (this.#running || this.#stopped || this.#catalog.punches.size === 0) return;
     this.#running = this.#run().finally(() => {
       this.#running = null;
+      // What became pending between the end of the loop and here; after trouble the timer comes.
+      if (!this.#retry) this.kick();
     });
   }
 
@@ -55,16 +58,21 @@ export class Punches {
         { err: error, pending: this.#catalog.punches.size },
         'space could not be freed; it is tried again later',
       );
-      this.#retry = setTimeout(() => this.kick(), RETRY_MS);
+      this.#retry ??= setTimeout(() => {
+        this.#retry = null;
+        this.kick();
+      }, RETRY_MS);
       this.#retry.unref();
     }
   }
 
   async #some(): Promise<void> {
     const some: PendingPunch[] = [];
+    let count = 0;
     for (const punch of this.#catalog.punches.values()) {
       some.push(punch);
-      if (some.length === PUNCHES_AT_ONCE) break;
+      count += punch.ranges.length;
+      if (some.length === PUNCHES_AT_ONCE || count >= RANGES_AT_ONCE) break;
     }
     await this.#client.grace();
     const ranges = some

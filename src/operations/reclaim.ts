@@ -12,6 +12,7 @@ import { addCutOff, inheritCutOffs, newestCutOff, renumberCutOffs } from '../mod
 import type { Base, Line } from '../model/entities.js';
 import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.js';
 import { freeRecord, mergeRecords } from '../model/merge.js';
+import type { BlockRange } from '../model/punch.js';
 import { fileOfSlot } from '../model/slot.js';
 import type { WindowRecord } from '../model/window-record.js';
 import { decodeWindowRecord, encodeWindowRecord } from '../model/window-record.js';
@@ -26,18 +27,22 @@ import type { Logger } from './types.js';
 const RECORDS_AT_ONCE = 500;
 const ADOPTED_AT_ONCE = 1024;
 const RETRY_MS = 20_000;
+/** Freed and merged faster than punched: waits for the disk from so many on, as each is kept in memory. */
+const PUNCHES_WAITING = 256;
 
 /** How far the work on one deleted version is. */
 interface Progress {
   line: number;
   version: number;
+  /** That version, and those below it that go in the same pass over the line: nobody reads them but one another. */
+  versions: ReadonlySet<number>;
   /** First window not looked at. */
   next: bigint;
   records: number;
 }
 
 interface Page {
-  records: { window: bigint; record: WindowRecord; bytes: Buffer }[];
+  records: { window: bigint; version: number; record: WindowRecord; bytes: Buffer }[];
   /** Where the next page begins; null: this was the last. */
   next: bigint | null;
 }
@@ -112,6 +117,8 @@ export class Reclaim {
     if (this.#stopped) return this.#running ?? Promise.resolve();
     this.#running ??= this.#run().finally(() => {
       this.#running = null;
+      // Asked for between the end of the loop and here.
+      if (this.#again && !this.#stopped) void this.kick();
     });
     return this.#running;
   }
@@ -157,7 +164,10 @@ export class Reclaim {
       const line = this.#catalog.lines.get(id);
       for (const { version, state } of [...(line?.versions ?? [])].reverse()) {
         if (state !== 'deleted' || this.#blocked.has(placeOf({ line: id, version }))) continue;
-        if (this.#readers(line!, version) !== 'many') return { line: id, version, next: 0n, records: 0 };
+        const readers = this.#readers(line!, version);
+        if (readers === 'many') continue;
+        const versions = readers === null ? this.#unreadFrom(line!, version) : new Set([version]);
+        return { line: id, version, versions, next: 0n, records: 0 };
       }
       this.#lines.delete(id);
     }
@@ -171,15 +181,29 @@ export class Reclaim {
     return dependents[0] ?? null;
   }
 
+  /** A whole line that is deleted goes in one pass, not in one for each of its versions. */
+  #unreadFrom(line: Line, version: number): Set<number> {
+    const continued = new Set([...this.#catalog.childrenOf(line.id)].map(({ base }) => base!.version));
+    const unread = new Set<number>();
+    for (const live of [...line.versions].reverse()) {
+      if (live.version > version) continue;
+      const { version: next, state } = live;
+      if (state !== 'deleted' || continued.has(next) || this.#devices.isPinned(line.id, next)) break;
+      unread.add(next);
+    }
+    return unread;
+  }
+
   async #work(progress: Progress): Promise<void> {
     await this.#catalog.barrier();
     await this.#devices.settle(progress.line, progress.version);
-    await this.#devices.closeUnusedView(progress.line, progress.version);
+    for (const version of progress.versions) await this.#devices.closeUnusedView(progress.line, version);
     for (let more = true; more && !this.#stopped; ) more = await this.#step(progress);
   }
 
   /** One chunk. False: the version is gone, or it has to wait after all. */
   async #step(progress: Progress): Promise<boolean> {
+    if (this.#catalog.punches.size > PUNCHES_WAITING) await this.#punches.settled();
     const line = this.#catalog.lines.get(progress.line);
     if (!line?.versions.some(({ version, state }) => version === progress.version && state === 'deleted'))
       return false;
@@ -204,13 +228,15 @@ export class Reclaim {
     const page = await this.#page(progress, RECORDS_AT_ONCE);
     const change = this.#catalog.change();
     const unlinked = this.#files.goingWith(line.container);
-    for (const { window, record } of page.records) {
-      change.removeWindow(line.id, window, progress.version);
-      change.punch(freeRecord(record).filter(({ slot }) => !unlinked.has(fileOfSlot(slot))));
+    const freed: BlockRange[] = [];
+    for (const { window, version, record } of page.records) {
+      change.removeWindow(line.id, window, version);
+      freed.push(...freeRecord(record).filter(({ slot }) => !unlinked.has(fileOfSlot(slot))));
     }
+    change.punch(freed);
     await this.#finishPage(change, progress, page);
     if (page.next !== null) return true;
-    await this.#leave(line, progress.version, null);
+    await this.#leave(line, progress.versions, null);
     return false;
   }
 
@@ -240,6 +266,7 @@ export class Reclaim {
     const below = hasBelow(line, progress.version);
     const above = line.id === into.id ? progress.version : 0;
     const change = this.#catalog.change();
+    const freed: BlockRange[] = [];
     page.records.forEach(({ window, record }, index) => {
       const mine = stored[index];
       const merged = mergeRecords({
@@ -252,11 +279,13 @@ export class Reclaim {
         change.window(into, window, version, encodeWindowRecord(merged.record));
         nameFiles(change, merged.record, into.container);
       }
-      change.removeWindow(line.id, window, progress.version).punch(merged.freed);
+      change.removeWindow(line.id, window, progress.version);
+      freed.push(...merged.freed);
     });
+    change.punch(freed);
     await this.#finishPage(change, progress, page);
     if (page.next !== null) return true;
-    await this.#leave(line, progress.version, { line: into, version });
+    await this.#leave(line, progress.versions, { line: into, version });
     return false;
   }
 
@@ -278,7 +307,7 @@ export class Reclaim {
       this.#advance(progress, page);
     }
     if (page.next !== null) return true;
-    await this.#leave(line, progress.version, { line: into, version: device.version });
+    await this.#leave(line, progress.versions, { line: into, version: device.version });
     return false;
   }
 
@@ -295,19 +324,25 @@ export class Reclaim {
     for (const watcher of this.#watchers) watcher(progress.line, page.records.length);
   }
 
-  /** The version has no records any more: it leaves its line, its reader continues where it did. */
-  async #leave(line: Line, version: number, reader: { line: Line; version: number } | null): Promise<void> {
+  /** The versions have no records any more: they leave their line; a single one may have a reader, which continues where it did. */
+  async #leave(
+    line: Line,
+    versions: ReadonlySet<number>,
+    reader: { line: Line; version: number } | null,
+  ): Promise<void> {
     const change = this.#catalog.change();
     const bases = new Set<number>(line.base ? [line.base.line] : []);
-    if (reader && reader.line !== line) this.#rebase(line, version, reader, change);
-    line.versions = line.versions.filter((live) => live.version !== version);
-    if (reader && reader.line === line) line.cutOffs = renumberCutOffs(line.cutOffs, version, reader.version);
-    else line.cutOffs = line.cutOffs.filter((cutOff) => cutOff.version !== version);
+    const [version] = versions;
+    if (reader && reader.line !== line) this.#rebase(line, version!, reader, change);
+    line.versions = line.versions.filter((live) => !versions.has(live.version));
+    if (reader && reader.line === line)
+      line.cutOffs = renumberCutOffs(line.cutOffs, version!, reader.version);
+    else line.cutOffs = line.cutOffs.filter((cutOff) => !versions.has(cutOff.version));
     if (line.versions.length > 0) change.line(line);
     else change.removeLine(line);
     const gone = line.versions.length === 0 ? this.#files.containerGone(line.container, change) : null;
     await change.commit();
-    this.#devices.removeLayer(line.id, version);
+    for (const left of versions) this.#devices.removeLayer(line.id, left);
     if (gone) await this.#files.unlink(gone);
     for (const base of bases) this.note(base);
     this.note(line.id);
@@ -338,9 +373,10 @@ export class Reclaim {
       for await (const entries of level.scan(range)) {
         for (const [bytes, value] of entries) {
           const key = parseWindowKey(bytes);
-          if (!key || key.version !== progress.version) continue;
+          if (!key || !progress.versions.has(key.version)) continue;
+          // In the middle of a window too: what was read of it is gone when the next page is read.
           if (page.records.length === limit) return { ...page, next: key.window };
-          page.records.push({ window: key.window, record: this.#decode(value), bytes: value });
+          page.records.push({ ...key, record: this.#decode(value), bytes: value });
         }
       }
       return page;
