@@ -241,8 +241,15 @@ export class FakePlane implements Plane {
     this.#done(ticket);
   }
 
+  /** What was begun before has ended: reads are done in one turn here, faults take longer. */
   grace(ticket: number): void {
-    this.#done(ticket);
+    const begun = [...this.#faults.keys()];
+    const wait = (): void => {
+      if (this.dead) return;
+      if (begun.some((fault) => this.#faults.has(fault))) setImmediate(wait);
+      else this.#done(ticket);
+    };
+    wait();
   }
 
   punch(ticket: number, ranges: { file: number; offset: bigint; bytes: bigint }[]): void {

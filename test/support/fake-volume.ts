@@ -93,8 +93,8 @@ export class FakeVolume {
     if (this.readOnly) throw new Error('EPERM');
     for (const [index, value] of values.entries()) {
       const at = block + index;
-      const window = await this.#resident(BigInt(Math.floor(at / this.#blocks)));
-      this.#writeBlock(BigInt(Math.floor(at / this.#blocks)), window, at % this.#blocks, value);
+      const number = BigInt(Math.floor(at / this.#blocks));
+      await this.#with(number, (window) => this.#writeBlock(number, window, at % this.#blocks, value));
     }
   }
 
@@ -136,8 +136,9 @@ export class FakeVolume {
         continue;
       }
       const stop = Math.min(end, (first + 1) * this.#blocks);
-      const window = await this.#resident(BigInt(first));
-      this.#zeroBlocks(BigInt(first), window, at % this.#blocks, stop - at);
+      const start = at % this.#blocks;
+      const length = stop - at;
+      await this.#with(BigInt(first), (window) => this.#zeroBlocks(BigInt(first), window, start, length));
       at = stop;
     }
   }
@@ -187,9 +188,12 @@ export class FakeVolume {
   async read(block: number, count: number): Promise<number[]> {
     const values: number[] = [];
     for (let at = block; at < block + count; at++) {
-      const window = await this.#resident(BigInt(Math.floor(at / this.#blocks)));
-      const { slot } = window.blocks[at % this.#blocks]!;
-      values.push(slot === null ? 0 : this.#disk.read(slot, at % this.#blocks));
+      const number = BigInt(Math.floor(at / this.#blocks));
+      const value = await this.#with(number, ({ blocks }) => {
+        const { slot } = blocks[at % this.#blocks]!;
+        return slot === null ? 0 : this.#disk.read(slot, at % this.#blocks);
+      });
+      values.push(value);
     }
     return values;
   }
@@ -197,8 +201,8 @@ export class FakeVolume {
   async changed(since: number, block: number, count: number): Promise<boolean[]> {
     const changed: boolean[] = [];
     for (let at = block; at < block + count; at++) {
-      const window = await this.#resident(BigInt(Math.floor(at / this.#blocks)));
-      changed.push(window.blocks[at % this.#blocks]!.layer > since);
+      const number = BigInt(Math.floor(at / this.#blocks));
+      changed.push(await this.#with(number, ({ blocks }) => blocks[at % this.#blocks]!.layer > since));
     }
     return changed;
   }
@@ -217,7 +221,16 @@ export class FakeVolume {
 
   // ---- faults ----
 
-  async #resident(number: bigint): Promise<Window> {
+  /** Does something with a window in the turn in which it is resident: it may be evicted in the next. */
+  async #with<T>(number: bigint, work: (window: Window) => T): Promise<T> {
+    for (;;) {
+      await this.#faulted(number);
+      const window = this.#windows.get(number);
+      if (window) return work(window);
+    }
+  }
+
+  async #faulted(number: bigint): Promise<Window> {
     for (;;) {
       const window = this.#windows.get(number);
       if (window) return window;
@@ -311,6 +324,8 @@ export class FakeVolume {
   roundDone(): void {
     for (const window of this.#windows.values()) if (window.taken) window.dirty = window.taken = false;
     this.#frozen = this.#frozen.filter(({ taken }) => !taken);
+    // A fault may have read LevelDB before the batch, and no pending cut-off tells it any more.
+    if (this.#cutOffs.some(({ taken }) => taken)) this.#changes++;
     this.#cutOffs = this.#cutOffs.filter(({ taken }) => !taken);
   }
 
@@ -343,20 +358,23 @@ export class FakeVolume {
 
   async adopt(below: boolean, records: { window: bigint; record: Uint8Array }[]): Promise<void> {
     for (const { window: number, record } of records) {
-      const window = await this.#resident(number);
-      this.#convert(number, window);
-      let changed = false;
-      for (const { start, count, slot } of decodeWindowRecord(record, this.#blocks).runs) {
-        for (let block = start; block < start + count; block++) {
-          if (window.blocks[block]!.layer === this.#current) continue;
-          changed = true;
-          window.blocks[block] = slot === null && !below ? NOBODY : { layer: this.#current, slot };
-        }
-      }
-      if (!changed) continue;
-      window.compare = true;
-      this.#note(window, this.#lastPosition);
+      await this.#with(number, (window) => this.#adoptRecord(number, window, record, below));
     }
+  }
+
+  #adoptRecord(number: bigint, window: Window, record: Uint8Array, below: boolean): void {
+    this.#convert(number, window);
+    let changed = false;
+    for (const { start, count, slot } of decodeWindowRecord(record, this.#blocks).runs) {
+      for (let block = start; block < start + count; block++) {
+        if (window.blocks[block]!.layer === this.#current) continue;
+        changed = true;
+        window.blocks[block] = slot === null && !below ? NOBODY : { layer: this.#current, slot };
+      }
+    }
+    if (!changed) return;
+    window.compare = true;
+    this.#note(window, this.#lastPosition);
   }
 
   async resize(sizeBytes: bigint): Promise<void> {
@@ -367,8 +385,8 @@ export class FakeVolume {
     const windows = Math.ceil(blocks / this.#blocks);
     const tail = windows * this.#blocks - blocks;
     if (tail > 0) {
-      const window = await this.#resident(BigInt(windows - 1));
-      this.#zeroBlocks(BigInt(windows - 1), window, this.#blocks - tail, tail);
+      const number = BigInt(windows - 1);
+      await this.#with(number, (window) => this.#zeroBlocks(number, window, this.#blocks - tail, tail));
     }
     this.#cutOff(BigInt(windows), null);
     this.flush();
@@ -379,7 +397,7 @@ export class FakeVolume {
   /** The first change of a window under a new version: what the ended one said is kept for the next round. */
   #convert(number: bigint, window: Window): void {
     if (window.ownLayer === this.#current) return;
-    if (window.dirty) this.#frozen.push({ ...this.#encode(number, window), taken: false });
+    if (window.dirty) this.#frozen.push({ ...this.#encode(number, window), taken: window.taken });
     window.ownLayer = this.#current;
     window.ownSlot = null;
     window.dirty = window.taken = window.compare = false;
