@@ -5,7 +5,7 @@ import type { Cellblock } from '../cellblock.js';
 import { type DataSets, makeHistory } from '../data-sets.js';
 import type { Finding, NumbersTable, Plot } from '../finding.js';
 import type { Export, FioResult } from '../fio.js';
-import { someWindows, WINDOW_BYTES } from '../huge.js';
+import { changeWindows, readWindows, WINDOW_BYTES } from '../huge.js';
 import { judge } from '../judge.js';
 import { plotSvg } from '../plot.js';
 import type { Row } from '../row.js';
@@ -112,20 +112,14 @@ async function makeChains(
 
   await daemon.clone(`${full}@b10`, 'b10-versions');
   for (let step = 0; step < steps; step += 1) {
-    await bench.client(
-      daemon.target('b10-versions'),
-      someWindows({ op: 'write', range_bytes, windows, seed: step + 1 }),
-    );
+    await changeWindows(bench, daemon.target('b10-versions'), { range_bytes, windows, seed: step + 1 });
     await daemon.snapshot(`b10-versions@s${step}`);
   }
   let last = full;
   for (let step = 0; step < steps; step += 1) {
     const next = `b10-clone-${step}`;
     await daemon.clone(`${last}@b10`, next);
-    await bench.client(
-      daemon.target(next),
-      someWindows({ op: 'write', range_bytes, windows, seed: step + 1 }),
-    );
+    await changeWindows(bench, daemon.target(next), { range_bytes, windows, seed: step + 1 });
     await daemon.snapshot(`${next}@b10`);
     last = next;
   }
@@ -143,10 +137,7 @@ async function firstTouch(bench: Bench, data: DataSets, daemon: Cellblock): Prom
     // Nothing of any map is resident in a daemon that has just started.
     await daemon.restart();
     const windows = bench.sizes.touched_windows;
-    return bench.client(
-      daemon.target(volume),
-      someWindows({ op: 'read', range_bytes, windows, seed: 7000 + round }),
-    );
+    return bench.client(daemon.target(volume), readWindows({ range_bytes, windows, seed: 7000 + round }));
   });
   const means = seriesOf(results, (result) => (result.seconds / result.requests) * 1e6);
   const [shallow, ...deeper] = chains as [(typeof chains)[number], ...typeof chains];
