@@ -1,9 +1,10 @@
 // Random histories of clients, agent and crashes against bytes in an array, through the native core alone.
-// Short by default; CELLBLOCK_LONG=1 for many more seeds, CELLBLOCK_HISTORY=n for that one, with everything
-// it does printed.
+// Short by default, shorter where CELLBLOCK_TEST_EFFORT=quick (under sanitizers); CELLBLOCK_LONG=1 for many
+// more seeds, CELLBLOCK_HISTORY=n for that one, with everything it does printed.
 #include "test/core_model.h"
 
 #include <cstdlib>
+#include <cstring>
 
 using namespace cellblock::test;
 
@@ -16,6 +17,8 @@ void histories(HistoryOptions options, unsigned count) {
     TAP_OK(run_history(options), "agrees with the model");
     return;
   }
+  const char* effort = std::getenv("CELLBLOCK_TEST_EFFORT");
+  if (effort && std::strcmp(effort, "quick") == 0) count = (count + 3) / 4;
   if (std::getenv("CELLBLOCK_LONG")) count *= 60;
   for (unsigned i = 0; i < count; i++) {
     options.seed = options.world.seed = seed() % 1'000'000'000 + i;
@@ -54,7 +57,7 @@ TAP_TEST("histories: a cache that holds next to nothing, small rounds, a small j
   options.world.cached_percent = 80;
   options.world.cache_bytes = 1;
   options.world.records_a_batch = 2;
-  options.world.journal_cells = 128;
+  options.world.journal_cells = 256;
   histories(options, 10);
 }
 
