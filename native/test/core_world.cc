@@ -251,6 +251,7 @@ bool World::background() {
     one.volume->tick(clock_ns += 1'000'000'000);
     one.volume->journal_freed();
   }
+  any |= !chores_.empty();
   any |= !crashed() && std::any_of(rounds_wanted_.begin(), rounds_wanted_.end(),
                                    [&](uint64_t id) { return !busy_.contains(id); });
   in_background_ = false;

@@ -564,6 +564,34 @@ TAP_TEST(
   TAP_EQ(w.put(w.other, 95 * kWindow, kBlock, kNew), 0, "writes go on");
 }
 
+TAP_TEST("a file that cannot be added is asked for again; first writes get ENOSPC meanwhile, and none waits for ever") {
+  Both w(variant(false, 1));
+  TAP_EQ(w.put(w.other, 0, 2 * kBlock, kNew), 0, "owned");
+  TAP_EQ(w.stop(), 0, "stop");
+  // The file's length is the high-water mark of its places: this one is full at the next start.
+  const uint64_t full = w.level.containers.at(w.other).files.back();
+  std::unique_ptr<io::File> file;
+  w.disk().open(w.path_of(full), {}, file);
+  const std::byte last{};
+  file->try_write(&last, 1, std::min(store::kMaxFileBytes, store::kMaxPlaces * kWindow) - 1);
+  TAP_EQ(w.start(), 0, "start");
+  w.disk().faults().add(
+      {.actions = io::only(Action::write), .path = "/store/level", .times = 1000, .error = EIO});
+  w.idle = [seconds = 20]() mutable { return seconds-- > 0; };  // each pass of the world takes one
+  TAP_EQ(w.put(w.other, 40 * kWindow, kBlock, kNew), ENOSPC, "a first write that needs a place");
+  TAP_EQ(w.put(w.other, 41 * kWindow, kBlock, kNew), ENOSPC, "and the next");
+  TAP_EQ(w.put(w.other, 0, kBlock, 3), 0, "an overwrite");
+  TAP_EQ(w.flush(w.other), 0, "a flush");
+  w.disk().faults().clear();
+  for (int i = 0; i < 20 && w.level.containers.at(w.other).files.size() == 1; i++) w.chores();
+  w.settle();
+  TAP_EQ(w.level.containers.at(w.other).files.size(), 2u, "one file more");
+  TAP_EQ(w.put(w.other, 40 * kWindow, kBlock, kNew), 0, "first writes go on");
+  TAP_EQ(w.flush(w.other), 0, "flushed");
+  w.lose_power();
+  TAP_OK(w.is(w.other, 40 * kWindow, kBlock, kNew) && w.is(w.other, 0, kBlock, 3), "and there");
+}
+
 }  // namespace
 
 int main() { return cellblock::test::run(); }

@@ -132,7 +132,7 @@ class Volume final : public Device {
   void add_file(uint64_t number) {
     options_.files.push_back(number);
     next_place_ = -1;
-    file_wanted_ = false;
+    file_wanted_ = file_late_ = false;
     retry_space_waiters();
   }
   void remove_layer(uint32_t layer);
@@ -151,7 +151,7 @@ class Volume final : public Device {
   void round_failed();
   // While rounds fail, writes that wait for the journal get ENOSPC.
   void set_rounds_failing(bool failing);
-  // Called now and then: asks for a round when the oldest change is old.
+  // Called now and then: asks for a round when the oldest change is old, and again for a file that did not come.
   void tick(uint64_t now_ns);
   // The journal has room again.
   void journal_freed();
@@ -294,6 +294,7 @@ class Volume final : public Device {
   void note_change(Region& region, Window& w, uint32_t layer, uint64_t position);
   uint64_t append(store::Entry entry);
   void retry_space_waiters();
+  void want_file(uint64_t now_ns);
 
   // volume_zero.cc
   Walk advance_zero(Request& request);
@@ -406,6 +407,8 @@ class Volume final : public Device {
   bool abandoning_ = false;
   int64_t next_place_ = -1;
   bool file_wanted_ = false;
+  bool file_late_ = false;  // it did not come in time: who needs a place gets ENOSPC
+  uint64_t file_asked_ns_ = 0;
   io::File* own_file_ = nullptr;
   uint64_t own_file_number_ = 0;
   io::File* read_file_ = nullptr;

@@ -7,6 +7,12 @@
 #include "volume/volume.h"
 
 namespace cellblock::volume {
+namespace {
+
+// How long a new extents file may be on its way before it is asked for again.
+constexpr uint64_t kFileLateNs = 5'000'000'000;
+
+}  // namespace
 
 // ---- rounds ----
 
@@ -31,6 +37,12 @@ void Volume::want_round(bool urgent) {
 }
 
 void Volume::tick(uint64_t now_ns) {
+  // Whoever was asked may have failed, and could not say so: nobody waits for a file for ever.
+  if (file_wanted_ && !failed_ && now_ns - file_asked_ns_ >= kFileLateNs) {
+    file_late_ = true;
+    want_file(now_ns);
+    retry_space_waiters();
+  }
   const bool dirty = dirty_windows_ > 0 || !frozen_.empty() || !pending_cut_offs_.empty();
   if (!dirty && oldest_unapplied_.load() == UINT64_MAX) return;
   // The oldest entry of anybody keeps the ring from being trimmed, so who is quiet is asked too.

@@ -371,9 +371,13 @@ bool Volume::allocate_slot(Request& request, Window& w, Step& step) {
   }
   if (static_cast<uint64_t>(next_place_) + places / 16 >= places && !file_wanted_) {
     file_wanted_ = true;
-    home_.keeper->file_wanted(*this);
+    want_file(home_.now_ns());
   }
   if (static_cast<uint64_t>(next_place_) >= places) {
+    if (file_late_) {
+      request.error = ENOSPC;
+      return false;
+    }
     space_waiters_.push(request);
     step = Step::wait;
     return false;
@@ -435,6 +439,11 @@ void Volume::note_change(Region& region, Window& w, uint32_t layer, uint64_t pos
   if (dirty_windows_++ == 0 && frozen_.empty()) oldest_dirty_ns_ = home_.now_ns();
   if (dirty_windows_ >= kDirtyWindowsLimit) want_round(false);
   if (home_.journal->used() > home_.journal->cells() / 4) want_round(true);
+}
+
+void Volume::want_file(uint64_t now_ns) {
+  file_asked_ns_ = now_ns;
+  home_.keeper->file_wanted(*this);
 }
 
 void Volume::journal_freed() { resume_all(journal_waiters_.take_all()); }

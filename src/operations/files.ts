@@ -13,6 +13,10 @@ export class Files {
   readonly #client: PlaneClient;
   readonly #devices: Devices;
   readonly #log: Logger;
+  /** Devices a file is being made for: the data plane asks again while it waits, and wants one all the same. */
+  readonly #adding = new Set<Device>();
+  /** Their files whose group could not be written yet. It stays in the queue, so the next try waits for it, not for another. */
+  readonly #pending = new WeakMap<Device, number>();
 
   constructor(catalog: Catalog, client: PlaneClient, devices: Devices, log: Logger) {
     this.#catalog = catalog;
@@ -34,13 +38,21 @@ export class Files {
     return file;
   }
 
-  /** The data plane's current file of a device is nearly full. */
+  /** The data plane's current file of a device is nearly full. Asked again while it fails. */
   async addTo(device: Device): Promise<void> {
-    const change = this.#catalog.change();
-    const { number } = this.add(device.container, change);
-    await change.commit();
-    if (this.#devices.byHandle(device.handle) === device) {
-      this.#client.plane.addFile(device.handle, { number, path: extentsPath(number) });
+    if (this.#adding.has(device)) return;
+    this.#adding.add(device);
+    try {
+      const change = this.#catalog.change();
+      const number = this.#pending.get(device) ?? this.add(device.container, change).number;
+      this.#pending.set(device, number);
+      await change.commit(); // an empty group waits for all handed in before
+      this.#pending.delete(device);
+      if (this.#devices.byHandle(device.handle) === device) {
+        this.#client.plane.addFile(device.handle, { number, path: extentsPath(number) });
+      }
+    } finally {
+      this.#adding.delete(device);
     }
   }
 

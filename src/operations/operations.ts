@@ -84,7 +84,12 @@ export class Operations {
         if (device)
           files
             .addTo(device)
-            .catch((error: unknown) => log.error({ err: error }, 'an extents file could not be added'));
+            .catch((error: unknown) =>
+              log.error(
+                { err: error, container: device.container },
+                'an extents file could not be added; the data plane asks again',
+              ),
+            );
       },
       list: (record) => exports.list(record),
       describe: (record) => exports.describe(record),

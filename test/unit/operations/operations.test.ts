@@ -8,8 +8,34 @@ import { Operations } from '../../../src/operations/operations.js';
 import { FakeDisk } from '../../support/fake-disk.js';
 import { FakePlane } from '../../support/fake-plane.js';
 import { BLOCKS, blocksBytes, quiet, Store } from '../../support/store-harness.js';
+import { until } from '../../support/waiting.js';
 
 const SIZE = blocksBytes(5 * BLOCKS);
+
+t.test('a file that cannot be added is asked for again, and comes once', async (t) => {
+  const store = await Store.make();
+  await store.operations.createVolume('a', { sizeBytes: SIZE });
+  const session = await store.plane.connect('a');
+  const { files } = session.volume;
+  const { handle } = store.operations.parts.devices.all()[0]!;
+  const failed = (): boolean =>
+    store.troubles.some(({ message }) => message.startsWith('an extents file could not be added'));
+  const asked = async (done: () => boolean): Promise<void> => {
+    store.plane.emit({ kind: 'file-wanted', handle }, { kind: 'file-wanted', handle });
+    await until('the file', done);
+  };
+  store.level.failures = Array.from({ length: 8 }, () => ({ applied: false }));
+  await asked(failed);
+  t.equal(files.length, 1, 'not added');
+  await asked(() => files.length === 2);
+  t.equal(files.length, 2, 'added when the metadata can be written again');
+  await asked(() => files.length === 3);
+  t.equal(files.length, 3, 'and the next one is another');
+  const { catalog } = store.operations.parts;
+  t.equal(catalog.filesOf(catalog.files.get(files[0]!)!.container).length, 3, 'no file is left over');
+  session.close();
+  await store.end();
+});
 
 t.test('bad input gets one sentence, a code, what to do, and nothing is done', async (t) => {
   const store = await Store.make();
