@@ -1,5 +1,6 @@
 // The journal alone: what of its ring is found again at the next start, and what is not.
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -499,6 +500,32 @@ TAP_TEST("nobody's commit overtakes the sync of the directory that holds its new
   table.sync_created();
   other.join();
   TAP_OK(!overtaken, "the second caller waited for the sync that covers its file");
+}
+
+TAP_TEST("nobody waits for the unlinking of another file") {
+  SimulatedDisk disk({});
+  ExtentsTable table(disk, {"/store", 64 << 10, 0, false});
+  table.know(1, "extents/1");
+  table.know(2, "extents/2");
+  int error = 0;
+  TAP_OK(table.open(1, true, error) != nullptr, "made");
+  std::thread other;
+  std::atomic<bool> opened{false};
+  disk.before([&](const io::Event& event) {
+    if (event.action != io::Action::unlink) return io::Order::proceed;
+    other = std::thread([&] {
+      int ignored = 0;
+      table.open(2, true, ignored);
+      opened = true;
+    });
+    for (int i = 0; i < 1000 && !opened; i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    TAP_OK(opened, "another file is opened meanwhile");
+    return io::Order::proceed;
+  });
+  TAP_EQ(table.drop(1), 0, "dropped");
+  other.join();
+  TAP_EQ(table.open(1, true, error), nullptr, "not known any more");
+  TAP_OK(disk.paths() == std::vector<std::string>{"/store/extents/2"}, "unlinked");
 }
 
 }  // namespace
