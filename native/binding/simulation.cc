@@ -18,6 +18,9 @@ class SharedDisk final : public io::Disk {
   }
   int unlink(const std::string& path) override { return disk_->unlink(path); }
   int sync_directory(const std::string& path) override { return disk_->sync_directory(path); }
+  int open_directory(const std::string& path, std::unique_ptr<io::Directory>& directory) override {
+    return disk_->open_directory(path, directory);
+  }
   int map(io::File& file, size_t length, io::Mapping& mapping) override {
     return disk_->map(file, length, mapping);
   }

@@ -44,6 +44,22 @@ class FaultFile final : public File {
   FaultPlan& plan_;
 };
 
+class FaultDirectory final : public Directory {
+ public:
+  FaultDirectory(std::unique_ptr<Directory> below, std::string path, FaultPlan& plan)
+      : below_(std::move(below)), path_(std::move(path)), plan_(plan) {}
+
+  int sync() override {
+    const int error = plan_.next(Action::sync_directory, path_, 0).error;
+    return error ? -error : below_->sync();
+  }
+
+ private:
+  std::unique_ptr<Directory> below_;
+  const std::string path_;
+  FaultPlan& plan_;
+};
+
 class FaultEngine final : public Engine {
  public:
   FaultEngine(std::unique_ptr<Engine> below, FaultPlan& plan) : below_(std::move(below)), plan_(plan) {
@@ -156,6 +172,13 @@ class FaultDisk final : public Disk {
   int sync_directory(const std::string& path) override {
     const int error = plan_.next(Action::sync_directory, path, 0).error;
     return error ? -error : below_.sync_directory(path);
+  }
+  int open_directory(const std::string& path, std::unique_ptr<Directory>& directory) override {
+    if (const int error = plan_.next(Action::open, path, 0).error) return -error;
+    std::unique_ptr<Directory> opened;
+    const int result = below_.open_directory(path, opened);
+    if (result == 0) directory = std::make_unique<FaultDirectory>(std::move(opened), path, plan_);
+    return result;
   }
   int map(File& file, size_t length, Mapping& mapping) override {
     auto& mapped = static_cast<FaultFile&>(file);

@@ -98,6 +98,14 @@ struct Mapping {
   size_t length = 0;
 };
 
+// A directory kept open, so that making its entries durable needs no descriptor at that moment.
+class Directory {
+ public:
+  virtual ~Directory() = default;
+  // 0 or -errno. Thread-safe.
+  virtual int sync() = 0;
+};
+
 class Disk {
  public:
   virtual ~Disk() = default;
@@ -106,6 +114,7 @@ class Disk {
   virtual int open(const std::string& path, const OpenOptions& options, std::unique_ptr<File>& file) = 0;
   virtual int unlink(const std::string& path) = 0;
   virtual int sync_directory(const std::string& path) = 0;
+  virtual int open_directory(const std::string& path, std::unique_ptr<Directory>& directory) = 0;
   // Maps the first `length` bytes, which must exist and be allocated. The mapping lives as long as the disk.
   virtual int map(File& file, size_t length, Mapping& mapping) = 0;
   // Blocking fdatasync, for start and stop only.

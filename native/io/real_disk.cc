@@ -65,6 +65,16 @@ class RealFile final : public File {
   std::atomic<bool> nowait_;
 };
 
+class RealDirectory final : public Directory {
+ public:
+  explicit RealDirectory(int descriptor) : descriptor_(descriptor) {}
+  ~RealDirectory() override { close(descriptor_); }
+  int sync() override { return fsync(descriptor_) < 0 ? -errno : 0; }
+
+ private:
+  const int descriptor_;
+};
+
 // Only an empty file can be told; a file system that does not know the flag is one that needs none.
 void ask_no_cow(int descriptor) {
   int flags = 0;
@@ -108,11 +118,16 @@ class RealDisk final : public Disk {
   int unlink(const std::string& path) override { return ::unlink(path.c_str()) < 0 ? -errno : 0; }
 
   int sync_directory(const std::string& path) override {
+    std::unique_ptr<Directory> directory;
+    const int result = open_directory(path, directory);
+    return result < 0 ? result : directory->sync();
+  }
+
+  int open_directory(const std::string& path, std::unique_ptr<Directory>& directory) override {
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0) return -errno;
-    const int result = fsync(descriptor) < 0 ? -errno : 0;
-    close(descriptor);
-    return result;
+    directory = std::make_unique<RealDirectory>(descriptor);
+    return 0;
   }
 
   int map(File& file, size_t length, Mapping& mapping) override {

@@ -270,6 +270,10 @@ int SimulatedFile::punch(uint64_t offset, uint64_t bytes) {
   return static_cast<int>(core_->run({Action::punch, this, path_, offset, bytes}));
 }
 
+int SimulatedDirectory::sync() {
+  return static_cast<int>(core_->run({Action::sync_directory, nullptr, path_}));
+}
+
 int64_t SimulatedFile::size() const {
   std::lock_guard hold(core_->lock);
   return core_->dead ? -EIO : static_cast<int64_t>(image_->size());

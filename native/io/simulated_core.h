@@ -47,6 +47,18 @@ class SimulatedFile final : public File {
   uint64_t heard_;  // errors of write-back, as FileImage counts them
 };
 
+// Of any name: directories are not kept track of.
+class SimulatedDirectory final : public Directory {
+ public:
+  SimulatedDirectory(std::shared_ptr<SimulatedCore> core, std::string path)
+      : core_(std::move(core)), path_(std::move(path)) {}
+  int sync() override;
+
+ private:
+  std::shared_ptr<SimulatedCore> core_;
+  const std::string path_;
+};
+
 class SimulatedEngine final : public Engine {
  public:
   explicit SimulatedEngine(std::shared_ptr<SimulatedCore> core) : core_(std::move(core)) {}

@@ -39,6 +39,13 @@ int SimulatedDisk::sync_directory(const std::string& path) {
   return static_cast<int>(core_->run({Action::sync_directory, nullptr, path}));
 }
 
+int SimulatedDisk::open_directory(const std::string& path, std::unique_ptr<Directory>& directory) {
+  const auto result = static_cast<int>(core_->run({Action::open, nullptr, path}));
+  if (result < 0) return result;
+  directory = std::make_unique<SimulatedDirectory>(core_, path);
+  return 0;
+}
+
 int SimulatedDisk::map(File& file, size_t length, Mapping& mapping) {
   auto& mapped = static_cast<SimulatedFile&>(file);
   const auto result = static_cast<int>(core_->run({Action::map, &mapped, mapped.path_, 0, length}));

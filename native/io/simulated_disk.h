@@ -65,6 +65,7 @@ class SimulatedDisk final : public Disk {
   int open(const std::string& path, const OpenOptions& options, std::unique_ptr<File>& file) override;
   int unlink(const std::string& path) override;
   int sync_directory(const std::string& path) override;
+  int open_directory(const std::string& path, std::unique_ptr<Directory>& directory) override;
   int map(File& file, size_t length, Mapping& mapping) override;
   int sync(File& file) override;
   int64_t free_bytes(const std::string& path) override;

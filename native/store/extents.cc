@@ -85,11 +85,21 @@ bool ExtentsTable::may_allocate(uint64_t now_ns) {
   return !space_low_.load(std::memory_order_relaxed);
 }
 
+int ExtentsTable::open_directory() {
+  std::lock_guard lock(directory_mutex_);
+  return open_directory_locked();
+}
+
+int ExtentsTable::open_directory_locked() {
+  return directory_ ? 0 : disk_.open_directory(options_.directory + "/extents", directory_);
+}
+
 int ExtentsTable::sync_created() {
   // Nobody passes while another thread's sync of the directory, which covers his file too, is under way.
   std::lock_guard lock(directory_mutex_);
+  if (const int opened = open_directory_locked(); opened < 0) return opened;
   if (!created_.exchange(false, std::memory_order_acq_rel)) return 0;
-  const int result = disk_.sync_directory(options_.directory + "/extents");
+  const int result = directory_->sync();
   if (result < 0) created_.store(true, std::memory_order_release);
   return result;
 }

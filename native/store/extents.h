@@ -48,6 +48,10 @@ class ExtentsTable {
   // milliseconds; `now_ns` is a monotonic clock.
   bool may_allocate(uint64_t now_ns);
 
+  // Opens the directory of the files, once: it stays open. sync_created() does so too; called before it, an
+  // error of opening (no descriptor left) is not taken for one of writing. 0 or -errno. Thread-safe.
+  int open_directory();
+
   // Makes directory entries of files made since the last call durable; called before anything that names them
   // is committed. Thread-safe; a no-op when nothing was made. The first call counts what an earlier process
   // may have made.
@@ -60,6 +64,7 @@ class ExtentsTable {
     bool created = false;
   };
 
+  int open_directory_locked();
   std::string absolute(const Entry& entry) const { return options_.directory + "/" + entry.path; }
 
   io::Disk& disk_;
@@ -67,7 +72,8 @@ class ExtentsTable {
   std::mutex mutex_;
   std::unordered_map<uint64_t, Entry> entries_;
   std::atomic<bool> created_{true};
-  std::mutex directory_mutex_;  // held over the sync of the directory
+  std::mutex directory_mutex_;                // held over the sync of the directory
+  std::unique_ptr<io::Directory> directory_;  // under directory_mutex_; once there, it stays
   std::atomic<uint64_t> space_checked_ns_{0};
   std::atomic<bool> space_low_{false};
 };

@@ -564,7 +564,9 @@ TAP_TEST(
   TAP_EQ(w.put(w.other, 95 * kWindow, kBlock, kNew), 0, "writes go on");
 }
 
-TAP_TEST("a file that cannot be added is asked for again; first writes get ENOSPC meanwhile, and none waits for ever") {
+TAP_TEST(
+    "a file that cannot be added is asked for again; first writes get ENOSPC meanwhile, and none waits for "
+    "ever") {
   Both w(variant(false, 1));
   TAP_EQ(w.put(w.other, 0, 2 * kBlock, kNew), 0, "owned");
   TAP_EQ(w.stop(), 0, "stop");
@@ -590,6 +592,40 @@ TAP_TEST("a file that cannot be added is asked for again; first writes get ENOSP
   TAP_EQ(w.flush(w.other), 0, "flushed");
   w.lose_power();
   TAP_OK(w.is(w.other, 40 * kWindow, kBlock, kNew) && w.is(w.other, 0, kBlock, 3), "and there");
+}
+
+TAP_TEST(
+    "D8 a flush that finds no descriptor left fails alone: the container goes on, the next one makes it all "
+    "stable") {
+  Both w(variant(false, 1));
+  TAP_EQ(w.put(w.other, 0, 2 * kBlock, kNew), 0, "answered");
+  TAP_EQ(w.round(w.other), 0, "in LevelDB");
+  TAP_EQ(w.put(w.other, 0, kBlock, 3), 0, "an overwrite that only the page cache has");
+  w.die();  // from now on every file counts as written, and nobody has opened that one
+  const std::string path = w.path_of(w.level.containers.at(w.other).files.back());
+  w.disk().faults().add({.actions = io::only(Action::open), .path = path, .times = 2, .error = EMFILE});
+  TAP_EQ(w.flush(w.other), EIO, "this flush");
+  TAP_OK(w.round(w.other) != 0, "a round, which flushes too");
+  TAP_EQ(w.disk().faults().left(), 0, "the file was to be opened");
+  TAP_OK(!w.volume(w.other).failed(), "nothing was lost");
+  TAP_OK(w.disk().unsynced_sectors(path) > 0, "nothing was promised");
+  TAP_EQ(w.flush(w.other), 0, "the next flush");
+  TAP_EQ(w.disk().unsynced_sectors(path), 0, "syncs what the first one could not open");
+  TAP_EQ(w.put(w.other, 40 * kWindow, kBlock, kNew), 0, "writes go on");
+  TAP_EQ(w.flush(w.other), 0, "and flushes");
+  w.lose_power();
+  TAP_OK(w.is(w.other, 0, kBlock, 3) && w.is(w.other, 40 * kWindow, kBlock, kNew), "all there");
+}
+
+TAP_TEST("D8 the directory of a container's first file is synced without a descriptor to spare") {
+  Both w(variant(false, 1));
+  const uint64_t fresh = w.create(kVolume);
+  TAP_EQ(w.put(fresh, 0, kBlock, kNew), 0, "its file is made");
+  w.disk().faults().add({.actions = io::only(Action::open), .times = 1000, .error = EMFILE});
+  TAP_EQ(w.flush(fresh), 0, "flush");
+  w.disk().faults().clear();
+  w.lose_power();
+  TAP_OK(w.is(fresh, 0, kBlock, kNew), "there");
 }
 
 }  // namespace

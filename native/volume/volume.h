@@ -320,6 +320,7 @@ class Volume final : public Device {
   void start_flush();
   void sync_files();
   static void file_synced(io::Request& io);
+  void files_synced();
   void commit(uint64_t position);
   void flush_finished(int error);
   void fail(int error, std::function<void()> then);
@@ -393,7 +394,8 @@ class Volume final : public Device {
   // flush
   bool flush_running_ = false;
   uint64_t flush_position_ = 0;
-  int flush_error_ = 0;
+  int flush_error_ = 0;       // of writing back: the container fails
+  int flush_open_error_ = 0;  // of opening what is to be synced: this flush fails
   uint32_t syncs_running_ = 0;
   std::vector<std::function<void(int)>> flush_next_;
   std::vector<std::function<void(int)>> flush_current_;

@@ -21,7 +21,7 @@ void Volume::start_flush() {
   if (flush_running_) return;
   if (flush_next_.empty() && flush_requests_next_.empty()) return;
   flush_running_ = true;
-  flush_error_ = 0;
+  flush_error_ = flush_open_error_ = 0;
   flush_current_ = std::move(flush_next_);
   flush_next_.clear();
   flush_requests_current_ = flush_requests_next_;
@@ -43,13 +43,17 @@ void Volume::sync_files() {
   const std::vector<uint64_t> files = std::move(written_files_);
   written_files_.clear();
   syncs_running_ = 1;
-  const int made = home_.extents->sync_created();
-  if (made < 0) flush_error_ = -made;
+  if (const int opened = home_.extents->open_directory(); opened < 0)
+    flush_open_error_ = -opened;
+  else if (const int made = home_.extents->sync_created(); made < 0)
+    flush_error_ = -made;
   for (uint64_t number : files) {
     int error = 0;
     io::File* file = home_.extents->open(number, false, error);
     if (!file) {
-      if (error != ENOENT) flush_error_ = error;
+      if (error == ENOENT) continue;
+      flush_open_error_ = error;
+      mark_written(number);  // for the next flush
       continue;
     }
     if (syncs_running_ > sync_requests_.size()) sync_requests_.push_back(std::make_unique<io::Request>());
@@ -62,18 +66,23 @@ void Volume::sync_files() {
     syncs_running_++;
     home_.engine->submit(request);
   }
-  if (--syncs_running_ > 0) return;
-  home_.poster->post([this] { flush_error_ ? flush_finished(flush_error_) : commit(flush_position_); });
+  if (--syncs_running_ == 0) home_.poster->post([this] { files_synced(); });
 }
 
 void Volume::file_synced(io::Request& io) {
   Volume& volume = *static_cast<Volume*>(io.owner);
   if (io.result < 0) volume.flush_error_ = static_cast<int>(-io.result);
-  if (--volume.syncs_running_ > 0) return;
-  if (volume.flush_error_)
-    volume.flush_finished(volume.flush_error_);
+  if (--volume.syncs_running_ == 0) volume.files_synced();
+}
+
+// A file that could not be opened (no descriptor left) says nothing about what was written to it: that fails
+// this flush, and not the container.
+void Volume::files_synced() {
+  const int error = flush_error_ ? flush_error_ : flush_open_error_;
+  if (error)
+    flush_finished(error);
   else
-    volume.commit(volume.flush_position_);
+    commit(flush_position_);
 }
 
 // The data of every entry up to `position` is stable.
