@@ -323,6 +323,7 @@ Bytes World::read_snapshot(const std::string& name, uint64_t offset, uint64_t le
 // ---- what volumes ask of their keeper ----
 
 void World::fault(volume::Volume& volume, uint64_t first, uint32_t count) {
+  faults++;
   questions_.push_back({&volume, first, count, false, {}});
 }
 

@@ -123,7 +123,8 @@ class World : public volume::Keeper {
       at;  // "cut written", "round taken": named points of calls of the agent
   Level level;
   unsigned starts = 0;
-  int last_error = 0;  // of read()
+  uint64_t faults = 0;  // asked
+  int last_error = 0;   // of read()
 
  private:
   struct Open {

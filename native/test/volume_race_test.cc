@@ -644,6 +644,38 @@ TAP_TEST("a ring more than half full lets writes in slowly, without a round, in 
   TAP_OK(waiting[1]->answered && waiting[2]->answered, "then the others");
 }
 
+TAP_TEST(
+    "B14 a volume that filled the cache and is quiet gives it to the one that needs it; the bound holds") {
+  WorldOptions options;
+  options.cache_bytes = 400'000;
+  Scene w(options);
+  const uint64_t busy = w.create(10'000 * kWindow);
+  const uint64_t quiet = w.create(10'000 * kWindow);
+  for (uint64_t volume : {busy, quiet}) {
+    TAP_EQ(w.put(volume, 0, kBlock, 1), 0, "write");
+    TAP_EQ(w.round(volume), 0, "round");
+    w.evict(volume);
+  }
+  const auto read = [&](uint64_t volume, uint64_t regions) {
+    for (uint64_t region = 0; region < regions; region++) {
+      w.read(volume, region * volume::kRegionWindows * kWindow, 1);
+      if (!TAP_OK(w.budget().used_bytes.load() <= options.cache_bytes + 20'000, "the bound")) return;
+    }
+  };
+  read(quiet, 150);
+  const uint64_t full = w.volume(quiet).resident_bytes();
+  TAP_OK(full > options.cache_bytes / 4 * 3, "full");
+  constexpr uint64_t kWorking = 30;  // an even share of three
+  for (int i = 0; i < 20; i++) {
+    read(busy, kWorking);
+    for (uint64_t volume : {w.v, busy, quiet}) w.volume(volume).tick(0);
+  }
+  const uint64_t before = w.faults;
+  read(busy, kWorking);
+  TAP_EQ(w.faults - before, 0, "what it works on is resident");
+  TAP_OK(w.volume(quiet).resident_bytes() < full, "the other one gave");
+}
+
 }  // namespace
 
 int main() { return cellblock::test::run(); }

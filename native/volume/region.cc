@@ -2,7 +2,10 @@
 
 namespace cellblock::volume {
 
-RegionTable::~RegionTable() { budget_.used_bytes.fetch_sub(bytes_, std::memory_order_relaxed); }
+RegionTable::~RegionTable() {
+  budget_.used_bytes.fetch_sub(bytes_, std::memory_order_relaxed);
+  budget_.volumes.fetch_sub(1, std::memory_order_relaxed);
+}
 
 Region& RegionTable::insert(uint64_t index) {
   auto made = std::make_unique<Region>(index);
@@ -30,10 +33,9 @@ void RegionTable::erase(uint64_t index) {
   regions_.erase(found);
 }
 
-size_t RegionTable::evict() {
-  size_t dropped = 0;
-  // Two rounds of the clock: the first takes the mark, the second the region.
-  for (size_t steps = 2 * clock_.size(); steps > 0 && !clock_.empty() && budget_.over(); steps--) {
+void RegionTable::evict(uint64_t target_bytes, size_t steps) {
+  for (; steps > 0 && !clock_.empty(); steps--) {
+    if (budget_.used_bytes.load(std::memory_order_relaxed) <= target_bytes) return;
     if (hand_ >= clock_.size()) hand_ = 0;
     const uint64_t index = clock_[hand_];
     Region& region = *regions_.find(index)->second;
@@ -45,9 +47,7 @@ size_t RegionTable::evict() {
     erase(index);
     clock_[hand_] = clock_.back();
     clock_.pop_back();
-    dropped += kRegionWindows;
   }
-  return dropped;
 }
 
 void RegionTable::clear(bool force) {

@@ -24,16 +24,26 @@ struct Region {
   std::array<Window, kRegionWindows> windows;
 };
 
-// Bytes of resident windows in the store, all reactors together.
+// Bytes of resident windows in the store, all reactors together. A volume that goes over the limit evicts its
+// own regions at once, so the limit holds; that it had to is counted, and then every volume gives some of
+// what it does not use at its next ticks, so that the room goes to who uses it.
 struct CacheBudget {
   uint64_t limit_bytes = 64 << 20;
   std::atomic<uint64_t> used_bytes{0};
+  std::atomic<uint64_t> squeezes{0};  // times somebody had to evict
+  std::atomic<uint64_t> volumes{0};
   bool over() const { return used_bytes.load(std::memory_order_relaxed) > limit_bytes; }
+  // What ticks leave free while there is demand.
+  uint64_t slack_bytes() const { return limit_bytes / 8; }
+  // Who has no more than this gives nothing to others.
+  uint64_t share_bytes() const { return limit_bytes / volumes.load(std::memory_order_relaxed); }
 };
 
 class RegionTable {
  public:
-  explicit RegionTable(CacheBudget& budget) : budget_(budget) {}
+  explicit RegionTable(CacheBudget& budget) : budget_(budget) {
+    budget_.volumes.fetch_add(1, std::memory_order_relaxed);
+  }
   ~RegionTable();
 
   Region* find(uint64_t index) {
@@ -46,9 +56,11 @@ class RegionTable {
   Region& insert(uint64_t index);
   // Accounts for what the runs of the region take now.
   void measure(Region& region);
-  // Drops clean regions, the ones not used lately first, while the budget is exceeded. Returns windows
-  // dropped.
-  size_t evict();
+  // Drops clean regions, the ones not used lately first, while the store has more than `target_bytes`. Looks
+  // at as many as `steps`; one that was used lately is dropped when it is met again unused.
+  void evict(uint64_t target_bytes, size_t steps);
+  // Two rounds of the clock: the first takes the marks, the second the regions.
+  size_t all_steps() const { return 2 * clock_.size(); }
   // Drops every clean region; with `force` the pinned ones too (a failed container starts over).
   void clear(bool force);
 

@@ -151,7 +151,8 @@ class Volume final : public Device {
   void round_failed();
   // While rounds fail, writes that wait for the journal get ENOSPC.
   void set_rounds_failing(bool failing);
-  // Called now and then: asks for a round when the oldest change is old, and again for a file that did not come.
+  // Called now and then: asks for a round when the oldest change is old, again for a file that did not come,
+  // and gives up cache that others want.
   void tick(uint64_t now_ns);
   // The journal has room again.
   void journal_freed();
@@ -264,6 +265,7 @@ class Volume final : public Device {
   void install(Region& region, std::span<const FaultRecord> records);
   bool install_window(Window& w, std::span<const FaultRecord> records);
   void maybe_evict();
+  void give_room();
 
   // volume_read.cc
   Walk advance_read(Request& request);
@@ -357,6 +359,7 @@ class Volume final : public Device {
       versions_;  // {layer, version} of this line since opened, ascending
 
   RegionTable regions_;
+  uint64_t squeezes_seen_ = 0;                  // of the budget
   std::unordered_set<uint64_t> touched_;        // regions that may have records, while options_.empty
   std::unordered_map<uint64_t, Fault> faults_;  // by region
   std::unordered_map<uint64_t, Holds> holds_;   // by window

@@ -166,11 +166,22 @@ bool Volume::install_window(Window& w, std::span<const FaultRecord> records) {
 }
 
 void Volume::maybe_evict() {
-  if (home_.budget->over()) {
-    regions_.evict();
-    if (home_.budget->used_bytes.load() / 4 < dirty_windows_ * sizeof(Region) / kRegionWindows)
-      want_round(true);
-  }
+  CacheBudget& budget = *home_.budget;
+  if (!budget.over()) return;
+  budget.squeezes.fetch_add(1, std::memory_order_relaxed);
+  regions_.evict(budget.limit_bytes, regions_.all_steps());
+  if (budget.used_bytes.load() / 4 < dirty_windows_ * sizeof(Region) / kRegionWindows) want_round(true);
+}
+
+// Only a fault makes a volume look for room of its own; one that has no faults any more gives here.
+void Volume::give_room() {
+  constexpr size_t kStepsATick = 1024;  // regions looked at: well below a millisecond
+  CacheBudget& budget = *home_.budget;
+  const uint64_t squeezes = budget.squeezes.load(std::memory_order_relaxed);
+  if (squeezes == squeezes_seen_ && !budget.over()) return;
+  squeezes_seen_ = squeezes;
+  if (regions_.bytes() <= budget.share_bytes()) return;
+  regions_.evict(budget.limit_bytes - budget.slack_bytes(), std::min(kStepsATick, regions_.size()));
 }
 
 void Volume::grace(std::function<void()> done) {

@@ -43,6 +43,7 @@ void Volume::tick(uint64_t now_ns) {
     want_file(now_ns);
     retry_space_waiters();
   }
+  give_room();
   const bool dirty = dirty_windows_ > 0 || !frozen_.empty() || !pending_cut_offs_.empty();
   if (!dirty && oldest_unapplied_.load() == UINT64_MAX) return;
   // The oldest entry of anybody keeps the ring from being trimmed, so who is quiet is asked too.
