@@ -24,7 +24,6 @@ constexpr size_t kBootBytes = 64;
 constexpr size_t kCellType = 4, kCellCells = 6, kCellPosition = 8, kCellLine = 16, kCellVersion = 24,
                  kCellStart = 28, kCellCount = 30, kCellWindow = 32, kCellArgument = 40;
 constexpr size_t kMemberFixedBytes = 8 + 4 + 2 + 2 + 8 + 16;
-constexpr uint16_t kMaxEntryCells = 8192;
 constexpr uint64_t kFirstPosition = 1;
 
 constexpr double kShortestWaitNs = 2e9;  // a round is expected to take at least so long
@@ -47,11 +46,11 @@ uint32_t header_crc(const std::byte* header) {
   return crc32c(0, copy, kHeaderUsed);
 }
 
-uint16_t cells_of(const Entry& entry) {
+size_t cells_of(const Entry& entry) {
   if (entry.type != EntryType::cut) return 1;
   size_t bytes = kCellBytes;
   for (const CutMember& member : entry.members) bytes += kMemberFixedBytes + member.name.size();
-  return static_cast<uint16_t>((bytes + kCellBytes - 1) / kCellBytes);
+  return (bytes + kCellBytes - 1) / kCellBytes;
 }
 
 void encode_cell(const Entry& entry, uint64_t position, uint16_t cells, std::byte* to) {
@@ -332,13 +331,14 @@ uint64_t Journal::append(const Entry& entry) {
 }
 
 bool Journal::append_kept(const Entry& entry, uint64_t& position) {
-  const uint16_t cells = cells_of(entry);
+  const size_t cells = cells_of(entry);
+  if (cells > kMaxEntryCells) return false;
   uint64_t next = next_.load();
   do {
     if (next - tail_.load() + reserved_.load() + cells > cells_) return false;
   } while (!next_.compare_exchange_weak(next, next + cells));
   position = next;
-  put(entry, position, cells);
+  put(entry, position, static_cast<uint16_t>(cells));
   return true;
 }
 

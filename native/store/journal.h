@@ -23,6 +23,7 @@ namespace cellblock::store {
 
 constexpr size_t kCellBytes = 64;
 constexpr size_t kJournalHeaderBytes = 4096;
+constexpr size_t kMaxEntryCells = 8192;  // longer ones are not appended and not read back
 constexpr uint64_t kOpenEnd = UINT64_MAX;
 
 enum class EntryType : uint8_t { own = 1, zero = 2, cut_off = 3, commit = 4, cut = 5, failed = 6 };
@@ -107,7 +108,8 @@ class Journal {
   // Appends an entry of one cell whose room was reserved (own, zero, cut_off). Returns its position.
   // Thread-safe.
   uint64_t append(const Entry& entry);
-  // Appends a commit, cut or failed entry from the kept quarter. False when even that is full.
+  // Appends a commit, cut or failed entry from the kept quarter. False when even that is full, or the entry is
+  // longer than any may be.
   bool append_kept(const Entry& entry, uint64_t& position);
 
   // Entries of `line` still in the ring with positions in [from, to], for a container that failed. Slow.

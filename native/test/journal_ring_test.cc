@@ -187,6 +187,32 @@ TAP_TEST("a cut of many cells is read over the end of the ring, at every place")
   }
 }
 
+TAP_TEST("a cut of the most cells an entry may have is read back; a longer one is refused, not appended") {
+  constexpr uint64_t kManyCells = 4 * 65536;  // so that the kept quarter would hold it
+  constexpr size_t kMembers = 4096;
+  constexpr size_t kFixed = 40;
+  const size_t name = (kMaxEntryCells - 1) * kCellBytes / kMembers - kFixed;
+  Entry entry = cut(kMembers, name);
+  const size_t room = (kMaxEntryCells - 1) * kCellBytes - kMembers * (kFixed + name);
+  entry.members[0].name.append(room, 'z');
+  SimulatedDisk disk({});
+  auto journal = fresh(disk, kManyCells);
+  uint64_t position = 0;
+  TAP_OK(journal->append_kept(entry, position), "the most");
+  TAP_EQ(journal->used(), kMaxEntryCells, "all its cells");
+  entry.members[0].name += 'z';
+  uint64_t refused = 0;
+  TAP_OK(!journal->append_kept(entry, refused), "one byte more");
+  Entry wrapping = cut(35'000, 80);  // of more cells than a u16 can say
+  TAP_OK(!journal->append_kept(wrapping, refused), "far more");
+  TAP_EQ(journal->used(), kMaxEntryCells, "nothing was appended");
+  auto next = after(disk, CrashKind::process_death);
+  Opened opened = open_journal(*next);
+  TAP_NEED(opened.scan.entries.size() == 1, "the one");
+  TAP_EQ(opened.scan.entries[0].members.size(), kMembers, "whole");
+  TAP_EQ(opened.scan.entries[0].members[0].name, entry.members[0].name.substr(0, name + room), "to the last byte");
+}
+
 TAP_TEST("J5 gaps: a cell that is missing, torn or garbage hides nothing behind it") {
   SimulatedDisk disk({});
   auto journal = fresh(disk);

@@ -68,6 +68,7 @@ export const ERROR_CODES = {
   'request-invalid': 'invalid',
   'route-not-found': 'not-found',
   'request-too-large': 'invalid',
+  'group-too-large': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

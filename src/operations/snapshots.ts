@@ -22,6 +22,11 @@ import { failedVolume } from './rounds.js';
 import type { Space } from './space.js';
 import type { Logger } from './types.js';
 
+// A cut in the journal, as native/store/journal.cc writes it.
+const CELL_BYTES = 64;
+const MAX_ENTRY_CELLS = 8192;
+const CUT_MEMBER_BYTES = 40; // and its name
+
 interface Wanted {
   container: Container;
   name: string;
@@ -62,6 +67,7 @@ export class Snapshots {
       });
     }
     for (const { snapshot } of references) checkName(snapshot, 'snapshot');
+    refuseTooMany(references.map(({ snapshot }) => snapshot));
     const containers = references.map(({ volume }) => requireVolume(this.#catalog, volume));
     if (new Set(containers).size < containers.length) {
       throw new CellblockError('option-invalid', 'A volume is named twice for one instant.', {
@@ -217,6 +223,17 @@ export class Snapshots {
     const says = line.regions.size > 0 || line.cutOffs.length > 0 || !this.#devices.isSettled(id, version);
     return line.base && !says ? line.base : { line: id, version };
   }
+}
+
+/** A cut is one entry of the journal, and an entry has at most so many bytes: see docs/architecture.md, "Journal". */
+function refuseTooMany(names: readonly string[]): void {
+  const bytes = names.reduce((sum, name) => sum + CUT_MEMBER_BYTES + Buffer.byteLength(name), CELL_BYTES);
+  if (bytes <= MAX_ENTRY_CELLS * CELL_BYTES) return;
+  throw new CellblockError(
+    'group-too-large',
+    `Snapshots of ${names.length} volumes are more than can be taken in one instant.`,
+    { hint: 'Take them in several groups, or with shorter names.' },
+  );
 }
 
 /** The current version of a line ends; the next one begins. `snapshot` null: it is hidden and will be merged away. */

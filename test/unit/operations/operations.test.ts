@@ -78,6 +78,13 @@ t.test('bad input gets one sentence, a code, what to do, and nothing is done', a
         ]),
       'snapshot-not-found',
     ],
+    [
+      () =>
+        operations.createSnapshots(
+          Array.from({ length: 4000 }, (_, i) => ({ volume: `v${i}`, snapshot: 'n'.repeat(128) })),
+        ),
+      'group-too-large',
+    ],
     [() => operations.clone({ volume: 'a', snapshot: 's' }, 'a'), 'volume-exists'],
     [() => operations.repairVolume('a'), 'volume-not-failed'],
     [() => operations.cancelTask(77), 'task-not-found'],
