@@ -12,7 +12,10 @@
 namespace cellblock::store {
 namespace {
 
-// Header: everything in the first 512 bytes, so that a torn write leaves the old or the new one.
+// Header: two copies, each within a sector of its own. They are written one after the other, each made stable
+// before the next is touched, so whatever interrupts that leaves one whole; the first one that is whole
+// counts. Afterwards both say the same, so damage to one loses nothing.
+constexpr size_t kHeaderCopies[] = {0, 512};
 constexpr uint64_t kMagic = 0x4c4a4b434c4c4543;  // "CELLCKJL"
 constexpr uint32_t kFormat = 1;
 constexpr size_t kHeaderUsed = 256;
@@ -44,6 +47,20 @@ uint32_t header_crc(const std::byte* header) {
   std::memcpy(copy, header, kHeaderUsed);
   store_le<uint32_t>(copy + kAtCrc, 0);
   return crc32c(0, copy, kHeaderUsed);
+}
+
+bool all_zero(const std::byte* bytes, size_t count) {
+  return std::all_of(bytes, bytes + count, [](std::byte byte) { return byte == std::byte{}; });
+}
+
+// The first header ever was being written: its second copy comes before anything is appended.
+bool was_being_made(const std::byte* header) {
+  std::byte magic[sizeof kMagic];
+  store_le<uint64_t>(magic, kMagic);
+  for (size_t i = 0; i < sizeof magic; i++) {
+    if (header[i] != magic[i] && header[i] != std::byte{}) return false;
+  }
+  return all_zero(header + kHeaderCopies[1], kHeaderUsed);
 }
 
 size_t cells_of(const Entry& entry) {
@@ -165,24 +182,30 @@ int Journal::read_header(Scan& scan) {
   if (result < 0) return result;
   header_ = mapping.bytes;
   ring_ = mapping.bytes + kJournalHeaderBytes;
-  const uint64_t magic = load_le<uint64_t>(header_);
-  if (magic != kMagic) return magic == 0 ? -ENODATA : -EUCLEAN;
-  if (load_le<uint32_t>(header_ + kAtFormat) > kFormat) return -EPROTONOSUPPORT;
-  if (load_le<uint32_t>(header_ + kAtCrc) != header_crc(header_)) return -EUCLEAN;
-  cells_ = load_le<uint64_t>(header_ + kAtCells);
+  const std::byte* header = nullptr;
+  for (const size_t at : kHeaderCopies) {
+    const std::byte* copy = header_ + at;
+    if (load_le<uint64_t>(copy) != kMagic) continue;
+    if (load_le<uint32_t>(copy + kAtFormat) > kFormat) return -EPROTONOSUPPORT;
+    if (load_le<uint32_t>(copy + kAtCrc) != header_crc(copy)) continue;
+    header = copy;
+    break;
+  }
+  if (!header) return was_being_made(header_) ? -ENODATA : -EUCLEAN;
+  cells_ = load_le<uint64_t>(header + kAtCells);
   if (cells_ == 0 || kJournalHeaderBytes + cells_ * kCellBytes > static_cast<uint64_t>(bytes))
     return -EUCLEAN;
-  if (std::memcmp(header_ + kAtStore, incarnation_.store_id.data(), incarnation_.store_id.size()) != 0)
+  if (std::memcmp(header + kAtStore, incarnation_.store_id.data(), incarnation_.store_id.size()) != 0)
     return -ESTALE;
-  number_ = load_le<uint64_t>(header_ + kAtNumber);
-  seed_ = load_le<uint64_t>(header_ + kAtSeed);
-  start_position_ = load_le<uint64_t>(header_ + kAtPosition);
-  scan.clean = load_le<uint8_t>(header_ + kAtClean) != 0;
+  number_ = load_le<uint64_t>(header + kAtNumber);
+  seed_ = load_le<uint64_t>(header + kAtSeed);
+  start_position_ = load_le<uint64_t>(header + kAtPosition);
+  scan.clean = load_le<uint8_t>(header + kAtClean) != 0;
   char boot[kBootBytes + 1] = {};
-  std::memcpy(boot, header_ + kAtBoot, kBootBytes);
+  std::memcpy(boot, header + kAtBoot, kBootBytes);
   scan.same_incarnation = incarnation_.boot_id == boot &&
-                          incarnation_.device == load_le<uint64_t>(header_ + kAtDevice) &&
-                          incarnation_.inode == load_le<uint64_t>(header_ + kAtInode);
+                          incarnation_.device == load_le<uint64_t>(header + kAtDevice) &&
+                          incarnation_.inode == load_le<uint64_t>(header + kAtInode);
   return 0;
 }
 
@@ -206,8 +229,11 @@ int Journal::write_header(bool clean, uint64_t position, bool new_seed) {
   std::memcpy(head + kAtBoot, incarnation_.boot_id.data(),
               std::min(incarnation_.boot_id.size(), kBootBytes - 1));
   store_le<uint32_t>(head + kAtCrc, header_crc(head));
-  std::memcpy(header_, head, sizeof head);
-  return disk_.sync(*file_);
+  for (const size_t at : kHeaderCopies) {
+    std::memcpy(header_ + at, head, sizeof head);
+    if (const int result = disk_.sync(*file_); result < 0) return result;
+  }
+  return 0;
 }
 
 int Journal::start(uint64_t position) {

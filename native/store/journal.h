@@ -108,8 +108,8 @@ class Journal {
   // Appends an entry of one cell whose room was reserved (own, zero, cut_off). Returns its position.
   // Thread-safe.
   uint64_t append(const Entry& entry);
-  // Appends a commit, cut or failed entry from the kept quarter. False when even that is full, or the entry is
-  // longer than any may be.
+  // Appends a commit, cut or failed entry from the kept quarter. False when even that is full, or the entry
+  // is longer than any may be.
   bool append_kept(const Entry& entry, uint64_t& position);
 
   // Entries of `line` still in the ring with positions in [from, to], for a container that failed. Slow.

@@ -1,4 +1,6 @@
 // The journal alone: what of its ring is found again at the next start, and what is not.
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -6,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <tuple>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -210,7 +213,8 @@ TAP_TEST("a cut of the most cells an entry may have is read back; a longer one i
   Opened opened = open_journal(*next);
   TAP_NEED(opened.scan.entries.size() == 1, "the one");
   TAP_EQ(opened.scan.entries[0].members.size(), kMembers, "whole");
-  TAP_EQ(opened.scan.entries[0].members[0].name, entry.members[0].name.substr(0, name + room), "to the last byte");
+  TAP_EQ(opened.scan.entries[0].members[0].name, entry.members[0].name.substr(0, name + room),
+         "to the last byte");
 }
 
 TAP_TEST("J5 gaps: a cell that is missing, torn or garbage hides nothing behind it") {
@@ -332,14 +336,86 @@ TAP_TEST("a ring of another store, of a newer format, or damaged is refused") {
   auto next = after(disk, CrashKind::process_death);
   TAP_EQ(open_journal(*next, named("boot 1", 8)).result, -ESTALE, "another store's");
   std::byte* header = mapping_of(*next);
-  header[60] ^= std::byte{1};
+  const auto damage = [&](size_t at) {
+    for (const size_t copy : {0, 512}) header[copy + at] ^= std::byte{1};
+  };
+  damage(60);
   TAP_EQ(open_journal(*next).result, -EUCLEAN, "damaged");
-  header[60] ^= std::byte{1};
-  header[0] ^= std::byte{1};
+  damage(60);
+  damage(0);
   TAP_EQ(open_journal(*next).result, -EUCLEAN, "not a journal");
-  header[0] ^= std::byte{1};
-  store_le<uint32_t>(header + 8, 2);
-  TAP_EQ(open_journal(*next).result, -EPROTONOSUPPORT, "newer");
+  damage(0);
+  for (const size_t copy : {512, 0}) {
+    store_le<uint32_t>(header + copy + 8, 2);
+    TAP_EQ(open_journal(*next).result, copy ? 0 : -EPROTONOSUPPORT, "newer");
+  }
+}
+
+TAP_TEST(
+    "a header torn at any byte, at a start, a stop or the making of the ring, is the old one or the new "
+    "one") {
+  constexpr size_t kHeader = 256, kSecond = 512;
+  using Headers = std::array<std::byte, 1024>;
+  SimulatedDisk disk({});
+  const auto look = [](SimulatedDisk& at) {
+    Headers headers;
+    std::memcpy(headers.data(), mapping_of(at), headers.size());
+    return headers;
+  };
+  Headers steps[4] = {};  // never written, made, started, stopped
+  Opened opened = open_journal(disk);
+  steps[1] = look(disk);
+  opened.journal->start(5);
+  steps[2] = look(disk);
+  append(*opened.journal, own(1));
+  opened.journal->finish();
+  steps[3] = look(disk);
+  auto next = after(disk, CrashKind::process_death);
+  std::byte* header = mapping_of(*next);
+  // What a start finds: whether the stop was clean, and where to go on.
+  const auto found = [&](const Headers& headers) {
+    std::memcpy(header, headers.data(), headers.size());
+    const Opened got = open_journal(*next);
+    return std::tuple(got.result, got.scan.created, got.scan.clean, got.scan.entries.size(),
+                      got.scan.next_position);
+  };
+  for (int step = 3; step > 0; step--) {  // the making last: it clears the ring
+    const Headers& was = steps[step - 1];
+    const Headers& is = steps[step];
+    const auto old = found(was);
+    const auto made = found(is);
+    TAP_OK(step == 1 || old != made, "they differ");
+    for (const size_t copy : {size_t{0}, kSecond}) {
+      for (size_t torn = 0; torn <= kHeader; torn++) {
+        for (const bool from_the_end : {false, true}) {
+          Headers between = was;
+          if (copy == kSecond) std::copy_n(is.begin(), kHeader, between.begin());
+          const size_t first = copy + (from_the_end ? kHeader - torn : 0);
+          std::copy_n(is.begin() + first, torn, between.begin() + first);
+          const auto got = found(between);
+          if (!TAP_OK(got == old || got == made, "step " + std::to_string(step) + ", copy at " +
+                                                     std::to_string(copy) + ", byte " + std::to_string(torn)))
+            return;
+        }
+      }
+    }
+  }
+}
+
+TAP_TEST("damage to one copy of the header loses nothing") {
+  for (const size_t copy : {0, 512}) {
+    SimulatedDisk disk({});
+    auto journal = fresh(disk);
+    append(*journal, own(1));
+    auto next = after(disk, CrashKind::power_loss);
+    mapping_of(*next)[copy + 60] ^= std::byte{1};
+    auto whole = open_journal(*next);
+    TAP_EQ(whole.result, 0, "opens");
+    TAP_OK(whole.scan.same_incarnation && !whole.scan.clean, "the same incarnation, not a clean stop");
+    TAP_EQ(whole.journal->start(9), 0, "start");
+    TAP_EQ(whole.journal->finish(), 0, "stop");
+    TAP_OK(std::memcmp(mapping_of(*next), mapping_of(*next) + 512, 256) == 0, "and both are whole again");
+  }
 }
 
 TAP_TEST("a ring whose making was cut short at any point is made again, and one that is made stays") {
