@@ -1,5 +1,6 @@
 // Races on purpose: the test holds requests at the disk, faults at the keeper, and says who goes first.
 #include <cerrno>
+#include <functional>
 
 #include "test/core_scene.h"
 
@@ -580,6 +581,45 @@ TAP_TEST(
   TAP_EQ(w.resize(w.v, 20 * kWindow), 0, "again");
   TAP_EQ(w.resize(w.v, kVolume), 0, "grown");
   TAP_OK(w.is(w.v, 50 * kWindow, kWindow, 0), "nothing shows");
+}
+
+// ---- turns ----
+
+TAP_TEST("D11 who needs blocks alone gets them, however many keep sharing them") {
+  const std::pair<const char*, std::function<std::shared_ptr<Io>(Scene&)>> alone[] = {
+      {"a partial write", [](Scene& w) { return w.fill(w.v, 100, 100, 9); }},
+      {"a trim", [](Scene& w) { return w.ask(w.v, Command::trim, 0, 2 * kBlock); }},
+      {"zeros that stay allocated",
+       [](Scene& w) { return w.ask(w.v, Command::write_zeroes, 0, kBlock, volume::kNoHole); }},
+      {"a first write of a block more", [](Scene& w) { return w.fill(w.v, kBlock, 4 * kBlock, 9); }},
+      {"a cut-off", [](Scene& w) { return w.ask(w.v, Command::trim, 0, 80 * kWindow); }},
+  };
+  for (const auto& [what, submit] : alone) {
+    Scene w(at_disk());
+    TAP_EQ(w.put(w.v, 0, 4 * kBlock, 1), 0, "owned");
+    TAP_EQ(w.put(w.v, 9 * kWindow, kBlock, 1), 0, "another window");
+    w.deliver = false;
+    std::vector<std::shared_ptr<Io>> shared;
+    const auto share = [&] {
+      for (const uint64_t offset : {uint64_t{0}, kBlock, 9 * kWindow})
+        shared.push_back(w.fill(w.v, offset, offset == 0 ? 2 * kBlock : kBlock, 2));
+    };
+    share();
+    const auto waiting = submit(w);
+    for (int i = 0; i < 50 && !waiting->answered; i++) {
+      share();  // before those under way end: the blocks are never free
+      const size_t under_way = w.disk().pending().size();
+      for (size_t n = 0; n < under_way; n++) w.disk().deliver(0);
+      w.engine().reap();
+      share();  // and once more before anybody who waited is resumed
+      w.think();
+    }
+    TAP_OK(waiting->answered && waiting->error == 0, std::string(what) + " got its turn");
+    w.deliver = true;
+    for (const auto& one : shared) {
+      if (!TAP_EQ(w.wait(one), 0, std::string(what) + ": and so did everybody else")) return;
+    }
+  }
 }
 
 // ---- memory ----

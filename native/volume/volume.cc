@@ -125,6 +125,7 @@ void Volume::part_finished(Request& request) {
 }
 
 void Volume::complete(Request& request) {
+  if (turn_.owner == &request) end_turn();  // an error ended it
   requests_--;
   request.done(request);
   if (requests_ == 0) check_drained();
@@ -207,6 +208,24 @@ void Volume::drop_hold(Part& part) {
 }
 
 void Volume::wait_for_hold(Request& request, uint64_t window) { holds_[window].waiters.push(request); }
+
+// True when `request` was put behind the turn of another.
+bool Volume::behind_turn(Request& request, const Blocks& wanted) {
+  if (!turn_.owner || turn_.owner == &request || !turn_.blocks.meets(wanted)) return false;
+  turn_.behind.push(request);
+  return true;
+}
+
+void Volume::take_turn(Request& request, const Blocks& wanted) {
+  if (turn_.owner && turn_.owner != &request) return;
+  turn_.owner = &request;
+  turn_.blocks = wanted;
+}
+
+void Volume::end_turn() {
+  turn_.owner = nullptr;
+  if (Request* behind = turn_.behind.take_all()) home_.poster->post([this, behind] { resume_all(behind); });
+}
 
 // ---- parts ----
 

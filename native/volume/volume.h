@@ -212,6 +212,22 @@ class Volume final : public Device {
     Part* head = nullptr;
     RequestList waiters;
   };
+  struct Blocks {  // blocks [start, end) of windows [first, last)
+    uint64_t first;
+    uint64_t last;
+    uint16_t start;
+    uint16_t end;
+    bool meets(const Blocks& other) const {
+      return first < other.last && other.first < last && start < other.end && other.start < end;
+    }
+  };
+  // The one who has waited longest for blocks to itself: who comes later and wants any of them queues behind,
+  // or those who share them would keep them for ever.
+  struct Turn {
+    Request* owner = nullptr;
+    Blocks blocks;
+    RequestList behind;
+  };
   struct Frozen {  // what an ended version said about a window that changed under a later one
     uint32_t version;
     uint64_t window;
@@ -247,6 +263,9 @@ class Volume final : public Device {
   void add_hold(Part& part);
   void drop_hold(Part& part);
   void wait_for_hold(Request& request, uint64_t window);
+  bool behind_turn(Request& request, const Blocks& wanted);
+  void take_turn(Request& request, const Blocks& wanted);
+  void end_turn();
   Part& new_part(Request* request);
   void end_part(Part& part);
   void submit_part(Part& part);
@@ -363,6 +382,7 @@ class Volume final : public Device {
   std::unordered_set<uint64_t> touched_;        // regions that may have records, while options_.empty
   std::unordered_map<uint64_t, Fault> faults_;  // by region
   std::unordered_map<uint64_t, Holds> holds_;   // by window
+  Turn turn_;
   std::vector<Frozen> frozen_;
   std::vector<PendingCutOff> pending_cut_offs_;
   RequestList held_requests_;

@@ -58,10 +58,15 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
   const bool partial = span.offset % kBlockBytes != 0 || stop % kBlockBytes != 0;
   const bool change = !owned(w, first, last);
   const bool compose = partial && (change || direct_);
-  if (conflicts(span.window, w, first, last, change || compose)) {
+  const bool alone = change || compose;
+  const Blocks wanted{span.window, span.window + 1, first, last};
+  if (behind_turn(request, wanted)) return Step::wait;
+  if (conflicts(span.window, w, first, last, alone)) {
+    if (alone) take_turn(request, wanted);
     wait_for_hold(request, span.window);
     return Step::wait;
   }
+  if (turn_.owner == &request) end_turn();
   if (change) {
     const Step step = begin_change(request, *region, w, span.window, true);
     if (step == Step::wait || request.error) return step;
@@ -113,7 +118,7 @@ Volume::Step Volume::write_span(Request& request, const Span& span, const std::b
   part.start = first;
   part.end = last;
   part.slot = slot;
-  part.exclusive = change || compose;
+  part.exclusive = alone;
   part.changes = change;
   part.writes = true;
   parts_by_layer_[part.layer & 1]++;

@@ -69,10 +69,14 @@ Volume::Step Volume::zero_blocks(Request& request, const Span& span) {
   }
   const uint16_t start = static_cast<uint16_t>(span.offset / kBlockBytes);
   const uint16_t end = static_cast<uint16_t>((span.offset + span.bytes + kBlockBytes - 1) / kBlockBytes);
+  const Blocks wanted{span.window, span.window + 1, start, end};
+  if (behind_turn(request, wanted)) return Step::wait;
   if (conflicts(span.window, w, start, end, true)) {
+    take_turn(request, wanted);
     wait_for_hold(request, span.window);
     return Step::wait;
   }
+  if (turn_.owner == &request) end_turn();
   // Uncommitted zeros of before count as touched: this reply promises them too when it carries FUA.
   if ((request.flags & kFua) && w.last_position > committed_) request.cells |= kFlushAtEnd;
   bool silent = true;
@@ -160,10 +164,14 @@ Volume::Step Volume::allocate_zeros(Request& request, const Span& span) {
   }
   const uint16_t start = static_cast<uint16_t>(span.offset / kBlockBytes);
   const uint16_t end = static_cast<uint16_t>((span.offset + span.bytes + kBlockBytes - 1) / kBlockBytes);
+  const Blocks wanted{span.window, span.window + 1, start, end};
+  if (behind_turn(request, wanted)) return Step::wait;
   if (conflicts(span.window, w, start, end, true)) {
+    take_turn(request, wanted);
     wait_for_hold(request, span.window);
     return Step::wait;
   }
+  if (turn_.owner == &request) end_turn();
   const Step step = begin_change(request, *region, w, span.window, true);
   if (step == Step::wait || request.error) return step;
   io::File* file = own_file_of(w.own_slot);
@@ -203,12 +211,16 @@ void Volume::zero_range_done(io::Request& io) {
 // Windows [first, end) ask nothing older from now on. Waits until nobody holds a block in them.
 Volume::Step Volume::cut_off(Request& request, uint64_t first, uint64_t end) {
   if ((request.error = refusal())) return Step::next;
+  const Blocks wanted{first, end, 0, blocks()};
+  if (behind_turn(request, wanted)) return Step::wait;
   for (auto& [window, holds] : holds_) {
     if (window >= first && window < end && holds.head) {
+      take_turn(request, wanted);
       holds.waiters.push(request);
       return Step::wait;
     }
   }
+  if (turn_.owner == &request) end_turn();
   if (options_.empty && touched_.empty()) return Step::next;  // nothing was ever said
   const Step room = reserve_cell(request);
   if (room == Step::wait || request.error) return room;
