@@ -16,6 +16,7 @@ for (const variant of ['asan', 'tsan']) {
       .filter((name) => name.endsWith('_test'));
     t.ok(programs.length > 0, 'there are programs');
     const env = { ...process.env, CELLBLOCK_TEST_EFFORT: 'quick' };
-    for (const program of programs) await t.spawn(program, [], { env }, `${path.basename(program)} (${variant})`);
+    for (const program of programs)
+      await t.spawn(program, [], { env }, `${path.basename(program)} (${variant})`);
   });
 }
