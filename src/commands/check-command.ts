@@ -39,12 +39,25 @@ export async function checkStoreCommand(
   terminal.result(report, () =>
     report.clean ? `The store is clean (${report.recordsSeen} records).\n` : '',
   );
-  if (report.clean) return;
-  const errors = report.problems.filter(({ severity }) => severity === 'error').length;
-  throw new CommandError(
+  if (!report.clean) throw verdict(report.problems.filter(({ severity }) => severity === 'error'));
+}
+
+/** What a newer version wrote is no damage, and whatever else looks wrong in it may be right there. */
+const NEWER: ReadonlySet<string> = new Set(['store-newer', 'journal-newer']);
+
+function verdict(errors: readonly CheckProblem[]): CommandError {
+  if (errors.some(({ code }) => NEWER.has(code))) {
+    return new CommandError(
+      'version',
+      'store-newer',
+      'The store was made by a newer version of cellblock.',
+      'Check it with that version.',
+    );
+  }
+  return new CommandError(
     'corrupt',
     'store-damaged',
-    `The store is damaged: ${errors} ${errors === 1 ? 'problem' : 'problems'}.`,
+    `The store is damaged: ${errors.length} ${errors.length === 1 ? 'problem' : 'problems'}.`,
     'Copy what still reads (cellblock volume export), and restore the rest from a backup.',
   );
 }

@@ -71,6 +71,10 @@ async function refusedStart(directory: string, store: string, ...more: string[])
   return { code, said };
 }
 
+function runCellblock(...words: string[]) {
+  return run(process.execPath, [join(repositoryRoot, 'dist/src/main/cellblock.js'), ...words]);
+}
+
 const LONG = 'x'.repeat(129);
 const NAME_RULE = 'Names have 1 to 128 bytes of UTF-8';
 const SIZE_RULE = 'A size is a number of bytes, or a number with K, M, G, T, P or E';
@@ -174,6 +178,9 @@ t.test('a store that is in use, newer, or none at all', { skip: withoutAddon }, 
   t.equal(refused.code, 11);
   t.match(refused.said, [/has format 99; this program knows formats up to \d+\. Use a newer version/]);
   t.equal(refused.said.length, 1, 'one line');
+  const checked = await runCellblock('store', 'check', '--store', daemon.store);
+  t.equal(checked.code, 11, 'the check says the same');
+  t.match(checked.stderr, /made by a newer version of cellblock\. Check it with that version\.\n$/);
   await level.open();
   t.match(JSON.parse(((await level.get(key)) as Buffer).toString()), newer, 'left as it was');
   await level.batch([{ type: 'put', key, value: meta }]);
@@ -314,8 +321,7 @@ t.test('a disk that is full, then read-only', { skip: withoutTmpfs }, async (t) 
 
 t.test('store check on what is no store', { skip: withoutAddon }, async (t) => {
   const directory = place(t);
-  const program = join(repositoryRoot, 'dist/src/main/cellblock.js');
-  const check = (path: string) => run(process.execPath, [program, 'store', 'check', '--store', path]);
+  const check = (path: string) => runCellblock('store', 'check', '--store', path);
   const missing = await check(join(directory, 'none'));
   t.equal(missing.code, 3);
   t.match(missing.stderr, /There is no directory .*none\. Check the path\.\n$/);

@@ -184,6 +184,15 @@ t.test('the exit code of store check is the answer', async (t) => {
   t.equal(JSON.parse(json.stdout).problems.length, 2);
 });
 
+t.test('a store of a newer version is not called damaged', async (t) => {
+  const { apiPath: api, inspection } = await startFakeAgent(t);
+  inspection.problems.push({ severity: 'error', code: 'slot-file-unknown', message: 'A record names no file.' });
+  inspection.problems.push({ severity: 'error', code: 'journal-newer', message: 'The journal has format 99.' });
+  const outcome = await runCli(['store', 'check'], { api });
+  t.equal(outcome.code, 11);
+  t.match(outcome.stderr, 'made by a newer version of cellblock. Check it with that version.');
+});
+
 t.test('store check works without an agent', async (t) => {
   const asked: string[] = [];
   const outcome = await runCli(['store', 'check', '--store', '/copy'], {
