@@ -22,15 +22,15 @@ export function parseSize(text: string): bigint {
   let bytes = BigInt(whole!) * factor;
   if (fraction) bytes += (BigInt(fraction) * factor) / 10n ** BigInt(fraction.length);
   if (sign === '-' && bytes > 0n) throw bad('size-negative', `The size ${text.trim()} is negative.`);
-  checkSize(bytes);
+  checkSize(bytes, text.trim());
   return bytes;
 }
 
-/** Throws one sentence when a volume cannot have so many bytes. */
-export function checkSize(bytes: bigint): void {
-  if (bytes < 0n) throw bad('size-negative', `The size ${bytes} is negative.`);
+/** Throws one sentence when a volume cannot have so many bytes; `shown`: as somebody wrote them. */
+export function checkSize(bytes: bigint, shown = String(bytes)): void {
+  if (bytes < 0n) throw bad('size-negative', `The size ${shown} is negative.`);
   if (bytes === 0n) throw bad('size-zero', 'The size is 0.');
-  if (bytes > MAX_VOLUME_BYTES) throw bad('size-too-large', `The size ${bytes} is 8 EiB or more.`);
+  if (bytes > MAX_VOLUME_BYTES) throw bad('size-too-large', `The size ${shown} is 8 EiB or more.`);
 }
 
 function bad(
