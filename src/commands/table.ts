@@ -23,12 +23,12 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
   return `${lines.join('\n')}\n`;
 }
 
-/** Names may hold any character but control ones; those that would move the cursor or turn the text around are shown escaped. */
+/** Characters that would move the cursor or turn the text around. */
+export const disturbing = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
+/** Names may hold any character but control ones, and what was typed wrongly may hold any: what disturbs is shown escaped. */
 export function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`,
-  );
+  return text.replace(disturbing, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
 }
 
 /** Columns on a terminal, near enough: wide characters of East Asian scripts and emoji take two, combining ones none. */

@@ -3,6 +3,7 @@
 
 import { MultiBar, type SingleBar } from 'cli-progress';
 import { formatBytes } from './format.js';
+import { disturbing, printable } from './table.js';
 
 export interface Streams {
   stdout: NodeJS.WritableStream & { isTTY?: boolean };
@@ -43,11 +44,12 @@ export class Terminal {
 
   /** A remark for people; never mixed into a result. */
   note(text: string): void {
-    if (!this.json) this.#streams.stderr.write(`${text}\n`);
+    if (!this.json) this.error(text);
   }
 
+  /** One line, whatever names are in it. */
   error(text: string): void {
-    this.#streams.stderr.write(`${text}\n`);
+    this.#streams.stderr.write(`${printable(text)}\n`);
   }
 
   progress(label: string): Progress {
@@ -58,13 +60,23 @@ export class Terminal {
 }
 
 /** Byte quantities are bigint; JSON integers have no limit. */
-export function toJson(value: unknown): string {
+export function toJson(value: unknown, indent = 2): string {
   const text = JSON.stringify(
     value,
     (_key, inner: unknown) => (typeof inner === 'bigint' ? `\u0001${inner}\u0001` : inner),
-    2,
+    indent,
   );
-  return (text ?? 'null').replaceAll(/"\\u0001(-?\d+)\\u0001"/g, '$1');
+  return (text ?? 'null')
+    .replaceAll(/"\\u0001(-?\d+)\\u0001"/g, '$1')
+    .replaceAll(disturbing, (found) => (found === '\n' ? found : escaped(found)));
+}
+
+/** As JSON writes it: the value stays the same. */
+function escaped(characters: string): string {
+  return characters
+    .split('')
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .join('');
 }
 
 function bar(label: string, stream: NodeJS.WritableStream): Progress {
