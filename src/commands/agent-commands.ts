@@ -111,7 +111,12 @@ async function cancel({ api, terminal, signal }: Context, id: string): Promise<v
       hint: 'See `cellblock task list`.',
     });
   }
-  const task = await api.call<Task>({ method: 'DELETE', path: apiPath(['tasks', id]), signal });
+  const task = await api.change<Task>({
+    method: 'DELETE',
+    path: apiPath(['tasks', id]),
+    signal,
+    look: '`cellblock task list`',
+  });
   terminal.result(
     task,
     () => `Task ${task.id} (${task.kind} ${printable(task.subject)}) is ${task.state}.\n`,

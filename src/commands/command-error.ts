@@ -37,13 +37,9 @@ export function asCommandError(error: unknown): CommandError {
   return new CommandError(kind, code, message, hint);
 }
 
+/** What was under way says itself what it leaves behind. */
 export function interrupted(): CommandError {
-  return new CommandError(
-    'cancelled',
-    'interrupted',
-    'Interrupted.',
-    'Nothing is left half done; start again when you like.',
-  );
+  return new CommandError('cancelled', 'interrupted', 'Interrupted.', 'Start again when you like.');
 }
 
 function ofRefusal({ type, message }: OptionRefused): CommandError {
@@ -84,6 +80,11 @@ function ofRequest(error: RequestFailed): CommandError {
   );
 }
 
+/** Of what the words of a command could not be written to. */
+export function explainOutputFailure(error: NodeJS.ErrnoException): CommandError {
+  return asCommandError(Object.assign(error, { path: 'standard output' }));
+}
+
 /** Files of the caller: the message names call and path already. */
 function ofSystem(error: NodeJS.ErrnoException): CommandError {
   const path = error.path ?? 'the file';
@@ -106,11 +107,26 @@ function ofSystem(error: NodeJS.ErrnoException): CommandError {
         'Name a file, or - for a pipe.',
       );
     case 'ENOSPC':
+    case 'EDQUOT':
       return new CommandError(
         'no-space',
         'no-space',
         `No space left for ${path}.`,
         'Free some, or write somewhere else.',
+      );
+    case 'EROFS':
+      return new CommandError(
+        'refused',
+        'read-only',
+        `${path} is read-only or lies on a read-only file system.`,
+        'Make it writable, or write somewhere else.',
+      );
+    case 'EPIPE':
+      return new CommandError(
+        'io',
+        'reader-gone',
+        `The reader of ${path} went away.`,
+        'Start both again when you like.',
       );
     default:
       return new CommandError(

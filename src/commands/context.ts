@@ -1,6 +1,7 @@
 // What every command gets: the agent, the terminal, and a signal that says "stop" when the user does.
 
 import type { Command } from 'commander';
+import { CellblockError } from '../base/errors.js';
 import { ApiClient, defaultApiSocket } from './api-client.js';
 import { type Streams, Terminal } from './terminal.js';
 
@@ -14,12 +15,29 @@ export interface Context {
 export type ContextOf = (command: Command) => Context;
 
 /** Reads the options that stand before the nouns. */
-export function contextMaker(streams: Streams, signal: AbortSignal): ContextOf {
+export function contextMaker({
+  streams,
+  signal,
+  patienceMs,
+}: {
+  streams: Streams;
+  signal: AbortSignal;
+  patienceMs: number | undefined;
+}): ContextOf {
   return (command) => {
     const options = command.optsWithGlobals<{ api?: string; json?: boolean }>();
+    const terminal = new Terminal({ json: options.json === true }, streams);
+    if (options.api === '') {
+      throw new CellblockError('option-invalid', 'The path after --api is empty.', {
+        hint: 'Name the socket of the agent, or leave --api out.',
+      });
+    }
     return {
-      api: new ApiClient(options.api ?? defaultApiSocket()),
-      terminal: new Terminal({ json: options.json === true }, streams),
+      api: new ApiClient(options.api ?? defaultApiSocket(), {
+        note: (text) => terminal.note(text),
+        ...(patienceMs === undefined ? {} : { patienceMs }),
+      }),
+      terminal,
       signal,
       streams,
     };

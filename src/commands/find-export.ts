@@ -20,6 +20,7 @@ export async function connectExport({ api, signal }: Context, exportName: string
       failures.push((error as Error).message);
     }
   }
+  signal.throwIfAborted();
   throw new CommandError(
     'unreachable',
     'nbd-unreachable',

@@ -4,10 +4,11 @@ import type { Task } from '../agent/api-schema.js';
 import { apiPath } from './api-client.js';
 import { CommandError } from './command-error.js';
 import type { Context } from './context.js';
+import { printable } from './table.js';
 
 /** The task as it ended; throws when it did not end well. */
 export async function followTask({ api, terminal, signal }: Context, task: Task): Promise<Task> {
-  const progress = terminal.progress(`${task.kind} ${task.subject}`);
+  const progress = terminal.progress(`${task.kind} ${printable(task.subject)}`);
   let last = task;
   try {
     const path = apiPath(['tasks', String(task.id)], { stream: 'true' });
@@ -15,6 +16,9 @@ export async function followTask({ api, terminal, signal }: Context, task: Task)
       last = line;
       if (line.total !== null) progress.update(line.done, line.total);
     }
+  } catch (error) {
+    if (signal.aborted) throw stillRunning(last);
+    throw error;
   } finally {
     progress.end();
   }
@@ -27,5 +31,14 @@ export async function followTask({ api, terminal, signal }: Context, task: Task)
     'task-cancelled',
     `Task ${last.id} was cancelled.`,
     'Start it again when you like.',
+  );
+}
+
+function stillRunning({ id, kind, subject }: Task): CommandError {
+  return new CommandError(
+    'cancelled',
+    'interrupted',
+    `The wait was interrupted; task ${id} (${kind} ${subject}) goes on.`,
+    'See `cellblock task list`.',
   );
 }

@@ -4,6 +4,7 @@
 import type { Readable } from 'node:stream';
 import { Command, CommanderError } from 'commander';
 import { EXIT_CODE_MEANINGS, EXIT_CODES } from '../agent/exit-codes.js';
+import { CellblockError } from '../base/errors.js';
 import { addAgentCommands } from './agent-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
@@ -11,7 +12,7 @@ import { type ContextOf, contextMaker } from './context.js';
 import { addExportCommand } from './export-volume.js';
 import { addImportCommand } from './import-volume.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
-import { type Streams, Terminal } from './terminal.js';
+import { type Streams, Terminal, toJson } from './terminal.js';
 import { addVolumeCommands } from './volume-commands.js';
 
 export interface ProgramOptions {
@@ -20,29 +21,50 @@ export interface ProgramOptions {
   /** Aborted when the user wants to stop. */
   signal: AbortSignal;
   offlineCheck: OfflineCheck;
+  /** See ApiClient; default there. */
+  patienceMs?: number;
+  /** False: what the words were made from is not UTF-8, and they are not what was typed. */
+  wordsAreText?: boolean;
 }
 
 /** `words`: the command line without node and the script. */
 export async function run(words: readonly string[], options: ProgramOptions): Promise<number> {
   const program = makeProgram(options);
   try {
+    if (options.wordsAreText === false) throw notText(words);
     await program.parseAsync(words, { from: 'user' });
     return 0;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
-    const failure = options.signal.aborted
-      ? interrupted()
-      : error instanceof CommanderError
-        ? ofUsage(error)
-        : asCommandError(error);
+    const failure =
+      error instanceof CommanderError
+        ? ofUsage(error, commandOf(program, words))
+        : failureOf(error, options.signal);
     const json = words.includes('--json');
     show(failure, new Terminal({ json }, options.streams));
     return EXIT_CODES[failure.kind];
   }
 }
 
-export function makeProgram({ version, streams, signal, offlineCheck }: ProgramOptions): Command {
-  const contextOf: ContextOf = contextMaker(streams, signal);
+function notText(words: readonly string[]): CommandError {
+  const word = words.find((other) => other.includes('\ufffd')) ?? '';
+  return new CommandError(
+    'invalid',
+    'argument-not-text',
+    `The argument ${JSON.stringify(word)} is not valid UTF-8.`,
+    'Names have UTF-8 without control characters; a file with another name can be given as a pipe, -.',
+  );
+}
+
+/** Once interrupted, whatever breaks is a consequence; but what a command found out by then is told. */
+function failureOf(error: unknown, signal: AbortSignal): CommandError {
+  const isFinding = error instanceof CommandError || error instanceof CellblockError;
+  const isCancelled = error instanceof CellblockError && error.kind === 'cancelled';
+  return signal.aborted && (!isFinding || isCancelled) ? interrupted() : asCommandError(error);
+}
+
+export function makeProgram({ version, streams, signal, offlineCheck, patienceMs }: ProgramOptions): Command {
+  const contextOf: ContextOf = contextMaker({ streams, signal, patienceMs });
   const program = new Command('cellblock')
     .description(
       'Thin block volumes, snapshots and clones over NBD: the command line of the agent cellblockd.',
@@ -75,7 +97,7 @@ export function exitCodeLines(): string {
 }
 
 /** commander says "error: what\n(Did you mean that?)". */
-function ofUsage(error: CommanderError): CommandError {
+function ofUsage(error: CommanderError, command: string): CommandError {
   if (error.code === 'commander.help') {
     return new CommandError(
       'invalid',
@@ -85,17 +107,29 @@ function ofUsage(error: CommanderError): CommandError {
     );
   }
   const [what = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
-  const hint = suggestion === undefined ? 'See `cellblock --help`.' : suggestion.replace(/^\(|\)$/g, '');
-  return new CommandError(
-    'invalid',
-    'command-invalid',
-    `${what.charAt(0).toUpperCase()}${what.slice(1)}.`,
-    hint,
-  );
+  const hint = suggestion === undefined ? `See \`${command} --help\`.` : suggestion.replace(/^\(|\)$/g, '');
+  return new CommandError('invalid', 'command-invalid', sentence(what), hint);
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${text.endsWith('.') ? '' : '.'}`;
+}
+
+/** The innermost command that the words name, whose --help says how it is written. */
+function commandOf(program: Command, words: readonly string[]): string {
+  const names = [program.name()];
+  let at = program;
+  for (const word of words) {
+    const inner = at.commands.find((command) => command.name() === word);
+    if (inner === undefined) continue;
+    at = inner;
+    names.push(word);
+  }
+  return names.join(' ');
 }
 
 function show(error: CommandError, terminal: Terminal): void {
   const { kind, code, message, hint } = error;
-  if (terminal.json) terminal.error(JSON.stringify({ error: { kind, code, message, hint } }));
+  if (terminal.json) terminal.error(toJson({ error: { kind, code, message, hint } }, 0));
   else terminal.error(`cellblock: ${message}${hint === '' ? '' : ` ${hint}`}`);
 }

@@ -7,6 +7,7 @@ import { apiPath } from './api-client.js';
 import type { Context, ContextOf } from './context.js';
 import { followTask } from './follow-task.js';
 import { formatBytes, formatTime } from './format.js';
+import { checkVolumeName, volumeOf } from './names.js';
 import { printable, table } from './table.js';
 import { spaceIs } from './volume-commands.js';
 
@@ -50,11 +51,12 @@ export function addSnapshotCommands(program: Command, contextOf: ContextOf): voi
 
 async function create({ api, terminal, signal }: Context, targets: string[]): Promise<void> {
   for (const target of targets) parseSnapshotReference(target);
-  const snapshots = await api.call<Snapshot[]>({
+  const snapshots = await api.change<Snapshot[]>({
     method: 'POST',
     path: apiPath(['snapshots']),
     body: { targets },
     signal,
+    look: '`cellblock snapshot list`',
   });
   terminal.result(snapshots, () =>
     snapshots.map(({ fullName }) => `Snapshot ${printable(fullName)} taken.\n`).join(''),
@@ -62,6 +64,10 @@ async function create({ api, terminal, signal }: Context, targets: string[]): Pr
 }
 
 async function list({ api, terminal, signal }: Context, volume: string | undefined): Promise<void> {
+  if (volume !== undefined)
+    checkVolumeName(volume, {
+      instead: `List those of its volume: \`cellblock snapshot list ${volumeOf(volume)}\`.`,
+    });
   const snapshots = await api.call<Snapshot[]>({
     method: 'GET',
     path: apiPath(['snapshots'], { volume }),
@@ -86,11 +92,12 @@ async function list({ api, terminal, signal }: Context, volume: string | undefin
 async function remove(context: Context, targets: string[], options: { wait?: boolean }): Promise<void> {
   const { api, terminal, signal } = context;
   for (const target of targets) parseSnapshotReference(target);
-  const task = await api.call<Task>({
+  const task = await api.change<Task>({
     method: 'DELETE',
     path: apiPath(['snapshots']),
     body: { targets },
     signal,
+    look: '`cellblock snapshot list`',
   });
   const last = options.wait === true ? await followTask(context, task) : task;
   terminal.result(last, () => `Deleted ${targets.map(printable).join(', ')}; ${spaceIs(last)}.\n`);
@@ -125,11 +132,12 @@ async function diff({ api, terminal, signal }: Context, from: string, to: string
 async function clone({ api, terminal, signal }: Context, source: string, name: string): Promise<void> {
   parseSnapshotReference(source);
   checkName(name, 'volume');
-  const volume = await api.call<Volume>({
+  const volume = await api.change<Volume>({
     method: 'POST',
     path: apiPath(['clones']),
     body: { source, name },
     signal,
+    look: '`cellblock volume list`',
   });
   terminal.result(volume, () => `Volume ${printable(volume.name)} continues ${printable(source)}.\n`);
 }

@@ -2,13 +2,16 @@
 
 import type { Command } from 'commander';
 import type { DeletePlan, RepairReport, Task, Volume, VolumeDetails } from '../agent/api-schema.js';
-import { checkName } from '../model/names.js';
+import { CellblockError } from '../base/errors.js';
 import { parseSize } from '../model/sizes.js';
 import { apiPath } from './api-client.js';
 import type { Context, ContextOf } from './context.js';
 import { followTask } from './follow-task.js';
 import { formatBytes, formatTime } from './format.js';
+import { checkVolumeName, volumeOf } from './names.js';
 import { printable, table } from './table.js';
+
+const LOOK = '`cellblock volume list`';
 
 export function addVolumeCommands(program: Command, contextOf: ContextOf): Command {
   const volume = program.command('volume').description('virtual disks');
@@ -16,9 +19,9 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf): Comma
     .command('create')
     .description('make an empty volume')
     .argument('<name>')
-    .requiredOption('--size <size>', 'logical size, such as 10G')
-    .action((name: string, options: { size: string }, command: Command) =>
-      create(contextOf(command), name, options.size),
+    .option('--size <size>', 'logical size, such as 10G; has to be given')
+    .action((name: string, options: { size?: string }, command: Command) =>
+      create(contextOf(command), name, required(options.size)),
     );
   volume
     .command('list')
@@ -41,10 +44,10 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf): Comma
     .command('resize')
     .description('change the logical size')
     .argument('<name>')
-    .requiredOption('--size <size>', 'new logical size, such as 20G')
+    .option('--size <size>', 'new logical size, such as 20G; has to be given')
     .option('--force', 'allow to shrink: what lies behind the new end is gone')
-    .action((name: string, options: { size: string; force?: boolean }, command: Command) =>
-      resize(contextOf(command), name, options),
+    .action((name: string, options: { size?: string; force?: boolean }, command: Command) =>
+      resize(contextOf(command), name, { ...options, size: required(options.size) }),
     );
   volume
     .command('delete')
@@ -65,10 +68,19 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf): Comma
   return volume;
 }
 
+/** Not commander's requiredOption(): that hides a misspelt option behind the one that is missing then. */
+function required(size: string | undefined): string {
+  if (size !== undefined) return size;
+  throw new CellblockError('option-invalid', "The option '--size <size>' is missing.", {
+    hint: 'Say the size with it, such as --size 10G.',
+  });
+}
+
 async function create({ api, terminal, signal }: Context, name: string, size: string): Promise<void> {
-  checkName(name, 'volume');
+  checkVolumeName(name, { instead: `Take it with \`cellblock snapshot create ${name}\`.` });
   const body = { name, size: String(parseSize(size)) };
-  const volume = await api.call<Volume>({ method: 'POST', path: apiPath(['volumes']), body, signal });
+  const path = apiPath(['volumes']);
+  const volume = await api.change<Volume>({ method: 'POST', path, body, signal, look: LOOK });
   terminal.result(volume, () => `Volume ${printable(volume.name)} made, ${formatBytes(volume.sizeBytes)}.\n`);
 }
 
@@ -93,6 +105,7 @@ async function list({ api, terminal, signal }: Context): Promise<void> {
 }
 
 async function show({ api, terminal, signal }: Context, name: string): Promise<void> {
+  checkVolumeName(name, { instead: `See \`cellblock snapshot list ${volumeOf(name)}\`.` });
   const volume = await api.call<VolumeDetails>({ method: 'GET', path: apiPath(['volumes', name]), signal });
   terminal.result(volume, () => {
     const facts: [string, string][] = [
@@ -117,9 +130,16 @@ async function show({ api, terminal, signal }: Context, name: string): Promise<v
 }
 
 async function rename({ api, terminal, signal }: Context, name: string, newName: string): Promise<void> {
-  checkName(newName, 'volume');
+  checkVolumeName(name, { instead: 'Snapshots keep their names; name a volume.' });
+  checkVolumeName(newName, { instead: 'Give a name without `@`.' });
   const path = apiPath(['volumes', name]);
-  const volume = await api.call<Volume>({ method: 'PATCH', path, body: { name: newName }, signal });
+  const volume = await api.change<Volume>({
+    method: 'PATCH',
+    path,
+    body: { name: newName },
+    signal,
+    look: LOOK,
+  });
   terminal.result(volume, () => `Volume ${printable(name)} is now ${printable(volume.name)}.\n`);
 }
 
@@ -128,8 +148,10 @@ async function resize(
   name: string,
   options: { size: string; force?: boolean },
 ) {
+  checkVolumeName(name, { instead: `Snapshots keep their size; name the volume, ${volumeOf(name)}.` });
   const body = { size: String(parseSize(options.size)), force: options.force === true };
-  const volume = await api.call<Volume>({ method: 'PATCH', path: apiPath(['volumes', name]), body, signal });
+  const path = apiPath(['volumes', name]);
+  const volume = await api.change<Volume>({ method: 'PATCH', path, body, signal, look: LOOK });
   terminal.result(
     volume,
     () =>
@@ -146,12 +168,13 @@ interface DeleteOptions {
 
 async function remove(context: Context, name: string, options: DeleteOptions): Promise<void> {
   const { api, terminal, signal } = context;
+  checkVolumeName(name, { instead: `Delete it with \`cellblock snapshot delete ${name}\`.` });
   if (options.dryRun === true) return plan(context, name);
   const path = apiPath(['volumes', name], {
     with_snapshots: options.withSnapshots === true ? 'true' : undefined,
     disconnect: options.disconnect === true ? 'true' : undefined,
   });
-  const task = await api.call<Task>({ method: 'DELETE', path, signal });
+  const task = await api.change<Task>({ method: 'DELETE', path, signal, look: LOOK });
   const last = options.wait === true ? await followTask(context, task) : task;
   terminal.result(last, () => `Volume ${printable(name)} deleted; ${spaceIs(last)}.\n`);
 }
@@ -182,10 +205,12 @@ async function plan({ api, terminal, signal }: Context, name: string): Promise<v
 }
 
 async function repair({ api, terminal, signal }: Context, name: string): Promise<void> {
-  const report = await api.call<RepairReport>({
+  checkVolumeName(name, { instead: `Name the volume, ${volumeOf(name)}.` });
+  const report = await api.change<RepairReport>({
     method: 'POST',
     path: apiPath(['volumes', name, 'repair']),
     signal,
+    look: LOOK,
   });
   terminal.result(report, () => `Volume ${printable(report.volume)} is writable again. ${report.warning}\n`);
 }

@@ -2,7 +2,7 @@
 // and what every wrong input gets: one sentence, what to do, a documented exit code, nothing half done.
 
 import { writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { EXIT_CODE_MEANINGS } from '../../src/agent/exit-codes.js';
@@ -108,7 +108,19 @@ const WRONG: [words: string[], code: number, says: RegExp][] = [
   [['volum', 'list'], 2, /Did you mean volume\?/],
   [['volume', 'create', 'a', '--size', '1G', '--sise'], 2, /Unknown option '--sise'.*Did you mean --size\?/],
   [['volume', 'show'], 2, /[Mm]issing required argument/],
-  [['volume', 'show', 'a', 'b'], 2, /[Tt]oo many arguments/],
+  [['volume', 'show', 'a', 'b'], 2, /[Tt]oo many arguments.* got 2\. See `cellblock volume show --help`\.$/],
+  [['volume', 'create', 'a', 'b', '--size', '1G'], 2, /got 2\. See `cellblock volume create --help`\.$/],
+  [['volume', 'create', 'a', '--sizes', '1G'], 2, /Unknown option '--sizes'.*Did you mean --size\?/],
+  [['volume', 'create', 'a@s', '--size', '1G'], 2, /is a snapshot.*`cellblock snapshot create a@s`/],
+  [['volume', 'delete', 'there@s'], 2, /is a snapshot.*`cellblock snapshot delete there@s`/],
+  [['volume', 'show', 'there@s'], 2, /is a snapshot.*`cellblock snapshot list there`/],
+  [['volume', 'rename', 'there@s', 'b'], 2, /is a snapshot/],
+  [['volume', 'resize', 'there@s', '--size', '1G'], 2, /is a snapshot.*name the volume, there\./],
+  [['volume', 'repair', 'there@s'], 2, /is a snapshot/],
+  [['snapshot', 'list', 'there@s'], 2, /is a snapshot.*`cellblock snapshot list there`/],
+  [['volume', 'resize', 'there', '--size', '9E'], 2, /The size 9E is 8 EiB or more/],
+  [['volume', 'create', 'a\u007f\u009b\u202e', '--size', '1G'], 2, /a\\u\{7f\}\\u\{9b\}\\u\{202e\}/],
+  [['volume', 'show', 'a\u009b2J'], 2, /a\\u\{9b\}2J/],
   [['volume'], 2, /A command is missing/],
   [['volume', 'import', 'new', '/no/such/file'], 3, /\/no\/such\/file does not exist/],
   [['volume', 'import', 'new', '/tmp'], 2, /is a directory/],
@@ -186,8 +198,16 @@ t.test('the exit code of store check is the answer', async (t) => {
 
 t.test('a store of a newer version is not called damaged', async (t) => {
   const { apiPath: api, inspection } = await startFakeAgent(t);
-  inspection.problems.push({ severity: 'error', code: 'slot-file-unknown', message: 'A record names no file.' });
-  inspection.problems.push({ severity: 'error', code: 'journal-newer', message: 'The journal has format 99.' });
+  inspection.problems.push({
+    severity: 'error',
+    code: 'slot-file-unknown',
+    message: 'A record names no file.',
+  });
+  inspection.problems.push({
+    severity: 'error',
+    code: 'journal-newer',
+    message: 'The journal has format 99.',
+  });
   const outcome = await runCli(['store', 'check'], { api });
   t.equal(outcome.code, 11);
   t.match(outcome.stderr, 'made by a newer version of cellblock. Check it with that version.');
@@ -233,6 +253,176 @@ t.test('Ctrl-C while waiting ends with 130', async (t) => {
   t.equal((await waiting).code, 130);
 });
 
+/** A door that stays closed until told. */
+function door() {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
+
+const aWhile = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+t.test('Ctrl-C while the agent works: what it did is waited for and told', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await operations.createVolume('a', { sizeBytes: 4096n });
+  const { opened, open } = door();
+  operations.hold = opened;
+  const stop = new AbortController();
+  const taking = runCli(['snapshot', 'create', 'a@s'], { api, signal: stop.signal });
+  await aWhile(100);
+  stop.abort();
+  await aWhile(100);
+  open();
+  t.match(await taking, {
+    code: 0,
+    stdout: 'Snapshot a@s taken.\n',
+    stderr: 'Interrupted; waiting for the agent to say what it did. Once more ends at once.\n',
+  });
+});
+
+t.test('Ctrl-C while the agent works and goes on working: it may be done, and where to look', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await operations.createVolume('a', { sizeBytes: 4096n });
+  const { opened, open } = door();
+  operations.hold = opened;
+  const stop = new AbortController();
+  const taking = runCli(['snapshot', 'create', 'a@s'], { api, signal: stop.signal, patienceMs: 100 });
+  await aWhile(300);
+  stop.abort();
+  const outcome = await taking;
+  open();
+  t.equal(outcome.code, 130);
+  t.match(outcome.stderr, /has not answered.* may be done.*See `cellblock snapshot list`\.\n$/);
+  t.notMatch(outcome.stderr, 'left half done');
+});
+
+t.test('Ctrl-C while the volume of an import is being made: it is deleted again', async (t) => {
+  const { apiPath: api, operations, directory } = await startFakeAgent(t);
+  const image = join(directory, 'in.img');
+  writeFileSync(image, 'data');
+  const { opened, open } = door();
+  operations.hold = opened;
+  const stop = new AbortController();
+  const importing = runCli(['volume', 'import', 'a', image], { api, signal: stop.signal });
+  await aWhile(100);
+  stop.abort();
+  await aWhile(100);
+  open();
+  const outcome = await importing;
+  t.equal(outcome.code, 130);
+  t.match(outcome.stderr, /volume a, made for it, is deleted again\.\ncellblock: Interrupted\. Start again/);
+  t.equal(operations.volumes.size, 0);
+});
+
+t.test('--wait that is interrupted says that the task goes on', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  await operations.createVolume('a', { sizeBytes: 4096n });
+  await runCli(['snapshot', 'create', 'a@s'], { api });
+  const stop = new AbortController();
+  const waiting = runCli(['snapshot', 'delete', 'a@s', '--wait'], { api, signal: stop.signal });
+  while (operations.watchers.size === 0) await aWhile(5);
+  stop.abort();
+  t.match((await waiting).stderr, /task \d+ \(snapshot-delete s\) goes on\. See `cellblock task list`\./);
+});
+
+t.test('an agent that dies at work: it may be done', async (t) => {
+  const { directory } = await startFakeAgent(t);
+  const api = join(directory, 'dies.sock');
+  const dying = createServer((socket) => socket.once('data', () => socket.destroy()));
+  await new Promise<void>((resolve) => dying.listen(api, resolve));
+  const outcome = await runCli(['volume', 'create', 'a', '--size', '1G'], { api });
+  dying.close();
+  t.equal(outcome.code, 12);
+  t.match(outcome.stderr, /broke off.*may be done: see `cellblock volume list`/);
+});
+
+t.test('a socket that answers nothing, or not as the agent does', async (t) => {
+  const { directory } = await startFakeAgent(t);
+  const open = new Set<Socket>();
+  const listen = async (name: string, greeting: string) => {
+    const server = createServer((socket) => {
+      open.add(socket);
+      socket.on('error', () => undefined).resume();
+      socket.write(greeting);
+    });
+    t.teardown(() => {
+      for (const socket of open) socket.destroy();
+      server.close();
+    });
+    await new Promise<void>((resolve) => server.listen(join(directory, name), resolve));
+    return join(directory, name);
+  };
+  const cases: [api: string, code: number, says: RegExp][] = [
+    [await listen('silent', ''), 12, /silent takes connections but does not answer\. If it is cellblockd/],
+    [
+      await listen('nbd', 'NBDMAGICIHAVEOPT\0\u0003'),
+      12,
+      /nbd is an NBD socket, not that of the control API/,
+    ],
+    [await listen('ssh', 'SSH-2.0-x\r\n'), 12, /What answers on .*ssh is not cellblockd\. Name the socket/],
+    ['', 2, /The path after --api is empty\. Name the socket/],
+  ];
+  for (const [api, code, says] of cases) {
+    const outcome = await runCli(['volume', 'list'], { api, patienceMs: 100 });
+    t.equal(outcome.code, code, api);
+    t.match(outcome.stderr, says);
+  }
+});
+
+t.test('an agent that takes its time is waited for', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  const { opened, open } = door();
+  operations.hold = opened;
+  const making = runCli(['volume', 'create', 'a', '--size', '1G'], { api, patienceMs: 50 });
+  await aWhile(400);
+  open();
+  t.equal((await making).code, 0);
+});
+
+t.test('an import over a volume that holds something has to be forced', async (t) => {
+  const { apiPath: api, operations, directory } = await startFakeAgent(t);
+  const image = join(directory, 'in.img');
+  writeFileSync(image, Buffer.alloc(4096));
+  await operations.createVolume('data', { sizeBytes: 1n << 20n });
+  operations.allocated.set('data', 8192n);
+  await operations.createVolume('frozen', { sizeBytes: 1n << 20n });
+  await runCli(['snapshot', 'create', 'frozen@s'], { api });
+  const wrong: [words: string[], code: number, says: RegExp][] = [
+    [['data', image], 4, /Volume data holds 8K of data\. Import into a new volume, or .* --force\./],
+    [['frozen', image], 4, /Volume frozen has 1 snapshot\. Import into a new volume/],
+    [['data', image, '--size', '2M', '--force'], 2, /is there already and has 1048576 bytes, not 2M\. Leave/],
+    [['frozen@s', image], 2, /"frozen@s" is a snapshot, not a volume\. Import into a volume/],
+  ];
+  for (const [words, code, says] of wrong) {
+    const outcome = await runCli(['volume', 'import', ...words], { api });
+    t.equal(outcome.code, code, words.join(' '));
+    t.match(outcome.stderr, says);
+    t.equal(outcome.stdout, '');
+  }
+});
+
+t.test('a dry run of an import says what would be done, and does nothing', async (t) => {
+  const { apiPath: api, operations, directory } = await startFakeAgent(t);
+  const image = join(directory, 'in.img');
+  writeFileSync(image, Buffer.alloc(4096));
+  await operations.createVolume('data', { sizeBytes: 1n << 20n });
+  operations.allocated.set('data', 8192n);
+  const dry = async (...words: string[]) =>
+    (await runCli(['volume', 'import', ...words, '--dry-run'], { api })).stdout.replaceAll(image, 'IMAGE');
+  t.equal(await dry('new', image), 'Would make volume new, 4K, and write IMAGE to it, 4K.\n');
+  t.equal(
+    await dry('data', image),
+    'Would write IMAGE, 4K, over volume data, 1M.\nNeeds --force: the volume holds 8K of data; snapshots stay as they are.\nThe rest of the volume, 1020K, would be zeroed.\n',
+  );
+  t.match(
+    await dry('new', '-', '--size', '1M'),
+    'What is left of the volume behind the image would be zeroed',
+  );
+  t.strictSame([...operations.volumes.keys()], ['data']);
+});
+
 t.test('help and version are asked for and come on stdout', async (t) => {
   const help = await runCli(['--help']);
   t.equal(help.code, 0);
@@ -245,4 +435,7 @@ t.test('names that would disturb a terminal are shown escaped', async (t) => {
   const { apiPath: api, operations } = await startFakeAgent(t);
   await operations.createVolume('a\u202eb', { sizeBytes: 4096n });
   t.match((await runCli(['volume', 'list'], { api })).stdout, 'a\\u{202e}b');
+  const { stdout } = await runCli(['volume', 'list', '--json'], { api });
+  t.match(stdout, '"a\\u202eb"');
+  t.equal(JSON.parse(stdout)[0].name, 'a\u202eb', 'the value is the same');
 });

@@ -26,10 +26,15 @@ export class FakeOperations {
   readonly tasks = new Map<number, TaskInfo>();
   readonly watchers = new Map<number, Set<(task: TaskInfo) => void>>();
   readonly calls: string[] = [];
+  /** Bytes of data by volume; the others have none. */
+  readonly allocated = new Map<string, bigint>();
+  /** What creating something waits for. */
+  hold: Promise<void> = Promise.resolve();
   counters: PlaneCounters = emptyCounters();
   #nextId = 1;
 
   async createVolume(name: string, { sizeBytes }: { sizeBytes: bigint }): Promise<VolumeInfo> {
+    await this.hold;
     checkName(name, 'volume');
     checkSize(sizeBytes);
     if (this.volumes.has(name)) {
@@ -59,7 +64,12 @@ export class FakeOperations {
   }
 
   showVolume(name: string) {
-    return { ...this.#volume(name), snapshotList: this.listSnapshots(name), depth: 0, files: [] };
+    return {
+      ...this.#volume(name),
+      snapshotList: this.listSnapshots(name),
+      depth: 0,
+      files: this.allocated.has(name) ? ['extents/1'] : [],
+    };
   }
 
   async renameVolume(name: string, newName: string): Promise<VolumeInfo> {
@@ -117,6 +127,7 @@ export class FakeOperations {
   }
 
   async createSnapshots(references: SnapshotReference[]): Promise<SnapshotInfo[]> {
+    await this.hold;
     for (const { volume, snapshot } of references) {
       this.#volume(volume);
       if (this.snapshots.has(`${volume}@${snapshot}`)) {
@@ -281,6 +292,11 @@ export class FakeOperations {
 
 export class FakeInspection implements Inspection {
   problems: { severity: 'error' | 'warning'; code: string; message: string }[] = [];
+  readonly #operations: FakeOperations;
+
+  constructor(operations: FakeOperations) {
+    this.#operations = operations;
+  }
 
   /** Two pages, far apart. */
   async diff({ from, to, offset }: Parameters<Inspection['diff']>[0]): Promise<DifferencePage> {
@@ -295,14 +311,17 @@ export class FakeInspection implements Inspection {
   }
 
   async space(): Promise<StoreSpace> {
-    const use = {
-      name: 'a',
-      logicalBytes: 1n << 30n,
-      allocatedBytes: 4096n,
-      exclusiveBytes: 4096n,
-      reclaimableBytes: 0n,
-    };
-    return { volumes: [use], snapshots: [], fileSystem: { sizeBytes: 1n << 40n, freeBytes: 1n << 39n } };
+    const volumes = [...this.#operations.volumes.values()].map(({ name, sizeBytes }) => {
+      const allocatedBytes = this.#operations.allocated.get(name) ?? 0n;
+      return {
+        name,
+        logicalBytes: sizeBytes,
+        allocatedBytes,
+        exclusiveBytes: allocatedBytes,
+        reclaimableBytes: 0n,
+      };
+    });
+    return { volumes, snapshots: [], fileSystem: { sizeBytes: 1n << 40n, freeBytes: 1n << 39n } };
   }
 
   async check({ onProblem, onProgress }: Parameters<Inspection['check']>[0]) {
@@ -326,7 +345,7 @@ export interface FakeAgent {
 export async function startFakeAgent(t: { teardown(clean: () => unknown): void }): Promise<FakeAgent> {
   const directory = mkdtempSync(join(tmpdir(), 'cellblock-cli-'));
   const operations = new FakeOperations();
-  const inspection = new FakeInspection();
+  const inspection = new FakeInspection(operations);
   const listeners: string[] = [];
   const parts: AgentParts = {
     operations: operations as unknown as Operations,

@@ -16,6 +16,7 @@ export interface CliOptions {
   stdin?: Readable;
   signal?: AbortSignal;
   offlineCheck?: OfflineCheck;
+  patienceMs?: number;
 }
 
 export async function runCli(words: string[], options: CliOptions = {}): Promise<Outcome> {
@@ -26,6 +27,7 @@ export async function runCli(words: string[], options: CliOptions = {}): Promise
     streams: { stdin: options.stdin ?? Readable.from([]), stdout, stderr },
     signal: options.signal ?? new AbortController().signal,
     offlineCheck: options.offlineCheck ?? (async () => ({ clean: true, problems: [], recordsSeen: 0n })),
+    ...(options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs }),
   });
   return {
     code,
