@@ -46,6 +46,7 @@ export async function exportVolume(
       sizeBytes: client.sizeBytes,
       force: options.force === true,
       stdout,
+      signal: context.signal,
     });
     const pieces = readImage(client, context.signal);
     const dataBytes = await copy(context, { name, pieces, target, hash, sizeBytes: client.sizeBytes });
@@ -84,7 +85,8 @@ async function copy({ terminal }: Context, { name, pieces, target, hash, sizeByt
     await target.finish();
     return dataBytes;
   } catch (error) {
-    await target.discard();
+    const left = await target.discard();
+    if (left !== '') terminal.error(left);
     throw error;
   } finally {
     progress.end();

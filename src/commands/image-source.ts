@@ -1,8 +1,9 @@
 // Where an import reads from: a file, a block device or a pipe, opened by whoever runs the command. Holes of files are neither read
 // nor looked at.
 
-import { readFileSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { constants, openSync, readFileSync } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { loadNextExtent, type NextExtent } from '../plane/addon.js';
 import { type BufferPool, PIECE_BYTES } from './buffer-pool.js';
@@ -24,6 +25,7 @@ export interface ImageSource {
 /** `-` is `stdin`. */
 export async function openSource(path: string, stdin: Readable, signal: AbortSignal): Promise<ImageSource> {
   if (path === '-') return streamSource(addAbortSignal(signal, stdin));
+  if ((await stat(path)).isFIFO()) return streamSource(addAbortSignal(signal, openFifo(path)));
   const file = await open(path, 'r');
   try {
     const sizeBytes = await sizeOf(file, path);
@@ -37,6 +39,12 @@ export async function openSource(path: string, stdin: Readable, signal: AbortSig
     await file.close();
     throw error;
   }
+}
+
+/** Neither the wait for a writer nor that for its bytes may hold the process: both would be calls that nothing ends. */
+function openFifo(path: string): Readable {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  return new Socket({ fd, readable: true, writable: false });
 }
 
 async function sizeOf(file: FileHandle, path: string): Promise<bigint | null> {

@@ -1,9 +1,12 @@
 // Where an export writes to: a new file (holes kept, there whole or not at all), an existing device, or a pipe.
 
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { constants, createWriteStream, openSync } from 'node:fs';
+import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import { addAbortSignal, type Writable } from 'node:stream';
+import { setTimeout } from 'node:timers/promises';
 import { PIECE_BYTES } from './buffer-pool.js';
 import { CommandError } from './command-error.js';
 
@@ -12,8 +15,8 @@ export interface ImageTarget {
   write(piece: { offset: bigint; lengthBytes: bigint; data: Buffer | undefined }): Promise<void>;
   /** Everything is there and stable. */
   finish(): Promise<void>;
-  /** Takes back what can be taken back. */
-  discard(): Promise<void>;
+  /** Takes back what can be taken back; answers what cannot, a sentence or nothing. */
+  discard(): Promise<string>;
 }
 
 export interface TargetOptions {
@@ -22,11 +25,12 @@ export interface TargetOptions {
   /** Replace a file that is there. */
   force: boolean;
   stdout: NodeJS.WritableStream;
+  signal: AbortSignal;
 }
 
 export async function openTarget(options: TargetOptions): Promise<ImageTarget> {
   const { path, force } = options;
-  if (path === '-') return new StreamTarget(options.stdout);
+  if (path === '-') return new StreamTarget(options.stdout, 'standard output');
   const there = await stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
@@ -38,9 +42,29 @@ export async function openTarget(options: TargetOptions): Promise<ImageTarget> {
   if (there.isDirectory())
     throw Object.assign(new Error('is a directory'), { code: 'EISDIR', syscall: 'open', path });
   if (there.isBlockDevice() && !force) throw taken(path);
+  if (there.isFIFO()) {
+    const fifo = await openFifo(options);
+    return new StreamTarget(fifo, path, () => fifo.end());
+  }
   const stream = createWriteStream(path, { flags: 'r+' });
   await once(stream, 'open');
-  return new StreamTarget(stream);
+  return new StreamTarget(stream, path);
+}
+
+const READER_LOOKED_FOR_MS = 100;
+
+/** Neither the wait for a reader nor that for its pace may hold the process: both would be calls that nothing ends. */
+async function openFifo({ path, signal }: TargetOptions): Promise<Writable> {
+  for (;;) {
+    try {
+      const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+      return addAbortSignal(signal, new Socket({ fd, readable: false, writable: true }));
+    } catch (error) {
+      // Nobody reads yet.
+      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error;
+      await setTimeout(READER_LOOKED_FOR_MS, undefined, { signal });
+    }
+  }
 }
 
 function taken(path: string): CommandError {
@@ -65,6 +89,7 @@ class FileTarget implements ImageTarget {
   }
 
   static async create(options: TargetOptions): Promise<FileTarget> {
+    await removeAbandoned(options.path);
     const partial = `${options.path}.partial-${process.pid}`;
     const file = await open(partial, 'wx', 0o666).catch((error: NodeJS.ErrnoException) => {
       // The name beside is our affair: what is wrong is wrong with the directory.
@@ -83,13 +108,15 @@ class FileTarget implements ImageTarget {
   async write({ offset, data }: { offset: bigint; data: Buffer | undefined }): Promise<void> {
     if (data === undefined) return;
     for (let done = 0; done < data.length; ) {
-      const { bytesWritten } = await this.#file.write(data, done, data.length - done, Number(offset) + done);
+      const { bytesWritten } = await this.#file
+        .write(data, done, data.length - done, Number(offset) + done)
+        .catch(this.#named);
       done += bytesWritten;
     }
   }
 
   async finish(): Promise<void> {
-    await this.#file.sync();
+    await this.#file.sync().catch(this.#named);
     await this.#file.close();
     const { path, force } = this.#options;
     if (force) {
@@ -103,9 +130,37 @@ class FileTarget implements ImageTarget {
     await unlink(this.#partial);
   }
 
-  async discard(): Promise<void> {
+  async discard(): Promise<string> {
     await this.#file.close().catch(() => undefined);
     await unlink(this.#partial).catch(() => undefined);
+    return '';
+  }
+
+  /** Calls on an open file fail without a name. */
+  readonly #named = (error: Error): never => {
+    throw Object.assign(error, { path: this.#options.path });
+  };
+}
+
+/** What an export that was killed left beside its name. */
+async function removeAbandoned(path: string): Promise<void> {
+  const start = `${basename(path)}.partial-`;
+  // A directory that cannot be read may still be written to; then what is there stays.
+  for (const name of await readdir(dirname(path)).catch(() => [])) {
+    const pid = name.startsWith(start) ? name.slice(start.length) : '';
+    if (/^[1-9]\d{0,9}$/.test(pid) && !isRunning(Number(pid)))
+      await unlink(join(dirname(path), name)).catch(() => undefined);
+  }
+}
+
+/** Our own number on a file that was there before us is that of a predecessor. */
+function isRunning(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
   }
 }
 
@@ -114,13 +169,18 @@ const ZEROS = Buffer.alloc(PIECE_BYTES);
 /** Pipes and devices: zeros are written as such. */
 class StreamTarget implements ImageTarget {
   readonly #stream: NodeJS.WritableStream;
+  readonly #name: string;
+  readonly #end: () => void;
   #failure: Error | undefined;
+  #began = false;
 
-  constructor(stream: NodeJS.WritableStream) {
+  constructor(stream: NodeJS.WritableStream, name: string, end: () => void = () => undefined) {
     this.#stream = stream;
-    stream.on('error', (error) => {
-      this.#failure ??= error;
-    });
+    this.#name = name;
+    this.#end = end;
+    stream.on('error', (error) => this.#fail(error));
+    // Aborted from outside: nobody calls back what was waiting.
+    stream.on('close', () => this.#fail(new Error('closed')));
   }
 
   async write({ lengthBytes, data }: { lengthBytes: bigint; data: Buffer | undefined }): Promise<void> {
@@ -131,15 +191,22 @@ class StreamTarget implements ImageTarget {
   }
 
   async finish(): Promise<void> {
-    await new Promise<void>((resolve) => this.#stream.write('', () => resolve()));
-    if (this.#failure !== undefined) throw this.#failure;
+    await this.#send(Buffer.alloc(0));
+    this.#end();
   }
 
-  async discard(): Promise<void> {}
+  async discard(): Promise<string> {
+    return this.#began ? `What was written to ${this.#name} is only a part of the image.` : '';
+  }
 
   /** Waits until the bytes are out: one piece at a time waits here, however slow the reader. */
   async #send(bytes: Buffer): Promise<void> {
     await new Promise<void>((resolve) => this.#stream.write(bytes, () => resolve()));
     if (this.#failure !== undefined) throw this.#failure;
+    this.#began = true;
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= Object.assign(error, { path: this.#name });
   }
 }

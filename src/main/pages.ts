@@ -90,7 +90,15 @@ const CLI_HEAD = `# The command line
 * Progress bars appear on a terminal only.
 * An error is one sentence on what is wrong and one on what to do.
 * Import and export read and write files as whoever runs the command; the bytes travel over NBD.
-* Ctrl-C leaves nothing half done: a volume made by an import is deleted again, the file of an export removed.
+* Ctrl-C (SIGINT, SIGTERM and SIGHUP alike) ends an import or export cleanly: a volume made by the import is deleted again, the file of
+  the export removed. What cannot be taken back is said: an existing volume, a device or a pipe holds part of the image then. A change
+  that was sent to the agent is not taken back: its answer is waited for (15 seconds at most) and told; without one, the message says
+  how to see whether it was done. A second signal ends the command at once, whatever it waits for.
+* \`kill -9\` cleans nothing up: an export leaves \`FILE.partial-PID\` beside its file, which the next export to the same name removes
+  when that process is gone; an import leaves the volume it made, with a part of the image: delete it.
+* An agent that says nothing for 15 seconds is asked whether it is there; one at work is waited for, however long, and one that does not
+  answer that for 15 seconds either counts as not there (exit code 12).
+* An import overwrites an existing volume only when that is empty (no data, no snapshots, no clients), or with \`--force\`.
 `;
 
 function cliPage(): string {

@@ -291,6 +291,16 @@ t.test('a disk that is full, then read-only', { skip: withoutTmpfs }, async (t) 
     t.equal(stderr.trimEnd().split('\n').length, 1, 'one line');
   }
   t.match(await cli('volume', 'export', 'keep', join(directory, 'out.img')), { code: 0 }, 'reads go on');
+  const full = await cli('volume', 'export', 'keep', join(mount, 'out.img'));
+  t.equal(full.code, 8, 'an export to a full disk');
+  t.match(full.stderr, /^cellblock: No space left for .*out\.img\. Free some, or write somewhere else\.\n$/);
+  const locked = join(directory, 'locked');
+  mkdirSync(locked);
+  mustNow('mount', ['-t', 'tmpfs', '-o', 'ro,size=1m', 'none', locked]);
+  const readOnly = await cli('volume', 'export', 'keep', join(locked, 'out.img'));
+  mustNow('umount', [locked]);
+  t.equal(readOnly.code, 7, 'an export to a read-only file system');
+  t.match(readOnly.stderr, /locked is read-only or lies on a read-only file system\. Make it writable/);
   t.match((await run('cmp', [small, join(directory, 'out.img')])).code, 0);
 
   await daemon.restart('stop');

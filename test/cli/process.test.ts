@@ -1,13 +1,17 @@
 // The programs as processes: what they say and how they end when they are started wrongly, stopped, or lose their reader.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { loadPlane } from '../../src/plane/addon.js';
 import { startFakeAgent } from './fake-agent.js';
+import { serveNbdkit, withoutNbdkit } from './nbdkit.js';
+
+// A few starts of the programs, on a busy machine.
+t.setTimeout(120_000);
 
 const program = (name: string) => fileURLToPath(new URL(`../../src/main/${name}.js`, import.meta.url));
 
@@ -201,4 +205,108 @@ t.test('a reader that goes away ends the command line quietly', async (t) => {
   });
   t.equal(await new Promise((resolve) => child.once('exit', resolve)), 141);
   t.equal(stderr, '');
+});
+
+/** The command line as a process, against an agent whose exports are an nbdkit. */
+async function startCellblock(t: Test, words: string[], stdio: StdioOptions = ['ignore', 'pipe', 'pipe']) {
+  const agent = await startFakeAgent(t);
+  agent.listeners.push(await serveNbdkit(t, ['pattern', '64M']));
+  const start = (all: string[]) => {
+    const child = spawn(process.execPath, [program('cellblock'), '--api', agent.apiPath, ...all], { stdio });
+    let stderr = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    const ended = new Promise<{ code: number | null; signal: string | null; stderr: string }>((resolve) =>
+      child.once('close', (code, signal) => resolve({ code, signal, stderr })),
+    );
+    t.teardown(async () => {
+      child.kill('SIGKILL');
+      await ended;
+    });
+    return { child, ended };
+  };
+  return { ...agent, ...start(words) };
+}
+
+function fifo(t: Test): string {
+  const path = join(place(t), 'fifo');
+  spawnSync('mkfifo', [path]);
+  return path;
+}
+
+const aWhile = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+t.test('a fifo without another end can be left by a signal', { skip: withoutNbdkit }, async (t) => {
+  for (const [verb, file] of [
+    ['export', fifo(t)],
+    ['import', fifo(t)],
+  ] as const) {
+    const { child, ended, operations } = await startCellblock(t, [
+      'volume',
+      verb,
+      'a',
+      file,
+      ...(verb === 'export' ? ['--force'] : ['--size', '1M']),
+    ]);
+    await aWhile(1500);
+    t.equal(child.exitCode, null, 'it waits');
+    child.kill('SIGTERM');
+    const outcome = await ended;
+    t.equal(outcome.code, 130, verb);
+    t.match(outcome.stderr, 'cellblock: Interrupted.');
+    t.equal(operations.volumes.size, 0);
+  }
+});
+
+t.test('a fifo carries an image', { skip: withoutNbdkit }, async (t) => {
+  const path = fifo(t);
+  const { ended } = await startCellblock(t, ['volume', 'export', 'a', path]);
+  // Not spawnSync: the agent lives in this process.
+  const reader = spawn('sh', ['-c', `wc -c < ${path}`], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let read = '';
+  reader.stdout.setEncoding('utf8').on('data', (text: string) => {
+    read += text;
+  });
+  await new Promise((resolve) => reader.once('close', resolve));
+  t.equal(read.trim(), String(64 << 20));
+  t.match(await ended, { code: 0 });
+});
+
+t.test('a second signal, of any kind, ends at once', async (t) => {
+  const { child, ended, operations } = await startCellblock(t, ['volume', 'create', 'a', '--size', '1M']);
+  operations.hold = new Promise(() => undefined);
+  await aWhile(1500);
+  child.kill('SIGINT');
+  await aWhile(300);
+  t.equal(child.exitCode, null, 'the first one waits for the answer');
+  child.kill('SIGTERM');
+  t.match(await ended, { code: null, signal: 'SIGTERM' });
+});
+
+t.test('output that nothing more goes into', { skip: withoutNbdkit }, async (t) => {
+  const full = openSync('/dev/full', 'w');
+  for (const words of [
+    ['volume', 'export', 'a', '-'],
+    ['volume', 'list'],
+  ]) {
+    const { ended } = await startCellblock(t, words, ['ignore', full, 'pipe']);
+    const outcome = await ended;
+    t.equal(outcome.code, 8, words.join(' '));
+    t.match(outcome.stderr, /^cellblock: No space left for standard output\. Free some/);
+  }
+  closeSync(full);
+});
+
+t.test('an argument that is no UTF-8 is refused', async (t) => {
+  const { apiPath, operations } = await startFakeAgent(t);
+  const line = `exec ${process.execPath} ${program('cellblock')} --api ${apiPath} volume create "$(printf 'a\\377')" --size 1M`;
+  const child = spawn('sh', ['-c', line], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  t.equal(await new Promise((resolve) => child.once('close', resolve)), 2);
+  t.match(stderr, /^cellblock: The argument "a\ufffd" is not valid UTF-8\./);
+  t.equal(operations.volumes.size, 0);
 });

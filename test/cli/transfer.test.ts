@@ -1,6 +1,7 @@
 // Import and export: what goes in comes out, holes stay holes, and whatever goes wrong leaves nothing half done. The bytes travel
 // to a stranger's NBD server, so this also holds the client to the protocol.
 
+import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
   closeSync,
@@ -142,7 +143,8 @@ t.test('an existing volume holds the image followed by zeros afterwards', { skip
   await operations.createVolume('a', { sizeBytes: BigInt(16 * MIB) });
   const source = join(directory, 'in.img');
   const image = makeImage(source);
-  t.equal((await runCli(['volume', 'import', 'a', source], { api })).code, 0);
+  const outcome = await runCli(['volume', 'import', 'a', source], { api });
+  t.equal(outcome.stdout, 'Volume a holds the image, 8M; the rest of it, 8M, is zeros.\n');
   const content = await client.read(0n, 16 * MIB);
   t.ok(content.subarray(0, image.length).equals(image));
   t.ok(
@@ -224,6 +226,45 @@ t.test('Ctrl-C in the middle of an import from a pipe', { skip }, async (t) => {
   t.match(outcome.stderr, 'is deleted again');
   t.equal(operations.volumes.size, 0);
   await watcher.disconnect();
+});
+
+t.test('Ctrl-C in the middle of an import over an existing volume', { skip }, async (t) => {
+  const { apiPath: api, operations, address } = await startAgent(t, ['memory', '16M']);
+  await operations.createVolume('a', { sizeBytes: BigInt(16 * MIB) });
+  const stdin = new PassThrough();
+  const stop = new AbortController();
+  const importing = runCli(['volume', 'import', 'a', '-'], { api, stdin, signal: stop.signal });
+  stdin.write(Buffer.alloc(2 * MIB, 1));
+  const watcher = await NbdClient.connect({ address, exportName: 'a' });
+  while ((await watcher.read(0n, 1))[0] === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  stop.abort();
+  const outcome = await importing;
+  t.equal(outcome.code, 130);
+  t.equal(
+    outcome.stderr,
+    'Volume a holds part of the image now; import it again.\ncellblock: Interrupted. Start again when you like.\n',
+  );
+  await watcher.disconnect();
+});
+
+t.test('what a killed export left is removed by the next one to the same name', { skip }, async (t) => {
+  const { apiPath: api, directory } = await startAgent(t, ['memory', '1M']);
+  const target = join(directory, 'out.img');
+  const dead = spawnSync('true').pid;
+  const kept = [
+    `out.img.partial-${process.ppid}`,
+    `other.img.partial-${dead}`,
+    `out.img.partial-${dead}-mine`,
+  ];
+  for (const name of [...kept, `out.img.partial-${dead}`]) writeFileSync(join(directory, name), '');
+  t.equal((await runCli(['volume', 'export', 'a', target], { api })).code, 0);
+  t.strictSame(
+    readdirSync(directory)
+      .filter((name) => name.includes('partial'))
+      .sort(),
+    kept.sort(),
+    'others stay, and those of a process that runs',
+  );
 });
 
 t.test('an export does not replace a file, unless told to', { skip }, async (t) => {
