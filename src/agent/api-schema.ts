@@ -222,12 +222,19 @@ const SpaceUse = titled('SpaceUse', {
   exclusiveBytes: Type.Unsafe<bigint>({
     type: 'integer',
     minimum: 0,
-    description: 'Blocks that nobody else reads.',
+    description: 'Blocks that nobody else reads; of a volume: but it and its snapshots.',
   }),
   reclaimableBytes: Type.Unsafe<bigint>({
     type: 'integer',
     minimum: 0,
-    description: 'Held and read by nobody any more; given back in the background.',
+    description:
+      'What deleting it gives back; of a volume: with all its snapshots. A snapshot that two or more continue stays until one is left, and gives back nothing yet.',
+  }),
+  unreadBytes: Type.Unsafe<bigint>({
+    type: 'integer',
+    minimum: 0,
+    description:
+      'Held in a volume for deleted snapshots and read by nobody; given back in the background, or when only one continues them. Of a snapshot: 0.',
   }),
 });
 export const StoreSpace = titled('StoreSpace', {

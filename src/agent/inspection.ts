@@ -18,8 +18,10 @@ export interface SpaceUse {
   allocatedBytes: bigint;
   /** Blocks nobody else reads (a volume: nobody but it and its snapshots). */
   exclusiveBytes: bigint;
-  /** Held, and read by nobody any more: given back in the background. */
+  /** What deleting it (a volume: with its snapshots) gives back. */
   reclaimableBytes: bigint;
+  /** Held for deleted snapshots, and read by nobody any more. */
+  unreadBytes: bigint;
 }
 
 export interface StoreSpace {

@@ -17,7 +17,9 @@ export function addAgentCommands(program: Command, contextOf: ContextOf, offline
   const store = program.command('store').description('the data directory of the agent');
   store
     .command('status')
-    .description('space of every volume and snapshot')
+    .description(
+      'space of every volume and snapshot: logical size, data allocated, read by it alone, given back by deleting it, unread but still held',
+    )
     .action((_options: object, command: Command) => space(contextOf(command)));
   store
     .command('check')
@@ -73,6 +75,7 @@ async function space({ api, terminal, signal }: Context): Promise<void> {
         { title: 'ALLOCATED', cell: (row) => formatBytes(row.allocatedBytes), align: 'right' },
         { title: 'EXCLUSIVE', cell: (row) => formatBytes(row.exclusiveBytes), align: 'right' },
         { title: 'RECLAIMABLE', cell: (row) => formatBytes(row.reclaimableBytes), align: 'right' },
+        { title: 'UNREAD', cell: (row) => formatBytes(row.unreadBytes), align: 'right' },
       ],
       [...space.volumes, ...space.snapshots],
     );

@@ -5,6 +5,7 @@
 //   allocated   blocks with data a snapshot or volume reads, whoever wrote them
 //   own         blocks its own map has
 //   exclusive   blocks it alone reads: what its deletion leaves without a reader
+//   reclaimable blocks its deletion frees in the end, see reclaimable.ts
 //   (container) exclusive: blocks read by nothing outside of it; unread: blocks of its versions that nobody reads any more, held
 //               by deleted versions until they are freed or merged
 // Deleted versions read nothing; they only pass through what is below them.
@@ -15,17 +16,9 @@
 import { countUpTo } from './chain.js';
 import type { VersionRuns } from './diff.js';
 import type { CutOff, Line } from './entities.js';
+import { MANY, NOBODY, type Place, type Readers, type Readership } from './readership.js';
+import { Holders } from './reclaimable.js';
 import type { Run } from './window-record.js';
-
-/** Who reads a block: NOBODY, one reader (even code), several of one container (odd code), or MANY. */
-type Readers = number;
-const NOBODY = 0;
-const MANY = -1;
-
-interface Reader {
-  container: number;
-  code: Readers;
-}
 
 interface Node {
   line: Line;
@@ -39,8 +32,6 @@ interface Node {
   readers: Readers[];
   /** How many readers there are below each position. */
   readersBelow: Int32Array;
-  /** Code of all readers of the line together. */
-  ofContainer: Readers;
   /** All readers of the line and of what continues it. */
   subtree: Readers;
   /** Changes of `allocated` against the version below, summed over all windows. */
@@ -54,10 +45,12 @@ export interface VersionUsage {
   allocatedBlocks: number;
   ownBlocks: number;
   exclusiveBlocks: number;
+  reclaimableBlocks: number;
 }
 
 export interface ContainerUsage {
   exclusiveBlocks: number;
+  reclaimableBlocks: number;
   unreadBlocks: number;
 }
 
@@ -85,19 +78,127 @@ export function familiesOf(lines: ReadonlyMap<number, Line>): Line[][] {
   });
 }
 
+/** The figures of a family. Lines without relatives need one count: there, who alone reads a block alone holds it. */
 export class FamilyUsage {
-  readonly #blocks: number;
-  readonly #nodes: Node[] = [];
-  readonly #byLine = new Map<number, Node>();
-  readonly #containers: number[] = [];
-  readonly #readers: Reader[] = [];
-  readonly #exclusive: number[] = [];
-  readonly #ofContainers: ContainerUsage[] = [];
-  readonly #cuts: CutSweep;
+  readonly #readers: AllReaders;
+  readonly #holders: Holders | null;
+  readonly #reading: FamilyCount;
+  readonly #holding: FamilyCount | null;
 
   /** `family` as familiesOf gives it; its lines must not change until the end. */
   constructor(family: readonly Line[], blocksPerWindow: number) {
+    this.#readers = new AllReaders(family);
+    this.#reading = new FamilyCount(family, this.#readers, blocksPerWindow);
+    this.#holders = family.length > 1 ? new Holders(family) : null;
+    this.#holding = this.#holders && new FamilyCount(family, this.#holders, blocksPerWindow);
+  }
+
+  /** Windows in ascending order; all records of the family in this window. */
+  window(window: bigint, lines: readonly WindowOfLine[]): void {
+    this.#reading.window(window, lines, 'all');
+    this.#holding?.window(window, lines, 'readers');
+  }
+
+  /** Blocks all records of the family hold, those nobody reads included. */
+  get storedBlocks(): number {
+    return this.#reading.storedBlocks;
+  }
+
+  /** Totals per version that is no deleted one, and per container. */
+  result(): { versions: VersionUsage[]; containers: Map<number, ContainerUsage> } {
+    const versions = this.#reading.versions().map(({ place, ...counted }) => {
+      const exclusiveBlocks = this.#readers.ofVersion(place);
+      const reclaimableBlocks = this.#holders ? this.#holders.ofVersion(place) : exclusiveBlocks;
+      return { ...counted, exclusiveBlocks, reclaimableBlocks };
+    });
+    const freed = this.#holders?.ofContainers();
+    const containers = new Map<number, ContainerUsage>();
+    for (const [container, counted] of this.#readers.ofContainers()) {
+      const reclaimableBlocks = freed ? freed.get(container)! : counted.exclusiveBlocks;
+      containers.set(container, { ...counted, reclaimableBlocks });
+    }
+    return { versions, containers };
+  }
+}
+
+/** All that can be read from: one reader has an even code, several of one container its odd one. */
+class AllReaders implements Readership {
+  readonly #codes: Readers[][];
+  readonly #containers: number[];
+  readonly #indexOf: Map<number, number>;
+  readonly #ofLines: Readers[];
+  /** By half a code, less one. */
+  readonly #containerOfReader: number[] = [];
+  readonly #exclusive: number[] = [];
+  readonly #ofContainers: { exclusiveBlocks: number; unreadBlocks: number }[];
+
+  constructor(family: readonly Line[]) {
+    this.#containers = [...new Set(family.map(({ container }) => container))];
+    this.#indexOf = new Map(this.#containers.map((container, index) => [container, index]));
+    this.#ofContainers = this.#containers.map(() => ({ exclusiveBlocks: 0, unreadBlocks: 0 }));
+    this.#ofLines = family.map(({ container }) => containerCode(this.#indexOf.get(container)!));
+    this.#codes = family.map(({ container, versions }) =>
+      versions.map(({ state }) =>
+        state === 'deleted' ? NOBODY : this.#newReader(this.#indexOf.get(container)!),
+      ),
+    );
+  }
+
+  codesOf(index: number): Readers[] {
+    return this.#codes[index]!;
+  }
+
+  join(a: Readers, b: Readers): Readers {
+    if (a === b || b === NOBODY) return a;
+    if (a === NOBODY) return b;
+    if (a === MANY || b === MANY) return MANY;
+    const container = this.#containerOf(a);
+    return container === this.#containerOf(b) ? containerCode(container) : MANY;
+  }
+
+  together(index: number): Readers {
+    return this.#ofLines[index]!;
+  }
+
+  tally(owner: Line, readers: Readers, blocks: number): void {
+    if (readers === MANY) return;
+    if (readers === NOBODY) {
+      this.#ofContainers[this.#indexOf.get(owner.container)!]!.unreadBlocks += blocks;
+      return;
+    }
+    this.#ofContainers[this.#containerOf(readers)]!.exclusiveBlocks += blocks;
+    if (readers % 2 === 0) this.#exclusive[readers / 2 - 1]! += blocks;
+  }
+
+  ofVersion({ index, at }: Place): number {
+    return this.#exclusive[this.#codes[index]![at]! / 2 - 1]!;
+  }
+
+  ofContainers(): Map<number, { exclusiveBlocks: number; unreadBlocks: number }> {
+    return new Map(this.#containers.map((container, index) => [container, this.#ofContainers[index]!]));
+  }
+
+  #newReader(container: number): Readers {
+    this.#exclusive.push(0);
+    return 2 * this.#containerOfReader.push(container);
+  }
+
+  #containerOf(code: Readers): number {
+    return code % 2 === 0 ? this.#containerOfReader[code / 2 - 1]! : (code - 1) / 2;
+  }
+}
+
+/** One way through the windows of a family. */
+class FamilyCount {
+  readonly #blocks: number;
+  readonly #readership: Readership;
+  readonly #nodes: Node[] = [];
+  readonly #byLine = new Map<number, Node>();
+  readonly #cuts: CutSweep;
+
+  constructor(family: readonly Line[], readership: Readership, blocksPerWindow: number) {
     this.#blocks = blocksPerWindow;
+    this.#readership = readership;
     for (const line of family) this.#addNode(line);
     for (const node of [...this.#nodes].reverse()) this.#joinSubtree(node);
     this.#cuts = new CutSweep(this.#nodes);
@@ -105,10 +206,7 @@ export class FamilyUsage {
 
   #addNode(line: Line): void {
     const versions = line.versions.map(({ version }) => version);
-    const container = this.#containerIndex(line.container);
-    const readers = line.versions.map(({ state }) =>
-      state === 'deleted' ? NOBODY : this.#newReader(container),
-    );
+    const readers = this.#readership.codesOf(this.#nodes.length);
     const readersBelow = new Int32Array(versions.length + 1);
     readers.forEach((code, at) => {
       readersBelow[at + 1] = readersBelow[at]! + (code === NOBODY ? 0 : 1);
@@ -121,7 +219,6 @@ export class FamilyUsage {
       children: [],
       readers,
       readersBelow,
-      ofContainer: containerCode(container),
       subtree: NOBODY,
       allocated: new Float64Array(versions.length),
       own: new Float64Array(versions.length),
@@ -142,30 +239,15 @@ export class FamilyUsage {
     return null;
   }
 
-  #newReader(container: number): Readers {
-    const code = 2 * (this.#readers.length + 1);
-    this.#readers.push({ container, code });
-    this.#exclusive.push(0);
-    return code;
-  }
-
-  #containerIndex(container: number): number {
-    const known = this.#containers.indexOf(container);
-    if (known >= 0) return known;
-    this.#ofContainers.push({ exclusiveBlocks: 0, unreadBlocks: 0 });
-    return this.#containers.push(container) - 1;
-  }
-
   #joinSubtree(node: Node): void {
     node.children.sort((a, b) => a.at - b.at);
     node.subtree = this.#between(node, 0, node.versions.length, NO_NODES);
   }
 
-  /** Windows in ascending order; all records of the family in this window. */
-  window(window: bigint, lines: readonly WindowOfLine[]): void {
+  window(window: bigint, lines: readonly WindowOfLine[], what: 'all' | 'readers'): void {
     const touched = this.#touched(window, lines);
     for (let at = touched.length - 1; at >= 0; at--) this.#countReaders(touched[at]!);
-    for (const here of touched) this.#countAllocated(here);
+    if (what === 'all') for (const here of touched) this.#countAllocated(here);
   }
 
   /** Lines the window is special in, bases first: with records or a cut-off, and all they continue. */
@@ -224,11 +306,13 @@ export class FamilyUsage {
   /** Readers at positions [from, to) of a line and in what continues it there, but for the lines in `without`. */
   #between(node: Node, from: number, to: number, without: ReadonlySet<Node>): Readers {
     const count = node.readersBelow[to]! - node.readersBelow[from]!;
-    let all = count === 0 ? NOBODY : count === 1 ? this.#onlyReader(node, from) : node.ofContainer;
+    let all: Readers = NOBODY;
+    if (count === 1) all = this.#onlyReader(node, from);
+    else if (count > 1) all = this.#readership.together(node.order, from, to);
     for (let index = firstAt(node.children, from); index < node.children.length; index++) {
       const child = node.children[index]!;
       if (child.at >= to || all === MANY) break;
-      if (!without.has(child.node)) all = this.#join(all, child.node.subtree);
+      if (!without.has(child.node)) all = this.#readership.join(all, child.node.subtree);
     }
     return all;
   }
@@ -244,22 +328,11 @@ export class FamilyUsage {
     return node.readers[low]!;
   }
 
-  #join(a: Readers, b: Readers): Readers {
-    if (a === b || b === NOBODY) return a;
-    if (a === NOBODY) return b;
-    if (a === MANY || b === MANY) return MANY;
-    const container = this.#containerOf(a);
-    return container === this.#containerOf(b) ? containerCode(container) : MANY;
-  }
-
-  #containerOf(code: Readers): number {
-    return code % 2 === 0 ? this.#readers[code / 2 - 1]!.container : (code - 1) / 2;
-  }
-
   #joinUniform(state: Readers | Int32Array, all: Readers): Readers | Int32Array {
     if (all === NOBODY) return state;
-    if (typeof state === 'number') return this.#join(state, all);
-    for (let block = 0; block < state.length; block++) state[block] = this.#join(state[block]!, all);
+    if (typeof state === 'number') return this.#readership.join(state, all);
+    for (let block = 0; block < state.length; block++)
+      state[block] = this.#readership.join(state[block]!, all);
     return state;
   }
 
@@ -267,7 +340,7 @@ export class FamilyUsage {
     if (typeof other === 'number') return this.#joinUniform(state, other);
     if (typeof state === 'number') return this.#joinUniform(other, state);
     for (let block = 0; block < state.length; block++)
-      state[block] = this.#join(state[block]!, other[block]!);
+      state[block] = this.#readership.join(state[block]!, other[block]!);
     return state;
   }
 
@@ -277,23 +350,15 @@ export class FamilyUsage {
     for (const { start, count, slot } of runs) {
       if (slot !== null) {
         node.own[at]! += count;
-        if (typeof state === 'number') this.#tally(node, state, count);
-        else for (let block = start; block < start + count; block++) this.#tally(node, blocks[block]!, 1);
+        if (typeof state === 'number') this.#readership.tally(node.line, state, count);
+        else
+          for (let block = start; block < start + count; block++)
+            this.#readership.tally(node.line, blocks[block]!, 1);
       }
       // Runs do not overlap: what is hidden here is not asked for again by this record.
       blocks.fill(NOBODY, start, start + count);
     }
     return blocks;
-  }
-
-  #tally(owner: Node, readers: Readers, blocks: number): void {
-    if (readers === MANY) return;
-    if (readers === NOBODY) {
-      this.#ofContainers[(owner.ofContainer - 1) / 2]!.unreadBlocks += blocks;
-      return;
-    }
-    this.#ofContainers[this.#containerOf(readers)]!.exclusiveBlocks += blocks;
-    if (readers % 2 === 0) this.#exclusive[readers / 2 - 1]! += blocks;
   }
 
   /** From the oldest version up: how many blocks are data. Bases were done before. */
@@ -316,29 +381,27 @@ export class FamilyUsage {
     return this.#nodes.reduce((sum, { own }) => sum + own.reduce((inner, blocks) => inner + blocks, 0), 0);
   }
 
-  /** Totals per live version that is no deleted one, and per container. */
-  result(): { versions: VersionUsage[]; containers: Map<number, ContainerUsage> } {
-    const versions: VersionUsage[] = [];
+  /** Of every version that is no deleted one. */
+  versions(): { line: number; version: number; place: Place; allocatedBlocks: number; ownBlocks: number }[] {
     const totals = new Map<Node, Float64Array>();
-    for (const node of this.#nodes) {
+    return this.#nodes.flatMap((node) => {
       const total = Float64Array.from(node.allocated);
       totals.set(node, total);
       let sum = node.parent ? totals.get(node.parent.node)![node.parent.at]! : 0;
-      node.versions.forEach((version, at) => {
+      return node.line.versions.flatMap(({ version, state }, at) => {
         sum += total[at]!;
         total[at] = sum;
-        const code = node.readers[at]!;
-        if (code === NOBODY) return;
-        versions.push({
+        const place = { index: node.order, at };
+        const counted = {
           line: node.line.id,
           version,
+          place,
           allocatedBlocks: sum,
           ownBlocks: node.own[at]!,
-          exclusiveBlocks: this.#exclusive[code / 2 - 1]!,
-        });
+        };
+        return state === 'deleted' ? [] : [counted];
       });
-    }
-    return { versions, containers: new Map(this.#containers.map((id, at) => [id, this.#ofContainers[at]!])) };
+    });
   }
 }
 

@@ -6,9 +6,10 @@
 //   own          what its own map has written since the snapshot (or base) below it
 //   exclusive    what nobody else reads. Of a snapshot: what deleting it alone leaves without a reader. Of a volume: what deleting it
 //                with all its snapshots does
-//   reclaimable  held, but read by nobody: blocks of deleted versions until they are freed or merged, and pending punches. Of a
+//   reclaimable  what deleting it gives back once the background is through; of a volume: with all its snapshots. Less than what is
+//                exclusive where two or more versions continue a snapshot: it stays then, and holds what it has, until one is left
+//   unread       held, but read by nobody: blocks of deleted versions until they are freed or merged, and pending punches. Of a
 //                snapshot it is always 0; of a volume it is what lies in its maps and files
-// A deleted version that several versions still continue keeps its unread blocks until one of them is left.
 //
 // Invariants: one LevelDB snapshot, with the lines as of the same instant; memory is a page per line of one family of clones. The
 // event loop goes round at every page.
@@ -37,6 +38,7 @@ export interface UsageRow {
   ownBytes: bigint;
   exclusiveBytes: bigint;
   reclaimableBytes: bigint;
+  unreadBytes: bigint;
 }
 
 export interface StoreUsage {
@@ -47,10 +49,10 @@ export interface StoreUsage {
   totals: {
     /** Of all volumes. */
     logicalBytes: bigint;
-    /** Blocks that hold data, each once, reclaimable ones included. */
+    /** Blocks that hold data, each once, unread ones included. */
     storedBytes: bigint;
     /** With what deleted volumes still hold. */
-    reclaimableBytes: bigint;
+    unreadBytes: bigint;
   };
   /** Of the file system the store lies on. */
   fileSystem: { sizeBytes: bigint; freeBytes: bigint; reserveBytes: bigint };
@@ -144,10 +146,11 @@ async function countFamily(
   }
   const { versions, containers } = usage.result();
   for (const version of versions) counted.versions.set(placeOf(version), version);
-  for (const [id, { exclusiveBlocks, unreadBlocks }] of containers) {
+  for (const [id, { exclusiveBlocks, reclaimableBlocks, unreadBlocks }] of containers) {
     const before = counted.containers.get(id);
     counted.containers.set(id, {
       exclusiveBlocks: exclusiveBlocks + (before?.exclusiveBlocks ?? 0),
+      reclaimableBlocks: reclaimableBlocks + (before?.reclaimableBlocks ?? 0),
       unreadBlocks: unreadBlocks + (before?.unreadBlocks ?? 0),
     });
   }
@@ -170,7 +173,7 @@ function report(catalog: Catalog, counted: Counted, fileSystem: StoreUsage['file
   const usage: StoreUsage = {
     volumes: [],
     snapshots: [],
-    totals: { logicalBytes: 0n, storedBytes: 0n, reclaimableBytes: 0n },
+    totals: { logicalBytes: 0n, storedBytes: 0n, unreadBytes: 0n },
     fileSystem,
     records: counted.records,
     damagedRecords: counted.damaged,
@@ -184,7 +187,8 @@ function report(catalog: Catalog, counted: Counted, fileSystem: StoreUsage['file
     usage.volumes.push({
       ...row(container.name, container.sizeBytes, own),
       exclusiveBytes: bytes(all?.exclusiveBlocks),
-      reclaimableBytes: bytes((all?.unreadBlocks ?? 0) + (counted.punched.get(container.id) ?? 0)),
+      reclaimableBytes: bytes(all?.reclaimableBlocks),
+      unreadBytes: bytes((all?.unreadBlocks ?? 0) + (counted.punched.get(container.id) ?? 0)),
     });
     usage.totals.logicalBytes += container.sizeBytes;
     for (const snapshot of catalog.snapshotsOf(container)) {
@@ -199,7 +203,7 @@ function report(catalog: Catalog, counted: Counted, fileSystem: StoreUsage['file
   }
   const unread = [...counted.containers.values()].reduce((sum, { unreadBlocks }) => sum + unreadBlocks, 0);
   usage.totals.storedBytes = bytes(counted.ownBlocks + counted.punchedBlocks);
-  usage.totals.reclaimableBytes = bytes(unread + counted.punchedBlocks);
+  usage.totals.unreadBytes = bytes(unread + counted.punchedBlocks);
   return usage;
 }
 
@@ -210,7 +214,8 @@ function row(name: string, logicalBytes: bigint, usage: VersionUsage | undefined
     allocatedBytes: bytes(usage?.allocatedBlocks),
     ownBytes: bytes(usage?.ownBlocks),
     exclusiveBytes: bytes(usage?.exclusiveBlocks),
-    reclaimableBytes: 0n,
+    reclaimableBytes: bytes(usage?.reclaimableBlocks),
+    unreadBytes: 0n,
   };
 }
 

@@ -318,7 +318,8 @@ export class FakeInspection implements Inspection {
         logicalBytes: sizeBytes,
         allocatedBytes,
         exclusiveBytes: allocatedBytes,
-        reclaimableBytes: 0n,
+        reclaimableBytes: allocatedBytes,
+        unreadBytes: 0n,
       };
     });
     return { volumes, snapshots: [], fileSystem: { sizeBytes: 1n << 40n, freeBytes: 1n << 39n } };

@@ -28,7 +28,7 @@ export function storeRoutes(api: Api, parts: AgentParts): void {
     {
       schema: {
         tags,
-        summary: 'Space: logical, allocated, exclusive and reclaimable bytes',
+        summary: 'Space: logical, allocated, exclusive, reclaimable and unread bytes',
         response: { 200: StoreSpace, default: ErrorAnswer },
       },
     },

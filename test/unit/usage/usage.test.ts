@@ -7,7 +7,7 @@ import t from 'tap';
 import { FamilyUsage, familiesOf } from '../../../src/model/usage.js';
 import { storeUsage } from '../../../src/operations/usage.js';
 import { replay } from '../../support/replay.js';
-import { BLOCKS, history, SmallStore, WINDOW_BYTES, WINDOWS } from './small-store.js';
+import { BLOCKS, history, SmallStore, type Step, WINDOW_BYTES, WINDOWS } from './small-store.js';
 
 const options = { directory: tmpdir(), windowBytes: WINDOW_BYTES, reserveBytes: 1n };
 const BLOCK = 4096n;
@@ -17,6 +17,54 @@ interface Expected {
   exclusive: Map<string, number>;
   ofVolume: Map<number, number>;
   unread: Map<number, number>;
+}
+
+/** A version and what it says about blocks; a cut-off says zero. */
+interface Said {
+  live: boolean;
+  below: Said | null;
+  blocks: Map<string, string | null>;
+}
+
+/** How many blocks are held when the background is through: deleted versions freed or merged one by one, as long as any can be. */
+function heldInTheEnd(store: SmallStore, isLive: (at: { line: number; version: number }) => boolean): number {
+  const all = new Map<string, Said>();
+  for (const line of store.lines) {
+    let below = line.base ? all.get(`${line.base.line}/${line.base.version}`)! : null;
+    for (const { version, state } of line.versions) {
+      const live = state !== 'deleted' && isLive({ line: line.id, version });
+      const said: Said = { live, below, blocks: new Map() };
+      for (let window = 0; window < WINDOWS; window++) {
+        const isCut = line.cutOffs.some(
+          (cut) => cut.version === version && window >= cut.first && (cut.end === null || window < cut.end),
+        );
+        if (isCut) for (let block = 0; block < BLOCKS; block++) said.blocks.set(`${window}/${block}`, null);
+        for (const run of store.records.get(`${line.id}/${version}/${window}`)?.runs ?? [])
+          for (let block = run.start; block < run.start + run.count; block++)
+            said.blocks.set(`${window}/${block}`, run.slot === null ? null : `${run.slot}/${block}`);
+      }
+      all.set(`${line.id}/${version}`, said);
+      below = said;
+    }
+  }
+  const left = new Set(all.values());
+  for (let more = true; more; ) {
+    more = false;
+    for (const said of left) {
+      const continuing = [...left].filter(({ below }) => below === said);
+      if (said.live || continuing.length > 1) continue;
+      for (const one of continuing) {
+        one.below = said.below;
+        one.blocks = new Map([...said.blocks, ...one.blocks]);
+      }
+      left.delete(said);
+      more = true;
+    }
+  }
+  return [...left].reduce(
+    (sum, { blocks }) => sum + [...blocks.values()].filter((place) => place !== null).length,
+    0,
+  );
 }
 
 function add<K>(to: Map<K, number>, key: K): void {
@@ -67,6 +115,7 @@ t.test('every figure is what asking every reader about every block gives', async
       const store = await SmallStore.of(steps);
       const expected = ask(store);
       const usage = await storeUsage(store.catalog, options);
+      const held = heldInTheEnd(store, () => true);
       strictEqual(usage.records, BigInt(store.records.size));
       for (const container of store.catalog.containers.values()) {
         const row = usage.volumes.find(({ name }) => name === container.name)!;
@@ -82,11 +131,9 @@ t.test('every figure is what asking every reader about every block gives', async
           BigInt(expected.ofVolume.get(container.id) ?? 0) * BLOCK,
           'exclusive of a volume',
         );
-        strictEqual(
-          row.reclaimableBytes,
-          BigInt(expected.unread.get(container.id) ?? 0) * BLOCK,
-          'reclaimable',
-        );
+        strictEqual(row.unreadBytes, BigInt(expected.unread.get(container.id) ?? 0) * BLOCK, 'unread');
+        const without = heldInTheEnd(store, (at) => at.line !== line.id);
+        strictEqual(row.reclaimableBytes, BigInt(held - without) * BLOCK, 'reclaimable of a volume');
       }
       strictEqual(usage.snapshots.length, store.catalog.snapshots.size);
       for (const snapshot of store.catalog.snapshots.values()) {
@@ -103,6 +150,11 @@ t.test('every figure is what asking every reader about every block gives', async
           BigInt(expected.exclusive.get(place) ?? 0) * BLOCK,
           'exclusive of a snapshot',
         );
+        const without = heldInTheEnd(
+          store,
+          (at) => at.line !== snapshot.line || at.version !== snapshot.version,
+        );
+        strictEqual(row.reclaimableBytes, BigInt(held - without) * BLOCK, 'reclaimable of a snapshot');
       }
     }),
     replay({ quick: 150, normal: 400, long: 5000 }),
@@ -123,15 +175,36 @@ t.test('stored bytes count each block once, pending punches too', async (t) => {
     .commit();
   const { totals, volumes } = await storeUsage(store.catalog, options);
   t.equal(totals.storedBytes, 13n * BLOCK);
-  t.equal(totals.reclaimableBytes, 3n * BLOCK);
+  t.equal(totals.unreadBytes, 3n * BLOCK);
   t.strictSame(
-    volumes.map(({ name, ownBytes, reclaimableBytes }) => [name, ownBytes, reclaimableBytes]),
+    volumes.map(({ name, ownBytes, unreadBytes }) => [name, ownBytes, unreadBytes]),
     [
       ['volume-1', 0n, 3n * BLOCK],
       ['volume-2', 2n * BLOCK, 0n],
     ],
   );
 });
+
+t.test(
+  'a snapshot with clones stays when it is deleted: that frees nothing, deleting a clone then does',
+  async (t) => {
+    const steps: Step[] = [
+      { kind: 'write', line: 0, window: 0, start: 0, count: 8 },
+      { kind: 'snapshot', line: 0, version: 0 },
+      { kind: 'clone', line: 0, version: 0 },
+      { kind: 'write', line: 0, window: 0, start: 0, count: 8 },
+      { kind: 'write', line: 1, window: 0, start: 0, count: 8 },
+    ];
+    const before = await storeUsage((await SmallStore.of(steps)).catalog, options);
+    t.match(before.snapshots[0], { exclusiveBytes: 8n * BLOCK, reclaimableBytes: 0n });
+    const deleted = await SmallStore.of([...steps, { kind: 'delete', line: 0, version: 0 }]);
+    const after = await storeUsage(deleted.catalog, options);
+    t.match(after.volumes, [
+      { reclaimableBytes: 16n * BLOCK, unreadBytes: 8n * BLOCK },
+      { reclaimableBytes: 16n * BLOCK, unreadBytes: 0n },
+    ]);
+  },
+);
 
 t.test('a damaged record is left out and counted', async (t) => {
   const store = await SmallStore.of([
