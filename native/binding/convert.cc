@@ -253,6 +253,8 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
   object["inFlightBytes"] =
       bigint_to(env, static_cast<uint64_t>(std::max<int64_t>(0, counters.in_flight_bytes)));
   object["faults"] = bigint_to(env, counters.faults);
+  object["faultedWindows"] = bigint_to(env, counters.faulted_windows);
+  object["evictedWindows"] = bigint_to(env, counters.evicted_windows);
   object["punches"] = bigint_to(env, counters.punches);
   static constexpr const char* kKindNames[] = {"read",         "write", "flush",       "trim",
                                                "write_zeroes", "cache", "block_status"};

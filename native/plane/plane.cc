@@ -216,6 +216,7 @@ void Plane::fault(volume::Volume& volume, uint64_t first, uint32_t count) {
     faults_[ticket] = {volume.handle(), first};
   }
   fault_count_.fetch_add(1, std::memory_order_relaxed);
+  faulted_windows_.fetch_add(count, std::memory_order_relaxed);
   sink_.push(FaultAsked{ticket, volume.handle(), first, count});
 }
 
@@ -472,6 +473,8 @@ PlaneCounters Plane::counters() {
   counters.resident_bytes = budget_.used_bytes.load();
   counters.in_flight_bytes = wire_->budget.used();
   counters.faults = fault_count_.load();
+  counters.faulted_windows = faulted_windows_.load();
+  counters.evicted_windows = budget_.evicted_windows.load();
   counters.punches = punch_count_.load();
   std::unordered_map<volume::Device*, DeviceSnapshot> snapshots;
   for (Seat& seat : seats_) {

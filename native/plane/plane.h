@@ -68,7 +68,7 @@ struct PlaneCounters {
   uint64_t journal_cells = 0, journal_used = 0, journal_syncs = 0;
   uint64_t resident_bytes = 0;
   int64_t in_flight_bytes = 0;
-  uint64_t faults = 0, punches = 0;
+  uint64_t faults = 0, faulted_windows = 0, evicted_windows = 0, punches = 0;
   struct Volume {
     uint64_t handle;
     uint64_t resident_bytes;
@@ -204,6 +204,7 @@ class Plane final : public Directory, public volume::Keeper {
   std::unordered_map<uint64_t, std::pair<uint64_t, uint64_t>> faults_;  // ticket -> handle, first window
   std::atomic<uint64_t> next_ticket_{1};
   std::atomic<uint64_t> fault_count_{0};
+  std::atomic<uint64_t> faulted_windows_{0};
   std::atomic<uint64_t> punch_count_{0};
   bool closed_ = false;
 };

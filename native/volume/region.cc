@@ -47,6 +47,7 @@ void RegionTable::evict(uint64_t target_bytes, size_t steps) {
     erase(index);
     clock_[hand_] = clock_.back();
     clock_.pop_back();
+    budget_.evicted_windows.fetch_add(kRegionWindows, std::memory_order_relaxed);
   }
 }
 

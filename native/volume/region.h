@@ -32,6 +32,7 @@ struct CacheBudget {
   std::atomic<uint64_t> used_bytes{0};
   std::atomic<uint64_t> squeezes{0};  // times somebody had to evict
   std::atomic<uint64_t> volumes{0};
+  std::atomic<uint64_t> evicted_windows{0};  // ever, to make room
   bool over() const { return used_bytes.load(std::memory_order_relaxed) > limit_bytes; }
   // What ticks leave free while there is demand.
   uint64_t slack_bytes() const { return limit_bytes / 8; }

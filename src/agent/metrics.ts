@@ -46,9 +46,11 @@ export class Metrics {
 
 /** What prom-client's registry needs to know of a metric is this little; its own classes count, which is done elsewhere here. */
 function asMetric({ samples, ...family }: Family): Metric {
+  // A number that is none says less than no sample, and spoils every sum it gets into.
+  const values = samples.filter(({ value }) => Number.isFinite(value));
   return {
     ...family,
-    get: async () => ({ ...family, values: samples, aggregator: 'sum' }),
+    get: async () => ({ ...family, values, aggregator: 'sum' }),
   } as unknown as Metric;
 }
 

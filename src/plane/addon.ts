@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 import { CellblockError } from '../base/errors.js';
 import type { Plane } from './treaty.js';
+import { PLANE_COUNTERS } from './treaty.js';
 
 const ADDON = 'cellblock.node';
 
@@ -33,9 +34,19 @@ function isAddon(loaded: unknown): loaded is Addon {
   return typeof loaded === 'object' && loaded !== null && typeof (loaded as Addon).NativePlane === 'function';
 }
 
-/** Throws `addon-missing`. */
+/** Throws `addon-missing`, also when the addon does not keep the treaty. */
 export function loadPlane(): Plane {
-  return new (loadAddon().NativePlane)();
+  const plane = new (loadAddon().NativePlane)();
+  const breach = breachOf(plane);
+  if (breach !== null) throw missing(breach);
+  return plane;
+}
+
+/** What of the treaty a data plane that is not open yet can be seen not to keep; null: nothing. */
+export function breachOf(plane: Pick<Plane, 'counters'>): string | null {
+  const counters = plane.counters() as unknown as Record<string, unknown>;
+  const wrong = Object.entries(PLANE_COUNTERS).find(([name, type]) => typeof counters[name] !== type);
+  return wrong ? `it does not supply the counter ${wrong[0]}, so it is of another version` : null;
 }
 
 /** Finds the data of sparse files. Throws `addon-missing`. */

@@ -232,6 +232,23 @@ export interface PlaneCounters {
   devices: DeviceCounters[];
 }
 
+/** Every counter of PlaneCounters with its type: compared with what the addon supplies when it is loaded. */
+export const PLANE_COUNTERS = {
+  engine: 'string',
+  connections: 'number',
+  connectionsRefused: 'bigint',
+  journalCells: 'bigint',
+  journalUsedCells: 'bigint',
+  journalSyncs: 'bigint',
+  residentBytes: 'bigint',
+  inFlightBytes: 'bigint',
+  faults: 'bigint',
+  faultedWindows: 'bigint',
+  evictedWindows: 'bigint',
+  punches: 'bigint',
+  devices: 'object',
+} as const satisfies Record<keyof PlaneCounters, 'string' | 'number' | 'bigint' | 'object'>;
+
 /** The data plane. One per process; implemented by the addon and by fakes in tests. */
 export interface Plane {
   /** Opens directory, journal and reactors. Throws an Error with `code` (errno name). No export is served yet. */

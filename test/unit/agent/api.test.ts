@@ -254,6 +254,15 @@ t.test('metrics are in seconds and bytes, with states as labels', async (t) => {
   t.match(text, /^process_cpu_seconds_total /m);
 });
 
+t.test('a counter nobody supplies is left out: no NaN in the metrics', async (t) => {
+  const agent = await startFakeAgent(t);
+  const { evictedWindows: _, ...others } = agent.operations.counters;
+  agent.operations.counters = others as typeof agent.operations.counters;
+  const { text } = await call(agent, 'GET', '/metrics');
+  t.notMatch(text, /nan/i);
+  t.match(text, /^cellblock_faulted_windows_total 0$/m);
+});
+
 t.test('the busy switch holds JavaScript and answers', async (t) => {
   const agent = await startFakeAgent(t);
   const before = performance.now();
