@@ -77,34 +77,35 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            InstanceMethod<&NativePlane::open>("open"),
                            InstanceMethod<&NativePlane::start_journal>("startJournal"),
                            InstanceMethod<&NativePlane::sync_files>("syncFiles"),
-                           InstanceMethod<&NativePlane::open_device>("openDevice"),
-                           InstanceMethod<&NativePlane::close_device>("closeDevice"),
-                           InstanceMethod<&NativePlane::add_file>("addFile"),
-                           InstanceMethod<&NativePlane::know_file>("knowFile"),
-                           InstanceMethod<&NativePlane::drop_file>("dropFile"),
-                           InstanceMethod<&NativePlane::fault_reply>("faultReply"),
-                           InstanceMethod<&NativePlane::take_round>("takeRound"),
-                           InstanceMethod<&NativePlane::round_done>("roundDone"),
-                           InstanceMethod<&NativePlane::round_failed>("roundFailed"),
-                           InstanceMethod<&NativePlane::reopen>("reopen"),
-                           InstanceMethod<&NativePlane::cut>("cut"),
-                           InstanceMethod<&NativePlane::adopt>("adopt"),
-                           InstanceMethod<&NativePlane::remove_layer>("removeLayer"),
-                           InstanceMethod<&NativePlane::resize>("resize"),
-                           InstanceMethod<&NativePlane::set_read_only>("setReadOnly"),
-                           InstanceMethod<&NativePlane::hold>("hold"),
-                           InstanceMethod<&NativePlane::release>("release"),
-                           InstanceMethod<&NativePlane::flush>("flush"),
-                           InstanceMethod<&NativePlane::grace>("grace"),
-                           InstanceMethod<&NativePlane::punch>("punch"),
-                           InstanceMethod<&NativePlane::evict>("evict"),
-                           InstanceMethod<&NativePlane::disconnect>("disconnect"),
-                           InstanceMethod<&NativePlane::list_reply>("listReply"),
-                           InstanceMethod<&NativePlane::describe_reply>("describeReply"),
-                           InstanceMethod<&NativePlane::open_reply>("openReply"),
+                           command<&NativePlane::open_device>("openDevice"),
+                           command<&NativePlane::close_device>("closeDevice"),
+                           command<&NativePlane::add_file>("addFile"),
+                           command<&NativePlane::know_file>("knowFile"),
+                           command<&NativePlane::drop_file>("dropFile"),
+                           command<&NativePlane::fault_reply>("faultReply"),
+                           command<&NativePlane::take_round>("takeRound"),
+                           command<&NativePlane::round_done>("roundDone"),
+                           command<&NativePlane::round_failed>("roundFailed"),
+                           command<&NativePlane::reopen>("reopen"),
+                           command<&NativePlane::refuse_reads>("refuseReads"),
+                           command<&NativePlane::cut>("cut"),
+                           command<&NativePlane::adopt>("adopt"),
+                           command<&NativePlane::remove_layer>("removeLayer"),
+                           command<&NativePlane::resize>("resize"),
+                           command<&NativePlane::set_read_only>("setReadOnly"),
+                           command<&NativePlane::hold>("hold"),
+                           command<&NativePlane::release>("release"),
+                           command<&NativePlane::flush>("flush"),
+                           command<&NativePlane::grace>("grace"),
+                           command<&NativePlane::punch>("punch"),
+                           command<&NativePlane::evict>("evict"),
+                           command<&NativePlane::disconnect>("disconnect"),
+                           command<&NativePlane::list_reply>("listReply"),
+                           command<&NativePlane::describe_reply>("describeReply"),
+                           command<&NativePlane::open_reply>("openReply"),
                            InstanceMethod<&NativePlane::listen>("listen"),
                            InstanceMethod<&NativePlane::counters>("counters"),
-                           InstanceMethod<&NativePlane::stop_serving>("stopServing"),
+                           command<&NativePlane::stop_serving>("stopServing"),
                            InstanceMethod<&NativePlane::close>("close"),
                        });
   }
@@ -120,6 +121,21 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
 
  private:
   using Info = const Napi::CallbackInfo&;
+
+  // After a stop that did not wait for everybody commands may still come: they do nothing.
+  template <void (NativePlane::*method)(Info)>
+  void when_open(Info info) {
+    if (plane_) (this->*method)(info);
+  }
+  template <void (NativePlane::*method)(Info)>
+  static Napi::ClassPropertyDescriptor<NativePlane> command(const char* name) {
+    return InstanceMethod<&NativePlane::when_open<method>>(name);
+  }
+  // The same for what answers at once: an error.
+  bool refuse_closed() {
+    if (!plane_) throw_errno(env_, ESHUTDOWN, "the data plane");
+    return !plane_;
+  }
 
   static void clean_up(void* self) { static_cast<NativePlane*>(self)->stop(false); }
 
@@ -172,10 +188,12 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   }
 
   void start_journal(Info info) {
+    if (refuse_closed()) return;
     const int result = plane_->start_journal(number_of(info[0]));
     if (result < 0) throw_errno(env_, -result, "journal");
   }
   void sync_files(Info info) {
+    if (refuse_closed()) return;
     const int result = plane_->sync_files(files_of(info[0]));
     if (result < 0) throw_errno(env_, -result, "extents");
   }
@@ -227,6 +245,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   void round_done(Info info) { plane_->round_done(number_of(info[0]), number_of(info[1])); }
   void round_failed(Info info) { plane_->round_failed(number_of(info[0])); }
   void reopen(Info info) { plane_->reopen(number_of(info[0]), number_of(info[1])); }
+  void refuse_reads(Info info) { plane_->refuse_reads(number_of(info[0])); }
 
   void cut(Info info) {
     std::vector<plane::Plane::CutRequest> members;
@@ -328,6 +347,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   }
 
   Napi::Value listen(Info info) {
+    if (refuse_closed()) return env_.Undefined();
     const Napi::Object options = info[1].As<Napi::Object>();
     plane::ListenOptions how;
     how.mode = static_cast<unsigned>(number_of(options["mode"]));

@@ -287,6 +287,10 @@ void Plane::reopen(uint64_t handle, uint64_t position) {
   });
 }
 
+void Plane::refuse_reads(uint64_t handle) {
+  at_home(handle, [](volume::Volume& volume) { volume.refuse_reads(); });
+}
+
 // The tail is the oldest entry any volume still needs. `next` is read first: an entry appended since has a
 // higher position, and whoever appends says so before it takes the position.
 void Plane::trim_journal() {

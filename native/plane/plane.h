@@ -99,6 +99,7 @@ class Plane final : public Directory, public volume::Keeper {
   void round_done(uint64_t handle, uint64_t position);
   void round_failed(uint64_t handle);
   void reopen(uint64_t handle, uint64_t position);
+  void refuse_reads(uint64_t handle);
 
   struct CutRequest {
     uint64_t handle;

@@ -340,7 +340,7 @@ void World::file_wanted(volume::Volume& volume) {
   });
 }
 
-// D8: what counts goes into LevelDB, then reads go on.
+// D8: what counts goes into LevelDB, then reads go on. Where it cannot, nobody waits.
 void World::failed(volume::Volume& volume, int, uint64_t after, std::vector<store::Entry> entries) {
   chores_.push_back([this, &volume, after, entries = std::move(entries)] {
     std::vector<store::Entry> counting;
@@ -353,7 +353,10 @@ void World::failed(volume::Volume& volume, int, uint64_t after, std::vector<stor
       Level::Line& line = now.lines.at(volume.line());
       line.applied = std::max(line.applied, volume.last_position());
     });
-    if (!error) volume.reopen(volume.last_position());
+    if (!error)
+      volume.reopen(volume.last_position());
+    else
+      volume.refuse_reads();
     return error;
   });
 }

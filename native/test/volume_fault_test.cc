@@ -430,6 +430,25 @@ TAP_TEST("J9b the error a FUA write takes from write-back may be ENOSPC: the flu
   }
 }
 
+TAP_TEST("D8 a failed container whose entries LevelDB cannot take: reads get EIO, and go on when it can") {
+  for (uint64_t seed = 1; seed <= 8; seed++) {
+    Both w(variant(false, seed));
+    w.put(w.v, 0, kBlock, kNew);
+    w.disk().faults().add({.actions = io::only(Action::sync), .path = "/extents", .error = EIO});
+    w.disk().faults().add({.actions = io::only(Action::sync), .path = "level", .times = 1, .error = EIO});
+    TAP_EQ(w.flush(w.v), EIO, "failed");
+    const auto waiting = w.ask(w.v, Command::read, 0, kBlock);
+    TAP_EQ(w.wait(waiting), EIO, "one that waited");
+    const auto later = w.ask(w.v, Command::read, 2 * kBlock, kBlock);
+    TAP_OK(!later->answered, "never answered inside its own submit");
+    TAP_EQ(w.wait(later), EIO, "one that came then");
+    w.volume(w.v).reopen(w.volume(w.v).last_position());
+    TAP_OK(w.is(w.v, 0, kBlock, kOld), "what was committed");
+    w.die(seed);
+    TAP_OK(w.is(w.v, 0, kBlock, kOld), "also at the next start");
+  }
+}
+
 TAP_TEST("J9c entries of a failed container do not pin the ring") {
   WorldOptions options = variant(false, 1);
   options.journal_cells = 128;

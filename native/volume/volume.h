@@ -182,6 +182,8 @@ class Volume final : public Device {
   bool failed() const { return failed_; }
   // A failed container's counting entries are in LevelDB: reads go on.
   void reopen(uint64_t position);
+  // They cannot be brought there: what waits to read, and what comes until reopen(), gets EIO.
+  void refuse_reads();
 
  private:
   friend struct Part;
@@ -347,6 +349,8 @@ class Volume final : public Device {
   void fail(int error, std::function<void()> then);
   void forget_uncommitted(int error);
 
+  void refuse_reopen_waiters();
+
   // volume_round.cc
   bool encode(const Window& w, std::vector<std::byte>& out) const;
   void want_round(bool urgent);
@@ -370,6 +374,7 @@ class Volume final : public Device {
   bool failed_ = false;
   bool failed_durable_ = false;
   bool reopening_ = false;
+  bool reads_refused_ = false;  // while reopening_
   std::vector<std::function<void()>> failure_waiters_;
   bool rounds_failing_ = false;
 

@@ -11,7 +11,10 @@ namespace cellblock::volume {
 Region* Volume::resident(uint64_t window, Request* request) {
   const uint64_t index = window / kRegionWindows;
   if (reopening_) {
-    if (request) reopen_waiters_.push(*request);
+    if (!request) return nullptr;
+    // Answered from the loop: never from inside somebody's submit.
+    if (reads_refused_ && reopen_waiters_.empty()) home_.poster->post([this] { refuse_reopen_waiters(); });
+    reopen_waiters_.push(*request);
     return nullptr;
   }
   Region* region = regions_.find(index);

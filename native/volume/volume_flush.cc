@@ -183,7 +183,21 @@ void Volume::reopen(uint64_t position) {
   round_position_ = std::max(round_position_, position);
   oldest_unapplied_.store(UINT64_MAX);
   reopening_ = false;
+  reads_refused_ = false;
   resume_all(reopen_waiters_.take_all());
+}
+
+void Volume::refuse_reads() {
+  if (!reopening_) return;
+  reads_refused_ = true;
+  refuse_reopen_waiters();
+}
+
+void Volume::refuse_reopen_waiters() {
+  if (!reads_refused_) return;  // reopened meanwhile, which has resumed them
+  Request* waiters = reopen_waiters_.take_all();
+  for (Request* request = waiters; request; request = request->next) request->error = EIO;
+  resume_all(waiters);
 }
 
 }  // namespace cellblock::volume

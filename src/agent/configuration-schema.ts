@@ -146,11 +146,14 @@ export const ConfigurationSchema = group({
     }),
   }),
   limits: group({
-    stop_deadline_ms: count('A clean stop waits this long for requests in flight.', {
-      minimum: 0,
-      maximum: 600_000,
-      default: 10_000,
-    }),
+    stop_deadline_ms: count(
+      'A stop waits this long for requests in flight, and 5 s more for the last changes to reach the metadata.',
+      {
+        minimum: 0,
+        maximum: 600_000,
+        default: 10_000,
+      },
+    ),
     request_body: size('Largest body of a control API request.', '1M'),
   }),
 });

@@ -3,7 +3,9 @@
 // Invariants: groups become durable in the order they were handed in, each whole in one batch. A batch that failed is neither
 // done nor undone: the database is closed and opened again before anything else is written or read, and then the same batch is
 // written once more (its operations are absolute, so repeating it is right whatever became of it). A group that was handed in as
-// `yielding` is not repeated but given back to its owner, who reads again and comes with a newer one.
+// `yielding` is not repeated but given back to its owner, who reads again and comes with a newer one. Nobody waits without limit:
+// after `giveUpAfter` failures in a row those who wait, for a write or a read, are told, and who comes then is told at once; the
+// groups stay and are tried on.
 
 import { CellblockError } from '../base/errors.js';
 import type { Level, LevelSnapshot, Operation } from './level.js';
@@ -14,11 +16,12 @@ export const MAX_BATCH_BYTES = 4 << 20;
 export interface CommitQueueOptions {
   /** Called before the database is reopened after a failure: makes room (drops the ballast). */
   makeRoom(): Promise<void>;
-  onTrouble(error: unknown, attempt: number): void;
+  /** `failures`: in a row, of writing or of opening. */
+  onTrouble(error: unknown, failures: number): void;
   onHealed(): void;
-  /** Waits between attempts; grows with their number. */
-  pause(attempt: number): Promise<void>;
-  /** After so many failed attempts in a row those who wait are told; the groups stay. */
+  /** Waits between attempts; grows with the failures. */
+  pause(failures: number): Promise<void>;
+  /** After so many failures in a row those who wait are told; the groups stay. */
   giveUpAfter: number;
 }
 
@@ -42,9 +45,13 @@ export class CommitQueue {
   readonly #options: CommitQueueOptions;
   #waiting: Group[] = [];
   #running = false;
-  #healing: Promise<void> | null = null;
+  #inFlight: Group[] = [];
+  #healing: Healing | null = null;
   #generation = 0;
+  #failures = 0;
+  #trouble: unknown = null;
   #stopped = false;
+  #wake: () => void = () => undefined;
   #idle: (() => void)[] = [];
 
   constructor(level: Level, options: CommitQueueOptions) {
@@ -53,13 +60,21 @@ export class CommitQueue {
   }
 
   get healing(): boolean {
-    return this.#healing !== null;
+    return this.#healing !== null || (this.#running && this.#failures > 0);
+  }
+
+  /** Not null: writing has failed for so long that nobody waits for it any more. It is tried on and on. */
+  get failing(): CellblockError | null {
+    return this.#running && this.#failures >= this.#options.giveUpAfter ? writeFailed(this.#trouble) : null;
   }
 
   /** Resolves when the group is durable. An empty group waits for everything handed in before. */
   commit(operations: Operation[], mode: { yielding?: boolean } = {}): Promise<void> {
     return new Promise((done, failed) => {
       if (this.#stopped) return failed(stopping());
+      const { failing } = this;
+      if (failing) failed(failing);
+      if (failing && (mode.yielding || operations.length === 0)) return;
       this.#waiting.push({
         operations,
         bytes: bytesOf(operations),
@@ -74,7 +89,7 @@ export class CommitQueue {
   /** Reads with the database open; repeats the whole reading when the database had to be reopened in the middle. */
   async read<T>(reading: (level: Level) => Promise<T>): Promise<T> {
     for (;;) {
-      if (this.#healing) await this.#healing;
+      if (this.#healing) await this.#healing.usable;
       const generation = this.#generation;
       try {
         return await reading(this.#level);
@@ -100,6 +115,7 @@ export class CommitQueue {
   /** Refuses what comes from now on and resolves when nothing is in flight; what cannot be written is given back. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#wake();
     if (!this.#running) return;
     await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
@@ -129,22 +145,47 @@ export class CommitQueue {
 
   async #write(groups: Group[]): Promise<void> {
     for (let attempt = 1; groups.length > 0; attempt++) {
+      this.#inFlight = groups;
       try {
         const operations = groups.flatMap((group) => group.operations);
         if (operations.length > 0) await this.#level.batch(operations);
         for (const group of groups) group.done();
-        if (attempt > 1) this.#options.onHealed();
+        if (operations.length > 0 && this.#failures > 0) this.#healed();
         return;
       } catch (error) {
-        this.#options.onTrouble(error, attempt);
+        this.#note(error);
         // At once: a round that is told late keeps those waiting who would get ENOSPC. Its owner's next reading waits for the healing.
         groups = this.#yield(groups, error);
-        await this.#heal(groups);
-        if (attempt >= this.#options.giveUpAfter) this.#tellWaiting(groups, error);
+        await this.#heal();
         if (this.#stopped && attempt >= 2) return this.#abandon(groups, error);
-        if (attempt > 1 && groups.length > 0) await this.#options.pause(attempt);
+        if (attempt > 1 && groups.length > 0) await this.#pause();
       }
     }
+  }
+
+  #healed(): void {
+    this.#failures = 0;
+    this.#trouble = null;
+    this.#options.onHealed();
+  }
+
+  #note(error: unknown): void {
+    this.#failures++;
+    this.#trouble = error;
+    this.#options.onTrouble(error, this.#failures);
+    if (this.#failures < this.#options.giveUpAfter) return;
+    for (const group of [...this.#inFlight, ...this.#waiting]) group.failed(writeFailed(error));
+    this.#waiting = this.#waiting.filter(({ operations }) => operations.length > 0);
+    this.#healing?.giveUp(readFailed(error));
+  }
+
+  /** A stop does not wait for its end. */
+  #pause(): Promise<void> {
+    if (this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      void this.#options.pause(this.#failures).then(resolve);
+    });
   }
 
   /** Yielding groups go back to their owners: of this batch and, as they were made for a state that did not come, those behind. */
@@ -155,37 +196,49 @@ export class CommitQueue {
     return groups.filter((group) => !group.yielding);
   }
 
-  #tellWaiting(groups: Group[], error: unknown): void {
-    for (const group of groups) group.failed(writeFailed(error));
-  }
-
   #abandon(groups: Group[], error: unknown): void {
     for (const group of [...groups, ...this.#waiting.splice(0)]) group.failed(writeFailed(error));
   }
 
-  #heal(groups: Group[]): Promise<void> {
-    this.#healing = this.#reopen(groups).finally(() => {
-      this.#healing = null;
-      this.#generation++;
-    });
-    return this.#healing;
+  async #heal(): Promise<void> {
+    const healing = new Healing();
+    this.#healing = healing;
+    if (this.#failures >= this.#options.giveUpAfter) healing.giveUp(readFailed(this.#trouble));
+    await this.#reopen();
+    this.#healing = null;
+    this.#generation++;
+    healing.done();
   }
 
-  async #reopen(groups: Group[]): Promise<void> {
+  async #reopen(): Promise<void> {
     await this.#options.makeRoom();
-    for (let attempt = 1; ; attempt++) {
+    for (;;) {
       try {
         await this.#level.close();
         await this.#level.open();
         return;
       } catch (error) {
-        this.#options.onTrouble(error, attempt);
+        this.#note(error);
         if (this.#stopped) return;
         this.#yield([], error);
-        if (attempt >= this.#options.giveUpAfter) this.#tellWaiting([...groups, ...this.#waiting], error);
-        await this.#options.pause(attempt);
+        await this.#pause();
       }
     }
+  }
+}
+
+/** While the database is closed: readers wait for `usable`, but not for ever. */
+class Healing {
+  readonly usable: Promise<void>;
+  done!: () => void;
+  giveUp!: (error: unknown) => void;
+
+  constructor() {
+    this.usable = new Promise((resolve, reject) => {
+      this.done = resolve;
+      this.giveUp = reject;
+    });
+    this.usable.catch(() => undefined);
   }
 }
 

@@ -24,6 +24,7 @@ import { Space } from './space.js';
 import type { StoreMeta } from './store-directory.js';
 import { readMeta } from './store-directory.js';
 import { Tasks } from './tasks.js';
+import { trouble } from './trouble.js';
 import type { OperationsOptions, RecoveryReport } from './types.js';
 import { Volumes } from './volumes.js';
 
@@ -61,6 +62,8 @@ const DEFAULTS = {
   idleCloseMs: 15_000,
   giveUpAfter: 6,
 };
+
+const LONGEST_PAUSE_MS = 30_000;
 
 /** Opens catalog and journal, recovers, and builds everything else. */
 export async function build(options: OperationsOptions, level: Level, client: PlaneClient): Promise<Parts> {
@@ -154,10 +157,13 @@ function makeQueue(options: OperationsOptions, level: Level, space: Space): Comm
   const { log } = options;
   return new CommitQueue(level, {
     makeRoom: () => space.makeRoom(),
-    onTrouble: (error, attempt) =>
-      log.error({ err: error, attempt }, 'the metadata cannot be written; it is closed and opened again'),
+    onTrouble: (error, failures) =>
+      log.error(
+        { ...trouble(error, failures), failures },
+        'the metadata cannot be written; it is closed and opened again',
+      ),
     onHealed: () => log.info({}, 'the metadata can be written again'),
-    pause: options.pause ?? ((attempt) => sleep(Math.min(100 * 2 ** attempt, 5000))),
+    pause: options.pause ?? ((failures) => sleep(Math.min(100 * 2 ** failures, LONGEST_PAUSE_MS))),
     giveUpAfter: DEFAULTS.giveUpAfter,
   });
 }

@@ -90,8 +90,9 @@ export class Exports {
       );
     } catch (error) {
       for (const { line, version } of since) this.#devices.unpin(line, version);
-      const { code, message } = asCellblockError(error);
-      this.#log.warn({ err: error, export: name }, 'an export could not be opened');
+      const { code, kind, message } = asCellblockError(error);
+      const why = kind === 'internal' ? { err: error } : { code, reason: message };
+      this.#log.warn({ ...why, export: name }, 'an export could not be opened');
       plane.openReply(ticket, null, code === 'volume-not-found' ? ENOENT : EIO, message);
     }
   }

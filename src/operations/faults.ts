@@ -13,7 +13,10 @@ import type { FaultRecord } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
 import { EIO } from './plane-client.js';
+import { trouble } from './trouble.js';
 import type { Logger } from './types.js';
+
+const QUIET_MS = 10_000;
 
 interface CachedChain {
   structure: number;
@@ -26,6 +29,8 @@ export class Faults {
   readonly #client: PlaneClient;
   readonly #log: Logger;
   readonly #chains = new WeakMap<Device, CachedChain>();
+  #failures = 0;
+  #quietUntilMs = 0;
 
   constructor(catalog: Catalog, devices: Devices, client: PlaneClient, log: Logger) {
     this.#catalog = catalog;
@@ -41,14 +46,25 @@ export class Faults {
       const records = await this.#catalog.queue.readSnapshot((level, snapshot) => {
         return this.#collect(device, fault, level, snapshot);
       });
+      this.#failures = 0;
       this.#client.faultReply(fault.ticket, records, 0);
     } catch (error) {
-      this.#log.error(
-        { err: error, handle: fault.handle, window: fault.first.toString() },
-        'a fault could not be answered',
-      );
+      this.#failures++;
+      this.#tell(fault, error);
       this.#client.faultReply(fault.ticket, [], EIO);
     }
+  }
+
+  /** A client that reads on while the metadata cannot be read must not fill the log. */
+  #tell(fault: RecordOf<'fault'>, error: unknown): void {
+    const now = performance.now();
+    if (this.#failures > 1 && now < this.#quietUntilMs) return;
+    this.#quietUntilMs = now + QUIET_MS;
+    const { handle, first } = fault;
+    this.#log.error(
+      { ...trouble(error, this.#failures), handle, window: first.toString(), failures: this.#failures },
+      'a fault could not be answered',
+    );
   }
 
   /** Lines of the chain that can say anything, newest first. */

@@ -10,9 +10,11 @@ import type { Parts } from './composition.js';
 import { build } from './composition.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
 import { errnoName, PlaneClient } from './plane-client.js';
+import { StopSteps } from './stop-steps.js';
 import { levelOf, openLocked, prepareDirectory } from './store-directory.js';
 import { sweep } from './sweep.js';
 import type { TaskHandle } from './tasks.js';
+import { trouble } from './trouble.js';
 import type {
   OperationsOptions,
   OperationsStatus,
@@ -26,6 +28,9 @@ import type {
 
 export type { Parts } from './composition.js';
 export type { TaskHandle } from './tasks.js';
+
+/** A stop waits this much longer than for its clients, for the last changes of volumes to reach the metadata. */
+const LAST_STEPS_MS = 5000;
 
 export class Operations {
   readonly parts: Parts;
@@ -330,36 +335,52 @@ export class Operations {
   }
 
   async #close(deadlineMs: number): Promise<void> {
-    const { client, tasks, reclaim, rounds, punches, devices, queue, level, space, options, catalog } =
+    const { client, tasks, reclaim, rounds, punches, devices, failures, queue, level, space, options } =
       this.parts;
+    const { log } = options;
     const failedJournal = this.#state === 'read-only';
     this.#state = 'stopping';
+    const steps = new StopSteps(log, performance.now() + deadlineMs + LAST_STEPS_MS);
+    // What it has refused for so long it will not take now: those who wait for it are sent away.
+    if (queue.failing) void queue.stop();
     tasks.abortAll();
-    await client
-      .stopServing(deadlineMs)
-      .catch((error: unknown) => options.log.warn({ err: error }, 'not every connection ended in time'));
-    await reclaim.stop();
+    failures.stop();
+    await steps.run('the end of connections', () => client.stopServing(deadlineMs));
+    await steps.run('reclaiming space', () => reclaim.stop());
     rounds.stop();
-    const passed = !failedJournal && (await this.#lastRounds());
-    await this.#sweeping;
-    await punches.stop();
+    let passed = false;
+    if (failedJournal) steps.leave('the last changes of volumes');
+    else
+      await steps.run('the last changes of volumes', async () => {
+        passed = await this.#lastRounds();
+      });
+    await steps.run('the leak sweep', () => this.#sweeping);
+    await steps.run('punches', () => punches.stop());
     devices.stop();
     space.stop();
-    if (passed)
-      catalog
-        .change()
-        .meta('state', { clean: true })
-        .commit()
-        .catch(() => undefined);
-    await queue.stop();
-    await level.close();
+    if (passed) this.#noteClean();
+    await steps.run('the metadata', () => queue.stop());
+    await steps.run('closing the metadata', () => level.close());
+    if (!passed || steps.undone.length > 0) {
+      const { undone } = steps;
+      log.warn({ undone }, 'the stop was not a clean one: the next start brings in what the journal holds');
+    }
     client.plane.close(passed);
+  }
+
+  #noteClean(): void {
+    this.parts.catalog
+      .change()
+      .meta('state', { clean: true })
+      .commit()
+      .catch(() => undefined);
   }
 
   /** Everything into LevelDB and every device closed. False: something has to be replayed at the next start. */
   async #lastRounds(): Promise<boolean> {
     const { devices, client, options } = this.parts;
     let passed = true;
+    let failures = 0;
     for (const device of devices.all()) {
       try {
         await devices.mutexOf(device.container).run(async () => {
@@ -369,8 +390,9 @@ export class Operations {
         if (device.failed) passed = false;
       } catch (error) {
         passed = false;
+        failures++;
         options.log.warn(
-          { err: error, container: device.container },
+          { ...trouble(error, failures), container: device.container },
           'the last changes of a volume stay in the journal',
         );
       }
@@ -385,7 +407,10 @@ export class Operations {
     return passed;
   }
 
+  /** Nothing is begun, in memory neither, that cannot be made durable. */
   #requireWritable(): void {
+    const { failing } = this.parts.queue;
+    if (this.#state === 'running' && failing) throw failing;
     if (this.#state === 'running') return;
     if (this.#state === 'stopping') {
       throw new CellblockError('store-stopping', 'The store is being stopped.', {

@@ -5,6 +5,7 @@ import type { Catalog, PendingPunch } from '../catalog/catalog.js';
 import { fileOfSlot, offsetInFile } from '../model/slot.js';
 import { BLOCK_BYTES } from '../model/units.js';
 import type { PlaneClient } from './plane-client.js';
+import { trouble } from './trouble.js';
 import type { Logger } from './types.js';
 
 const PUNCHES_AT_ONCE = 64;
@@ -18,6 +19,7 @@ export class Punches {
   readonly #windowBytes: number;
   #running: Promise<void> | null = null;
   #stopped = false;
+  #failures = 0;
   #retry: NodeJS.Timeout | null = null;
 
   constructor(catalog: Catalog, client: PlaneClient, log: Logger, windowBytes: number) {
@@ -53,9 +55,11 @@ export class Punches {
   async #run(): Promise<void> {
     try {
       while (this.#catalog.punches.size > 0 && !this.#stopped) await this.#some();
+      this.#failures = 0;
     } catch (error) {
+      this.#failures++;
       this.#log.warn(
-        { err: error, pending: this.#catalog.punches.size },
+        { ...trouble(error, this.#failures), pending: this.#catalog.punches.size },
         'space could not be freed; it is tried again later',
       );
       this.#retry ??= setTimeout(() => {

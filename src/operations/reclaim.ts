@@ -22,6 +22,7 @@ import type { PlaneClient } from './plane-client.js';
 import type { Punches } from './punches.js';
 import type { Rounds } from './rounds.js';
 import { nameFiles } from './rounds.js';
+import { trouble } from './trouble.js';
 import type { Logger } from './types.js';
 
 const RECORDS_AT_ONCE = 500;
@@ -60,6 +61,7 @@ export class Reclaim {
   readonly #blocked = new Set<string>();
   #running: Promise<void> | null = null;
   #again = false;
+  #failures = 0;
   #stopped = false;
   #retry: NodeJS.Timeout | null = null;
   readonly #watchers = new Set<(line: number, records: number) => void>();
@@ -135,6 +137,7 @@ export class Reclaim {
       for (let work = this.#pick(); work && !this.#stopped; work = this.#pick()) {
         try {
           await this.#work(work);
+          this.#failures = 0;
         } catch (error) {
           this.#block(work, error);
         }
@@ -145,7 +148,8 @@ export class Reclaim {
   /** A version that cannot be dealt with now is left alone for a while. */
   #block(work: Progress, error: unknown): void {
     if (this.#stopped) return;
-    const facts = { err: error, line: work.line, version: work.version };
+    this.#failures++;
+    const facts = { ...trouble(error, this.#failures), line: work.line, version: work.version };
     this.#log.warn(facts, 'a deleted snapshot could not be freed; it is tried again later');
     this.#blocked.add(placeOf(work));
     if (this.#retry) return;

@@ -21,11 +21,12 @@ import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RoundAnswer } from './plane-client.js';
 import { planeError } from './plane-client.js';
 import type { Punches } from './punches.js';
+import { trouble } from './trouble.js';
 import type { Logger } from './types.js';
 
 const RECORDS_AT_ONCE = 256;
 const FIRST_RETRY_MS = 250;
-const LONGEST_RETRY_MS = 15_000;
+const LONGEST_RETRY_MS = 30_000;
 
 /** Records of a deleted version the data plane has just taken over: they go in the round that carries what became of them. */
 export interface Adopted {
@@ -88,7 +89,7 @@ export class Rounds {
       if (this.#stopped || device.failed) return;
       const pause = Math.min(FIRST_RETRY_MS * 2 ** state.attempts, LONGEST_RETRY_MS);
       this.#log.warn(
-        { err: error, container: device.container, retryMs: pause },
+        { ...trouble(error, state.attempts + 1), container: device.container, retryMs: pause },
         'a round did not pass; it is tried again',
       );
       const timer = setTimeout(() => void this.#try(handle), pause);

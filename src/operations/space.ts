@@ -17,6 +17,8 @@ export class Space {
   readonly #options: { reserveBytes: bigint; ballastBytes: number };
   #timer: NodeJS.Timeout | null = null;
   #stopped = false;
+  /** How often in a row the ballast could not be removed. */
+  #stuck = 0;
 
   get reserveBytes(): bigint {
     return this.#options.reserveBytes;
@@ -51,9 +53,15 @@ export class Space {
 
   /** Gives up the ballast. Never throws: it is called when things already go wrong. */
   async makeRoom(): Promise<void> {
-    await rm(this.#ballast, { force: true }).catch((error: unknown) => {
-      this.#log.warn({ err: error }, 'the ballast file could not be removed');
-    });
+    await rm(this.#ballast, { force: true }).then(
+      () => {
+        this.#stuck = 0;
+      },
+      (error: unknown) => {
+        this.#stuck++;
+        if (this.#stuck === 1) this.#log.warn({ err: error }, 'the ballast file could not be removed');
+      },
+    );
     this.#later();
   }
 

@@ -279,6 +279,8 @@ export interface Plane {
   roundDone(handle: number, position: bigint): void;
   /** After a `failed` record: its entries up to `position` are dealt with, reads go on from LevelDB. */
   reopen(handle: number, position: bigint): void;
+  /** Between `failed` and reopen(): LevelDB cannot take the entries. What waits to read gets EIO, and what comes until reopen() too. */
+  refuseReads(handle: number): void;
   /** A round's batches failed: the changes stay dirty and will come again; until a round succeeds, what waits for the journal gets ENOSPC. */
   roundFailed(handle: number): void;
 
@@ -336,6 +338,9 @@ export interface Plane {
    * done; devices stay open so that last rounds can be taken. Then close().
    */
   stopServing(ticket: number, deadlineMs: number): void;
-  /** Joins every thread and releases everything; idempotent. `clean`: every round is in LevelDB, mark the journal so. */
+  /**
+   * Joins every thread and releases everything; idempotent. `clean`: every round is in LevelDB, mark the journal so. Commands given
+   * afterwards do nothing.
+   */
   close(clean: boolean): void;
 }

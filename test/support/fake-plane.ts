@@ -31,6 +31,8 @@ interface OpenAnswer {
 export class FakePlane implements Plane {
   readonly disk: FakeDisk;
   readonly volumes = new Map<number, FakeVolume>();
+  /** Handles of failed devices whose reads are answered EIO. */
+  readonly readsRefused = new Set<number>();
   readonly known = new Set<number>();
   readonly leases = new Map<number, number>();
   dead = false;
@@ -171,7 +173,12 @@ export class FakePlane implements Plane {
   }
 
   reopen(handle: number, _position: bigint): void {
+    this.readsRefused.delete(handle);
     if (!this.dead) this.volume(handle).reopen();
+  }
+
+  refuseReads(handle: number): void {
+    this.readsRefused.add(handle);
   }
 
   cut(ticket: number, members: { handle: number; snapshotId: Uint8Array; name: string }[]): void {

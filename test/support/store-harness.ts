@@ -29,6 +29,8 @@ export class TestLevel implements Level {
   onBatch: (when: 'before' | 'after', number: number) => void = () => undefined;
   /** So many of the next batches fail; `applied`: whether they are there nevertheless. */
   failures: { applied: boolean }[] = [];
+  /** The disk is gone: nothing is written, and a database that was closed is not opened again. */
+  lost = false;
   #broken = false;
 
   constructor(under: Level) {
@@ -36,11 +38,14 @@ export class TestLevel implements Level {
   }
 
   async open(): Promise<void> {
+    if (this.lost)
+      throw Object.assign(new Error('IO error: LOCK: Input/output error'), { code: 'LEVEL_IO_ERROR' });
     this.#broken = false;
     return this.dead ? never : this.#under.open();
   }
 
   async close(): Promise<void> {
+    this.#broken ||= this.lost;
     return this.dead ? never : undefined;
   }
 
@@ -48,6 +53,7 @@ export class TestLevel implements Level {
     const number = ++this.batches;
     if (!this.dead) this.onBatch('before', number);
     if (this.dead) return never;
+    this.#broken ||= this.lost;
     if (this.#broken) throw new Error('the database has failed and was not reopened');
     const failure = this.failures.shift();
     if (failure) this.#broken = true;
@@ -60,6 +66,7 @@ export class TestLevel implements Level {
   }
 
   async get(key: Buffer): Promise<Buffer | undefined> {
+    if (this.#broken) throw new Error('Database is not open');
     return this.dead ? never : this.#under.get(key);
   }
 
@@ -128,7 +135,7 @@ export class Store {
       ballastBytes: 0,
       idleCloseMs: 1_000_000,
       bootId: this.disk.bootId,
-      pause: async () => undefined,
+      pause: () => new Promise((resolve) => setImmediate(resolve)),
       ...options,
     });
   }

@@ -1,9 +1,15 @@
 import { MemoryLevel } from 'memory-level';
 import t from 'tap';
-import { batchesOf, CommitQueue, MAX_BATCH_OPERATIONS } from '../../../src/catalog/commit-queue.js';
+import {
+  batchesOf,
+  CommitQueue,
+  type CommitQueueOptions,
+  MAX_BATCH_OPERATIONS,
+} from '../../../src/catalog/commit-queue.js';
 import type { Operation } from '../../../src/catalog/level.js';
 import { levelOf } from '../../../src/catalog/level.js';
 import { TestLevel } from '../../support/store-harness.js';
+import { until } from '../../support/waiting.js';
 
 const put = (key: string, value: string): Operation => ({
   type: 'put',
@@ -11,7 +17,11 @@ const put = (key: string, value: string): Operation => ({
   value: Buffer.from(value),
 });
 
-function make(): { level: TestLevel; queue: CommitQueue; room: () => number } {
+function make(options: Partial<CommitQueueOptions> = {}): {
+  level: TestLevel;
+  queue: CommitQueue;
+  room: () => number;
+} {
   const memory = new MemoryLevel<Buffer, Buffer>({
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
@@ -23,8 +33,9 @@ function make(): { level: TestLevel; queue: CommitQueue; room: () => number } {
     makeRoom: async () => void made++,
     onTrouble: () => undefined,
     onHealed: () => undefined,
-    pause: async () => undefined,
+    pause: () => new Promise((resolve) => setImmediate(resolve)),
     giveUpAfter: 3,
+    ...options,
   });
   return { level, queue, room: () => made };
 }
@@ -81,8 +92,49 @@ t.test('who waits is told after a while; the group is written when the disk work
   const { level, queue } = make();
   level.failures = Array.from({ length: 5 }, () => ({ applied: false }));
   await t.rejects(queue.commit([put('a', '1')]), { code: 'catalog-write-failed' });
-  await queue.commit([]);
+  await until('the disk works again', () => !queue.healing);
   t.equal((await queue.read((level) => level.get(Buffer.from('a'))))?.toString(), '1');
+});
+
+t.test(
+  'a database that does not open again: nobody waits, for a write or a read; later all is there',
+  async (t) => {
+    const { level, queue } = make();
+    level.lost = true;
+    await t.rejects(queue.commit([put('a', '1')]), { code: 'catalog-write-failed' }, 'the one in flight');
+    t.match(queue.failing, { code: 'catalog-write-failed' });
+    await t.rejects(
+      queue.commit([put('b', '1')]),
+      { code: 'catalog-write-failed' },
+      'who comes then, at once',
+    );
+    await t.rejects(queue.commit([]), { code: 'catalog-write-failed' });
+    await t.rejects(queue.commit([put('a', '0')], { yielding: true }), { code: 'catalog-write-failed' });
+    await t.rejects(
+      queue.read((level) => level.get(Buffer.from('a'))),
+      { code: 'catalog-read-failed' },
+    );
+    level.lost = false;
+    await until('the disk works again', () => !queue.healing);
+    t.equal(queue.failing, null);
+    const values = await queue.read((level) => level.getMany(['a', 'b'].map((key) => Buffer.from(key))));
+    t.strictSame(
+      values.map((value) => value?.toString()),
+      ['1', '1'],
+      "what was to be kept was kept, the yielding one was its owner's business",
+    );
+  },
+);
+
+t.test('a stop gives back what cannot be written', async (t) => {
+  const { level, queue } = make({ pause: () => new Promise(() => undefined) });
+  level.lost = true;
+  const written = queue.commit([put('a', '1')]);
+  written.catch(() => undefined);
+  await until('an attempt', () => queue.healing);
+  await queue.stop();
+  await t.rejects(written, { code: 'catalog-write-failed' });
+  await t.rejects(queue.commit([put('a', '1')]), { code: 'store-stopping' });
 });
 
 t.test('units of a long sequence are never torn', async (t) => {

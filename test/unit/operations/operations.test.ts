@@ -402,6 +402,63 @@ t.test('a group snapshot opens a closed clone whose base is still dirty in the d
   await store.end();
 });
 
+t.test(
+  'D8: a volume fails and LevelDB is gone too: nobody hangs, and all is well when it is back',
+  async (t) => {
+    const store = await Store.make();
+    const { operations, plane, level } = store;
+    for (const name of ['a', 'b']) await operations.createVolume(name, { sizeBytes: SIZE });
+    const session = await plane.connect('a');
+    await session.write(0, [1]);
+    session.flush();
+    const after = store.disk.nextPosition - 1n;
+    const entries = [...store.disk.entries];
+    const position = store.disk.append({ kind: 'failed', line: 1, after });
+    store.disk.syncJournal();
+    level.lost = true;
+    plane.emit({ kind: 'failed', handle: session.handle, error: 5, after, position, entries });
+    await until('reads are refused', () => plane.readsRefused.has(session.handle));
+    await t.rejects(operations.createVolume('c', { sizeBytes: SIZE }), { code: 'catalog-write-failed' });
+    await t.rejects(operations.renameVolume('b', 'd'), { code: 'catalog-write-failed' });
+    t.strictSame(
+      operations.listVolumes().map(({ name }) => name),
+      ['a', 'b'],
+      'nothing half done',
+    );
+    await t.rejects(plane.connect('b'), /cannot be written/, 'a connection is refused');
+    t.ok(await plane.connect('a'), 'the open volume answers');
+    const withStack = store.troubles.filter(({ facts }) => 'err' in facts);
+    t.ok(withStack.length <= 3, `few stacks in the log: ${withStack.length}`);
+    await operations.close({ deadlineMs: 100 });
+    t.match(store.troubles.at(-1)?.message, /not a clean one/);
+    store.die('process-death');
+    await store.start();
+    t.strictSame((await store.readAll('a')).slice(0, 2), [1, 0], 'the journal brought it');
+    t.equal(store.operations.showVolume('a').failed?.error, 'EIO');
+    await store.end();
+  },
+);
+
+t.test('D8: what counts of a failed volume reaches LevelDB when it is back, and reads go on', async (t) => {
+  const store = await Store.make();
+  const { operations, plane, level } = store;
+  await operations.createVolume('a', { sizeBytes: SIZE });
+  const session = await plane.connect('a');
+  await session.write(0, [1]);
+  session.flush();
+  const after = store.disk.nextPosition - 1n;
+  const entries = [...store.disk.entries];
+  const position = store.disk.append({ kind: 'failed', line: 1, after });
+  level.lost = true;
+  plane.emit({ kind: 'failed', handle: session.handle, error: 5, after, position, entries });
+  await until('reads are refused', () => plane.readsRefused.has(session.handle));
+  level.lost = false;
+  await until('LevelDB is back', () => !operations.parts.queue.healing);
+  await until('reads go on', () => !plane.readsRefused.has(session.handle));
+  t.strictSame(await session.read(0, 1), [1]);
+  await store.end();
+});
+
 t.test('a clone of a snapshot whose line says nothing continues where that line does', async (t) => {
   const store = await Store.make();
   const { operations } = store;
