@@ -42,3 +42,22 @@ export const EXIT_CODE_MEANINGS: readonly (readonly [number, string])[] = [
   [EXIT_CODES.cancelled, 'interrupted or cancelled'],
   [EXIT_BROKEN_PIPE, 'the reader of the output went away'],
 ];
+
+/** What they mean to whoever starts the agent. */
+export const AGENT_EXIT_CODES: typeof EXIT_CODE_MEANINGS = [
+  [0, 'stopped when asked to'],
+  [EXIT_CODES.internal, 'a defect of cellblock'],
+  [EXIT_CODES.invalid, 'a wrong option, address or configuration'],
+  [EXIT_CODES['not-found'], 'no such configuration file'],
+  [EXIT_CODES['in-use'], 'the store, a socket or a port is in use by another process'],
+  [EXIT_CODES.refused, 'no store can be there, or permission denied'],
+  [EXIT_CODES['no-space'], 'no space left'],
+  [EXIT_CODES.io, 'a disk failed, or it cannot listen'],
+  [EXIT_CODES.corrupt, 'the store is damaged'],
+  [EXIT_CODES.version, 'the store was made by a newer version'],
+  [EXIT_CODES.cancelled, 'asked to stop twice'],
+];
+
+export function exitCodeLines(meanings: typeof EXIT_CODE_MEANINGS): string {
+  return meanings.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}\n`).join('');
+}

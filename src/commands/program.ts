@@ -3,7 +3,7 @@
 
 import type { Readable } from 'node:stream';
 import { Command, CommanderError } from 'commander';
-import { EXIT_CODE_MEANINGS, EXIT_CODES } from '../agent/exit-codes.js';
+import { EXIT_CODE_MEANINGS, EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
 import { CellblockError } from '../base/errors.js';
 import { addAgentCommands } from './agent-commands.js';
 import type { OfflineCheck } from './check-command.js';
@@ -83,17 +83,16 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
       writeErr: (text) => streams.stderr.write(text),
       outputError: () => undefined,
     })
-    .addHelpText('after', `\nSizes take K, M, G, T, P, E (binary).\n\nExit codes:\n${exitCodeLines()}`);
+    .addHelpText(
+      'after',
+      `\nSizes take K, M, G, T, P, E (binary).\n\nExit codes:\n${exitCodeLines(EXIT_CODE_MEANINGS)}`,
+    );
   const volume = addVolumeCommands(program, contextOf);
   addImportCommand(volume, contextOf, streams.stdin);
   addExportCommand(volume, contextOf);
   addSnapshotCommands(program, contextOf);
   addAgentCommands(program, contextOf, offlineCheck);
   return program;
-}
-
-export function exitCodeLines(): string {
-  return EXIT_CODE_MEANINGS.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}\n`).join('');
 }
 
 /** commander says "error: what\n(Did you mean that?)". */

@@ -3,7 +3,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { readConfiguration } from '../agent/configuration.js';
-import { EXIT_CODES } from '../agent/exit-codes.js';
+import { AGENT_EXIT_CODES, EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
 import { makeLogger } from '../agent/logger.js';
 import { makeSettings, type Settings } from '../agent/settings.js';
 import { asCellblockError, type CellblockError } from '../base/errors.js';
@@ -36,11 +36,12 @@ function readSettings(words: string[]): Settings | undefined {
     .description('The storage agent: serves the volumes of one store over NBD.')
     .requiredOption('--store <directory>', 'the store; made when the directory is missing or empty')
     .option('--config <file>', 'configuration, YAML; see docs/configuration.md')
-    .option('--nbd <address>', 'serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated', collect, [])
+    .option('--nbd <address>', 'serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated', collect)
     .option('--api <path>', 'unix socket of the control API')
     .version(version)
     .allowExcessArguments(false)
     .configureOutput({ outputError: () => undefined })
+    .addHelpText('after', `\nExit codes:\n${exitCodeLines(AGENT_EXIT_CODES)}`)
     .exitOverride();
   try {
     command.parse(words, { from: 'user' });
@@ -48,16 +49,21 @@ function readSettings(words: string[]): Settings | undefined {
     if (error instanceof CommanderError && error.exitCode === 0) return undefined;
     throw error;
   }
-  const { store, config, nbd, api } = command.opts<{
+  const {
+    store,
+    config,
+    nbd = [],
+    api,
+  } = command.opts<{
     store: string;
     config?: string;
-    nbd: string[];
+    nbd?: string[];
     api?: string;
   }>();
   return makeSettings(config === undefined ? {} : readConfiguration(config), { store, nbd, api });
 }
 
-function collect(value: string, before: string[]): string[] {
+function collect(value: string, before: string[] = []): string[] {
   return [...before, value];
 }
 
