@@ -103,7 +103,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { catalog, devices, rounds, client, punches, files, log },
     { blocksPerWindow: blocks },
   );
-  const volumes = new Volumes({ catalog, devices, client, reclaim, files, space });
+  const volumes = new Volumes({ catalog, devices, client, reclaim, files, space, log });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
   const exports = new Exports(catalog, devices, client, log);
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });

@@ -16,6 +16,7 @@ import type { Reclaim } from './reclaim.js';
 import { failedVolume } from './rounds.js';
 import { newContainer, refuseTaken } from './snapshots.js';
 import type { Space } from './space.js';
+import type { Logger } from './types.js';
 
 export class Volumes {
   readonly #catalog: Catalog;
@@ -24,6 +25,7 @@ export class Volumes {
   readonly #reclaim: Reclaim;
   readonly #files: Files;
   readonly #space: Space;
+  readonly #log: Logger;
 
   constructor(collaborators: {
     catalog: Catalog;
@@ -32,6 +34,7 @@ export class Volumes {
     reclaim: Reclaim;
     files: Files;
     space: Space;
+    log: Logger;
   }) {
     this.#catalog = collaborators.catalog;
     this.#devices = collaborators.devices;
@@ -39,6 +42,7 @@ export class Volumes {
     this.#reclaim = collaborators.reclaim;
     this.#files = collaborators.files;
     this.#space = collaborators.space;
+    this.#log = collaborators.log;
   }
 
   async create(name: string, sizeBytes: bigint): Promise<Container> {
@@ -117,16 +121,32 @@ export class Volumes {
     await this.#catalog.change().container(container).commit();
   }
 
-  /** At start: shrinks that had begun. */
+  /**
+   * At start: shrinks that had begun, and whose answer nobody got. One that cannot be finished is undone, before its volume is served:
+   * clients go on with the old size, which a later start may not take from them. It keeps no other volume from its turn.
+   */
   async finishShrinks(): Promise<void> {
     for (const container of [...this.#catalog.containers.values()]) {
       if (container.shrinkingTo === null || container.state !== 'live' || container.failure) continue;
-      const device = await this.#devices.acquire(container);
       try {
-        await this.#devices.mutexOf(container.id).run(() => this.#shrink(container, container.shrinkingTo!));
-      } finally {
-        this.#devices.release(device);
+        await this.#finishShrink(container, container.shrinkingTo);
+      } catch (error) {
+        this.#log.error(
+          { err: error, volume: container.name },
+          'a shrink that a stop had interrupted could not be finished; the volume keeps its size',
+        );
+        container.shrinkingTo = null;
+        await this.#catalog.change().container(container).commit();
       }
+    }
+  }
+
+  async #finishShrink(container: Container, sizeBytes: bigint): Promise<void> {
+    const device = await this.#devices.acquire(container);
+    try {
+      await this.#devices.mutexOf(container.id).run(() => this.#shrink(container, sizeBytes));
+    } finally {
+      this.#devices.release(device);
     }
   }
 
