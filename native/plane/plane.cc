@@ -58,7 +58,9 @@ int Plane::open(store::Scan& scan, std::string& what) {
   incarnation.store_id = options_.store_id;
   incarnation.boot_id = options_.boot_id;
   const uint64_t cells =
-      std::bit_floor(std::max(options_.journal_bytes / store::kCellBytes, kMinJournalCells));
+      options_.journal_bytes == 0
+          ? 0
+          : std::bit_floor(std::max(options_.journal_bytes / store::kCellBytes, kMinJournalCells));
   what = "journal";
   const int result =
       store::Journal::open(*disk_, options_.directory + "/journal", cells, incarnation, journal_, scan);

@@ -126,7 +126,7 @@ int Journal::open(io::Disk& disk, const std::string& path, uint64_t cells, const
   options.no_cow = true;
   int result = disk.open(path, options, file);
   const bool missing = result == -ENOENT;
-  if (missing) {
+  if (missing && cells > 0) {
     options.create = true;
     result = disk.open(path, options, file);
   }
@@ -140,10 +140,12 @@ int Journal::open(io::Disk& disk, const std::string& path, uint64_t cells, const
   std::unique_ptr<Journal> made(new Journal(disk, std::move(file), std::move(named)));
   // A file without its header is one whose making was cut short; nothing was ever appended to it.
   if (!missing) result = made->read_header(scan);
-  if (missing || result == -ENODATA) {
+  if (cells > 0 && (missing || result == -ENODATA)) {
     scan.created = true;
     result = made->create(cells);
     if (result == 0) result = disk.sync_directory(path.substr(0, path.rfind('/')));
+    // Half a ring is of no use, and takes the room that was too little.
+    if (result < 0) disk.unlink(path);
   }
   if (result < 0) return result;
   if (!scan.created && !scan.clean) made->scan_cells(scan);

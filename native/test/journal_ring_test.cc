@@ -436,6 +436,19 @@ TAP_TEST("a ring whose making was cut short at any point is made again, and one 
   }
 }
 
+TAP_TEST("a ring that does not fit leaves nothing behind; one that has to be there is not made") {
+  SimulatedDisk disk({});
+  std::unique_ptr<io::File> file;
+  TAP_EQ(open_journal(disk, named(), 0).result, -ENOENT, "not there");
+  TAP_EQ(disk.open(kPath, {}, file), -ENOENT, "and not made");
+  disk.faults().add({.actions = io::only(io::Action::write), .path = kPath, .error = ENOSPC});
+  TAP_EQ(open_journal(disk).result, -ENOSPC, "no room");
+  TAP_EQ(disk.open(kPath, {}, file), -ENOENT, "removed again");
+  disk.faults().clear();
+  fresh(disk);
+  TAP_EQ(open_journal(disk, named(), 0).result, 0, "there");
+}
+
 TAP_TEST("an existing ring keeps its size, whatever size is asked for") {
   SimulatedDisk disk({});
   fresh(disk, 256);

@@ -163,6 +163,7 @@ export const RepairReport = titled('RepairReport', {
 });
 
 export const Recovery = titled('Recovery', {
+  isNew: Type.Boolean({ description: 'The store was made by this start.' }),
   clean: Type.Boolean(),
   powerLoss: Type.Boolean(),
   entriesSeen: Type.Integer(),
@@ -170,6 +171,14 @@ export const Recovery = titled('Recovery', {
   cutsCompleted: Type.Integer(),
   failedVolumes: Type.Array(Type.String()),
   milliseconds: Type.Number(),
+});
+
+const FreeSpace = titled('FreeSpace', {
+  freeBytes: Bytes,
+  reserveBytes: Bytes,
+  belowReserve: Type.Boolean({
+    description: 'Less is free than the reserve: first writes, new volumes and snapshots are refused.',
+  }),
 });
 
 export const Status = titled('Status', {
@@ -182,6 +191,8 @@ export const Status = titled('Status', {
     id: Type.String(),
     formatVersion: Type.Integer(),
     windowBytes: Bytes,
+    journalBytes: Bytes,
+    space: Type.Optional(FreeSpace),
     state: oneOf(['running', 'read-only', 'healing', 'stopping']),
     recovery: Recovery,
   }),
@@ -240,7 +251,7 @@ const SpaceUse = titled('SpaceUse', {
 export const StoreSpace = titled('StoreSpace', {
   volumes: Type.Array(SpaceUse),
   snapshots: Type.Array(SpaceUse),
-  fileSystem: closed({ sizeBytes: Bytes, freeBytes: Bytes }),
+  fileSystem: closed({ sizeBytes: Bytes, freeBytes: Bytes, reserveBytes: Bytes }),
 });
 
 export const CheckQuery = closed({

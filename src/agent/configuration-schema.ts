@@ -6,12 +6,23 @@ import { type Static, type TSchema, type TUnsafe, Type } from '@sinclair/typebox
 /** A byte quantity as written in the file: a number of bytes, or a number with K, M, G or T (binary). */
 const SIZE_PATTERN = '^[0-9]+(\\.[0-9]+)?\\s*([KMGT](i?B)?|B)?$';
 
-function size(description: string, fallback: string) {
+/** `minimum` and `maximum`: sizes, both allowed; compared when the file is read, as the pattern of a text knows no order. */
+function size(description: string, limits: { minimum: string; maximum: string; default: string }) {
   return Type.Union([Type.Integer({ minimum: 0 }), Type.String({ pattern: SIZE_PATTERN })], {
     description,
-    default: fallback,
-    allowed: 'a size such as 512M, 2G or a number of bytes',
+    default: limits.default,
+    sizes: [limits.minimum, limits.maximum],
+    allowed: `a size from ${limits.minimum} to ${limits.maximum}, such as 512M or a number of bytes`,
   });
+}
+
+const FACTORS: Record<string, bigint> = { '': 1n, K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };
+
+/** A size the schema has let through; unlike the size of a volume it may be 0. */
+export function bytesOfSize(size: number | string): bigint {
+  const [, whole = '0', fraction = '', unit = ''] = /^(\d+)(?:\.(\d+))?\s*([KMGT]?)/.exec(String(size)) ?? [];
+  const factor = FACTORS[unit] ?? 1n;
+  return BigInt(whole) * factor + (BigInt(fraction || '0') * factor) / 10n ** BigInt(fraction.length);
 }
 
 function mode(description: string) {
@@ -120,12 +131,20 @@ export const ConfigurationSchema = group({
       'Unit of mapping of a store that is made now. Fixed afterwards.',
       '2M',
     ),
-    journal: size('Size of the journal of a store that is made now. Fixed afterwards.', '64M'),
-    cache: size('Memory for resident windows of all volumes together.', '64M'),
-    reserve: size(
-      'New space is refused to volumes (ENOSPC) when the file system has less free than this.',
-      '256M',
+    journal: size(
+      'Size of the journal of a store that is made now, rounded down to a power of two. Fixed afterwards.',
+      { minimum: '64K', maximum: '1G', default: '64M' },
     ),
+    cache: size('Memory for resident windows of all volumes together.', {
+      minimum: '0',
+      maximum: '1T',
+      default: '64M',
+    }),
+    reserve: size('New space is refused to volumes (ENOSPC) when the file system has less free than this.', {
+      minimum: '0',
+      maximum: '1024T',
+      default: '256M',
+    }),
     direct: flag('Go past the page cache (O_DIRECT).'),
     round_after_ms: count('Changes reach the metadata database at the latest after this.', {
       minimum: 100,
@@ -154,7 +173,11 @@ export const ConfigurationSchema = group({
         default: 10_000,
       },
     ),
-    request_body: size('Largest body of a control API request.', '1M'),
+    request_body: size('Largest body of a control API request.', {
+      minimum: '0',
+      maximum: '1G',
+      default: '1M',
+    }),
   }),
 });
 

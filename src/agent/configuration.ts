@@ -7,7 +7,7 @@ import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors';
 import { Value } from '@sinclair/typebox/value';
 import { type Document, isMap, isNode, isPair, isScalar, LineCounter, parseDocument } from 'yaml';
 import { CellblockError, systemCode } from '../base/errors.js';
-import { type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
+import { bytesOfSize, type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
 
 export function readConfiguration(path: string): ConfigurationFile {
   let text: string;
@@ -43,7 +43,35 @@ export function parseConfiguration(text: string, path: string): ConfigurationFil
   if (wrong !== undefined) {
     throw refuse(place(path, lines, offsetOf(document, keysOf(wrong.path), wrong)), explain(wrong));
   }
+  const outside = sizeOutside(value as Record<string, Record<string, unknown>>);
+  if (outside !== undefined) {
+    const { keys, ...wrong } = outside;
+    throw refuse(place(path, lines, offsetAt(document, keys)), wrong);
+  }
   return value as ConfigurationFile;
+}
+
+/** The first size that is smaller or larger than its schema says. */
+function sizeOutside(
+  value: Record<string, Record<string, unknown>>,
+): { keys: string[]; what: string; hint: string } | undefined {
+  for (const [name, section] of Object.entries(ConfigurationSchema.properties)) {
+    for (const [key, schema] of Object.entries(
+      (section as unknown as { properties: Record<string, TSchema> }).properties,
+    )) {
+      const given = value[name]?.[key] as number | string | undefined;
+      if (given === undefined || schema.sizes === undefined) continue;
+      const [minimum, maximum] = (schema.sizes as string[]).map(bytesOfSize);
+      const bytes = bytesOfSize(given);
+      if (bytes >= minimum! && bytes <= maximum!) continue;
+      return {
+        keys: [name, key],
+        what: `"${name}.${key}" is ${shown(given)}`,
+        hint: `Allowed: ${allowed(schema)}.`,
+      };
+    }
+  }
+  return undefined;
 }
 
 /** A section whose keys are all commented out reads as null; it says nothing, which is allowed. */
@@ -116,9 +144,13 @@ function offsetOf(document: Document.Parsed, keys: string[], error: ValueError):
     );
     if (pair !== undefined && isNode(pair.key)) return pair.key.range?.[0] ?? 0;
   }
+  const at = offsetAt(document, keys);
+  return at > 0 || !isNode(parent) ? at : (parent.range?.[0] ?? 0);
+}
+
+function offsetAt(document: Document.Parsed, keys: string[]): number {
   const node: unknown = keys.length > 0 ? document.getIn(keys, true) : document.contents;
-  if (isNode(node)) return node.range?.[0] ?? 0;
-  return isNode(parent) ? (parent.range?.[0] ?? 0) : 0;
+  return isNode(node) ? (node.range?.[0] ?? 0) : 0;
 }
 
 function place(path: string, lines: LineCounter, offset: number): string {

@@ -28,7 +28,7 @@ export interface StoreSpace {
   volumes: SpaceUse[];
   snapshots: SpaceUse[];
   /** Of the file system the store lies on. */
-  fileSystem: { sizeBytes: bigint; freeBytes: bigint };
+  fileSystem: { sizeBytes: bigint; freeBytes: bigint; reserveBytes: bigint };
 }
 
 export interface CheckProblem {

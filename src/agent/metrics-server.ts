@@ -1,7 +1,7 @@
 // GET /metrics on TCP, for a Prometheus that cannot reach a unix socket. Nothing else is answered here.
 
 import { createServer, type Server } from 'node:http';
-import { CellblockError, systemCode } from '../base/errors.js';
+import { listenError } from '../operations/listen-error.js';
 import type { Metrics } from './metrics.js';
 import { parseTcp } from './settings.js';
 
@@ -18,12 +18,7 @@ export async function serveMetrics(address: string, metrics: Metrics): Promise<S
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
-      reject(
-        new CellblockError('listen-failed', `Cannot serve metrics on ${address}: ${systemCode(error)}.`, {
-          hint: 'Choose another address for metrics.listen.',
-          cause: error,
-        }),
-      );
+      reject(listenError(address, error));
     });
     server.listen(parseTcp(address), resolve);
   });

@@ -2,11 +2,13 @@
 // and bytes, states as labels. prom-client renders them; the numbers are counted where they arise, never here.
 
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+import type { FreeSpace } from '../operations/space.js';
 import type { OperationsStatus, VolumeInfo } from '../operations/types.js';
 import type { DeviceCounters } from '../plane/treaty.js';
 
 export interface MetricsSource {
   status(): OperationsStatus;
+  freeSpace(): Promise<FreeSpace | null>;
   listVolumes(): VolumeInfo[];
   /** Export name by the handle of an open device. */
   deviceNames(): ReadonlyMap<number, string>;
@@ -39,8 +41,11 @@ export class Metrics {
 
   async text(): Promise<string> {
     const own = new Registry();
-    for (const family of families(this.#source)) own.registerMetric(asMetric(family));
-    return (await own.metrics()) + (await this.#process.metrics());
+    const space = spaceFamilies(await this.#source.freeSpace());
+    for (const family of [...families(this.#source), ...space]) own.registerMetric(asMetric(family));
+    // What the process has not measured yet prom-client calls Nan.
+    const ofProcess = (await this.#process.metrics()).replace(/^.* nan\n/gim, '');
+    return (await own.metrics()) + ofProcess;
   }
 }
 
@@ -60,6 +65,25 @@ function families(source: MetricsSource): Family[] {
     ...storeFamilies(status),
     ...volumeFamilies(source.listVolumes()),
     ...deviceFamilies(status.plane.devices, source.deviceNames()),
+  ];
+}
+
+function spaceFamilies(space: FreeSpace | null): Family[] {
+  if (space === null) return [];
+  return [
+    single(
+      'gauge',
+      'cellblock_file_system_free_bytes',
+      'Free on the file system of the store.',
+      space.freeBytes,
+    ),
+    single(
+      'gauge',
+      'cellblock_reserve_bytes',
+      'New space is refused to volumes when less than this is free.',
+      space.reserveBytes,
+    ),
+    single('gauge', 'cellblock_below_reserve', '1: new writes are refused.', space.belowReserve ? 1 : 0),
   ];
 }
 

@@ -3,7 +3,8 @@
 
 import { resolve } from 'node:path';
 import { CellblockError } from '../base/errors.js';
-import { type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
+import { checkSocketPath } from '../operations/listen-error.js';
+import { bytesOfSize, type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
 import type { LogLevel } from './logger.js';
 
 export interface ListenerSettings {
@@ -16,8 +17,9 @@ export interface ListenerSettings {
 export interface Settings {
   store: {
     directory: string;
-    windowBytes: number;
-    journalBytes: bigint;
+    /** Of a store that has to be made; not there: not configured. */
+    windowBytes?: number;
+    journalBytes?: bigint;
     cacheBytes: bigint;
     reserveBytes: bigint;
     direct: boolean;
@@ -49,10 +51,10 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
   return {
     store: {
       directory: resolve(line.store),
-      windowBytes: Number(bytes(store.window)),
-      journalBytes: bytes(store.journal),
-      cacheBytes: bytes(store.cache),
-      reserveBytes: bytes(store.reserve),
+      ...(file.store?.window === undefined ? {} : { windowBytes: Number(bytesOfSize(store.window)) }),
+      ...(file.store?.journal === undefined ? {} : { journalBytes: bytesOfSize(store.journal) }),
+      cacheBytes: bytesOfSize(store.cache),
+      reserveBytes: bytesOfSize(store.reserve),
       direct: store.direct,
       roundAfterMs: store.round_after_ms,
     },
@@ -66,7 +68,10 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
     api: { path: resolve(line.api ?? api.path), mode: mode(api.mode), group: api.group },
     metrics: { address: metrics.listen },
     log,
-    limits: { stopDeadlineMs: limits.stop_deadline_ms, requestBodyBytes: Number(bytes(limits.request_body)) },
+    limits: {
+      stopDeadlineMs: limits.stop_deadline_ms,
+      requestBodyBytes: Number(bytesOfSize(limits.request_body)),
+    },
   };
 }
 
@@ -91,6 +96,7 @@ function listenerSettings(
   const address = (typeof given === 'string' ? given : given.address) ?? '';
   const modeText = typeof given === 'string' ? undefined : given.mode;
   if (address.startsWith('unix:') && address.length > 5) {
+    checkSocketPath(resolve(address.slice(5)));
     return { address: `unix:${resolve(address.slice(5))}`, mode: mode(modeText ?? '0660') };
   }
   const { host } = parseTcp(address);
@@ -124,13 +130,4 @@ function isLoopback(host: string): boolean {
 
 function mode(text: string): number {
   return Number.parseInt(text, 8);
-}
-
-const FACTORS: Record<string, bigint> = { '': 1n, K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };
-
-/** A size the schema has let through; unlike the size of a volume it may be 0. */
-function bytes(size: number | string): bigint {
-  const [, whole = '0', fraction = '', unit = ''] = /^(\d+)(?:\.(\d+))?\s*([KMGT]?)/.exec(String(size)) ?? [];
-  const factor = FACTORS[unit] ?? 1n;
-  return BigInt(whole) * factor + (BigInt(fraction || '0') * factor) / 10n ** BigInt(fraction.length);
 }

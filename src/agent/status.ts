@@ -3,7 +3,8 @@
 import type { AgentParts } from './agent-parts.js';
 import type { Status } from './api-schema.js';
 
-export function statusOf({ operations, version, listeners, startedAtMs }: AgentParts): Status {
+export async function statusOf({ operations, version, listeners, startedAtMs }: AgentParts): Promise<Status> {
+  const space = await operations.freeSpace();
   const status = operations.status();
   return {
     version,
@@ -15,6 +16,8 @@ export function statusOf({ operations, version, listeners, startedAtMs }: AgentP
       id: status.storeId,
       formatVersion: status.formatVersion,
       windowBytes: BigInt(status.windowBytes),
+      journalBytes: status.journalBytes,
+      ...(space === null ? {} : { space }),
       state: status.state,
       recovery: status.recovery,
     },

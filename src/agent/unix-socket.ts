@@ -1,9 +1,10 @@
 // Puts a server on a unix socket with the right mode from its first moment on. A socket file that is already there is replaced only
 // when nobody answers on it.
 
-import { chownSync, lstatSync, readFileSync, unlinkSync } from 'node:fs';
+import { chownSync, existsSync, lstatSync, readFileSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
-import { CellblockError } from '../base/errors.js';
+import { dirname } from 'node:path';
+import { checkSocketPath, listenError } from '../operations/listen-error.js';
 
 export interface UnixSocketOptions {
   path: string;
@@ -12,43 +13,29 @@ export interface UnixSocketOptions {
   group: string | undefined;
 }
 
-/** sockaddr_un holds this many bytes and a final NUL. */
-const MAX_PATH_BYTES = 107;
-
 /** Returns what could not be done but does no harm, as a sentence; throws CellblockError. */
 export async function listenOnUnixSocket(
   server: Server,
   options: UnixSocketOptions,
 ): Promise<string | undefined> {
   const { path } = options;
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
-    throw new CellblockError(
-      'address-invalid',
-      `The socket path ${path} has ${Buffer.byteLength(path)} bytes; ${MAX_PATH_BYTES} are allowed.`,
-      {
-        hint: 'Choose a shorter path.',
-      },
-    );
-  }
-  await removeStale(path);
+  const there = await requireFreePath(path);
+  if (there === 'stale') unlinkSync(path);
   await bind(server, options);
   return options.group === undefined ? undefined : giveToGroup(path, options.group);
 }
 
-async function removeStale(path: string): Promise<void> {
+/** Looks, and changes nothing. Throws when nobody can listen there; 'stale': a socket nobody answers on is in the way. */
+export async function requireFreePath(path: string): Promise<'free' | 'stale'> {
+  checkSocketPath(path);
   const there = lstatSync(path, { throwIfNoEntry: false });
-  if (there === undefined) return;
-  if (!there.isSocket()) {
-    throw new CellblockError('address-in-use', `${path} is there and is no socket.`, {
-      hint: 'Move it away or choose another path.',
-    });
-  }
-  if (await answers(path)) {
-    throw new CellblockError('address-in-use', `Another process answers on ${path}.`, {
-      hint: 'Stop it or choose another path.',
-    });
-  }
-  unlinkSync(path);
+  if (there === undefined) return 'free';
+  const address = `unix:${path}`;
+  if (!there.isSocket())
+    throw listenError(address, Object.assign(new Error('no socket'), { code: 'EEXIST' }));
+  if (await answers(path))
+    throw listenError(address, Object.assign(new Error('answered'), { code: 'EADDRINUSE' }));
+  return 'stale';
 }
 
 function answers(path: string): Promise<boolean> {
@@ -68,12 +55,8 @@ function answers(path: string): Promise<boolean> {
 function bind(server: Server, { path, mode }: UnixSocketOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(
-        new CellblockError('listen-failed', `Cannot listen on ${path}: ${error.code ?? error.message}.`, {
-          hint: 'Check that the directory exists and that this user may write to it.',
-          cause: error,
-        }),
-      ),
+      // libuv says EACCES for a directory that is not there.
+      reject(listenError(`unix:${path}`, existsSync(dirname(path)) ? error : new Error('no such directory'))),
     );
     // listen() binds before it returns, so nobody sees the socket with a wider mode.
     const before = process.umask(0o777 & ~mode);

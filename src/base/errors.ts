@@ -56,6 +56,8 @@ export const ERROR_CODES = {
   'record-corrupt': 'corrupt',
   'catalog-corrupt': 'corrupt',
   'journal-missing': 'corrupt',
+  'journal-damaged': 'corrupt',
+  'store-incomplete': 'corrupt',
   'store-newer': 'version',
   'store-not-a-store': 'refused',
   'task-cancelled': 'cancelled',

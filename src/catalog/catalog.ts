@@ -215,7 +215,7 @@ export class Catalog {
   async #loadCounters(): Promise<void> {
     const stored = await this.queue.read((level) => level.get(jsonKey('meta', 'counters')));
     if (!stored) return;
-    const counters = JSON.parse(stored.toString()) as Counters;
+    const counters = parseCounters(stored);
     const used: Partial<Record<CounterName, ReadonlyMap<number, unknown>>> = {
       container: this.containers,
       line: this.lines,
@@ -237,6 +237,14 @@ export class Catalog {
         for (const [key, value] of page) insert(value.toString(), key.toString().slice(family.length + 1));
       }
     });
+  }
+}
+
+function parseCounters(stored: Buffer): Counters {
+  try {
+    return (JSON.parse(stored.toString()) ?? {}) as Counters;
+  } catch {
+    throw damaged('the record meta/counters cannot be read');
   }
 }
 

@@ -284,6 +284,12 @@ function writeFailed(cause: unknown): CellblockError {
 function readFailed(cause: unknown): unknown {
   if (cause instanceof CellblockError) return cause;
   const why = cause instanceof Error ? cause.message : String(cause);
+  if (cause instanceof Error && (cause as NodeJS.ErrnoException).code === 'LEVEL_CORRUPTION') {
+    return new CellblockError('catalog-corrupt', `The metadata of the store is damaged: ${why}.`, {
+      hint: 'Run `cellblock store check`, and restore the store from a copy.',
+      cause,
+    });
+  }
   return new CellblockError('catalog-read-failed', `The metadata of the store cannot be read: ${why}.`, {
     hint: 'Check the disk and the log of the agent.',
     cause,

@@ -49,6 +49,7 @@ async function status({ api, terminal, signal }: Context): Promise<void> {
       ['Version', `${status.version} (pid ${status.pid}, up ${formatDuration(status.uptimeSeconds)})`],
       ['Listening', status.listeners.join(', ') || '-'],
       ['Store', `${store.directory} (${store.id})`],
+      ['Space', spaceOf(store.space)],
       ['Engine', status.engine],
       ['Volumes', `${counts.volumes}, ${counts.snapshots} snapshots`],
       ['Clients', String(counts.connections)],
@@ -65,6 +66,15 @@ async function status({ api, terminal, signal }: Context): Promise<void> {
   });
 }
 
+const BELOW_RESERVE = 'Less than the reserve is free: new writes are refused until there is room';
+
+function spaceOf(space: Status['store']['space']): string {
+  if (space === undefined) return 'the file system does not answer';
+  const { freeBytes, reserveBytes, belowReserve } = space;
+  const facts = `${formatBytes(freeBytes)} free, ${formatBytes(reserveBytes)} in reserve`;
+  return belowReserve ? `${facts}. ${BELOW_RESERVE}` : facts;
+}
+
 async function space({ api, terminal, signal }: Context): Promise<void> {
   const space = await api.call<StoreSpace>({ method: 'GET', path: apiPath(['store', 'status']), signal });
   terminal.result(space, () => {
@@ -79,8 +89,9 @@ async function space({ api, terminal, signal }: Context): Promise<void> {
       ],
       [...space.volumes, ...space.snapshots],
     );
-    const { freeBytes, sizeBytes } = space.fileSystem;
-    return `${rows}File system: ${formatBytes(freeBytes)} free of ${formatBytes(sizeBytes)}.\n`;
+    const { freeBytes, sizeBytes, reserveBytes } = space.fileSystem;
+    const full = freeBytes < reserveBytes ? ` ${BELOW_RESERVE}.` : '';
+    return `${rows}File system: ${formatBytes(freeBytes)} free of ${formatBytes(sizeBytes)}, ${formatBytes(reserveBytes)} in reserve.${full}\n`;
   });
 }
 

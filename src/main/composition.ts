@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
+import { requireFreeAddresses } from '../agent/addresses.js';
 import type { AgentParts } from '../agent/agent-parts.js';
 import { makeApiServer } from '../agent/api-server.js';
 import { deviceNames } from '../agent/device-names.js';
@@ -50,18 +51,14 @@ export async function composeAgent(
       engine: engine.kind,
       maxConnections: nbd.maxConnections,
       handshakeTimeoutMs: nbd.handshakeTimeoutMs,
+      beforeMaking: () => requireFreeAddresses(settings),
     });
     stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
 
-    const listeners = nbd.listeners.map(({ address, mode }) => {
-      if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
-      const bound = operations.listen(address, { mode, allowRemote: nbd.allowRemote });
-      log.info({ address: bound }, 'serving volumes');
-      return bound;
-    });
-
+    const listeners: string[] = [];
     const metrics = new Metrics({
       status: () => operations.status(),
+      freeSpace: () => operations.freeSpace(),
       listVolumes: () => operations.listVolumes(),
       deviceNames: () => deviceNames(operations),
     });
@@ -85,6 +82,13 @@ export async function composeAgent(
     const remark = await listenOnUnixSocket(server.server, api);
     if (remark !== undefined) log.warn(remark);
     log.info({ path: api.path }, 'control API ready');
+
+    for (const { address, mode } of nbd.listeners) {
+      if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
+      const bound = operations.listen(address, { mode, allowRemote: nbd.allowRemote });
+      log.info({ address: bound }, 'serving volumes');
+      listeners.push(bound);
+    }
 
     if (metricsSettings.address !== undefined) {
       const scraped = await serveMetrics(metricsSettings.address, metrics);

@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { EXIT_CODES } from '../agent/exit-codes.js';
 import { makeLogger } from '../agent/logger.js';
 import { makeSettings } from '../agent/settings.js';
-import { asCellblockError, systemCode } from '../base/errors.js';
+import { asCellblockError } from '../base/errors.js';
 import { nbdUri } from '../nbd-client/address.js';
 import { loadPlane } from '../plane/addon.js';
 import { composeAgent, type RunningAgent } from './composition.js';
@@ -48,9 +48,7 @@ function listenOnTcp({ operations, listeners }: RunningAgent): void {
   try {
     listeners.push(operations.listen(TCP_ADDRESS));
   } catch (error) {
-    process.stdout.write(
-      `(${TCP_ADDRESS} is not free: ${systemCode(error) || asCellblockError(error).message} Only the unix socket is served.)\n`,
-    );
+    process.stdout.write(`(${asCellblockError(error).message} Only the unix socket is served.)\n`);
   }
 }
 

@@ -2,7 +2,6 @@
 
 import { readFile } from 'node:fs/promises';
 
-import { CellblockError } from '../base/errors.js';
 import { Catalog } from '../catalog/catalog.js';
 import { CommitQueue } from '../catalog/commit-queue.js';
 import type { Level } from '../catalog/level.js';
@@ -15,6 +14,7 @@ import { Failures } from './failures.js';
 import { Faults } from './faults.js';
 import { Files } from './files.js';
 import type { PlaneClient } from './plane-client.js';
+import { openPlane } from './plane-open.js';
 import { Punches } from './punches.js';
 import { Reclaim } from './reclaim.js';
 import { recover } from './recover.js';
@@ -22,7 +22,7 @@ import { Rounds } from './rounds.js';
 import { Snapshots } from './snapshots.js';
 import { Space } from './space.js';
 import type { StoreMeta } from './store-directory.js';
-import { readMeta } from './store-directory.js';
+import { parseRecord, readMeta } from './store-directory.js';
 import { Tasks } from './tasks.js';
 import { trouble } from './trouble.js';
 import type { OperationsOptions, RecoveryReport } from './types.js';
@@ -51,7 +51,7 @@ export interface Parts {
   recovery: RecoveryReport;
 }
 
-const DEFAULTS = {
+export const DEFAULTS = {
   journalBytes: 64n << 20n,
   cacheBytes: 64n << 20n,
   reserveBytes: 256n << 20n,
@@ -81,15 +81,15 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   const queue = makeQueue(options, level, space);
   const catalog = new Catalog(queue);
   await catalog.load();
-  const scan = client.open(await planeOptions(options, meta, reserveBytes));
-  await checkJournal(level, scan.created, catalog.lines.size > 0);
+  const mayMake = catalog.lines.size === 0 || (await wasStoppedCleanly(level, directory));
+  const scan = openPlane(client, await planeOptions(options, meta, reserveBytes), mayMake);
   await catalog.change().meta('state', { clean: false }).commit();
   const blocks = blocksPerWindow(meta.windowBytes);
   const recovery = await recover({ catalog, plane: client.plane, log }, scan, {
     blocksPerWindow: blocks,
     asPowerLoss: options.asPowerLoss ?? false,
   });
-  log.info({ ...recovery }, 'the store is open');
+  log.info({ ...recovery }, recovery.isNew ? 'the store is new' : 'the store is open');
   const unclean = new Set(scan.clean || scan.created ? [] : catalog.containers.keys());
   const devices = new Devices(catalog, client, log, {
     idleCloseMs: options.idleCloseMs ?? DEFAULTS.idleCloseMs,
@@ -176,16 +176,10 @@ async function readBootId(): Promise<string> {
   return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
 }
 
-/** A journal that is gone takes answered writes with it, unless the last stop was a clean one. */
-async function checkJournal(level: Level, created: boolean, hasVolumes: boolean): Promise<void> {
-  if (!created || !hasVolumes) return;
+/** What the journal held is in the metadata then. */
+async function wasStoppedCleanly(level: Level, directory: string): Promise<boolean> {
   const stored = await level.get(jsonKey('meta', 'state'));
-  if (stored && (JSON.parse(stored.toString()) as { clean: boolean }).clean) return;
-  throw new CellblockError(
-    'journal-missing',
-    'The journal of this store is missing although it was not stopped cleanly.',
-    {
-      hint: 'Put the file `journal` back into the store directory, or restore the store from a copy.',
-    },
+  return (
+    stored !== undefined && (parseRecord('state', stored, directory) as { clean?: unknown }).clean === true
   );
 }

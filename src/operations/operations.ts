@@ -7,11 +7,13 @@ import type { Container, Snapshot } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
 import type { Plane } from '../plane/treaty.js';
 import type { Parts } from './composition.js';
-import { build } from './composition.js';
+import { build, DEFAULTS } from './composition.js';
+import { listenError } from './listen-error.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
 import { errnoName, PlaneClient } from './plane-client.js';
+import type { FreeSpace } from './space.js';
 import { StopSteps } from './stop-steps.js';
-import { levelOf, openLocked, prepareDirectory } from './store-directory.js';
+import { levelOf, openLocked, prepareDirectory, recogniseDirectory, requireRoom } from './store-directory.js';
 import { sweep } from './sweep.js';
 import type { TaskHandle } from './tasks.js';
 import { trouble } from './trouble.js';
@@ -28,6 +30,8 @@ import type {
 
 export type { Parts } from './composition.js';
 export type { TaskHandle } from './tasks.js';
+
+const JOURNAL_CELL_BYTES = 64n;
 
 /** A stop waits this much longer than for its clients, for the last changes of volumes to reach the metadata. */
 const LAST_STEPS_MS = 5000;
@@ -47,14 +51,22 @@ export class Operations {
    */
   static async open(options: OperationsOptions): Promise<Operations> {
     const { directory, log } = options;
+    const isNew = options.level === undefined && (await recogniseDirectory(directory)) === 'new';
+    if (isNew) {
+      await options.beforeMaking?.();
+      await requireRoom(directory, options.journalBytes ?? DEFAULTS.journalBytes);
+    }
     await prepareDirectory(directory);
     const level = options.level ?? levelOf(directory);
     await openLocked(directory, level);
     const client = new PlaneClient(options.plane, log);
     try {
+      if (!isNew) await options.beforeMaking?.();
       const parts = await build(options, level, client);
       const operations = new Operations(parts);
       operations.#connect();
+      operations.#tellFixed();
+      await parts.space.warn();
       await operations.#finishUnfinished();
       return operations;
     } catch (error) {
@@ -69,6 +81,33 @@ export class Operations {
   /** The data plane, for counters. */
   get plane(): Plane {
     return this.parts.client.plane;
+  }
+
+  /** Free bytes and the reserve of the file system of the store; null: it does not say. */
+  freeSpace(): Promise<FreeSpace | null> {
+    return this.parts.space.look();
+  }
+
+  /** What is configured for a store that is made, and this one was made with otherwise. */
+  #tellFixed(): void {
+    const { options, meta } = this.parts;
+    const { windowBytes, journalBytes } = options;
+    const hasJournal = this.#journalBytes();
+    const wanted = journalBytes === undefined ? undefined : powerOfTwoBelow(journalBytes);
+    if (windowBytes !== undefined && windowBytes !== meta.windowBytes)
+      options.log.warn(
+        { configured: windowBytes, is: meta.windowBytes },
+        'store.window is ignored: the store keeps the size of windows it was made with',
+      );
+    if (wanted !== undefined && wanted !== hasJournal)
+      options.log.warn(
+        { configured: Number(journalBytes), is: Number(hasJournal) },
+        'store.journal is ignored: the store keeps the journal it was made with',
+      );
+  }
+
+  #journalBytes(): bigint {
+    return this.plane.counters().journalCells * JOURNAL_CELL_BYTES;
   }
 
   #sweeping: Promise<void> = Promise.resolve();
@@ -155,12 +194,16 @@ export class Operations {
     });
   }
 
-  /** Serves NBD on `unix:PATH` or `tcp:HOST:PORT`; answers the address bound. `mode`: permissions of a unix socket. */
+  /** Serves NBD on `unix:PATH` or `tcp:HOST:PORT`; answers the address bound. `address-in-use`, `address-invalid`, ... `mode`: permissions of a unix socket. */
   listen(address: string, options: { mode?: number; allowRemote?: boolean } = {}): string {
-    return this.plane.listen(address, {
-      mode: options.mode ?? 0o660,
-      allowRemote: options.allowRemote ?? false,
-    });
+    try {
+      return this.plane.listen(address, {
+        mode: options.mode ?? 0o660,
+        allowRemote: options.allowRemote ?? false,
+      });
+    } catch (error) {
+      throw listenError(address, error);
+    }
   }
 
   /** Makes an empty volume. `invalid`, `exists`, `no-space`. */
@@ -316,6 +359,7 @@ export class Operations {
       storeId: meta.storeId,
       formatVersion: meta.format,
       windowBytes: meta.windowBytes,
+      journalBytes: this.#journalBytes(),
       volumes: live.length,
       snapshots: catalog.snapshots.size,
       openDevices: devices.count,
@@ -495,4 +539,9 @@ export class Operations {
     const chain = chainOf(this.parts.catalog.lines, { line: container.line, version });
     return chain.reduce((sum, { line, upTo }) => sum + countUpTo(liveNumbers(line), upTo), 0) - 1;
   }
+}
+
+/** What the data plane makes of a size of a journal. */
+function powerOfTwoBelow(bytes: bigint): bigint {
+  return 1n << BigInt(bytes.toString(2).length - 1);
 }

@@ -55,7 +55,8 @@ export async function recover(
   if (plan.void > 0) log.warn({ entries: plan.void }, 'changes that were never flushed did not survive');
   plane.startJournal(startPosition(catalog, scan));
   return {
-    clean: scan.clean,
+    isNew: scan.created && catalog.containers.size === 0,
+    clean: scan.clean || scan.created,
     powerLoss: !scan.clean && !scan.created && !sameIncarnation,
     entriesSeen: scan.entries.length,
     entriesCounted: plan.counted,

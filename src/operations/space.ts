@@ -10,6 +10,13 @@ import type { Logger } from './types.js';
 const CHUNK = Buffer.alloc(1 << 20, 0x5a);
 const REBUILD_MS = 60_000;
 
+export interface FreeSpace {
+  freeBytes: bigint;
+  reserveBytes: bigint;
+  /** Nothing new is begun: first writes get ENOSPC, new volumes and snapshots are refused. */
+  belowReserve: boolean;
+}
+
 export class Space {
   readonly #directory: string;
   readonly #ballast: string;
@@ -34,6 +41,24 @@ export class Space {
   async freeBytes(): Promise<bigint> {
     const { bavail, bsize } = await statfs(this.#directory, { bigint: true });
     return bavail * bsize;
+  }
+
+  /** Null: the file system does not say. */
+  async look(): Promise<FreeSpace | null> {
+    const { reserveBytes } = this.#options;
+    const freeBytes = await this.freeBytes().catch(() => null);
+    return freeBytes === null ? null : { freeBytes, reserveBytes, belowReserve: freeBytes < reserveBytes };
+  }
+
+  /** At start: a store that takes nothing new looks as if all were well. */
+  async warn(): Promise<void> {
+    const space = await this.look();
+    if (!space?.belowReserve) return;
+    const { freeBytes, reserveBytes } = space;
+    this.#log.warn(
+      { freeBytes: Number(freeBytes), reserveBytes: Number(reserveBytes) },
+      'the file system has less free than the reserve (store.reserve): new writes are refused until there is room',
+    );
   }
 
   /** Throws `no-space` when the file system has fewer free bytes than the reserve. */

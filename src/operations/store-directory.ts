@@ -11,6 +11,7 @@ import type { Level } from '../catalog/level.js';
 import { classicLevel } from '../catalog/level.js';
 import { jsonKey } from '../model/keys.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../model/units.js';
+import { sentenceOf } from './trouble.js';
 
 export const FORMAT_VERSION = 1;
 
@@ -22,12 +23,18 @@ export interface StoreMeta {
   created: string;
 }
 
-/** Makes what is missing, or says in one sentence why this directory cannot be a store. */
-export async function prepareDirectory(directory: string): Promise<void> {
+/** Says what a directory is, or in one sentence why it cannot be a store. Touches nothing: what is there may be evidence. */
+export async function recogniseDirectory(directory: string): Promise<'new' | 'store'> {
   try {
-    await makeDirectory(directory);
-    const names = await readdir(directory);
-    if (names.length > 0 && !names.includes('metadata') && !names.every((name) => OWN_NAMES.has(name))) {
+    const names = await namesIn(directory);
+    const extents = names.includes('extents') ? await namesIn(join(directory, 'extents')) : [];
+    const metadata = names.includes('metadata') ? await namesIn(join(directory, 'metadata')) : [];
+    const holdsData = names.includes('journal') || extents.length > 0;
+    // LevelDB without its CURRENT would be taken for a new one.
+    if (metadata.includes('CURRENT') && names.includes('extents')) return 'store';
+    const isOwn = names.every((name) => OWN_NAMES.has(name));
+    if (holdsData && isOwn) throw incomplete(directory, metadata);
+    if (!isOwn || metadata.some((name) => !FIRST_NAMES.has(name))) {
       throw new CellblockError(
         'store-not-a-store',
         `The directory ${directory} holds other things and is not a cellblock store.`,
@@ -36,6 +43,66 @@ export async function prepareDirectory(directory: string): Promise<void> {
         },
       );
     }
+    return 'new';
+  } catch (error) {
+    throw directoryError(directory, error);
+  }
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  return readdir(directory).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw error;
+  });
+}
+
+function incomplete(directory: string, metadata: readonly string[]): CellblockError {
+  const what = metadata.length > 0 ? 'is damaged' : 'is missing';
+  return new CellblockError(
+    'store-incomplete',
+    `The metadata of the store ${directory} ${what}, while its journal or data is there; nothing was touched.`,
+    {
+      hint: 'Put the directory `metadata` back, or restore the whole store from a copy.',
+    },
+  );
+}
+
+/** Throws when a new store would not fit (`no-space`), or nothing can be made there at all. */
+export async function requireRoom(directory: string, bytes: bigint): Promise<void> {
+  await accessNearest(directory).catch((error: unknown) => {
+    throw directoryError(directory, error);
+  });
+  const free = await freeNear(directory);
+  if (free < BigInt(FULL_BYTES)) throw directoryError(directory, fullError());
+  if (free >= bytes) return;
+  throw new CellblockError(
+    'no-space',
+    `A journal of ${bytes} bytes does not fit on the file system of the store ${directory}, which has ${free} bytes left.`,
+    {
+      hint: 'Make room there, or set a smaller store.journal.',
+    },
+  );
+}
+
+/** Of the file system a directory that may not be there yet will lie on. */
+async function freeNear(path: string): Promise<bigint> {
+  try {
+    const { bavail, bsize } = await statfs(path, { bigint: true });
+    return bavail * bsize;
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT' || dirname(path) === path) throw directoryError(path, error);
+    return freeNear(dirname(path));
+  }
+}
+
+function fullError(cause?: unknown): Error {
+  return Object.assign(new Error('no space left', { cause }), { code: 'ENOSPC' });
+}
+
+/** Makes what is missing, or says in one sentence why it cannot be made. */
+export async function prepareDirectory(directory: string): Promise<void> {
+  try {
+    await makeDirectory(directory);
     await mkdir(join(directory, 'extents'), { recursive: true });
     const probe = await open(join(directory, 'lock'), 'a', 0o600);
     await probe.close();
@@ -73,6 +140,9 @@ const OWN_NAMES = new Set([
   'api.sock',
   'nbd.sock',
 ]);
+
+/** What a LevelDB holds whose making was cut short. */
+const FIRST_NAMES = new Set(['LOCK', 'LOG']);
 
 export function directoryError(directory: string, error: unknown): CellblockError {
   if (error instanceof CellblockError) return error;
@@ -137,6 +207,7 @@ export async function openLocked(directory: string, level: Level): Promise<void>
     await openWithRoom(directory, level);
   } catch (error) {
     if (hasCode(error, 'LEVEL_LOCKED')) throw await lockedError(directory, error);
+    if (hasCode(error, 'LEVEL_CORRUPTION')) throw metadataDamaged(directory, sentenceOf(error), error);
     throw directoryError(directory, systemCode(error) === '' ? rootCause(error) : error);
   }
   const holder = { pid: process.pid, host: hostname(), since: new Date().toISOString() };
@@ -154,7 +225,7 @@ async function openWithRoom(directory: string, level: Level): Promise<void> {
     await rm(join(directory, 'ballast'), { force: true });
     await level.open().catch(async (again: unknown) => {
       if (!(await isFull(directory))) throw again;
-      throw Object.assign(new Error('no space left', { cause: again }), { code: 'ENOSPC' });
+      throw fullError(again);
     });
   }
 }
@@ -201,15 +272,23 @@ async function lockedError(directory: string, cause: unknown): Promise<Cellblock
   });
 }
 
-/** Reads what the store is; a new one gets its identity. Refuses newer formats. */
+/** Reads what the store is; a new one gets its identity. Refuses newer formats, and guesses nothing. */
 export async function readMeta(
   level: Level,
   directory: string,
   wanted: { windowBytes?: number },
 ): Promise<StoreMeta> {
   const stored = await level.get(jsonKey('meta', 'store'));
-  if (!stored) return createMeta(level, wanted.windowBytes ?? DEFAULT_WINDOW_BYTES);
-  const meta = JSON.parse(stored.toString()) as StoreMeta;
+  if (!stored) {
+    for await (const page of level.scan(EVERYTHING, { page: 1 })) {
+      if (page.length > 0) throw metadataDamaged(directory, 'it does not say what store it is of');
+    }
+    const found = await namesIn(directory);
+    if (found.includes('journal') || (await namesIn(join(directory, 'extents'))).length > 0)
+      throw metadataDamaged(directory, 'it is empty, while there is a journal or data');
+    return createMeta(level, wanted.windowBytes ?? DEFAULT_WINDOW_BYTES);
+  }
+  const meta = parseMeta(stored, directory);
   if (meta.format > FORMAT_VERSION) {
     throw new CellblockError(
       'store-newer',
@@ -220,12 +299,49 @@ export async function readMeta(
       },
     );
   }
+  if (!/^[0-9a-f]{32}$/.test(meta.storeId)) throw metadataDamaged(directory, 'the id of the store is none');
+  if (!isWindow(meta.windowBytes)) throw metadataDamaged(directory, 'the size of its windows is none');
   return meta;
 }
 
+const EVERYTHING = { gte: Buffer.alloc(0), lt: Buffer.alloc(16, 0xff) };
+
+/** The format is a number whoever wrote it; what else is there is for a format that is known. */
+function parseMeta(stored: Buffer, directory: string): StoreMeta {
+  const meta = parseRecord('store', stored, directory) as StoreMeta;
+  if (Number.isSafeInteger(meta.format) && meta.format > 0) return meta;
+  throw metadataDamaged(directory, `the format of the store is ${JSON.stringify(meta.format)}`);
+}
+
+/** A JSON object of the family meta. */
+export function parseRecord(name: string, stored: Buffer, directory: string): object {
+  try {
+    const value: unknown = JSON.parse(stored.toString());
+    if (typeof value === 'object' && value !== null) return value;
+  } catch {
+    // No JSON: the sentence below.
+  }
+  throw metadataDamaged(directory, `the record meta/${name} cannot be read`);
+}
+
+function metadataDamaged(directory: string, what: string, cause?: unknown): CellblockError {
+  return new CellblockError(
+    'catalog-corrupt',
+    `The metadata of the store ${directory} is damaged: ${what}.`,
+    {
+      hint: `Run \`cellblock store check --store ${directory}\`, and restore the store from a copy.`,
+      cause,
+    },
+  );
+}
+
+function isWindow(bytes: number): boolean {
+  const isPower = Number.isSafeInteger(bytes) && (bytes & (bytes - 1)) === 0;
+  return isPower && bytes >= MIN_WINDOW_BYTES && bytes <= MAX_WINDOW_BYTES;
+}
+
 async function createMeta(level: Level, windowBytes: number): Promise<StoreMeta> {
-  const isPower = (windowBytes & (windowBytes - 1)) === 0;
-  if (!isPower || windowBytes < MIN_WINDOW_BYTES || windowBytes > MAX_WINDOW_BYTES) {
+  if (!isWindow(windowBytes)) {
     throw new CellblockError('option-invalid', `A window of ${windowBytes} bytes is not possible.`, {
       hint: 'The window size is a power of two from 64 KiB to 4 MiB.',
     });

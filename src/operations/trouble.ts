@@ -6,7 +6,7 @@ export function trouble(error: unknown, failures: number): { err: unknown } | { 
 }
 
 /** Of LevelDB the cause tells more than the error. */
-function sentenceOf(error: unknown): string {
+export function sentenceOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? error.cause.message : error.message;
 }

@@ -35,6 +35,8 @@ export interface OperationsOptions {
   idleCloseMs?: number;
   /** Treat the start as one after power loss whatever the incarnation says (`store recover --as-power-loss`). */
   asPowerLoss?: boolean;
+  /** Called before a new store is made, and of one that is there when it is known to be held by nobody else: a last look around. */
+  beforeMaking?: () => Promise<void>;
   /** Tests only: handed to the data plane. */
   simulation?: object;
   /** Tests only: a database in place of LevelDB in the directory. */
@@ -127,6 +129,8 @@ export interface OperationsStatus {
   storeId: string;
   formatVersion: number;
   windowBytes: number;
+  /** Size of the journal's ring. */
+  journalBytes: bigint;
   volumes: number;
   snapshots: number;
   openDevices: number;
@@ -142,6 +146,9 @@ export interface OperationsStatus {
 
 /** What the start found and did. */
 export interface RecoveryReport {
+  /** The store was made by this start: nothing was to be recovered. */
+  isNew: boolean;
+  /** The last stop was a clean one, or there was none yet. */
   clean: boolean;
   powerLoss: boolean;
   entriesSeen: number;

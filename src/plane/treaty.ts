@@ -11,7 +11,10 @@ export interface PlaneOptions {
   /** 16 bytes, the store's id. */
   storeId: Uint8Array;
   windowBytes: number;
-  /** Bytes of the journal's ring when it has to be made; an existing one keeps its size. */
+  /**
+   * Bytes of the journal's ring when it has to be made; an existing one keeps its size. 0: it may not be made, and open() throws ENOENT
+   * or ENODATA when it is not there or has no header.
+   */
   journalBytes: bigint;
   reactors: number;
   engine: 'automatic' | 'io_uring' | 'workers';

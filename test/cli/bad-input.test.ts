@@ -4,15 +4,18 @@
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   rmSync,
+  truncateSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -25,7 +28,7 @@ import { until } from '../support/waiting.js';
 import { runCli } from './run-cli.js';
 
 // A few starts of the daemon, on a busy machine.
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 const MIB = 1024 * 1024;
 
@@ -328,6 +331,181 @@ t.test('a disk that is full, then read-only', { skip: withoutTmpfs }, async (t) 
   t.match(await cli('volume', 'create', 'new', '--size', '1G'), { code: 0 }, 'it works again with room');
   t.match(await cli('store', 'check'), { code: 0 });
 });
+
+t.test('an address nobody can listen on: no store is made', { skip: withoutAddon }, async (t) => {
+  const directory = place(t);
+  const store = join(directory, 'fresh');
+  const plain = join(directory, 'plain');
+  writeFileSync(plain, 'x');
+  const socket = join(directory, 'taken.sock');
+  const servers = [createServer(), createServer()];
+  t.teardown(() => servers.map((server) => server.close()));
+  await new Promise<void>((resolve) => servers[0]!.listen(socket, resolve));
+  await new Promise<void>((resolve) => servers[1]!.listen(0, '127.0.0.1', resolve));
+  const tcp = `tcp:127.0.0.1:${(servers[1]!.address() as AddressInfo).port}`;
+  const config = join(directory, 'm.yaml');
+  writeFileSync(config, `metrics: { listen: "${tcp}" }\n`);
+  const refusals: [words: string[], code: number, what: RegExp][] = [
+    [['--nbd', tcp], 5, /Another process listens on tcp:127\.0\.0\.1:\d+\. Stop it or choose another port\./],
+    [['--nbd', `unix:${socket}`], 5, /Another process answers on .*taken\.sock\. Stop it/],
+    [['--nbd', `unix:${plain}`], 5, /plain is there and is no socket\. Move it away/],
+    [['--nbd', `unix:/${'x'.repeat(120)}`], 2, /has 121 bytes; 107 are allowed\. Choose a shorter path\./],
+    [['--nbd', 'tcp:127.0.0.1:99999'], 2, /is no address to listen on\./],
+    [['--api', socket], 5, /Another process answers on .*taken\.sock\. Stop it/],
+    [['--api', plain], 5, /plain is there and is no socket\. Move it away/],
+    [['--config', config], 5, /Another process listens on tcp:/],
+  ];
+  for (const [words, code, what] of refusals) {
+    const refused = await refusedStart(directory, store, ...words);
+    t.equal(refused.code, code, words.join(' '));
+    t.match(refused.said, [what]);
+    t.equal(refused.said.length, 1, `one line: ${refused.said.join('|')}`);
+  }
+  t.notOk(existsSync(store), 'nothing was made');
+});
+
+t.test(
+  'a store that lacks a part, or whose parts are damaged or of others',
+  { skip: withoutAddon },
+  async (t) => {
+    const directory = place(t);
+    const daemon = await Daemon.start(t, { directory, configuration: { store: { journal: '64K' } } });
+    t.equal((await runCli(['volume', 'create', 'a', '--size', '1G'], { api: daemon.apiPath })).code, 0);
+    await daemon.kill();
+    const { store } = daemon;
+    const copy = join(directory, 'copy');
+    const journal = join(copy, 'journal');
+    const setMeta = async (value: string): Promise<void> => {
+      const level = classicLevel(join(copy, 'metadata'));
+      await level.open();
+      await level.batch([{ type: 'put', key: jsonKey('meta', 'store'), value: Buffer.from(value) }]);
+      await level.close();
+    };
+    const cases: [what: string, code: number, said: RegExp, harm: () => unknown][] = [
+      [
+        'no metadata',
+        10,
+        /metadata of the store .* is missing, while .*nothing was touched\. Put the/,
+        () => rmSync(join(copy, 'metadata'), { recursive: true }),
+      ],
+      [
+        'only extents',
+        10,
+        /metadata of the store .* is missing/,
+        () => {
+          rmSync(join(copy, 'metadata'), { recursive: true });
+          rmSync(journal);
+          writeFileSync(join(copy, 'extents', '1'), 'x');
+        },
+      ],
+      [
+        'metadata without CURRENT',
+        10,
+        /metadata of the store .* is damaged/,
+        () => rmSync(join(copy, 'metadata', 'CURRENT')),
+      ],
+      [
+        'no journal',
+        10,
+        /journal of the store .* is missing although .* not stopped cleanly\. Put the right/,
+        () => rmSync(journal),
+      ],
+      [
+        'a journal that was cut off',
+        10,
+        /journal of the store .* is damaged\. Put the right/,
+        () => truncateSync(journal, 8192),
+      ],
+      ['an empty journal', 10, /journal of the store .* is missing/, () => truncateSync(journal, 0)],
+      [
+        'a garbage journal',
+        10,
+        /journal of the store .* is damaged/,
+        () => writeFileSync(journal, randomBytes(69632)),
+      ],
+      [
+        'no JSON',
+        10,
+        /damaged: the record meta\/store cannot be read\. Run `cellblock store check/,
+        () => setMeta('{'),
+      ],
+      [
+        'a format that is none',
+        10,
+        /damaged: the format of the store is "abc"/,
+        () => setMeta('{"format":"abc","storeId":"00000000000000000000000000000000","windowBytes":2097152}'),
+      ],
+      [
+        "another store's journal",
+        10,
+        /belongs to another store/,
+        () => setMeta('{"format":1,"storeId":"00000000000000000000000000000000","windowBytes":2097152}'),
+      ],
+    ];
+    for (const [what, code, said, harm] of cases) {
+      rmSync(copy, { recursive: true, force: true });
+      cpSync(store, copy, { recursive: true });
+      await harm();
+      const before = readdirSync(copy).sort();
+      const refused = await refusedStart(directory, copy);
+      t.equal(refused.code, code, what);
+      t.match(refused.said, [said], what);
+      t.equal(refused.said.length, 1, `${what}: one line`);
+      t.strictSame(readdirSync(copy).sort(), before, `${what}: nothing is made`);
+    }
+    const foreign = join(directory, 'foreign');
+    mkdirSync(join(foreign, 'metadata'), { recursive: true });
+    writeFileSync(join(foreign, 'metadata', 'mine.txt'), 'x');
+    const refused = await refusedStart(directory, foreign);
+    t.equal(refused.code, 7);
+    t.match(refused.said, [/holds other things and is not a cellblock store\./]);
+    t.strictSame(readdirSync(foreign), ['metadata']);
+  },
+);
+
+t.test(
+  'the size of the journal: bounds, room for it, and that an existing one stays',
+  { skip: withoutTmpfs },
+  async (t) => {
+    const directory = place(t);
+    const mount = mountTmpfs(t, directory, 24 * MIB);
+    const config = join(directory, 'j.yaml');
+    for (const [size, code, said] of [
+      ['999999T', 2, /j\.yaml, line 2: "store\.journal" is "999999T"\. Allowed: a size from 64K to 1G/],
+      ['1K', 2, /line 2: "store\.journal" is "1K"/],
+      [
+        '64M',
+        8,
+        /A journal of 67108864 bytes does not fit .* Make room there, or set a smaller store\.journal\./,
+      ],
+    ] as const) {
+      writeFileSync(config, `store:\n  journal: ${size}\n  reserve: 64M\n`);
+      const refused = await refusedStart(directory, join(mount, 'store'), '--config', config);
+      t.equal(refused.code, code, size);
+      t.match(refused.said, [said]);
+      t.equal(refused.said.length, 1, 'one line');
+    }
+    t.strictSame(readdirSync(mount), [], 'nothing was made');
+
+    const store = { journal: '1M', reserve: '64M' };
+    const words = { directory, args: ['--store', join(mount, 'store')] };
+    const first = await Daemon.start(t, { ...words, configuration: { store } });
+    t.match(first.output, /"isNew":true.*"the store is new"/);
+    t.match(first.output, /less free than the reserve \(store\.reserve\): new writes are refused/);
+    const cli = (...asked: string[]) => runCli(asked, { api: first.apiPath });
+    t.match(
+      (await cli('status')).stdout,
+      /free, 64M in reserve\. Less than the reserve is free: new writes are refused/,
+    );
+    t.match((await cli('store', 'status')).stdout, /64M in reserve\. Less than the reserve is free/);
+    t.match((await first.api.request('GET', '/metrics')).body, /^cellblock_below_reserve 1$/m);
+    t.notMatch((await first.api.request('GET', '/metrics')).body, / nan$/im);
+    await first.stop();
+    const second = await Daemon.start(t, { ...words, configuration: { store: { ...store, journal: '2M' } } });
+    t.match(second.output, /store\.journal is ignored: the store keeps the journal it was made with/);
+    await second.stop();
+  },
+);
 
 t.test('store check on what is no store', { skip: withoutAddon }, async (t) => {
   const directory = place(t);

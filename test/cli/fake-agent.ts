@@ -228,12 +228,19 @@ export class FakeOperations {
     return { unwatch: () => void watchers.delete(onChange) };
   }
 
+  space = { freeBytes: 1n << 39n, reserveBytes: 256n << 20n, belowReserve: false };
+
+  async freeSpace() {
+    return this.space;
+  }
+
   status(): OperationsStatus {
     return {
       directory: '/store',
       storeId: '0123456789abcdef0123456789abcdef',
       formatVersion: 1,
       windowBytes: 2 << 20,
+      journalBytes: 64n << 20n,
       volumes: this.volumes.size,
       snapshots: this.snapshots.size,
       openDevices: 0,
@@ -242,6 +249,7 @@ export class FakeOperations {
       failedVolumes: [],
       state: 'running',
       recovery: {
+        isNew: false,
         clean: true,
         powerLoss: false,
         entriesSeen: 0,
@@ -322,7 +330,11 @@ export class FakeInspection implements Inspection {
         unreadBytes: 0n,
       };
     });
-    return { volumes, snapshots: [], fileSystem: { sizeBytes: 1n << 40n, freeBytes: 1n << 39n } };
+    return {
+      volumes,
+      snapshots: [],
+      fileSystem: { sizeBytes: 1n << 40n, freeBytes: 1n << 39n, reserveBytes: 256n << 20n },
+    };
   }
 
   async check({ onProblem, onProgress }: Parameters<Inspection['check']>[0]) {
@@ -353,6 +365,7 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
     inspection,
     metrics: new Metrics({
       status: () => operations.status(),
+      freeSpace: () => operations.freeSpace(),
       listVolumes: () => operations.listVolumes(),
       deviceNames: () => new Map([[1, 'a']]),
     }),

@@ -379,6 +379,32 @@ t.test('a shrink that failed is not finished by the next start', async (t) => {
   await store.end();
 });
 
+t.test('a shrink that cannot be finished at start is undone, and keeps no other from its turn', async (t) => {
+  const store = await Store.make();
+  for (const name of ['a', 'b']) {
+    await store.operations.createVolume(name, { sizeBytes: SIZE });
+    const container = store.operations.parts.catalog.containerNamed(name)!;
+    container.shrinkingTo = SIZE / 2n;
+    await store.operations.parts.catalog.change().container(container).commit();
+  }
+  store.die('process-death');
+  await store.start({}, ({ plane }) => {
+    const original = plane.resize.bind(plane);
+    plane.resize = (ticket) => {
+      plane.resize = original;
+      plane.emit({ kind: 'done', ticket, error: 5 });
+    };
+  });
+  t.equal(store.operations.showVolume('a').sizeBytes, SIZE, 'undone');
+  t.equal(store.operations.showVolume('b').sizeBytes, SIZE / 2n, 'finished');
+  t.match(store.troubles, [
+    { level: 'error', message: /could not be finished; the volume keeps/, facts: { volume: 'a' } },
+  ]);
+  await store.restart('process-death');
+  t.equal(store.operations.showVolume('a').sizeBytes, SIZE, 'for good');
+  await store.end();
+});
+
 t.test('a group snapshot opens a closed clone whose base is still dirty in the data plane', async (t) => {
   const store = await Store.make();
   const { operations } = store;
