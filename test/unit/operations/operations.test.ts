@@ -27,6 +27,7 @@ t.test('a file that cannot be added is asked for again, and comes once', async (
   store.level.failures = Array.from({ length: 8 }, () => ({ applied: false }));
   await asked(failed);
   t.equal(files.length, 1, 'not added');
+  await until('the metadata', () => !store.operations.parts.queue.healing);
   await asked(() => files.length === 2);
   t.equal(files.length, 2, 'added when the metadata can be written again');
   await asked(() => files.length === 3);
