@@ -76,9 +76,9 @@ class Poster {
 class Journal {
  public:
   // Opens or makes `path` with `cells` cells (an existing ring keeps its size; the count is a power of two)
-  // and scans it. `cells` 0: it has to be there; -ENOENT or -ENODATA when it is not, and nothing is touched. One
-  // that could not be made whole is removed again. 0 or -errno; -EUCLEAN for a header that is not ours, -EPROTONOSUPPORT for a newer format,
-  // -ESTALE for another store's.
+  // and scans it. `cells` 0: it has to be there; -ENOENT or -ENODATA when it is not, and nothing is touched.
+  // One that could not be made whole is removed again. 0 or -errno; -EUCLEAN for a header that is not ours,
+  // -EPROTONOSUPPORT for a newer format, -ESTALE for another store's.
   static int open(io::Disk& disk, const std::string& path, uint64_t cells, const Incarnation& incarnation,
                   std::unique_ptr<Journal>& journal, Scan& scan);
 
