@@ -268,6 +268,7 @@ export interface Plane {
   openDevice(options: DeviceOptions): void;
   /** Ends a device: no lease may be open. Answered by done; its dirty records must have gone out in a round. */
   closeDevice(ticket: number, handle: number): void;
+  /** Of a device that has just been closed: does nothing. */
   addFile(handle: number, file: ExtentsFile): void;
   /** Makes places of a file readable for every device; needed before records naming it are handed down. */
   knowFile(file: ExtentsFile): void;
@@ -301,7 +302,7 @@ export interface Plane {
     below: boolean,
     records: { window: bigint; record: Uint8Array }[],
   ): void;
-  /** A version left the chain of this device: its layer is no longer counted as depth. */
+  /** A version left the chain of this device: its layer is no longer counted as depth. One that has just been closed: nothing is done. */
   removeLayer(handle: number, layer: number): void;
 
   /** Grow, or shrink (a cut-off and a cleared tail). Answered by done when the new size is in force and, for shrink, flushed. */

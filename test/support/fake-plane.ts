@@ -124,7 +124,7 @@ export class FakePlane implements Plane {
 
   addFile(handle: number, file: ExtentsFile): void {
     this.known.add(file.number);
-    this.volume(handle).files.push(file.number);
+    this.volumes.get(handle)?.files.push(file.number);
   }
 
   knowFile(file: ExtentsFile): void {
@@ -217,7 +217,7 @@ export class FakePlane implements Plane {
   }
 
   removeLayer(handle: number, layer: number): void {
-    if (!this.dead) this.volume(handle).removeLayer(layer);
+    if (!this.dead) this.volumes.get(handle)?.removeLayer(layer);
   }
 
   resize(ticket: number, handle: number, sizeBytes: bigint): void {
