@@ -428,6 +428,8 @@ export class Operations {
     for (const device of devices.all()) {
       try {
         await devices.mutexOf(device.container).run(async () => {
+          // Closed as idle, or with its version, while this waited.
+          if (devices.byHandle(device.handle) !== device) return;
           device.users = 0;
           await devices.closeLocked(device, { withoutRound: device.failed });
         });

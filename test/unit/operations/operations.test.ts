@@ -502,6 +502,28 @@ t.test('a clone of a snapshot whose line says nothing continues where that line 
   await store.end();
 });
 
+t.test('a stop while a view nobody uses is closed is a clean one', async (t) => {
+  const store = await Store.make();
+  const { operations } = store;
+  const { id } = await operations.createVolume('a', { sizeBytes: SIZE });
+  await operations.createSnapshots([{ volume: 'a', snapshot: 's' }]);
+  (await store.plane.connect('a@s')).close();
+  const { devices } = operations.parts;
+  let go!: () => void;
+  const busy = devices.mutexOf(id).run(() => new Promise<void>((resolve) => (go = resolve)));
+  const closing = operations.close();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  // The stop has found it open and waits; what asked before it closes it.
+  const [view] = devices.all();
+  const before = devices.closeLocked(view!);
+  go();
+  await Promise.all([busy, before, closing]);
+  t.strictSame(store.troubles, []);
+  await store.start();
+  t.ok(store.operations.status().recovery.clean);
+  await store.end();
+});
+
 t.test('tasks end, tell their progress, and a delete cannot be cancelled', async (t) => {
   const store = await Store.make();
   const task = store.operations.startTask(
