@@ -34,10 +34,13 @@ export class Actor {
 
   /** Ends with its life, its volume, or the first thing that must not be. */
   async run(): Promise<void> {
+    let looks = this.#below(4);
     while (!this.#isOver && !this.#volume.going) {
       try {
         await this.#rest(7);
-        await this.#act();
+        // First at what a start or a clone has left.
+        if (looks-- > 0) await this.#read();
+        else await this.#act();
       } catch (error) {
         if (error instanceof Over || this.#isOver) break;
         if (!this.#history.isExcused(error)) this.#history.fail(`${this.#volume.name}: ${stackOf(error)}`);

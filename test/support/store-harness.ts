@@ -17,7 +17,8 @@ export const BLOCKS = WINDOW_BYTES / 4096;
 
 export type Death = 'process-death' | 'power-loss';
 
-const never = new Promise<never>(() => undefined);
+/** A new one each time: one for all would keep whoever ever waited for it. */
+const never = () => new Promise<never>(() => undefined);
 
 /** One process's sight of the database: gone with the process, failing when told to. */
 export class TestLevel implements Level {
@@ -41,18 +42,18 @@ export class TestLevel implements Level {
     if (this.lost)
       throw Object.assign(new Error('IO error: LOCK: Input/output error'), { code: 'LEVEL_IO_ERROR' });
     this.#broken = false;
-    return this.dead ? never : this.#under.open();
+    return this.dead ? never() : this.#under.open();
   }
 
   async close(): Promise<void> {
     this.#broken ||= this.lost;
-    return this.dead ? never : undefined;
+    return this.dead ? never() : undefined;
   }
 
   async batch(operations: Operation[]): Promise<void> {
     const number = ++this.batches;
     if (!this.dead) this.onBatch('before', number);
-    if (this.dead) return never;
+    if (this.dead) return never();
     this.#broken ||= this.lost;
     if (this.#broken) throw new Error('the database has failed and was not reopened');
     const failure = this.failures.shift();
@@ -62,16 +63,16 @@ export class TestLevel implements Level {
       throw Object.assign(new Error('IO error: No space left on device'), { code: 'LEVEL_IO_ERROR' });
     this.log.push(operations);
     if (!this.dead) this.onBatch('after', number);
-    if (this.dead) return never;
+    if (this.dead) return never();
   }
 
   async get(key: Buffer): Promise<Buffer | undefined> {
     if (this.#broken) throw new Error('Database is not open');
-    return this.dead ? never : this.#under.get(key);
+    return this.dead ? never() : this.#under.get(key);
   }
 
   async getMany(keys: Buffer[]): Promise<(Buffer | undefined)[]> {
-    return this.dead ? never : this.#under.getMany(keys);
+    return this.dead ? never() : this.#under.getMany(keys);
   }
 
   snapshot(): LevelSnapshot {
@@ -82,7 +83,7 @@ export class TestLevel implements Level {
     range: KeyRange,
     options?: { snapshot?: LevelSnapshot; page?: number },
   ): AsyncIterable<[Buffer, Buffer][]> {
-    if (this.dead) await never;
+    if (this.dead) await never();
     yield* this.#under.scan(range, { ...options, page: 7 });
   }
 }

@@ -511,11 +511,11 @@ t.test('a stop while a view nobody uses is closed is a clean one', async (t) => 
   const { devices } = operations.parts;
   let go!: () => void;
   const busy = devices.mutexOf(id).run(() => new Promise<void>((resolve) => (go = resolve)));
-  const closing = operations.close();
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  // The stop has found it open and waits; what asked before it closes it.
   const [view] = devices.all();
-  const before = devices.closeLocked(view!);
+  const before = devices.mutexOf(id).run(() => devices.closeLocked(view!));
+  const closing = operations.close();
+  // The stop finds it open and waits for its turn.
+  await new Promise((resolve) => setTimeout(resolve, 50));
   go();
   await Promise.all([busy, before, closing]);
   t.strictSame(store.troubles, []);
