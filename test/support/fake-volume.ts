@@ -48,6 +48,9 @@ export class FakeVolume {
   #frozen: (RoundRecord & { taken: boolean })[] = [];
   #lastPosition = 0n;
   #nextPlace: number | null = null;
+  /** Nothing below and nothing stored when it was opened: but for regions touched since nobody is asked. */
+  #empty: boolean;
+  readonly #touched = new Set<bigint>();
 
   constructor(
     options: DeviceOptions,
@@ -65,6 +68,7 @@ export class FakeVolume {
     this.#version = options.version;
     this.#versions.set(this.#current, options.version);
     this.#size = options.sizeBytes;
+    this.#empty = options.empty;
     if (options.unclean) for (const file of this.files) this.#written.add(file);
   }
 
@@ -111,6 +115,7 @@ export class FakeVolume {
     this.#written.add(Number(window.ownSlot! >> 24n));
     if (isMine) return;
     this.#note(
+      number,
       window,
       this.#disk.append({
         kind: 'own',
@@ -154,6 +159,7 @@ export class FakeVolume {
       window.blocks[block] = { layer: this.#current, slot: null };
     }
     this.#note(
+      number,
       window,
       this.#disk.append({
         kind: 'zero',
@@ -234,6 +240,10 @@ export class FakeVolume {
     for (;;) {
       const window = this.#windows.get(number);
       if (window) return window;
+      if (this.#empty && !this.#touched.has(regionOf(number))) {
+        this.#windows.set(number, this.#install(number, []));
+        continue;
+      }
       const changes = this.#changes;
       const records = await this.#ask(number, 1);
       if (this.#windows.has(number) || changes !== this.#changes) continue;
@@ -290,6 +300,7 @@ export class FakeVolume {
     this.#windows.clear();
     this.#frozen = [];
     this.#cutOffs = [];
+    this.#empty = false;
     this.readOnly = true;
   }
 
@@ -374,7 +385,7 @@ export class FakeVolume {
     }
     if (!changed) return;
     window.compare = true;
-    this.#note(window, this.#lastPosition);
+    this.#note(number, window, this.#lastPosition);
   }
 
   async resize(sizeBytes: bigint): Promise<void> {
@@ -403,8 +414,9 @@ export class FakeVolume {
     window.dirty = window.taken = window.compare = false;
   }
 
-  #note(window: Window, position: bigint): void {
+  #note(number: bigint, window: Window, position: bigint): void {
     this.#changes++;
+    if (this.#empty) this.#touched.add(regionOf(number));
     window.dirty = true;
     window.taken = false;
     this.#lastPosition = position;
@@ -415,6 +427,11 @@ export class FakeVolume {
     this.#nextPlace ??= this.#disk.files.get(file)?.places ?? 0;
     return (BigInt(file) << 24n) | BigInt(this.#nextPlace++);
   }
+}
+
+/** Faults read 64 windows at once. */
+function regionOf(window: bigint): bigint {
+  return window / 64n;
 }
 
 function isInside({ first, end }: RoundCutOff, window: bigint): boolean {
