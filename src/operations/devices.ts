@@ -197,13 +197,24 @@ export class Devices {
     return !device || device.line !== line || version < device.settledBelow;
   }
 
-  async #settleLink({ line, upTo }: Link): Promise<void> {
-    while (!this.isSettled(line.id, upTo)) {
-      await this.mutexOf(line.container).run(async () => {
-        const device = this.#current.get(line.container);
-        if (device && !this.isSettled(line.id, upTo)) await this.rounding.run(device);
-      });
+  /** A round LevelDB gave back is taken once more when it has been reopened: who only reads the line is not told of it. */
+  async #settleLink(link: Link): Promise<void> {
+    for (let isFirst = true; !this.isSettled(link.line.id, link.upTo); isFirst = false) {
+      try {
+        await this.#passRound(link);
+      } catch (error) {
+        if (!isFirst || !(error instanceof CellblockError) || error.code !== 'catalog-write-failed')
+          throw error;
+        await this.#catalog.barrier();
+      }
     }
+  }
+
+  async #passRound({ line, upTo }: Link): Promise<void> {
+    await this.mutexOf(line.container).run(async () => {
+      const device = this.#current.get(line.container);
+      if (device && !this.isSettled(line.id, upTo)) await this.rounding.run(device);
+    });
   }
 
   async #openCurrent(container: Container): Promise<Device> {

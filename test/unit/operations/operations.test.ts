@@ -358,6 +358,26 @@ t.test(
   },
 );
 
+t.test('a clone is opened although LevelDB refused the round that settles its base, once', async (t) => {
+  for (const times of [1, 2]) {
+    const store = await Store.make();
+    const { operations } = store;
+    await operations.createVolume('a', { sizeBytes: SIZE });
+    await (await store.plane.connect('a')).write(0, [1]);
+    await operations.createSnapshots([{ volume: 'a', snapshot: 's' }]);
+    await operations.clone({ volume: 'a', snapshot: 's' }, 'b');
+    let refused = 0;
+    store.plane.onStep = (step) => {
+      if (step === 'takeRound flushed' && refused++ < times) store.level.failures = [{ applied: false }];
+    };
+    if (times === 1) t.equal((await store.readAll('b'))[0], 1);
+    else await t.rejects(store.plane.connect('b'), /cannot be written/, 'twice: it is told');
+    t.equal(refused, 2);
+    t.equal((await store.readAll('b'))[0], 1, 'and later');
+    await store.end();
+  }
+});
+
 t.test('a shrink that failed is not finished by the next start', async (t) => {
   const store = await Store.make();
   await store.operations.createVolume('a', { sizeBytes: SIZE });
