@@ -98,7 +98,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   const faults = new Faults(catalog, devices, client, log);
   const punches = new Punches(catalog, client, log, meta.windowBytes);
   const rounds = new Rounds(catalog, devices, client, punches, log, { blocksPerWindow: blocks });
-  const files = new Files(catalog, client, devices, log);
+  const files = new Files(catalog, client, devices, log, { blocksPerWindow: blocks });
   const reclaim = new Reclaim(
     { catalog, devices, rounds, client, punches, files, log },
     { blocksPerWindow: blocks },

@@ -4,9 +4,15 @@
 import type { Catalog, Change } from '../catalog/catalog.js';
 import type { ExtentsFileRecord } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
+import { ALL_WINDOWS } from '../model/keys.js';
+import { fileOfSlot } from '../model/slot.js';
+import { decodeWindowRecord } from '../model/window-record.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient } from './plane-client.js';
 import type { Logger } from './types.js';
+
+/** Looking for files nobody names reads all records: so long after there may be one. */
+const RELEASE_AFTER_MS = 60_000;
 
 export class Files {
   readonly #catalog: Catalog;
@@ -17,12 +23,23 @@ export class Files {
   readonly #adding = new Set<Device>();
   /** Their files whose group could not be written yet. It stays in the queue, so the next try waits for it, not for another. */
   readonly #pending = new WeakMap<Device, number>();
+  readonly #blocksPerWindow: number;
+  #timer: NodeJS.Timeout | null = null;
+  #releasing: Promise<void> = Promise.resolve();
+  #stopped = false;
 
-  constructor(catalog: Catalog, client: PlaneClient, devices: Devices, log: Logger) {
+  constructor(
+    catalog: Catalog,
+    client: PlaneClient,
+    devices: Devices,
+    log: Logger,
+    options: { blocksPerWindow: number },
+  ) {
     this.#catalog = catalog;
     this.#client = client;
     this.#devices = devices;
     this.#log = log;
+    this.#blocksPerWindow = options.blocksPerWindow;
   }
 
   /** A new file of a container, in the caller's group. */
@@ -97,13 +114,62 @@ export class Files {
     }
   }
 
-  /** For the leak sweep: a file no record names any more, of a container that is gone. */
+  /** A file no record names any more, of a container that is gone. */
   async release(number: number): Promise<void> {
     const file = this.#catalog.files.get(number);
-    if (!file || this.#catalog.containers.has(file.container)) return;
+    if (file?.state !== 'live' || this.#catalog.containers.has(file.container)) return;
     file.state = 'dropping';
     await this.#catalog.change().file(file).commit();
     await this.unlink([file]);
+  }
+
+  /** Files that outlived their container are looked at in a while: something was deleted that may have been the last to name them. */
+  releaseLater(): void {
+    if (this.#timer || this.#stopped || this.#orphans().size === 0) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#releasing = this.releaseUnnamed().catch((error: unknown) =>
+        this.#log.warn(
+          { err: error },
+          'files of deleted volumes could not be removed; the next delete tries again',
+        ),
+      );
+    }, RELEASE_AFTER_MS);
+    this.#timer.unref();
+  }
+
+  /**
+   * Removes files of containers that are gone and that no record names. Nobody will name them again: places of such a file only move
+   * from one record to another, in one batch.
+   */
+  async releaseUnnamed(): Promise<void> {
+    const unnamed = await this.#catalog.queue.readSnapshot(async (level, snapshot) => {
+      const unseen = this.#orphans();
+      for await (const page of level.scan(ALL_WINDOWS, { snapshot })) {
+        for (const [, stored] of page) {
+          const { ownSlot, runs } = decodeWindowRecord(stored, this.#blocksPerWindow);
+          for (const slot of [ownSlot, ...runs.map((run) => run.slot)])
+            if (slot !== null) unseen.delete(fileOfSlot(slot));
+        }
+        if (unseen.size === 0 || this.#stopped) return new Set<number>();
+      }
+      return unseen;
+    });
+    for (const number of unnamed) await this.release(number);
+  }
+
+  #orphans(): Set<number> {
+    const { files, containers } = this.#catalog;
+    const orphans = [...files.values()].filter(({ state, container }) => {
+      return state === 'live' && !containers.has(container);
+    });
+    return new Set(orphans.map(({ number }) => number));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#timer) clearTimeout(this.#timer);
+    await this.#releasing;
   }
 
   /** At start: what an earlier run did not finish. */

@@ -379,8 +379,20 @@ export class Operations {
   }
 
   async #close(deadlineMs: number): Promise<void> {
-    const { client, tasks, reclaim, rounds, punches, devices, failures, queue, level, space, options } =
-      this.parts;
+    const {
+      client,
+      tasks,
+      reclaim,
+      rounds,
+      punches,
+      devices,
+      failures,
+      files,
+      queue,
+      level,
+      space,
+      options,
+    } = this.parts;
     const { log } = options;
     const failedJournal = this.#state === 'read-only';
     this.#state = 'stopping';
@@ -399,6 +411,7 @@ export class Operations {
         passed = await this.#lastRounds();
       });
     await steps.run('the leak sweep', () => this.#sweeping);
+    await steps.run('files of deleted volumes', () => files.stop());
     await steps.run('punches', () => punches.stop());
     devices.stop();
     space.stop();

@@ -143,6 +143,7 @@ export class Reclaim {
         }
       }
     }
+    this.#files.releaseLater();
   }
 
   /** A version that cannot be dealt with now is left alone for a while. */

@@ -34,19 +34,29 @@ export class Actor {
 
   /** Ends with its life, its volume, or the first thing that must not be. */
   async run(): Promise<void> {
-    let looks = this.#below(4);
+    const beginnings = this.#beginnings();
     while (!this.#isOver && !this.#volume.going) {
       try {
         await this.#rest(7);
-        // First at what a start or a clone has left.
-        if (looks-- > 0) await this.#read();
-        else await this.#act();
+        await (beginnings.shift() ?? (() => this.#act()))();
       } catch (error) {
         if (error instanceof Over || this.#isOver) break;
         if (!this.#history.isExcused(error)) this.#history.fail(`${this.#volume.name}: ${stackOf(error)}`);
       }
     }
     this.#leave();
+  }
+
+  /** A new volume is cloned before any round has stored something of it; else what a start or a clone has left is looked at. */
+  #beginnings(): (() => Promise<void>)[] {
+    const isNew = this.#volume.now.written().length === 0 && this.#volume.snapshots.size === 0;
+    if (!isNew) return Array.from({ length: this.#below(4) }, () => () => this.#read());
+    return [
+      () => this.#write(),
+      () => this.#write(),
+      () => this.#snapshot([this.#volume]),
+      () => this.#clone(),
+    ];
   }
 
   get #isOver(): boolean {
@@ -95,6 +105,7 @@ export class Actor {
       [1, () => this.#wantFile()],
       [1, () => this.#createOther()],
       [1, () => this.#deleteVolume()],
+      [1, () => this.#ask(this.#history.operations.parts.files.releaseUnnamed())],
     ];
     let dice = this.#below(verbs.reduce((sum, [weight]) => sum + weight, 0));
     for (const [weight, verb] of verbs) {

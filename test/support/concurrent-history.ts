@@ -371,8 +371,9 @@ export class ConcurrentHistory {
     for (const name of this.volumes.keys())
       await this.operations.deleteVolume(name, { withSnapshots: true, disconnect: true });
     await this.store.settle();
-    const { catalog } = this.operations.parts;
-    for (const family of ['containers', 'lines', 'snapshots', 'punches'] as const)
+    const { catalog, files } = this.operations.parts;
+    await files.releaseUnnamed();
+    for (const family of ['containers', 'lines', 'snapshots', 'files', 'punches'] as const)
       if (catalog[family].size > 0) this.fail(`${catalog[family].size} ${family} are left`);
     for (const range of [ALL_WINDOWS, familyRange('container'), familyRange('line')])
       for await (const page of this.store.database.scan(range)) this.fail(`${page.length} keys are left`);

@@ -224,7 +224,18 @@ t.test('J7: a clone keeps what it took over when its source is gone, and the fil
   t.strictSame((await store.readAll('b')).slice(0, 3), [10, 20, 3]);
   await store.settle();
   t.equal(store.disk.read(1n << 24n, 0), 0, 'it is freed once it is covered');
+  const { files } = store.operations.parts;
+  await files.releaseUnnamed();
   t.ok(store.disk.files.has(1), 'the file outlives its container');
+  await (await store.plane.connect('b')).write(2, [30]);
+  const { devices, rounds } = store.operations.parts;
+  const device = devices.all()[0]!;
+  await devices.mutexOf(device.container).run(() => rounds.run(device));
+  await store.settle();
+  await files.releaseUnnamed();
+  t.notOk(store.disk.files.has(1), 'as long as a record names it');
+  t.notOk(store.operations.parts.catalog.files.has(1));
+  t.strictSame((await store.readAll('b')).slice(0, 3), [10, 20, 30]);
   await store.end();
 });
 
