@@ -2,11 +2,11 @@
 // alone and together with others, clones and deletes them, resizes it and deletes it at last. One thing after the other, but for
 // deletes of snapshots, which go on from the side.
 
-import type { ConcurrentHistory } from './concurrent-history.js';
-import { type ModelSnapshot, ModelVolume } from './concurrent-model.js';
+import type { Operations } from '../../src/operations/operations.js';
+import { type Contents, type ModelSnapshot, ModelVolume } from './concurrent-model.js';
 import type { Session } from './fake-plane.js';
 import { turns } from './late-level.js';
-import { BLOCKS, blocksBytes } from './store-harness.js';
+import { BLOCKS, blocksBytes, type Store } from './store-harness.js';
 
 /** Windows that are written: some alone, some beside one another, in several regions of 64. */
 export const HOT_WINDOWS = [0, 1, 2, 3, 64, 65, 130, 131, 200, 201];
@@ -17,16 +17,38 @@ const MOST_SNAPSHOTS = 8;
 const LONGEST_WRITE = 20;
 const LONGEST_TRIM = 60;
 
+/** Where actors act: the history they are of. */
+export interface Stage {
+  readonly store: Store;
+  readonly operations: Operations;
+  readonly volumes: Map<string, ModelVolume>;
+  /** Snapshots asked for in one instant in this life. */
+  readonly groups: { volume: ModelVolume; name: string }[][];
+  /** Its number; 0 between lives. */
+  readonly life: number;
+  readonly isStopping: boolean;
+  below(n: number): number;
+  newValue(): number;
+  newName(prefix: string): string;
+  note(line: string): void;
+  fail(what: string): void;
+  isExcused(error: unknown): boolean;
+  /** An actor for the volume. */
+  begin(volume: ModelVolume): void;
+  create(): Promise<ModelVolume>;
+  compare(read: { where: string; block: number; values: readonly number[] }, contents: Contents): void;
+}
+
 /** The life in which this actor began has ended. */
 class Over extends Error {}
 
 export class Actor {
-  readonly #history: ConcurrentHistory;
+  readonly #history: Stage;
   readonly #volume: ModelVolume;
   readonly #life: number;
   #session: Session | null = null;
 
-  constructor(history: ConcurrentHistory, volume: ModelVolume) {
+  constructor(history: Stage, volume: ModelVolume) {
     this.#history = history;
     this.#volume = volume;
     this.#life = history.life;

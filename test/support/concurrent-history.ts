@@ -7,7 +7,7 @@
 import { ALL_WINDOWS, familyRange } from '../../src/model/keys.js';
 import { checkStore } from '../../src/operations/check.js';
 import type { Operations } from '../../src/operations/operations.js';
-import { Actor, HOT_WINDOWS, VOLUME_BLOCKS } from './concurrent-actor.js';
+import { Actor, HOT_WINDOWS, type Stage, VOLUME_BLOCKS } from './concurrent-actor.js';
 import { Contents, type ModelSnapshot, ModelVolume } from './concurrent-model.js';
 import { answerLate, turn } from './late-level.js';
 import { randomOf } from './random.js';
@@ -39,7 +39,7 @@ export async function playConcurrently(options: HistoryOptions): Promise<void> {
   }
 }
 
-export class ConcurrentHistory {
+export class ConcurrentHistory implements Stage {
   readonly store: Store;
   readonly clock = new TurnClock();
   readonly volumes = new Map<string, ModelVolume>();
@@ -354,14 +354,19 @@ export class ConcurrentHistory {
 
   #checkTroubles(): void {
     for (const { message, facts } of this.store.troubles.splice(0)) {
-      const { err } = facts as { err?: unknown };
-      if (EXPECTED_TROUBLES.has(message) || this.#isTroubleOfLevel(err) || isGone(err)) continue;
-      this.fail(`log: ${message} ${err instanceof Error ? err.stack : ''}`);
+      const { err, reason } = facts as { err?: unknown; reason?: string };
+      if (
+        EXPECTED_TROUBLES.has(message) ||
+        this.#isTroubleOfLevel(`${message} ${err} ${reason}`) ||
+        isGone(err)
+      )
+        continue;
+      this.fail(`log: ${message} ${err instanceof Error ? err.stack : reason}`);
     }
   }
 
-  #isTroubleOfLevel(error: unknown): boolean {
-    return this.#levelFails && /cannot be written|No space left/.test(String(error));
+  #isTroubleOfLevel(trouble: string): boolean {
+    return this.#levelFails && /metadata.* cannot be written|No space left/.test(trouble);
   }
 
   // ---- at last ----

@@ -5,6 +5,7 @@ import type { FaultRecord } from '../../../src/plane/treaty.js';
 import { byEffort } from '../../support/effort.js';
 import { turns } from '../../support/late-level.js';
 import { BLOCKS, blocksBytes, Store } from '../../support/store-harness.js';
+import { until } from '../../support/waiting.js';
 
 const SIZE = blocksBytes(6 * BLOCKS);
 const ALL = 6 * BLOCKS;
@@ -221,7 +222,7 @@ t.test(
     wanted[1] = 77;
     t.strictSame(await session.read(0, 4), wanted.slice(0, 4), 'reads, overwrites and flushes go on');
     full = false;
-    await store.operations.parts.catalog.barrier();
+    await until('the metadata', () => !store.operations.parts.queue.healing);
     await round(store, 'a');
     await store.restart('power-loss');
     t.strictSame(await store.readAll('a'), wanted);
