@@ -71,6 +71,7 @@ export const ERROR_CODES = {
   'route-not-found': 'not-found',
   'request-too-large': 'invalid',
   'group-too-large': 'invalid',
+  'store-older': 'version',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

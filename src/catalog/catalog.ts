@@ -17,12 +17,23 @@ import {
   encodeSnapshot,
 } from '../model/entities.js';
 import type { Family } from '../model/keys.js';
-import { ALL_PUNCHES, familyRange, jsonKey, parsePunchKey, punchKey, windowKey } from '../model/keys.js';
+import {
+  ALL_PUNCHES,
+  familyRange,
+  jsonKey,
+  parsePunchKey,
+  punchKey,
+  windowKey,
+  writtenKey,
+} from '../model/keys.js';
 import type { BlockRange } from '../model/punch.js';
 import { decodePunch, encodePunch, MAX_PUNCH_RANGES } from '../model/punch.js';
 import { regionOf } from '../model/region-set.js';
 import type { CommitQueue } from './commit-queue.js';
+import { bytesOf, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS } from './commit-queue.js';
 import type { Operation } from './level.js';
+import type { WrittenNotes } from './written-index.js';
+import { WrittenIndex } from './written-index.js';
 
 const COUNTER_CHUNK = 1000;
 export type CounterName = 'container' | 'line' | 'file' | 'punch' | 'task';
@@ -42,6 +53,7 @@ export class Catalog {
   readonly punches = new Map<number, PendingPunch>();
   /** Per line: everything of its journal entries at or below is in LevelDB. */
   readonly applied = new Map<number, bigint>();
+  readonly written: WrittenIndex;
   /** Grows whenever a line changes: caches of chains ask it. */
   structure = 0;
 
@@ -53,6 +65,7 @@ export class Catalog {
 
   constructor(queue: CommitQueue) {
     this.queue = queue;
+    this.written = new WrittenIndex(queue);
   }
 
   async load(): Promise<void> {
@@ -259,7 +272,10 @@ function putJson(family: Family, id: string | number, text: string): Operation {
  * turns, and others change the same lines and files meanwhile: so those are put as they are when the group is handed in.
  */
 export class Change {
-  readonly operations: Operation[] = [];
+  readonly #operations: Operation[] = [];
+  #bytes = 0;
+  /** Of window records: put with the group, in as far as it is not durable yet. */
+  readonly #written: WrittenNotes;
   /** What memory relies on whatever becomes of the group: durable with it, or before it when the group is yielding. */
   readonly #lastingLines = new Set<Line>();
   readonly #lastingFiles = new Set<ExtentsFileRecord>();
@@ -268,10 +284,19 @@ export class Change {
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog;
+    this.#written = catalog.written.notes();
   }
 
   get isEmpty(): boolean {
-    return this.operations.length === 0 && this.#lastingLines.size === 0 && this.#lastingFiles.size === 0;
+    return this.#operations.length === 0 && this.#lastingLines.size === 0 && this.#lastingFiles.size === 0;
+  }
+
+  /** Half of what a batch may hold: whoever asks after every unit of a few records never gets beyond the whole. */
+  get isHalfFull(): boolean {
+    return (
+      this.#operations.length + this.#written.operations >= MAX_BATCH_OPERATIONS / 2 ||
+      this.#bytes + this.#written.bytes >= MAX_BATCH_BYTES / 2
+    );
   }
 
   take(counter: CounterName): number {
@@ -280,7 +305,7 @@ export class Change {
 
   container(container: Container): this {
     this.#catalog.keepContainer(container);
-    this.operations.push(putJson('container', container.id, encodeContainer(container)));
+    this.#add(putJson('container', container.id, encodeContainer(container)));
     return this;
   }
 
@@ -294,13 +319,13 @@ export class Change {
   removeContainer(container: Container): this {
     this.#catalog.containers.delete(container.id);
     if (this.#catalog.containerNamed(container.name) === container) this.#catalog.forgetName(container.name);
-    this.operations.push({ type: 'del', key: jsonKey('container', container.id) });
+    this.#add({ type: 'del', key: jsonKey('container', container.id) });
     return this;
   }
 
   line(line: Line, baseBefore: number | null = null): this {
     this.#catalog.keepLine(line, baseBefore);
-    this.operations.push(putJson('line', line.id, encodeLine(line)));
+    this.#add(putJson('line', line.id, encodeLine(line)));
     return this;
   }
 
@@ -313,7 +338,7 @@ export class Change {
 
   removeLine(line: Line): this {
     this.#catalog.dropLine(line);
-    this.operations.push(
+    this.#add(
       { type: 'del', key: jsonKey('line', line.id) },
       { type: 'del', key: jsonKey('applied', line.id) },
     );
@@ -322,25 +347,25 @@ export class Change {
 
   snapshot(snapshot: Snapshot): this {
     this.#catalog.snapshots.set(snapshot.id, snapshot);
-    this.operations.push(putJson('snapshot', snapshot.id, encodeSnapshot(snapshot)));
+    this.#add(putJson('snapshot', snapshot.id, encodeSnapshot(snapshot)));
     return this;
   }
 
   removeSnapshot(snapshot: Snapshot): this {
     this.#catalog.snapshots.delete(snapshot.id);
-    this.operations.push({ type: 'del', key: jsonKey('snapshot', snapshot.id) });
+    this.#add({ type: 'del', key: jsonKey('snapshot', snapshot.id) });
     return this;
   }
 
   file(file: ExtentsFileRecord): this {
     this.#catalog.keepFile(file);
-    this.operations.push(putJson('file', file.number, encodeFile(file)));
+    this.#add(putJson('file', file.number, encodeFile(file)));
     return this;
   }
 
   removeFile(file: ExtentsFileRecord): this {
     this.#catalog.dropFile(file);
-    this.operations.push({ type: 'del', key: jsonKey('file', file.number) });
+    this.#add({ type: 'del', key: jsonKey('file', file.number) });
     return this;
   }
 
@@ -353,7 +378,7 @@ export class Change {
     return this;
   }
 
-  /** Stores a window record (already encoded). The line's set of regions grows with it. */
+  /** Stores a window record (already encoded). The line's set of regions and the index of written windows grow with it. */
   window(line: Line, window: bigint, version: number, record: Buffer): this {
     const region = regionOf(window);
     if (!line.regions.has(region)) {
@@ -361,12 +386,20 @@ export class Change {
       this.#catalog.structure++;
       this.#lastingLines.add(line);
     }
-    this.operations.push({ type: 'put', key: windowKey(line.id, window, version), value: record });
+    this.#written.add(line.id, version, window);
+    this.#add({ type: 'put', key: windowKey(line.id, window, version), value: record });
     return this;
   }
 
   removeWindow(line: number, window: bigint, version: number): this {
-    this.operations.push({ type: 'del', key: windowKey(line, window, version) });
+    this.#add({ type: 'del', key: windowKey(line, window, version) });
+    return this;
+  }
+
+  /** Of a version that has no records any more. */
+  removeWritten(line: number, version: number, chunk: bigint): this {
+    this.#catalog.written.forget(line, version, chunk);
+    this.#add({ type: 'del', key: writtenKey(line, version, chunk) });
     return this;
   }
 
@@ -375,37 +408,52 @@ export class Change {
     for (let at = 0; at < ranges.length; at += MAX_PUNCH_RANGES) {
       const punch = { id: this.take('punch'), ranges: ranges.slice(at, at + MAX_PUNCH_RANGES) };
       this.punched.push(punch);
-      this.operations.push({ type: 'put', key: punchKey(punch.id), value: encodePunch(punch.ranges) });
+      this.#add({ type: 'put', key: punchKey(punch.id), value: encodePunch(punch.ranges) });
     }
     return this;
   }
 
   removePunch(id: number): this {
     this.#catalog.punches.delete(id);
-    this.operations.push({ type: 'del', key: punchKey(id) });
+    this.#add({ type: 'del', key: punchKey(id) });
     return this;
   }
 
   applied(line: number, position: bigint): this {
-    this.operations.push(putJson('applied', line, position.toString()));
+    this.#add(putJson('applied', line, position.toString()));
     return this;
   }
 
   meta(name: string, value: unknown): this {
-    this.operations.push(putJson('meta', name, JSON.stringify(value)));
+    this.#add(putJson('meta', name, JSON.stringify(value)));
     return this;
   }
 
   /** Resolves when it is durable. Pending punches count from then on. */
   async commit(mode: { yielding?: boolean } = {}): Promise<void> {
-    const lasting = this.#lasting();
-    if (mode.yielding) {
-      if (lasting.length > 0) void this.#catalog.queue.commit(lasting).catch(() => undefined);
-      await this.#catalog.queue.commit(this.operations, mode);
-    } else {
-      await this.#catalog.queue.commit([...lasting, ...this.operations]);
+    if (!this.#written.isEmpty) await this.#written.hold();
+    try {
+      await this.#handIn(mode);
+      this.#written.done();
+    } catch (error) {
+      this.#written.failed();
+      throw error;
     }
     for (const punch of this.punched) this.#catalog.punches.set(punch.id, punch);
+  }
+
+  async #handIn(mode: { yielding?: boolean }): Promise<void> {
+    const { queue } = this.#catalog;
+    const lasting = this.#lasting();
+    const own = [...this.#written.puts(), ...this.#operations];
+    if (!mode.yielding) return queue.commit([...lasting, ...own]);
+    if (lasting.length > 0) void queue.commit(lasting).catch(() => undefined);
+    return queue.commit(own, mode);
+  }
+
+  #add(...operations: Operation[]): void {
+    this.#operations.push(...operations);
+    this.#bytes += bytesOf(operations);
   }
 
   /** Lines and files as they are now; those that have gone meanwhile stay gone. */

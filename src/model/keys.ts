@@ -1,9 +1,11 @@
-// Keys of the store in LevelDB. All keys are bytes; numbers inside `window/` and `punch/` are big-endian so that they sort.
+// Keys of the store in LevelDB. All keys are bytes; numbers inside `window/`, `written/` and `punch/` are big-endian so that they sort.
 // Invariant: one range scan over window/<line><first> .. window/<line><end> yields every version of these windows, newest first.
 
 const WINDOW_PREFIX = Buffer.from('window/');
+const WRITTEN_PREFIX = Buffer.from('written/');
 const PUNCH_PREFIX = Buffer.from('punch/');
 const WINDOW_KEY_BYTES = WINDOW_PREFIX.length + 8 + 8 + 4;
+const WRITTEN_KEY_BYTES = WRITTEN_PREFIX.length + 8 + 4 + 8;
 
 /** First byte after a prefix's last: the end of its range. */
 export function prefixEnd(prefix: Uint8Array): Buffer {
@@ -53,6 +55,41 @@ export function parseWindowKey(key: Uint8Array): WindowKey | null {
   };
 }
 
+/** Where it is noted which windows of a chunk a version has written; see written-set.ts. */
+export function writtenKey(line: number, version: number, chunk: bigint): Buffer {
+  const key = Buffer.allocUnsafe(WRITTEN_KEY_BYTES);
+  WRITTEN_PREFIX.copy(key);
+  key.writeBigUInt64BE(BigInt(line), 8);
+  key.writeUInt32BE(version, 16);
+  key.writeBigUInt64BE(chunk, 20);
+  return key;
+}
+
+export interface WrittenKey {
+  line: number;
+  version: number;
+  chunk: bigint;
+}
+
+/** Null when the bytes are no such key (a damaged store). */
+export function parseWrittenKey(key: Uint8Array): WrittenKey | null {
+  if (key.length !== WRITTEN_KEY_BYTES) return null;
+  const bytes = Buffer.from(key.buffer, key.byteOffset, key.byteLength);
+  if (bytes.compare(WRITTEN_PREFIX, 0, WRITTEN_PREFIX.length, 0, WRITTEN_PREFIX.length) !== 0) return null;
+  return {
+    line: Number(bytes.readBigUInt64BE(8)),
+    version: bytes.readUInt32BE(16),
+    chunk: bytes.readBigUInt64BE(20),
+  };
+}
+
+/** Range of the chunks of one version, from `chunk` on. */
+export function writtenBy(line: number, version: number, chunk = 0n): { gte: Buffer; lt: Buffer } {
+  return { gte: writtenKey(line, version, chunk), lt: writtenKey(line, version + 1, 0n) };
+}
+
+/** Range of every chunk of written windows in the store. */
+export const ALL_WRITTEN = { gte: WRITTEN_PREFIX, lt: prefixEnd(WRITTEN_PREFIX) } as const;
 /** Range of every window record in the store. */
 export const ALL_WINDOWS = { gte: WINDOW_PREFIX, lt: prefixEnd(WINDOW_PREFIX) } as const;
 /** Range of every pending punch in the store. */

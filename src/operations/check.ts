@@ -156,10 +156,10 @@ class StoreCheck {
     }
   }
 
-  /** Begins with the windows when all else was seen. Null: of a newer format nothing more can be said. */
+  /** Begins with the windows when all else was seen. Null: of another format nothing more can be said. */
   #windowCheck(): WindowCheck | null {
     if (this.#windows) return this.#windows;
-    if (this.#findings.has('store-newer')) return null;
+    if (this.#image.isForeign) return null;
     this.#image.finish();
     checkRelations(this.#image, this.#findings);
     this.#windows = new WindowCheck(this.#image, this.#findings);

@@ -47,7 +47,7 @@ export class Operations {
 
   /**
    * Opens (or makes) the store: lock, catalog, recovery, unfinished work. Nothing is served before it has resolved; then call
-   * `listen`. Throws `store-locked`, `store-newer`, `store-not-a-store`, `permission-denied`, `no-space`, `file-system-unsuitable`, ...
+   * `listen`. Throws `store-locked`, `store-newer`, `store-older`, `store-not-a-store`, `permission-denied`, `no-space`, `file-system-unsuitable`, ...
    */
   static async open(options: OperationsOptions): Promise<Operations> {
     const { directory, log } = options;

@@ -4,7 +4,6 @@
 // only after all of it is durable the data plane starts a new incarnation, under which nothing old is valid any more (J1).
 
 import type { Catalog, Change } from '../catalog/catalog.js';
-import { MAX_BATCH_OPERATIONS } from '../catalog/commit-queue.js';
 import { hasBelow, liveNumbers } from '../model/chain.js';
 import { addCutOff } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
@@ -269,7 +268,7 @@ export class LineReplay {
       if (record) change.window(this.#line, window, version, encodeWindowRecord(record));
       else change.removeWindow(this.#line.id, window, version);
       change.punch(replay.dropped());
-      if (change.operations.length < MAX_BATCH_OPERATIONS / 2) continue;
+      if (!change.isHalfFull) continue;
       await change.commit();
       change = this.#catalog.change();
     }

@@ -6,7 +6,6 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
-import { bytesOf, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS } from '../catalog/commit-queue.js';
 import { hasBelow } from '../model/chain.js';
 import { addCutOff } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
@@ -266,14 +265,7 @@ class RoundBatches {
   }
 
   async endOfUnit(): Promise<void> {
-    const { operations } = this.change;
-    if (
-      operations.length < MAX_BATCH_OPERATIONS / 2 &&
-      (operations.length % 64 !== 0 || bytesOf(operations) < MAX_BATCH_BYTES / 2)
-    ) {
-      return;
-    }
-    await this.finish();
+    if (this.change.isHalfFull) await this.finish();
   }
 
   async finish(): Promise<void> {

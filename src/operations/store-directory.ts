@@ -13,7 +13,8 @@ import { jsonKey } from '../model/keys.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../model/units.js';
 import { sentenceOf } from './trouble.js';
 
-export const FORMAT_VERSION = 1;
+/** 1: without the index of written windows; never released. */
+export const FORMAT_VERSION = 2;
 
 export interface StoreMeta {
   format: number;
@@ -272,7 +273,7 @@ async function lockedError(directory: string, cause: unknown): Promise<Cellblock
   });
 }
 
-/** Reads what the store is; a new one gets its identity. Refuses newer formats, and guesses nothing. */
+/** Reads what the store is; a new one gets its identity. Refuses other formats, and guesses nothing. */
 export async function readMeta(
   level: Level,
   directory: string,
@@ -295,6 +296,16 @@ export async function readMeta(
       `The store ${directory} has format ${meta.format}; this program knows formats up to ${FORMAT_VERSION}.`,
       {
         hint: 'Use a newer version of cellblock.',
+        facts: { format: meta.format, known: FORMAT_VERSION },
+      },
+    );
+  }
+  if (meta.format < FORMAT_VERSION) {
+    throw new CellblockError(
+      'store-older',
+      `The store ${directory} has format ${meta.format}, of a version of cellblock that was never released; this program knows format ${FORMAT_VERSION}.`,
+      {
+        hint: 'Export its volumes with the version that made it, and import them into a new store.',
         facts: { format: meta.format, known: FORMAT_VERSION },
       },
     );

@@ -5,6 +5,7 @@
 import t from 'tap';
 import type { Death } from '../support/store-harness.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
+import { unnoted } from '../support/written.js';
 
 t.setTimeout(600_000);
 
@@ -138,6 +139,8 @@ function difference(before: Contents, after: Contents, found: Contents): string 
 
 /** After the start everything is as before or after; and stays so when what was begun has ended, and over a clean restart. */
 async function verify(store: Store, before: Contents, after: Contents): Promise<string | null> {
+  const missing = await unnoted(store.database);
+  if (missing.length > 0) return `not in the index of written windows: ${missing.join(' ')}`;
   const found = await contentsOf(store);
   const wrong = difference(before, after, found);
   if (wrong) return wrong;
@@ -147,6 +150,8 @@ async function verify(store: Store, before: Contents, after: Contents): Promise<
   if (settled) return `when all had ended: ${settled}`;
   if (store.operations.status().pendingPunches > 0) return 'punches stay pending';
   await store.restart('clean');
+  const lost = await unnoted(store.database);
+  if (lost.length > 0) return `not in the index of written windows when all had ended: ${lost.join(' ')}`;
   const restarted = difference(found, found, await contentsOf(store));
   if (restarted) return `after a clean restart: ${restarted}`;
   const trouble = store.troubles.find(

@@ -7,6 +7,7 @@ import t from 'tap';
 import { ALL_WINDOWS } from '../../src/model/keys.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { StoreModel } from '../support/store-model.js';
+import { unnoted } from '../support/written.js';
 
 t.setTimeout(600_000);
 
@@ -225,6 +226,8 @@ class History {
       for (const [snapshot, blocks] of volume.snapshots)
         same(await this.store.readAll(`${name}@${snapshot}`), blocks, `${name}@${snapshot}`);
     }
+    const missing = await unnoted(this.store.database);
+    if (missing.length > 0) throw new Error(`not in the index of written windows: ${missing.join(' ')}`);
     for (const { message, facts } of this.store.troubles) {
       if (message !== 'changes that were never flushed did not survive')
         throw Object.assign(new Error(message), { cause: facts });

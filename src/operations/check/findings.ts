@@ -250,6 +250,26 @@ export const FINDING_CODES = {
     'A journal entry that is still to be replayed names a version that is not live.',
     'Check the volume against a backup.',
   ],
+  'store-older': [
+    'error',
+    'The store has a format from before the first release, which this program does not know.',
+    'Export its volumes with the version that made it, and import them into a new store.',
+  ],
+  'window-unnoted': [
+    'error',
+    'A window record is missing in the index of written windows: differences and deletes may pass over it.',
+    'Export the volume and import it again; do not rely on a difference.',
+  ],
+  'written-damaged': [
+    'error',
+    'A part of the index of written windows is damaged; readers take it for full, so nothing is lost.',
+    'Check the disk; a part of a current map is made anew when it next grows.',
+  ],
+  'written-unneeded': [
+    'warning',
+    'A part of the index of written windows belongs to no live version.',
+    'Nothing; it takes little space.',
+  ],
 } as const satisfies Record<string, readonly [Severity, string, string]>;
 
 export type FindingCode = keyof typeof FINDING_CODES;

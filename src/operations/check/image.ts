@@ -3,7 +3,8 @@
 
 import type { Container, ExtentsFileRecord, Line, Snapshot } from '../../model/entities.js';
 import { decodeContainer, decodeFile, decodeLine, decodeSnapshot } from '../../model/entities.js';
-import { parsePunchKey } from '../../model/keys.js';
+import { parsePunchKey, parseWrittenKey } from '../../model/keys.js';
+import type { WrittenKey } from '../../model/keys.js';
 import type { BlockRange } from '../../model/punch.js';
 import { decodePunch } from '../../model/punch.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../../model/units.js';
@@ -22,6 +23,8 @@ export class StoreImage {
   /** By slot. */
   readonly punches = new Map<bigint, BlockRange[]>();
   punchRecords = 0;
+  /** Stored sets of written windows, by line, version and chunk (writtenName). */
+  readonly written = new Map<string, Buffer>();
   storeId: string | null = null;
   windowBytes = DEFAULT_WINDOW_BYTES;
   /** The last stop was a clean one, as far as the metadata knows. */
@@ -39,6 +42,10 @@ export class StoreImage {
       this.#punch(key, value);
       return;
     }
+    if (key.subarray(0, 8).toString() === 'written/') {
+      this.#written(key, value);
+      return;
+    }
     const text = key.toString();
     const slash = text.indexOf('/');
     const [family, id] = [text.slice(0, slash), text.slice(slash + 1)];
@@ -49,12 +56,17 @@ export class StoreImage {
     }
   }
 
+  /** Of a format this program does not know: nothing more can be said. */
+  get isForeign(): boolean {
+    return this.#findings.has('store-newer') || this.#findings.has('store-older');
+  }
+
   /** What only all records together tell. */
   finish(): void {
     if (
       this.storeId === null &&
       !this.#findings.has('store-record-damaged') &&
-      !this.#findings.has('store-newer')
+      !this.isForeign
     ) {
       this.#findings.add('store-record-missing', 'There is no record meta/store.');
     }
@@ -141,6 +153,10 @@ export class StoreImage {
         );
         return;
       }
+      if (format < FORMAT_VERSION) {
+        this.#findings.add('store-older', `The store has format ${format}; ${FORMAT_VERSION} is known.`);
+        return;
+      }
       if (typeof storeId !== 'string' || !/^[0-9a-f]{32}$/.test(storeId))
         throw new Error('its id is malformed');
       if (!isWindowSize(windowBytes)) throw new Error('its window size is not possible');
@@ -149,6 +165,13 @@ export class StoreImage {
     } catch (error) {
       this.#findings.add('store-record-damaged', `The record meta/store is damaged: ${reasonOf(error)}.`);
     }
+  }
+
+  #written(key: Buffer, value: Buffer): void {
+    const parsed = parseWrittenKey(key);
+    // A copy: the value is a part of a page of the scan.
+    if (parsed) this.written.set(writtenName(parsed), Buffer.from(value));
+    else this.#findings.add('written-damaged', `The key ${show(key)} is malformed.`);
   }
 
   #punch(key: Buffer, value: Buffer): void {
@@ -165,6 +188,10 @@ export class StoreImage {
       this.#findings.add('punch-damaged', `The pending punch ${show(key)} is damaged.`);
     }
   }
+}
+
+export function writtenName({ line, version, chunk }: WrittenKey): string {
+  return `${line}/${version}/${chunk}`;
 }
 
 function isWindowSize(bytes: unknown): boolean {

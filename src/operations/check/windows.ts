@@ -1,6 +1,6 @@
 // Checks the window records, one after the other, and what they say about slots together.
 //
-// Invariant: memory is a bitmap of places per file. A slot is named by one record only, as a rule; slots that turn up again are
+// Invariant: memory is a bitmap of places per file, and the sets of written windows of all versions of one chunk. A slot is named by one record only, as a rule; slots that turn up again are
 // noted and looked at block by block in another pass.
 
 import type { Line } from '../../model/entities.js';
@@ -13,10 +13,11 @@ import { fileOfSlot, offsetInFile, placeOfSlot } from '../../model/slot.js';
 import { blocksPerWindow, windowsOf } from '../../model/units.js';
 import type { Run, WindowRecord } from '../../model/window-record.js';
 import { decodeWindowRecord } from '../../model/window-record.js';
+import { chunkOf, indexInChunk, WrittenSet } from '../../model/written-set.js';
 import type { Findings } from './findings.js';
 import { reasonOf } from './findings.js';
 import type { StoreImage } from './image.js';
-import { show } from './image.js';
+import { show, writtenName } from './image.js';
 
 /** What the records say about one file. */
 export interface NamedFile {
@@ -45,6 +46,8 @@ export class WindowCheck {
   readonly #blocks: number;
   readonly #lines = new Map<number, KnownLine>();
   readonly #suspects = new Set<bigint>();
+  /** Sets of written windows by version, of the chunk the records are in just now. */
+  #written = { line: -1, chunk: -1n, sets: new Map<number, WrittenSet>() };
 
   constructor(image: StoreImage, findings: Findings) {
     this.#image = image;
@@ -59,6 +62,21 @@ export class WindowCheck {
         current: line.versions.find(({ state }) => state === 'current')?.version ?? null,
         windows: isWritten ? windowsOf(container.sizeBytes, image.windowBytes) : null,
       });
+    }
+    this.#checkWritten();
+  }
+
+  #checkWritten(): void {
+    for (const [name, stored] of this.#image.written) {
+      const [line, version, chunk] = name.split('/').map(Number) as [number, number, number];
+      const who = `The set of windows written in chunk ${chunk} by version ${version} of line ${line}`;
+      if (!this.#lines.get(line)?.live.has(version))
+        this.#findings.add('written-unneeded', `${who} belongs to no live version.`);
+      try {
+        WrittenSet.decode(stored);
+      } catch (error) {
+        this.#findings.add('written-damaged', `${who}: ${reasonOf(error)}.`);
+      }
     }
   }
 
@@ -86,9 +104,24 @@ export class WindowCheck {
     if (!known.line.regions.has(regionOf(key.window))) {
       this.#findings.add('window-region-missing', `${called(key)} lies in a region the line does not list.`);
     }
+    if (!this.#writtenOf(key).has(indexInChunk(key.window)))
+      this.#findings.add('window-unnoted', `${called(key)} is not in the index of written windows.`);
     if (key.version === known.current && known.windows !== null && key.window >= known.windows) {
       this.#findings.add('window-beyond-end', `${called(key)} lies behind the end of the volume.`);
     }
+  }
+
+  /** Records come by line and window, all versions together: what is kept is of one chunk. */
+  #writtenOf({ line, version, window }: WindowKey): WrittenSet {
+    const chunk = chunkOf(window);
+    if (this.#written.line !== line || this.#written.chunk !== chunk)
+      this.#written = { line, chunk, sets: new Map() };
+    let set = this.#written.sets.get(version);
+    if (!set) {
+      set = WrittenSet.read(this.#image.written.get(writtenName({ line, version, chunk })));
+      this.#written.sets.set(version, set);
+    }
+    return set;
   }
 
   #decode(key: WindowKey, stored: Buffer): WindowRecord | null {

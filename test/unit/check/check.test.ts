@@ -10,14 +10,16 @@ import t from 'tap';
 import type { Catalog } from '../../../src/catalog/catalog.js';
 import type { Level } from '../../../src/catalog/level.js';
 import { classicLevel } from '../../../src/catalog/level.js';
-import { windowKey } from '../../../src/model/keys.js';
+import { windowKey, writtenKey } from '../../../src/model/keys.js';
 import { slotOf } from '../../../src/model/slot.js';
 import { encodeWindowRecord } from '../../../src/model/window-record.js';
+import { WrittenSet } from '../../../src/model/written-set.js';
 import type { FindingCode } from '../../../src/operations/check/findings.js';
 import { FINDING_CODES, Findings } from '../../../src/operations/check/findings.js';
 import { StoreImage } from '../../../src/operations/check/image.js';
 import { checkJournal } from '../../../src/operations/check/journal-check.js';
 import { checkStore } from '../../../src/operations/check.js';
+import { FORMAT_VERSION } from '../../../src/operations/store-directory.js';
 import { replay } from '../../support/replay.js';
 import type { Cell } from './sound-store.js';
 import {
@@ -107,7 +109,15 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
     'a newer format',
     (level) =>
       json(level, 'meta/store', (meta) => {
-        meta['format'] = 2;
+        meta['format'] = FORMAT_VERSION + 1;
+      }),
+  ],
+  [
+    ['store-older'],
+    'a format of before the first release',
+    (level) =>
+      json(level, 'meta/store', (meta) => {
+        meta['format'] = 1;
       }),
   ],
   [['key-unknown'], 'a strange key', (level) => level.batch([put('zzz/1', '{}')])],
@@ -312,6 +322,32 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
           encodeWindowRecord({ ownSlot: null, runs: [{ start: 0, count: 1, slot: null }] }),
         ),
       ]),
+  ],
+  [
+    ['window-unnoted'],
+    'a record the index does not know',
+    (level) =>
+      level.batch([
+        put(
+          windowKey(1, 5n, 2),
+          encodeWindowRecord({ ownSlot: null, runs: [{ start: 0, count: 1, slot: null }] }),
+        ),
+      ]),
+  ],
+  [
+    ['written-damaged'],
+    'a flipped byte in the index of written windows',
+    async (level) => {
+      const key = writtenKey(1, 1, 0n);
+      const value = Buffer.from((await level.get(key))!);
+      value[4]! ^= 1;
+      await level.batch([put(key, value)]);
+    },
+  ],
+  [
+    ['written-unneeded'],
+    'an index of a version that is gone',
+    (level) => level.batch([put(writtenKey(1, 9, 0n), new WrittenSet().encode())]),
   ],
   [
     ['window-beyond-end'],

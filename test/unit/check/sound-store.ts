@@ -11,6 +11,7 @@ import type { Base, Line } from '../../../src/model/entities.js';
 import { slotOf } from '../../../src/model/slot.js';
 import type { Run } from '../../../src/model/window-record.js';
 import { encodeWindowRecord } from '../../../src/model/window-record.js';
+import { FORMAT_VERSION } from '../../../src/operations/store-directory.js';
 
 export const WINDOW_BYTES = 64 << 10;
 export const STORE_ID = '00112233445566778899aabbccddeeff';
@@ -32,7 +33,7 @@ export interface Cell {
 export async function soundStore(directory: string, cells: readonly Cell[] = SOUND_CELLS): Promise<void> {
   await mkdir(join(directory, 'extents'), { recursive: true });
   await edit(directory, async (level, catalog) => {
-    const meta = { format: 1, storeId: STORE_ID, windowBytes: WINDOW_BYTES, created: CREATED };
+    const meta = { format: FORMAT_VERSION, storeId: STORE_ID, windowBytes: WINDOW_BYTES, created: CREATED };
     await level.batch([
       { type: 'put', key: Buffer.from('meta/store'), value: Buffer.from(JSON.stringify(meta)) },
       { type: 'put', key: Buffer.from('meta/state'), value: Buffer.from('{"clean":false}') },

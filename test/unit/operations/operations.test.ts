@@ -5,6 +5,7 @@ import t from 'tap';
 
 import { jsonKey } from '../../../src/model/keys.js';
 import { Operations } from '../../../src/operations/operations.js';
+import { FORMAT_VERSION, levelOf } from '../../../src/operations/store-directory.js';
 import { FakeDisk } from '../../support/fake-disk.js';
 import { FakePlane } from '../../support/fake-plane.js';
 import { BLOCKS, blocksBytes, quiet, Store } from '../../support/store-harness.js';
@@ -604,16 +605,19 @@ t.test(
     const second = await open();
     t.equal(second.showVolume('a').sizeBytes, 1n << 40n);
     t.ok(second.status().recovery.clean);
-    const { level, meta } = second.parts;
-    await level.batch([
-      {
-        type: 'put',
-        key: jsonKey('meta', 'store'),
-        value: Buffer.from(JSON.stringify({ ...meta, format: 2 })),
-      },
-    ]);
     await second.close();
-    await t.rejects(open(), { code: 'store-newer', kind: 'version' });
+    for (const [format, code] of [
+      [FORMAT_VERSION + 1, 'store-newer'],
+      [FORMAT_VERSION - 1, 'store-older'],
+    ] as const) {
+      const level = levelOf(directory);
+      await level.open();
+      const key = jsonKey('meta', 'store');
+      const meta = JSON.parse((await level.get(key))!.toString()) as object;
+      await level.batch([{ type: 'put', key, value: Buffer.from(JSON.stringify({ ...meta, format })) }]);
+      await level.close();
+      await t.rejects(open(), { code, kind: 'version' });
+    }
     const foreign = join(directory, 'extents');
     await writeFile(join(foreign, 'mine.txt'), 'x');
     await t.rejects(open(foreign), { code: 'store-not-a-store' });
