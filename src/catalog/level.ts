@@ -22,7 +22,7 @@ export interface Level {
   /** Applies all or nothing, synced. */
   batch(operations: Operation[]): Promise<void>;
   get(key: Buffer): Promise<Buffer | undefined>;
-  getMany(keys: Buffer[]): Promise<(Buffer | undefined)[]>;
+  getMany(keys: Buffer[], options?: { snapshot?: LevelSnapshot }): Promise<(Buffer | undefined)[]>;
   snapshot(): LevelSnapshot;
   /** Pages of entries in key order. */
   scan(
@@ -59,8 +59,9 @@ class LevelOfAbstractLevel implements Level {
     return this.#database.get(key);
   }
 
-  getMany(keys: Buffer[]): Promise<(Buffer | undefined)[]> {
-    return this.#database.getMany(keys);
+  getMany(keys: Buffer[], options: { snapshot?: LevelSnapshot } = {}): Promise<(Buffer | undefined)[]> {
+    const snapshot = options.snapshot as AbstractSnapshot | undefined;
+    return this.#database.getMany(keys, snapshot ? { snapshot } : {});
   }
 
   snapshot(): LevelSnapshot {

@@ -91,22 +91,24 @@ export class WrittenIndex {
 
   #read(name: string, key: Buffer): KeptSet {
     const kept: KeptSet = { key, set: new WrittenSet(), grown: 0, durable: 0, groups: 0, reading: null };
-    kept.reading = this.#queue.read((level) => level.get(key)).then(
-      (stored) => {
-        kept.reading = null;
-        try {
-          if (stored) kept.set = WrittenSet.decode(stored);
-        } catch {
-          // Put again with the next record, whatever it is.
-          kept.set = WrittenSet.full();
-          kept.grown = 1;
-        }
-      },
-      (error: unknown) => {
-        if (this.#sets.get(name) === kept) this.#sets.delete(name);
-        throw error;
-      },
-    );
+    kept.reading = this.#queue
+      .read((level) => level.get(key))
+      .then(
+        (stored) => {
+          kept.reading = null;
+          try {
+            if (stored) kept.set = WrittenSet.decode(stored);
+          } catch {
+            // Put again with the next record, whatever it is.
+            kept.set = WrittenSet.full();
+            kept.grown = 1;
+          }
+        },
+        (error: unknown) => {
+          if (this.#sets.get(name) === kept) this.#sets.delete(name);
+          throw error;
+        },
+      );
     // Whoever holds it is told.
     kept.reading.catch(() => undefined);
     return kept;

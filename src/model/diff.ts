@@ -9,7 +9,7 @@ import type { LineTable, Link } from './chain.js';
 import { chainOf } from './chain.js';
 import { covers, newestCutOff } from './cut-offs.js';
 import type { Base, CutOff, Line } from './entities.js';
-import { overlay } from './runs.js';
+import { overlay, splitRuns } from './runs.js';
 import { BLOCK_BYTES } from './units.js';
 import type { Run } from './window-record.js';
 
@@ -115,6 +115,28 @@ export function diffWindow(plan: DiffPlan, window: bigint, windowOf: WindowOf): 
   return differing(sideOf(plan.from, window, windowOf, below), sideOf(plan.to, window, windowOf, below));
 }
 
+/**
+ * Blocks for which it matters what lies below: where one side says zero (or the first says anything) and the other is silent. Data of
+ * one side is at a place that nothing else names, so it differs whatever lies below.
+ */
+export function wantedBelow(
+  plan: DiffPlan,
+  window: bigint,
+  windowOf: WindowOf,
+  blocksPerWindow: number,
+): Run[] {
+  const from = resolve(plan.from, window, windowOf);
+  const to = resolve(plan.to, window, windowOf);
+  const told = ({ runs, closed }: Resolved): Run[] =>
+    closed ? overlay([{ start: 0, count: blocksPerWindow, slot: null }], runs) : runs;
+  const zeros = told(to).filter(({ slot }) => slot === null);
+  const wanted = [
+    ...(to.closed ? [] : splitRuns(told(from), to.runs).silent),
+    ...(from.closed ? [] : splitRuns(zeros, from.runs).silent),
+  ];
+  return wanted.sort((a, b) => a.start - b.start);
+}
+
 function sideOf(
   parts: readonly Part[],
   window: bigint,
@@ -125,12 +147,14 @@ function sideOf(
   return closed ? runs : overlay(below, runs);
 }
 
-/** What the parts say together. `closed`: a cut-off keeps them from asking further. */
-function resolve(
-  parts: readonly Part[],
-  window: bigint,
-  windowOf: WindowOf,
-): { runs: Run[]; closed: boolean } {
+/** `closed`: a cut-off keeps them from asking further. */
+interface Resolved {
+  runs: Run[];
+  closed: boolean;
+}
+
+/** What the parts say together. */
+function resolve(parts: readonly Part[], window: bigint, windowOf: WindowOf): Resolved {
   let runs: Run[] = [];
   for (const { line, above, upTo, cutOffs } of parts) {
     const limit = newestCutOff(cutOffs, window, upTo, above);

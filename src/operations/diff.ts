@@ -1,21 +1,32 @@
 // Differences between two snapshots, or a snapshot and the current state of a volume: pages of byte ranges out of the maps, no
 // data is read. For the control API, the CLI and the changed-since contexts of exports.
 //
+// What it costs depends on the windows written in between, not on how many versions there are; see written-windows.ts.
+//
 // Invariants: a page is read from one LevelDB snapshot with the lines as of the same instant; what it takes of memory is a page of
 // ranges and a page of records per line of the two chains. Callers pin both versions while they go from page to page, and take a
 // round first (Devices.settle) of what is still changing.
 
 import type { Catalog } from '../catalog/catalog.js';
-import type { Level, LevelSnapshot } from '../catalog/level.js';
-import type { DiffPlan, DiffRange, Part, VersionRuns } from '../model/diff.js';
-import { cutSince, diffWindow, mayDiffer, nextCut, planDiff, RangeJoiner } from '../model/diff.js';
+import type { DiffPlan, DiffRange, VersionRuns } from '../model/diff.js';
+import {
+  cutSince,
+  diffWindow,
+  mayDiffer,
+  nextCut,
+  planDiff,
+  RangeJoiner,
+  wantedBelow,
+} from '../model/diff.js';
 import type { Base, CutOff } from '../model/entities.js';
-import { blocksPerWindow } from '../model/units.js';
+import { blocksPerWindow, windowsOf } from '../model/units.js';
+import type { Run } from '../model/window-record.js';
 import { decodeWindowRecord } from '../model/window-record.js';
 import type { Watched } from './cancellation.js';
 import { throwIfCancelled } from './cancellation.js';
-import type { StoredWindow } from './line-cursor.js';
+import type { CursorSource, StoredVersion } from './line-cursor.js';
 import { LineCursor } from './line-cursor.js';
+import { readDown, WrittenPart } from './written-windows.js';
 
 /** One end of a comparison: a live version and how large it is. */
 export interface DiffSide extends Base {
@@ -61,8 +72,13 @@ export function diffPage(
 ): Promise<DiffPage> {
   const first = options.offset / BigInt(options.windowBytes);
   return catalog.queue.readSnapshot(async (level, snapshot) => {
-    const reading = new Reading(planDiff(catalog.lines, from, to), { level, snapshot }, options);
     const sizeBytes = from && from.sizeBytes > to.sizeBytes ? from.sizeBytes : to.sizeBytes;
+    const windows = windowsOf(sizeBytes, options.windowBytes);
+    const reading = new Reading(
+      planDiff(catalog.lines, from, to),
+      { level, snapshot },
+      { ...options, windows },
+    );
     return reading.page(first, new RangeJoiner({ windowBytes: options.windowBytes, sizeBytes }));
   });
 }
@@ -99,32 +115,33 @@ function addPair(pairs: bigint[], offset: bigint, length: bigint): void {
 /** One pass over the lines of two chains, window by window. */
 class Reading {
   readonly #plan: DiffPlan;
+  readonly #source: CursorSource;
   readonly #options: DiffOptions;
   readonly #blocks: number;
   readonly #cuts: CutOff[];
-  /** Lines with something only one side has: they say which windows are looked at. */
-  readonly #driving: LineCursor[];
-  /** All others; asked where a driving line or a cut-off is. */
-  readonly #asked: LineCursor[];
-  readonly #cursors = new Map<number, LineCursor>();
+  /** Lines of which a few of many versions differ: the index of written windows says which windows are looked at. */
+  readonly #written = new Map<number, WrittenPart>();
+  /** Other lines with something only one side has: their records say it. */
+  readonly #driving = new Map<number, LineCursor>();
+  /** What lies below; asked where a cut-off is, or somebody says zero. */
+  readonly #asked = new Map<number, LineCursor>();
 
-  constructor(plan: DiffPlan, source: { level: Level; snapshot: LevelSnapshot }, options: DiffOptions) {
+  constructor(plan: DiffPlan, source: CursorSource, options: DiffOptions & { windows: bigint }) {
     this.#plan = plan;
+    this.#source = source;
     this.#options = options;
     this.#blocks = blocksPerWindow(options.windowBytes);
     this.#cuts = cutSince(plan);
-    const cursorsOf = (parts: Part[]): LineCursor[] => {
-      const cursors: LineCursor[] = [];
-      for (const { line } of parts) {
-        if (line.regions.size === 0 || this.#cursors.has(line.id)) continue;
-        const cursor = new LineCursor(source, line.id);
-        this.#cursors.set(line.id, cursor);
-        cursors.push(cursor);
-      }
-      return cursors;
-    };
-    this.#driving = cursorsOf([...plan.from, ...plan.to]);
-    this.#asked = cursorsOf(plan.below);
+    for (const part of [...plan.from, ...plan.to]) {
+      if (part.line.regions.size === 0) continue;
+      const written = WrittenPart.of(part, source, options.windows);
+      if (written) this.#written.set(part.line.id, written);
+      else this.#driving.set(part.line.id, new LineCursor(source, part.line.id));
+    }
+    for (const { line } of plan.below) {
+      if (line.regions.size === 0 || this.#driving.has(line.id)) continue;
+      this.#asked.set(line.id, new LineCursor(source, line.id));
+    }
   }
 
   async page(first: bigint, joiner: RangeJoiner): Promise<DiffPage> {
@@ -139,13 +156,17 @@ class Reading {
     return { ranges: joiner.ranges, next: null };
   }
 
-  /** The next window worth a look: a driving line has records there, or a cut-off lies over records of another. */
+  /** The next window worth a look: one side wrote there, or a cut-off lies over records of what is below. */
   async #next(from: bigint): Promise<bigint | null> {
-    let next = await nearest(this.#driving, from);
-    for (let at = from; this.#asked.length > 0; ) {
+    let next = await nearest(this.#driving.values(), from);
+    for (const written of this.#written.values()) {
+      const found = await written.next(from);
+      if (found !== null && (next === null || found < next)) next = found;
+    }
+    for (let at = from; this.#asked.size > 0; ) {
       const cut = nextCut(this.#cuts, at);
       if (!cut || (next !== null && cut.first >= next)) break;
-      const below = await nearest(this.#asked, cut.first);
+      const below = await nearest(this.#asked.values(), cut.first);
       if (below === null) break;
       if (cut.end === null || below < cut.end) {
         if (next === null || below < next) next = below;
@@ -158,16 +179,40 @@ class Reading {
 
   async #look(window: bigint): Promise<ReturnType<typeof diffWindow>> {
     const records = new Map<number, VersionRuns[]>();
-    for (const [line, cursor] of this.#cursors) {
-      const found = await cursor.seek(window);
-      if (found?.window === window) records.set(line, this.#lazily(found));
-    }
+    for (const [line, written] of this.#written) records.set(line, this.#lazily(await written.at(window)));
+    for (const [line, cursor] of this.#driving) records.set(line, await this.#seek(cursor, window));
     const windowOf = (line: number): VersionRuns[] => records.get(line) ?? NONE;
-    return mayDiffer(this.#plan, window, windowOf) ? diffWindow(this.#plan, window, windowOf) : [];
+    if (!mayDiffer(this.#plan, window, windowOf)) return [];
+    const wanted = wantedBelow(this.#plan, window, windowOf, this.#blocks);
+    if (wanted.length > 0) await this.#lookBelow(window, wanted, records);
+    return diffWindow(this.#plan, window, windowOf);
+  }
+
+  async #lookBelow(
+    window: bigint,
+    wanted: readonly Run[],
+    records: Map<number, VersionRuns[]>,
+  ): Promise<void> {
+    for (const { line, upTo } of this.#plan.below) {
+      const above = records.get(line.id) ?? NONE;
+      if (this.#written.has(line.id)) {
+        const at = { line: line.id, version: upTo, window };
+        const below = await readDown(this.#source, at, wanted, this.#blocks);
+        records.set(line.id, [...above, ...this.#lazily(below)]);
+        continue;
+      }
+      const cursor = this.#asked.get(line.id);
+      if (cursor) records.set(line.id, await this.#seek(cursor, window));
+    }
+  }
+
+  async #seek(cursor: LineCursor, window: bigint): Promise<VersionRuns[]> {
+    const found = await cursor.seek(window);
+    return found?.window === window ? this.#lazily(found.versions) : NONE;
   }
 
   /** Records are decoded when somebody looks into them: of a long line most are too old or too new. */
-  #lazily({ versions }: StoredWindow): VersionRuns[] {
+  #lazily(versions: readonly StoredVersion[]): VersionRuns[] {
     const blocks = this.#blocks;
     return versions.map(({ version, stored }) => ({
       version,
@@ -180,7 +225,7 @@ class Reading {
 
 const NONE: VersionRuns[] = [];
 
-async function nearest(cursors: readonly LineCursor[], from: bigint): Promise<bigint | null> {
+async function nearest(cursors: Iterable<LineCursor>, from: bigint): Promise<bigint | null> {
   let next: bigint | null = null;
   for (const cursor of cursors) {
     const found = await cursor.seek(from);

@@ -7,6 +7,7 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
+import type { Level } from '../catalog/level.js';
 import { dependentsOf, hasBelow, previousLive } from '../model/chain.js';
 import { addCutOff, inheritCutOffs, newestCutOff, renumberCutOffs } from '../model/cut-offs.js';
 import type { Base, Line } from '../model/entities.js';
@@ -24,9 +25,12 @@ import type { Rounds } from './rounds.js';
 import { nameFiles } from './rounds.js';
 import { trouble } from './trouble.js';
 import type { Logger } from './types.js';
+import { writtenChunks, writtenPage } from './written-windows.js';
 
 const RECORDS_AT_ONCE = 500;
 const ADOPTED_AT_ONCE = 1024;
+/** Ranges of pending punches in one group: 16 bytes each. */
+const FREED_AT_ONCE = 65_536;
 const RETRY_MS = 20_000;
 /** Freed and merged faster than punched: waits for the disk from so many on, as each is kept in memory. */
 const PUNCHES_WAITING = 256;
@@ -35,17 +39,24 @@ const PUNCHES_WAITING = 256;
 interface Progress {
   line: number;
   version: number;
-  /** That version, and those below it that go in the same pass over the line: nobody reads them but one another. */
+  /** That version, and those below it that go in the same pass: nobody reads them but one another. */
   versions: ReadonlySet<number>;
-  /** First window not looked at. */
-  next: bigint;
+  at: Place;
   records: number;
+}
+
+/** What is still to be looked at. */
+interface Place {
+  /** Versions one after the other, by the index of written windows; null: all in one scan of the line, of which they are the most. */
+  versions: readonly number[] | null;
+  /** First window, of the first version. */
+  window: bigint;
 }
 
 interface Page {
   records: { window: bigint; version: number; record: WindowRecord; bytes: Buffer }[];
   /** Where the next page begins; null: this was the last. */
-  next: bigint | null;
+  next: Place | null;
 }
 
 export class Reclaim {
@@ -172,7 +183,7 @@ export class Reclaim {
         const readers = this.#readers(line!, version);
         if (readers === 'many') continue;
         const versions = readers === null ? this.#unreadFrom(line!, version) : new Set([version]);
-        return { line: id, version, versions, next: 0n, records: 0 };
+        return { line: id, version, versions, at: beginning(line!, versions), records: 0 };
       }
       this.#lines.delete(id);
     }
@@ -234,13 +245,15 @@ export class Reclaim {
     const change = this.#catalog.change();
     const unlinked = this.#files.goingWith(line.container);
     const freed: BlockRange[] = [];
+    let done = 0;
     for (const { window, version, record } of page.records) {
+      if (isFull(change, freed)) break;
       change.removeWindow(line.id, window, version);
       freed.push(...freeRecord(record).filter(({ slot }) => !unlinked.has(fileOfSlot(slot))));
+      done++;
     }
     change.punch(freed);
-    await this.#finishPage(change, progress, page);
-    if (page.next !== null) return true;
+    if (await this.#finishPage(change, progress, cutPage(page, done, progress))) return true;
     await this.#leave(line, progress.versions, null);
     return false;
   }
@@ -272,8 +285,10 @@ export class Reclaim {
     const above = line.id === into.id ? progress.version : 0;
     const change = this.#catalog.change();
     const freed: BlockRange[] = [];
-    page.records.forEach(({ window, record }, index) => {
-      const mine = stored[index];
+    let done = 0;
+    for (const { window, record } of page.records) {
+      if (isFull(change, freed)) break;
+      const mine = stored[done++];
       const merged = mergeRecords({
         deleted: record,
         dependent: mine ? this.#decode(mine) : null,
@@ -286,10 +301,9 @@ export class Reclaim {
       }
       change.removeWindow(line.id, window, progress.version);
       freed.push(...merged.freed);
-    });
+    }
     change.punch(freed);
-    await this.#finishPage(change, progress, page);
-    if (page.next !== null) return true;
+    if (await this.#finishPage(change, progress, cutPage(page, done, progress))) return true;
     await this.#leave(line, progress.versions, { line: into, version });
     return false;
   }
@@ -309,24 +323,25 @@ export class Reclaim {
         await this.#client.adopt(device.handle, hasBelow(line, progress.version), records);
       const windows = new Map(page.records.map(({ window, record }) => [window, record]));
       await this.#rounds.run(device, { line: line.id, version: progress.version, windows });
-      this.#advance(progress, page);
     }
-    if (page.next !== null) return true;
+    if (this.#advance(progress, page)) return true;
     await this.#leave(line, progress.versions, { line: into, version: device.version });
     return false;
   }
 
-  async #finishPage(change: Change, progress: Progress, page: Page): Promise<void> {
-    if (page.records.length === 0) return;
-    await change.commit();
-    this.#punches.kick();
-    this.#advance(progress, page);
+  /** False: that was the last. */
+  async #finishPage(change: Change, progress: Progress, page: Page): Promise<boolean> {
+    if (!change.isEmpty) await change.commit();
+    if (page.records.length > 0) this.#punches.kick();
+    return this.#advance(progress, page);
   }
 
-  #advance(progress: Progress, page: Page): void {
+  #advance(progress: Progress, page: Page): boolean {
     progress.records += page.records.length;
-    if (page.next !== null) progress.next = page.next;
-    for (const watcher of this.#watchers) watcher(progress.line, page.records.length);
+    if (page.next) progress.at = page.next;
+    if (page.records.length > 0)
+      for (const watcher of this.#watchers) watcher(progress.line, page.records.length);
+    return page.next !== null;
   }
 
   /** The versions have no records any more: they leave their line; a single one may have a reader, which continues where it did. */
@@ -335,7 +350,7 @@ export class Reclaim {
     versions: ReadonlySet<number>,
     reader: { line: Line; version: number } | null,
   ): Promise<void> {
-    const change = this.#catalog.change();
+    const change = await this.#forgetWritten(line.id, versions);
     const bases = new Set<number>(line.base ? [line.base.line] : []);
     const [version] = versions;
     if (reader && reader.line !== line) this.#rebase(line, version!, reader, change);
@@ -351,6 +366,22 @@ export class Reclaim {
     if (gone) await this.#files.unlink(gone);
     for (const base of bases) this.note(base);
     this.note(line.id);
+  }
+
+  /** Removes what the index has of them; the last group is not handed in yet. */
+  async #forgetWritten(line: number, versions: ReadonlySet<number>): Promise<Change> {
+    let change = this.#catalog.change();
+    for (const version of versions) {
+      const chunks = await this.#catalog.queue.read((level) => writtenChunks(level, { line, version }));
+      for (const chunk of chunks) {
+        if (change.isHalfFull) {
+          await change.commit();
+          change = this.#catalog.change();
+        }
+        change.removeWritten(line, version, chunk);
+      }
+    }
+    return change;
   }
 
   /** The reader is in another line: its base moves one live version down, the cut-offs in between come along. */
@@ -370,27 +401,72 @@ export class Reclaim {
     change.line(reader.line, baseBefore);
   }
 
-  /** The next records of the version that is worked on. */
+  /** The next records of the version that is worked on; there may be none before the end. */
   #page(progress: Progress, limit: number): Promise<Page> {
-    return this.#catalog.queue.read(async (level) => {
-      const page: Page = { records: [], next: null };
-      const range = { gte: windowBound(progress.line, progress.next), lt: lineEnd(progress.line) };
-      for await (const entries of level.scan(range)) {
-        for (const [bytes, value] of entries) {
-          const key = parseWindowKey(bytes);
-          if (!key || !progress.versions.has(key.version)) continue;
-          // In the middle of a window too: what was read of it is gone when the next page is read.
-          if (page.records.length === limit) return { ...page, next: key.window };
-          page.records.push({ ...key, record: this.#decode(value), bytes: value });
-        }
+    const { versions, window } = progress.at;
+    return this.#catalog.queue.read((level) =>
+      versions
+        ? this.#writtenPage(level, progress.line, { versions, window }, limit)
+        : this.#scannedPage(level, progress, limit),
+    );
+  }
+
+  async #writtenPage(
+    level: Level,
+    line: number,
+    at: { versions: readonly number[]; window: bigint },
+    limit: number,
+  ): Promise<Page> {
+    const [version, ...others] = at.versions as [number, ...number[]];
+    const range = { first: at.window, end: null };
+    const { records, next } = await writtenPage({ level }, { line, version }, range, limit);
+    const page: Page = {
+      records: records.map(({ window, stored }) => {
+        return { window, version, record: this.#decode(stored), bytes: stored };
+      }),
+      next: null,
+    };
+    if (next !== null) page.next = { versions: at.versions, window: next };
+    else if (others.length > 0) page.next = { versions: others, window: 0n };
+    return page;
+  }
+
+  async #scannedPage(level: Level, progress: Progress, limit: number): Promise<Page> {
+    const page: Page = { records: [], next: null };
+    const range = { gte: windowBound(progress.line, progress.at.window), lt: lineEnd(progress.line) };
+    for await (const entries of level.scan(range)) {
+      for (const [bytes, value] of entries) {
+        const key = parseWindowKey(bytes);
+        if (!key || !progress.versions.has(key.version)) continue;
+        // In the middle of a window too: what was read of it is gone when the next page is read.
+        if (page.records.length === limit) return { ...page, next: { versions: null, window: key.window } };
+        page.records.push({ ...key, record: this.#decode(value), bytes: value });
       }
-      return page;
-    });
+    }
+    return page;
   }
 
   #decode(stored: Uint8Array): WindowRecord {
     return decodeWindowRecord(stored, this.#blocksPerWindow);
   }
+}
+
+/** Most of a line is scanned, one version of many is looked up. */
+function beginning(line: Line, versions: ReadonlySet<number>): Place {
+  const isMost = versions.size * 2 > line.versions.length && versions.size > 1;
+  return { versions: isMost ? null : [...versions], window: 0n };
+}
+
+/** A batch has to hold the change, the pending punches of what is freed, and one more record with what it frees. */
+function isFull(change: Change, freed: readonly BlockRange[]): boolean {
+  return change.isHalfFull || freed.length >= FREED_AT_ONCE;
+}
+
+/** What was dealt with of a page: the rest is read again. */
+function cutPage(page: Page, done: number, { at }: Progress): Page {
+  const rest = page.records[done];
+  if (!rest) return page;
+  return { records: page.records.slice(0, done), next: { versions: at.versions, window: rest.window } };
 }
 
 function placeOf({ line, version }: { line: number; version: number }): string {

@@ -8,7 +8,7 @@ import { hasBelow, liveNumbers } from '../model/chain.js';
 import { addCutOff } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
-import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.js';
+import { windowKey } from '../model/keys.js';
 import type { ChangeEntry, CutMemberSeen, KnownLine, ReplayPlan } from '../model/replay.js';
 import { planReplay } from '../model/replay.js';
 import { placesOf } from '../model/runs.js';
@@ -18,6 +18,8 @@ import { WindowReplay } from '../model/window-replay.js';
 import type { ExtentsFile, JournalScan, Plane } from '../plane/treaty.js';
 import { endVersion } from './snapshots.js';
 import type { Logger, RecoveryReport } from './types.js';
+import type { WrittenPage } from './written-windows.js';
+import { writtenPage } from './written-windows.js';
 
 const LOADED_AT_ONCE = 512;
 
@@ -241,24 +243,23 @@ export class LineReplay {
   /** Stored records of the cut-off's version that no other entry names. */
   async #dropRange({ first, end, version }: Extract<ChangeEntry, { kind: 'cut-off' }>): Promise<void> {
     const line = this.#line.id;
-    let from = windowBound(line, first);
-    const until = end === null ? lineEnd(line) : windowBound(line, end);
-    for (;;) {
-      const page = await this.#catalog.queue.read(async (level) => {
-        for await (const entries of level.scan({ gte: from, lt: until })) return entries;
-        return [];
-      });
-      if (page.length === 0) return;
-      const change = this.#catalog.change();
-      for (const [bytes, stored] of page) {
-        const key = parseWindowKey(bytes);
-        if (!key || key.version !== version || this.#windows.has(placeOf(version, key.window))) continue;
+    let change = this.#catalog.change();
+    for (let from: bigint | null = first; from !== null; ) {
+      const range: { first: bigint; end: bigint | null } = { first: from, end };
+      const page: WrittenPage = await this.#catalog.queue.read((level) =>
+        writtenPage({ level }, { line, version }, range),
+      );
+      for (const { window, stored } of page.records) {
+        if (this.#windows.has(placeOf(version, window))) continue;
         const { runs } = decodeWindowRecord(stored, this.#blocksPerWindow);
-        change.removeWindow(line, key.window, version).punch(placesOf(runs));
+        change.removeWindow(line, window, version).punch(placesOf(runs));
+        if (!change.isHalfFull) continue;
+        await change.commit();
+        change = this.#catalog.change();
       }
-      if (!change.isEmpty) await change.commit();
-      from = Buffer.concat([page[page.length - 1]![0], Buffer.of(0)]);
+      from = page.next;
     }
+    if (!change.isEmpty) await change.commit();
   }
 
   async #putWindows(): Promise<void> {

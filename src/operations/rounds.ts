@@ -9,7 +9,7 @@ import type { Catalog, Change } from '../catalog/catalog.js';
 import { hasBelow } from '../model/chain.js';
 import { addCutOff } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
-import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.js';
+import { windowKey } from '../model/keys.js';
 import type { BlockRange } from '../model/punch.js';
 import { droppedPlaces, placesOf, slotSet } from '../model/runs.js';
 import { fileOfSlot } from '../model/slot.js';
@@ -22,6 +22,8 @@ import { planeError } from './plane-client.js';
 import type { Punches } from './punches.js';
 import { trouble } from './trouble.js';
 import type { Logger } from './types.js';
+import type { WrittenPage } from './written-windows.js';
+import { writtenPage } from './written-windows.js';
 
 const RECORDS_AT_ONCE = 256;
 const FIRST_RETRY_MS = 250;
@@ -150,23 +152,18 @@ export class Rounds {
     inRound: ReadonlyMap<string, RoundRecord>,
     batches: RoundBatches,
   ): Promise<void> {
-    let from = windowBound(line.id, cutOff.first);
-    const end = cutOff.end === null ? lineEnd(line.id) : windowBound(line.id, cutOff.end);
-    for (;;) {
-      const page = await this.#catalog.queue.read(async (level) => {
-        for await (const entries of level.scan({ gte: from, lt: end })) return entries;
-        return [];
-      });
-      if (page.length === 0) return;
-      for (const [bytes, stored] of page) {
-        const key = parseWindowKey(bytes);
-        if (!key || key.version !== cutOff.version || inRound.has(placeOf(key.version, key.window))) continue;
+    const at = { line: line.id, version: cutOff.version };
+    for (let first: bigint | null = cutOff.first; first !== null; ) {
+      const range: { first: bigint; end: bigint | null } = { first, end: cutOff.end };
+      const page: WrittenPage = await this.#catalog.queue.read((level) => writtenPage({ level }, at, range));
+      for (const { window, stored } of page.records) {
+        if (inRound.has(placeOf(cutOff.version, window))) continue;
         batches.change
-          .removeWindow(line.id, key.window, key.version)
+          .removeWindow(line.id, window, cutOff.version)
           .punch(placesOf(this.#decode(stored).runs));
         await batches.endOfUnit();
       }
-      from = Buffer.concat([page[page.length - 1]![0], Buffer.of(0)]);
+      first = page.next;
     }
   }
 

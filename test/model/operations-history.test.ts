@@ -7,7 +7,7 @@ import t from 'tap';
 import { ALL_WINDOWS } from '../../src/model/keys.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { StoreModel } from '../support/store-model.js';
-import { unnoted } from '../support/written.js';
+import { unnoted, writtenLeft } from '../support/written.js';
 
 t.setTimeout(600_000);
 
@@ -274,6 +274,8 @@ async function play(commands: readonly Command[]): Promise<void> {
     if (catalog.lines.size > 0 || catalog.containers.size > 0)
       throw new Error('deleted volumes are still there');
     if ((await recordsLeft(store)) > 0) throw new Error('deleted volumes left window records');
+    if ((await writtenLeft(store.database)) > 0)
+      throw new Error('deleted volumes left parts of the index of written windows');
   } finally {
     await store.end();
   }

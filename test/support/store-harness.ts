@@ -71,8 +71,8 @@ export class TestLevel implements Level {
     return this.dead ? never() : this.#under.get(key);
   }
 
-  async getMany(keys: Buffer[]): Promise<(Buffer | undefined)[]> {
-    return this.dead ? never() : this.#under.getMany(keys);
+  async getMany(keys: Buffer[], options?: { snapshot?: LevelSnapshot }): Promise<(Buffer | undefined)[]> {
+    return this.dead ? never() : this.#under.getMany(keys, options);
   }
 
   snapshot(): LevelSnapshot {

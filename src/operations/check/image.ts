@@ -3,8 +3,8 @@
 
 import type { Container, ExtentsFileRecord, Line, Snapshot } from '../../model/entities.js';
 import { decodeContainer, decodeFile, decodeLine, decodeSnapshot } from '../../model/entities.js';
-import { parsePunchKey, parseWrittenKey } from '../../model/keys.js';
 import type { WrittenKey } from '../../model/keys.js';
+import { parsePunchKey, parseWrittenKey } from '../../model/keys.js';
 import type { BlockRange } from '../../model/punch.js';
 import { decodePunch } from '../../model/punch.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../../model/units.js';
@@ -63,11 +63,7 @@ export class StoreImage {
 
   /** What only all records together tell. */
   finish(): void {
-    if (
-      this.storeId === null &&
-      !this.#findings.has('store-record-damaged') &&
-      !this.isForeign
-    ) {
+    if (this.storeId === null && !this.#findings.has('store-record-damaged') && !this.isForeign) {
       this.#findings.add('store-record-missing', 'There is no record meta/store.');
     }
     for (const { id, line, version } of this.snapshots.values()) {

@@ -89,7 +89,12 @@ t.test('no record is durable without its bit, whichever batches fail', async (t)
           const change = catalog.change();
           // Six windows in each of two chunks.
           for (const window of one.windows)
-            change.window(line, BigInt(window % 6) + CHUNK * BigInt(Math.floor(window / 6)), one.version, RECORD);
+            change.window(
+              line,
+              BigInt(window % 6) + CHUNK * BigInt(Math.floor(window / 6)),
+              one.version,
+              RECORD,
+            );
           const group = change.commit({ yielding: one.yielding }).catch(() => undefined);
           if (one.wait) await group;
           else groups.push(group);

@@ -3,7 +3,7 @@
 import { deepStrictEqual, throws } from 'node:assert';
 import fc from 'fast-check';
 import t from 'tap';
-import { writtenBy, writtenKey, parseWrittenKey } from '../../../src/model/keys.js';
+import { parseWrittenKey, writtenBy, writtenKey } from '../../../src/model/keys.js';
 import {
   CHUNK_WINDOWS,
   chunkOf,

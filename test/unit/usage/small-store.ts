@@ -9,6 +9,7 @@ import type { Level } from '../../../src/catalog/level.js';
 import { levelOf } from '../../../src/catalog/level.js';
 import { addCutOff } from '../../../src/model/cut-offs.js';
 import type { Base, Line } from '../../../src/model/entities.js';
+import { ALL_WRITTEN } from '../../../src/model/keys.js';
 import { overlay } from '../../../src/model/runs.js';
 import { slotOf } from '../../../src/model/slot.js';
 import type { WindowRecord } from '../../../src/model/window-record.js';
@@ -218,6 +219,12 @@ export class SmallStore {
       next = line.base;
     }
     return null;
+  }
+
+  /** Every part of the index of written windows is unreadable from now on. */
+  async damageIndex(): Promise<void> {
+    for await (const page of this.level.scan(ALL_WRITTEN))
+      await this.level.batch(page.map(([key]) => ({ type: 'put', key, value: Buffer.from('damage') })));
   }
 
   /** All that can be read from: snapshots and current states. */
