@@ -95,7 +95,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     idleCloseMs: options.idleCloseMs ?? DEFAULTS.idleCloseMs,
     unclean,
   });
-  const faults = new Faults(catalog, devices, client, log);
+  const faults = new Faults(catalog, devices, client, log, { blocksPerWindow: blocks });
   const punches = new Punches(catalog, client, log, meta.windowBytes);
   const rounds = new Rounds(catalog, devices, client, punches, log, { blocksPerWindow: blocks });
   const files = new Files(catalog, client, devices, log, { blocksPerWindow: blocks });

@@ -109,6 +109,35 @@ t.test('all snapshots at once: each record is moved or freed once', async (t) =>
   await store.end();
 });
 
+t.test(
+  'a fault is answered with what a window needs, however many versions lie below or above',
+  async (t) => {
+    const store = await furnish(BLOCKS);
+    const reads = countReads(store);
+    let handed = 0;
+    const reply = store.plane.faultReply.bind(store.plane);
+    store.plane.faultReply = (ticket, records, error) => {
+      handed += records.length;
+      reply(ticket, records, error);
+    };
+    for (const [name, version] of [
+      ['a', VERSIONS],
+      ['a@s1', 1],
+      ['a@s20', 20],
+    ] as const) {
+      const values = await store.readAll(name);
+      const wanted = Array.from({ length: WINDOWS * BLOCKS }, (_, block) => {
+        return version * 1000 + Math.floor(block / BLOCKS) * 20 + (block % BLOCKS);
+      });
+      t.strictSame(values, wanted, name);
+    }
+    t.equal(handed, 3 * WINDOWS, 'records handed down');
+    // A window is left after two dozen records nobody wants, not after all.
+    t.ok(reads() <= 3 * WINDOWS * 36, `${reads()} records read`);
+    await store.end();
+  },
+);
+
 t.test('no batch is larger than allowed when large records are merged, cut off and replayed', async (t) => {
   const store = await Store.make();
   await store.operations.createVolume('a', { sizeBytes: blocksBytes(4000 * BLOCKS) });
