@@ -3,24 +3,20 @@
 
 import type { CutOff } from './entities.js';
 
-/** Adds a cut-off; answers a new list, sorted by version and first window, ranges of a version joined. */
-export function addCutOff(cutOffs: readonly CutOff[], added: CutOff): CutOff[] {
-  let { first, end } = added;
-  const kept: CutOff[] = [];
-  for (const old of cutOffs) {
-    const apart =
-      old.version !== added.version ||
-      (old.end !== null && old.end < first) ||
-      (end !== null && end < old.first);
-    if (apart) {
-      kept.push(old);
-      continue;
-    }
-    if (old.first < first) first = old.first;
-    if (end !== null && (old.end === null || old.end > end)) end = old.end;
+/** Adds cut-offs; answers a new list, sorted by version and first window, ranges of a version joined. */
+export function addCutOffs(cutOffs: readonly CutOff[], added: readonly CutOff[]): CutOff[] {
+  const joined: CutOff[] = [];
+  for (const { first, end, version } of [...cutOffs, ...added].sort(compareCutOffs)) {
+    const last = joined[joined.length - 1];
+    if (last?.version !== version || (last.end !== null && last.end < first))
+      joined.push({ first, end, version });
+    else if (last.end !== null && (end === null || end > last.end)) last.end = end;
   }
-  kept.push({ first, end, version: added.version });
-  return kept.sort(compareCutOffs);
+  return joined;
+}
+
+export function addCutOff(cutOffs: readonly CutOff[], added: CutOff): CutOff[] {
+  return addCutOffs(cutOffs, [added]);
 }
 
 function compareCutOffs(a: CutOff, b: CutOff): number {
@@ -31,29 +27,60 @@ export function covers(cutOff: CutOff, window: bigint): boolean {
   return cutOff.first <= window && (cutOff.end === null || window < cutOff.end);
 }
 
+/** The ranges of one version, sorted and free of overlaps. */
+interface VersionRanges {
+  version: number;
+  ranges: CutOff[];
+}
+
+/** By list: lists are replaced at a change, never written to. */
+const indexes = new WeakMap<readonly CutOff[], VersionRanges[]>();
+
+/** Newest version first. */
+function indexOf(cutOffs: readonly CutOff[]): VersionRanges[] {
+  let index = indexes.get(cutOffs);
+  if (!index) {
+    index = [];
+    for (const cutOff of addCutOffs(cutOffs, [])) {
+      const newest = index[index.length - 1];
+      if (newest?.version === cutOff.version) newest.ranges.push(cutOff);
+      else index.push({ version: cutOff.version, ranges: [cutOff] });
+    }
+    index.reverse();
+    indexes.set(cutOffs, index);
+  }
+  return index;
+}
+
 /** The newest version with a cut-off over `window` at or below `upTo` (and above `above`); 0: none. */
 export function newestCutOff(cutOffs: readonly CutOff[], window: bigint, upTo: number, above = 0): number {
-  let newest = 0;
-  for (const cutOff of cutOffs) {
-    if (
-      cutOff.version > newest &&
-      cutOff.version > above &&
-      cutOff.version <= upTo &&
-      covers(cutOff, window)
-    ) {
-      newest = cutOff.version;
-    }
+  if (cutOffs.length === 0) return 0;
+  for (const { version, ranges } of indexOf(cutOffs)) {
+    if (version <= above) return 0;
+    if (version > upTo) continue;
+    const range = ranges[firstEndingBehind(ranges, window)];
+    if (range && covers(range, window)) return version;
   }
-  return newest;
+  return 0;
+}
+
+/** Index of the first of sorted ranges free of overlaps that does not end before `window`. */
+export function firstEndingBehind(ranges: readonly CutOff[], window: bigint): number {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const { end } = ranges[middle]!;
+    if (end !== null && end <= window) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Cut-offs of a version that leaves its line stay with the next live one: nothing lies between the two. */
 export function renumberCutOffs(cutOffs: readonly CutOff[], from: number, to: number): CutOff[] {
-  let result: CutOff[] = cutOffs.filter((cutOff) => cutOff.version !== from);
-  for (const cutOff of cutOffs) {
-    if (cutOff.version === from) result = addCutOff(result, { ...cutOff, version: to });
-  }
-  return result;
+  const renumbered = cutOffs.map((cutOff) => (cutOff.version === from ? { ...cutOff, version: to } : cutOff));
+  return addCutOffs(renumbered, []);
 }
 
 /** Cut-offs in force at `upTo` that came after `above`, as cut-offs of `version` of another line. */

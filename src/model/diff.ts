@@ -7,7 +7,7 @@
 
 import type { LineTable, Link } from './chain.js';
 import { chainOf } from './chain.js';
-import { covers, newestCutOff } from './cut-offs.js';
+import { addCutOffs, firstEndingBehind, inheritCutOffs, newestCutOff } from './cut-offs.js';
 import type { Base, CutOff, Line } from './entities.js';
 import { overlay, splitRuns } from './runs.js';
 import { BLOCK_BYTES } from './units.js';
@@ -79,32 +79,27 @@ function partsAbove(chain: readonly Link[], ancestor: Base | null): Part[] {
   return parts;
 }
 
-/** Cut-offs either side has of its own: where everything that lies below may have changed. */
+/** Where either side has cut-offs of its own, so that everything that lies below may have changed: sorted, free of overlaps. */
 export function cutSince(plan: DiffPlan): CutOff[] {
-  return [...plan.from, ...plan.to].flatMap(({ cutOffs, above, upTo }) =>
-    cutOffs.filter(({ version }) => version > above && version <= upTo),
+  const since = [...plan.from, ...plan.to].flatMap(({ cutOffs, above, upTo }) =>
+    inheritCutOffs(cutOffs, { above, upTo }, 1),
   );
+  return addCutOffs(since, []);
 }
 
-/** The first window at or after `from` that one of the cut-offs covers, and where that cut-off ends (null: open). */
+/** The first window at or after `from` that one of the cut-offs (of cutSince) covers, and where that cut-off ends (null: open). */
 export function nextCut(
   cutOffs: readonly CutOff[],
   from: bigint,
 ): { first: bigint; end: bigint | null } | null {
-  let next: { first: bigint; end: bigint | null } | null = null;
-  for (const { first, end } of cutOffs) {
-    if (end !== null && end <= from) continue;
-    const begins = first > from ? first : from;
-    if (!next || begins < next.first) next = { first: begins, end };
-  }
-  return next;
+  const next = cutOffs[firstEndingBehind(cutOffs, from)];
+  return next ? { first: next.first > from ? next.first : from, end: next.end } : null;
 }
 
 /** Either side says something about the window. */
 export function mayDiffer(plan: DiffPlan, window: bigint, windowOf: WindowOf): boolean {
   return [...plan.from, ...plan.to].some(({ line, above, upTo, cutOffs }) => {
-    if (cutOffs.some((cutOff) => cutOff.version > above && cutOff.version <= upTo && covers(cutOff, window)))
-      return true;
+    if (newestCutOff(cutOffs, window, upTo, above) > 0) return true;
     return windowOf(line.id).some(({ version }) => version > above && version <= upTo);
   });
 }

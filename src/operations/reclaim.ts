@@ -9,7 +9,7 @@ import { CellblockError } from '../base/errors.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
 import type { Level } from '../catalog/level.js';
 import { dependentsOf, hasBelow, previousLive } from '../model/chain.js';
-import { addCutOff, inheritCutOffs, newestCutOff, renumberCutOffs } from '../model/cut-offs.js';
+import { addCutOffs, inheritCutOffs, newestCutOff, renumberCutOffs } from '../model/cut-offs.js';
 import type { Base, Line } from '../model/entities.js';
 import { lineEnd, parseWindowKey, windowBound, windowKey } from '../model/keys.js';
 import { freeRecord, mergeRecords } from '../model/merge.js';
@@ -390,13 +390,8 @@ export class Reclaim {
     const baseBefore = reader.line.base!.line;
     reader.line.base = below === null ? line.base : { line: line.id, version: below };
     if (reader.line.base) {
-      for (const cutOff of inheritCutOffs(
-        line.cutOffs,
-        { above: below ?? 0, upTo: version },
-        reader.version,
-      )) {
-        reader.line.cutOffs = addCutOff(reader.line.cutOffs, cutOff);
-      }
+      const inherited = inheritCutOffs(line.cutOffs, { above: below ?? 0, upTo: version }, reader.version);
+      reader.line.cutOffs = addCutOffs(reader.line.cutOffs, inherited);
     }
     change.line(reader.line, baseBefore);
   }

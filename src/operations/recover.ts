@@ -5,7 +5,7 @@
 
 import type { Catalog, Change } from '../catalog/catalog.js';
 import { hasBelow, liveNumbers } from '../model/chain.js';
-import { addCutOff } from '../model/cut-offs.js';
+import { addCutOffs } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
 import { windowKey } from '../model/keys.js';
@@ -234,9 +234,7 @@ export class LineReplay {
   async #putCutOffs(cutOffs: readonly Extract<ChangeEntry, { kind: 'cut-off' }>[]): Promise<void> {
     const telling = cutOffs.filter(({ version }) => hasBelow(this.#line, version));
     if (telling.length === 0) return;
-    for (const { first, end, version } of telling) {
-      this.#line.cutOffs = addCutOff(this.#line.cutOffs, { first, end, version });
-    }
+    this.#line.cutOffs = addCutOffs(this.#line.cutOffs, telling);
     await this.#catalog.change().line(this.#line).commit();
   }
 

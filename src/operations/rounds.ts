@@ -7,7 +7,7 @@
 import { CellblockError } from '../base/errors.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
 import { hasBelow } from '../model/chain.js';
-import { addCutOff } from '../model/cut-offs.js';
+import { addCutOffs, newestCutOff } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
 import { windowKey } from '../model/keys.js';
 import type { BlockRange } from '../model/punch.js';
@@ -121,7 +121,8 @@ export class Rounds {
     this.#noteCutOffs(line, answer.cutOffs, batches);
     const inRound = new Map(answer.records.map((record) => [placeOf(record.version, record.window), record]));
     for (const cutOff of answer.cutOffs) await this.#dropCutOff(line, cutOff, inRound, batches);
-    const cut = (record: RoundRecord): boolean => answer.cutOffs.some((cutOff) => isCut(cutOff, record));
+    const cut = ({ window, version }: RoundRecord): boolean =>
+      newestCutOff(answer.cutOffs, window, version, version - 1) !== 0;
     for (let at = 0; at < answer.records.length; at += RECORDS_AT_ONCE) {
       await this.#putRecords(line, answer.records.slice(at, at + RECORDS_AT_ONCE), {
         device,
@@ -141,7 +142,7 @@ export class Rounds {
   #noteCutOffs(line: Line, cutOffs: readonly RoundCutOff[], batches: RoundBatches): void {
     const telling = cutOffs.filter(({ version }) => hasBelow(line, version));
     if (telling.length === 0) return;
-    for (const cutOff of telling) line.cutOffs = addCutOff(line.cutOffs, cutOff);
+    line.cutOffs = addCutOffs(line.cutOffs, telling);
     batches.change.lastingLine(line);
   }
 
@@ -275,14 +276,6 @@ class RoundBatches {
 
 function placeOf(version: number, window: bigint): string {
   return `${version}/${window}`;
-}
-
-function isCut(cutOff: RoundCutOff, record: RoundRecord): boolean {
-  return (
-    cutOff.version === record.version &&
-    cutOff.first <= record.window &&
-    (cutOff.end === null || record.window < cutOff.end)
-  );
 }
 
 export function failedVolume(name: string): CellblockError {
