@@ -431,7 +431,13 @@ export class Change {
 
   /** Resolves when it is durable. Pending punches count from then on. */
   async commit(mode: { yielding?: boolean } = {}): Promise<void> {
-    if (!this.#written.isEmpty) await this.#written.hold();
+    try {
+      if (!this.#written.isEmpty) await this.#written.hold();
+    } catch (error) {
+      // The index cannot be read, so the group is not handed in; what memory relies on is.
+      void this.#catalog.queue.commit(this.#lasting()).catch(() => undefined);
+      throw error;
+    }
     try {
       await this.#handIn(mode);
       this.#written.done();

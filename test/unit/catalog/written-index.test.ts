@@ -9,7 +9,7 @@ import { Catalog } from '../../../src/catalog/catalog.js';
 import { CommitQueue } from '../../../src/catalog/commit-queue.js';
 import { levelOf } from '../../../src/catalog/level.js';
 import type { Line } from '../../../src/model/entities.js';
-import { parseWrittenKey, writtenKey } from '../../../src/model/keys.js';
+import { jsonKey, parseWrittenKey, writtenKey } from '../../../src/model/keys.js';
 import { CHUNK_WINDOWS, WrittenSet } from '../../../src/model/written-set.js';
 import { replay } from '../../support/replay.js';
 import { TestLevel } from '../../support/store-harness.js';
@@ -131,6 +131,24 @@ t.test('a group that failed leaves nothing behind that counts as durable', async
   await t.rejects(round());
   await round();
   t.equal(putsOf(level.log[level.log.length - 1]), 1);
+  t.strictSame(await unnoted(level), []);
+});
+
+t.test('where the index cannot be read nothing is written but what memory relies on', async (t) => {
+  const { level, open, line } = await made();
+  const catalog = open();
+  catalog.keepLine(line, null);
+  const real = level.get.bind(level);
+  level.get = async () => {
+    throw new Error('a bad block');
+  };
+  await t.rejects(catalog.change().window(line, 7n, 1, RECORD).commit({ yielding: true }), {
+    code: 'catalog-read-failed',
+  });
+  level.get = real;
+  await catalog.barrier();
+  t.match((await level.get(jsonKey('line', 1)))?.toString(), /"regions":\[0\]/);
+  await catalog.change().window(line, 7n, 1, RECORD).commit({ yielding: true });
   t.strictSame(await unnoted(level), []);
 });
 
