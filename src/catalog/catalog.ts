@@ -270,6 +270,7 @@ function putJson(family: Family, id: string | number, text: string): Operation {
 /**
  * One atomic group. Its calls change memory and note the operation; `commit` hands the group in. A round fills its change over several
  * turns, and others change the same lines and files meanwhile: so those are put as they are when the group is handed in.
+ * With window records that is when the sets they are noted in have been read: who puts such records waits for the commit.
  */
 export class Change {
   readonly #operations: Operation[] = [];

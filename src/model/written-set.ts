@@ -80,6 +80,12 @@ export class WrittenSet {
     for (let at = 0; at < BITMAP_BYTES; at++) this.#bits[at]! |= other.#bits[at]!;
   }
 
+  count(): number {
+    let count = 0;
+    for (let at = this.next(0); at >= 0; at = this.next(at + 1)) count++;
+    return count;
+  }
+
   /** The first at or after `from`, or -1. */
   next(from: number): number {
     for (let at = from; at < CHUNK_WINDOWS; ) {

@@ -37,6 +37,8 @@ export interface DiffOptions extends Watched {
   windowBytes: number;
   /** Ranges of a page, about: a page ends with a whole window. */
   rangesAtOnce?: number;
+  /** Records of a scan that a look-up by the index counts for. */
+  lookupCost?: number;
 }
 
 export interface DiffPage {
@@ -134,7 +136,7 @@ class Reading {
     this.#cuts = cutSince(plan);
     for (const part of [...plan.from, ...plan.to]) {
       if (part.line.regions.size === 0) continue;
-      const written = WrittenPart.of(part, source, options.windows);
+      const written = WrittenPart.of(part, source, options);
       if (written) this.#written.set(part.line.id, written);
       else this.#driving.set(part.line.id, new LineCursor(source, part.line.id));
     }

@@ -18,7 +18,8 @@ import { splitRuns } from '../model/runs.js';
 import type { Run } from '../model/window-record.js';
 import { decodeWindowRecord } from '../model/window-record.js';
 import { chunkOf, indexInChunk, WrittenSet, windowAt } from '../model/written-set.js';
-import type { StoredVersion } from './line-cursor.js';
+import type { CursorSource, StoredVersion } from './line-cursor.js';
+import { LineCursor } from './line-cursor.js';
 
 export interface Source {
   level: Level;
@@ -34,7 +35,12 @@ export interface WrittenPage {
 const CHUNKS_AT_ONCE = 4;
 const SETS_AT_ONCE = 1000;
 const KEYS_AT_ONCE = 500;
+const LOADED_CHUNKS = 16;
 const MAX_CHUNKS = 4096n;
+/** Other versions whose sets are read to know how much a scan would read in vain. */
+const SAMPLED_VERSIONS = 32;
+/** A record looked up costs as much as so many scanned, at worst: measured cold, windows written at random. */
+const LOOKUP_COST = 16;
 
 /** Records of one version in windows [first, end), ascending: what up to `limit` keys give, which may be nothing. */
 export async function writtenPage(
@@ -124,6 +130,8 @@ export async function readDown(
 interface LoadedChunk {
   sets: WrittenSet[];
   all: WrittenSet;
+  /** So large a share of what the line has there that it is cheaper to go through everything. */
+  scanned: boolean;
 }
 
 /** The windows that the versions of a part of a line wrote, in ascending order, and their records. */
@@ -132,25 +140,48 @@ export class WrittenPart {
   readonly #source: Source;
   /** Newest first. */
   readonly #versions: number[];
+  readonly #sampled: number[];
+  /** Each of the sampled stands for so many. */
+  readonly #weight: number;
   readonly #lastChunk: bigint;
+  readonly #lookupCost: number;
+  readonly #cursor: LineCursor;
   #firstLoaded = 0n;
   #loaded: LoadedChunk[] = [];
   #records = new Map<bigint, StoredVersion[]>();
 
-  /** Null: to scan the line is no dearer. `windows`: what lies behind them is of no interest. */
-  static of(part: Part, source: Source, windows: bigint): WrittenPart | null {
+  /** Null: the line has to be scanned. `windows`: what lies behind them is of no interest. */
+  static of(
+    part: Part,
+    source: CursorSource,
+    { windows, lookupCost = LOOKUP_COST }: { windows: bigint; lookupCost?: number },
+  ): WrittenPart | null {
     const live = liveNumbers(part.line);
     const versions = live.filter((version) => version > part.above && version <= part.upTo);
     const chunks = chunkOf(windows > 0n ? windows - 1n : 0n);
-    if (versions.length * 2 > live.length || chunks > MAX_CHUNKS) return null;
-    return new WrittenPart(part.line.id, source, versions.reverse(), chunks);
+    if (versions.length === live.length || chunks > MAX_CHUNKS) return null;
+    const others = live.filter((version) => version <= part.above || version > part.upTo);
+    return new WrittenPart(part.line.id, source, {
+      versions: versions.reverse(),
+      others,
+      lastChunk: chunks,
+      lookupCost,
+    });
   }
 
-  private constructor(line: number, source: Source, versions: number[], lastChunk: bigint) {
+  private constructor(
+    line: number,
+    source: CursorSource,
+    part: { versions: number[]; others: number[]; lastChunk: bigint; lookupCost: number },
+  ) {
     this.line = line;
     this.#source = source;
-    this.#versions = versions;
-    this.#lastChunk = lastChunk;
+    this.#versions = part.versions;
+    this.#weight = Math.ceil(part.others.length / SAMPLED_VERSIONS);
+    this.#sampled = part.others.filter((_, at) => at % this.#weight === 0);
+    this.#lastChunk = part.lastChunk;
+    this.#lookupCost = part.lookupCost;
+    this.#cursor = new LineCursor(source, line);
   }
 
   /** The first window at or after `from` that may have records, or null. `from` never goes down between calls. */
@@ -168,8 +199,13 @@ export class WrittenPart {
   /** The records of a window, newest first. Windows are asked in ascending order. */
   async at(window: bigint): Promise<StoredVersion[]> {
     if (this.#versions.length === 0 || chunkOf(window) > this.#lastChunk) return [];
-    const { all } = await this.#chunk(chunkOf(window));
+    const { all, scanned } = await this.#chunk(chunkOf(window));
     if (!all.has(indexInChunk(window))) return [];
+    if (scanned) {
+      const found = await this.#cursor.seek(window);
+      if (found?.window !== window) return [];
+      return found.versions.filter(({ version }) => this.#versions.includes(version));
+    }
     if (!this.#records.has(window)) await this.#fetch(window);
     return this.#records.get(window) ?? [];
   }
@@ -177,21 +213,31 @@ export class WrittenPart {
   async #chunk(chunk: bigint): Promise<LoadedChunk> {
     const at = Number(chunk - this.#firstLoaded);
     if (at >= 0 && at < this.#loaded.length) return this.#loaded[at]!;
-    const many = BigInt(Math.max(1, Math.floor(SETS_AT_ONCE / this.#versions.length)));
+    const asked = [...this.#versions, ...this.#sampled];
+    const many = BigInt(Math.min(LOADED_CHUNKS, Math.max(1, Math.floor(SETS_AT_ONCE / asked.length))));
     const end = chunk + many <= this.#lastChunk ? chunk + many : this.#lastChunk + 1n;
     const keys: Buffer[] = [];
     for (let one = chunk; one < end; one++)
-      for (const version of this.#versions) keys.push(writtenKey(this.line, version, one));
+      for (const version of asked) keys.push(writtenKey(this.line, version, one));
     const stored = await this.#getMany(keys);
     this.#firstLoaded = chunk;
     this.#loaded = [];
-    for (let from = 0; from < stored.length; from += this.#versions.length) {
-      const sets = stored.slice(from, from + this.#versions.length).map((bytes) => WrittenSet.read(bytes));
-      const all = new WrittenSet();
-      for (const set of sets) all.addAll(set);
-      this.#loaded.push({ sets, all });
-    }
+    for (let from = 0; from < stored.length; from += asked.length)
+      this.#loaded.push(this.#chunkOf(stored.slice(from, from + asked.length)));
     return this.#loaded[0]!;
+  }
+
+  #chunkOf(stored: readonly (Buffer | undefined)[]): LoadedChunk {
+    const sets = stored.slice(0, this.#versions.length).map((bytes) => WrittenSet.read(bytes));
+    const all = new WrittenSet();
+    let records = 0;
+    for (const set of sets) {
+      all.addAll(set);
+      records += set.count();
+    }
+    let others = 0;
+    for (const bytes of stored.slice(sets.length)) if (bytes) others += WrittenSet.read(bytes).count();
+    return { sets, all, scanned: records * this.#lookupCost > records + others * this.#weight };
   }
 
   /** Records of this window and those behind it in its chunk. */

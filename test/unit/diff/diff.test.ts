@@ -22,9 +22,14 @@ async function all(
   from: Base | null,
   to: Base,
   rangesAtOnce = 4096,
+  lookupCost = 16,
 ): Promise<DiffRange[]> {
   const ranges: DiffRange[] = [];
-  for await (const page of diff(store.catalog, from && side(from), side(to), { ...options, rangesAtOnce }))
+  for await (const page of diff(store.catalog, from && side(from), side(to), {
+    ...options,
+    rangesAtOnce,
+    lookupCost,
+  }))
     ranges.push(...page);
   return ranges;
 }
@@ -60,13 +65,15 @@ t.test('any two versions differ exactly where they read from different places', 
       fc.integer({ min: 1, max: 3 }),
       // Seldom, as a damaged index has every window of a chunk looked at.
       fc.nat({ max: 19 }),
-      async (steps, a, b, rangesAtOnce, damage) => {
+      // By the index alone, by scans alone, or by what is cheaper.
+      fc.constantFrom(0, 1, 1e9),
+      async (steps, a, b, rangesAtOnce, damage, lookupCost) => {
         const store = await SmallStore.of(steps);
         if (damage === 0) await store.damageIndex();
         const readers = store.readers();
         const from = readers[a % readers.length]!;
         const to = readers[b % readers.length]!;
-        const ranges = await all(store, from, to, rangesAtOnce);
+        const ranges = await all(store, from, to, rangesAtOnce, lookupCost);
         strictEqual(paint(ranges), expected(store, from, to));
         for (const [at, range] of ranges.entries()) {
           const before = ranges[at - 1];
