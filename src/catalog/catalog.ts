@@ -451,11 +451,11 @@ export class Change {
 
   async #handIn(mode: { yielding?: boolean }): Promise<void> {
     const { queue } = this.#catalog;
-    const lasting = this.#lasting();
-    const own = [...this.#written.puts(), ...this.#operations];
-    if (!mode.yielding) return queue.commit([...lasting, ...own]);
+    // Sets are shared: one that is given back could be followed by an older one that is written once more.
+    const lasting = [...this.#lasting(), ...this.#written.puts()];
+    if (!mode.yielding) return queue.commit([...lasting, ...this.#operations]);
     if (lasting.length > 0) void queue.commit(lasting).catch(() => undefined);
-    return queue.commit(own, mode);
+    return queue.commit(this.#operations, mode);
   }
 
   #add(...operations: Operation[]): void {
