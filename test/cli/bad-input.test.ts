@@ -21,6 +21,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { classicLevel } from '../../src/catalog/level.js';
 import { jsonKey } from '../../src/model/keys.js';
+import { FORMAT_VERSION } from '../../src/operations/store-directory.js';
 import { loadPlane } from '../../src/plane/addon.js';
 import { Daemon } from '../support/daemon.js';
 import { mustNow, repositoryRoot, run } from '../support/programs.js';
@@ -439,6 +440,13 @@ t.test(
         "another store's journal",
         10,
         /belongs to another store/,
+        () =>
+          setMeta(JSON.stringify({ format: FORMAT_VERSION, storeId: '0'.repeat(32), windowBytes: 2 << 20 })),
+      ],
+      [
+        'an older store',
+        11,
+        /has format 1, of a version of cellblock that was never released/,
         () => setMeta('{"format":1,"storeId":"00000000000000000000000000000000","windowBytes":2097152}'),
       ],
     ];
