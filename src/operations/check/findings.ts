@@ -216,7 +216,7 @@ export const FINDING_CODES = {
   'extents-unneeded': [
     'warning',
     'An extents file belongs to no volume and no record names it.',
-    'Nothing; the leak sweep removes it.',
+    'Nothing; it is removed a minute after the next delete, or by the leak sweep.',
   ],
   'journal-missing': [
     'error',
