@@ -27,6 +27,11 @@ export const coreSources = () => coreFolders.flatMap((folder) => filesIn(`native
 export const bindingSources = () => filesIn('native/binding', '.cc');
 /** Test programs: one executable each. */
 export const programSources = () => filesIn('native/test', '.cc').filter(hasMain);
+/** Makes threads, or reactors, which are some. */
+export const hasThreads = (source) =>
+  /std::thread|"test\/wire_client\.h"|"plane\/(plane|reactor)\.h"/.test(
+    readFileSync(path.join(root, source), 'utf8'),
+  );
 /** What test programs share: linked into each of them. */
 export const testSupportSources = () => filesIn('native/test', '.cc').filter((source) => !hasMain(source));
 export const headers = () =>

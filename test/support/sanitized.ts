@@ -1,12 +1,11 @@
-// A short run of the C++ test programs under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
-// `npm run sanitize` is the long one.
+// A short run of the C++ test programs under a sanitizer. `npm run sanitize` is the long one.
 import path from 'node:path';
 import t from 'tap';
-import { tooLongForQuick } from '../support/effort.js';
-import { run } from '../support/programs.js';
+import { tooLongForQuick } from './effort.js';
+import { run } from './programs.js';
 
-t.jobs = 1;
-for (const variant of ['asan', 'tsan']) {
+export function runSanitized(variant: 'asan' | 'tsan'): void {
+  t.jobs = 1;
   t.test(variant, { skip: tooLongForQuick }, async (t) => {
     const built = await run(process.execPath, ['scripts/build-native.js', variant]);
     if (!t.equal(built.code, 0, `the ${variant} build`, { diagnostic: true })) return t.comment(built.story);
