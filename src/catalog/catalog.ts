@@ -5,7 +5,7 @@
 // reused: counters are reserved in chunks, durably, before the first number of a chunk can become durable anywhere.
 
 import { CellblockError } from '../base/errors.js';
-import type { Container, ExtentsFileRecord, Line, Snapshot, Version } from '../model/entities.js';
+import type { Base, Container, ExtentsFileRecord, Line, Snapshot, Version } from '../model/entities.js';
 import {
   decodeContainer,
   decodeFile,
@@ -58,7 +58,12 @@ export class Catalog {
   structure = 0;
 
   readonly #byName = new Map<string, Container>();
-  readonly #children = new Map<number, Set<Line>>();
+  /** Of every line with a listed version: by the name of the snapshot. */
+  readonly #snapshotsByName = new Map<number, Map<string, Snapshot>>();
+  /** By the base: line, then version. A template may have thousands. */
+  readonly #children = new Map<number, Map<number, Set<Line>>>();
+  /** Where in #children each line stands. */
+  readonly #basedOn = new Map<number, Base>();
   readonly #filesOf = new Map<number, number[]>();
   readonly #next: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1 };
   readonly #reserved: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1 };
@@ -72,8 +77,7 @@ export class Catalog {
     await this.#each('container', (text) => this.#insertContainer(decodeContainer(text)));
     await this.#each('line', (text) => this.#insertLine(decodeLine(text)));
     await this.#each('snapshot', (text) => {
-      const snapshot = decodeSnapshot(text);
-      this.snapshots.set(snapshot.id, snapshot);
+      this.keepSnapshot(decodeSnapshot(text));
     });
     this.#listSnapshots();
     await this.#each('file', (text) => this.#insertFile(decodeFile(text)));
@@ -87,7 +91,7 @@ export class Catalog {
   }
 
   snapshotNamed(container: Container, name: string): Snapshot | undefined {
-    return this.snapshotsOf(container).find((snapshot) => snapshot.name === name);
+    return this.#snapshotsByName.get(container.line)?.get(name);
   }
 
   /** Oldest first. Of all lines of the container (there is one until a sync makes another). */
@@ -100,16 +104,17 @@ export class Catalog {
   }
 
   snapshotCount(container: Container): number {
-    return (
-      this.lines
-        .get(container.line)
-        ?.versions.reduce((sum, { state }) => sum + (state === 'listed' ? 1 : 0), 0) ?? 0
-    );
+    return this.#snapshotsByName.get(container.line)?.size ?? 0;
   }
 
-  /** Lines whose base is a version of this one. */
-  childrenOf(line: number): ReadonlySet<Line> {
-    return this.#children.get(line) ?? NO_LINES;
+  /** Lines whose base is this version. */
+  childrenOf(line: number, version: number): ReadonlySet<Line> {
+    return this.#children.get(line)?.get(version) ?? NO_LINES;
+  }
+
+  /** Versions of the line that are the base of another. */
+  basesIn(line: number): ReadonlySet<number> {
+    return new Set(this.#children.get(line)?.keys());
   }
 
   /** Numbers of the container's own files, in order. */
@@ -148,8 +153,7 @@ export class Catalog {
   }
 
   /** @internal */
-  keepLine(line: Line, baseBefore: number | null): void {
-    if (baseBefore !== null && baseBefore !== line.base?.line) this.#children.get(baseBefore)?.delete(line);
+  keepLine(line: Line): void {
     this.#insertLine(line);
   }
 
@@ -157,9 +161,45 @@ export class Catalog {
   dropLine(line: Line): void {
     this.lines.delete(line.id);
     this.applied.delete(line.id);
-    this.#children.delete(line.id);
-    if (line.base) this.#children.get(line.base.line)?.delete(line);
+    this.#placeChild(line, null);
     this.structure++;
+  }
+
+  #placeChild(line: Line, base: Base | null): void {
+    const before = this.#basedOn.get(line.id);
+    if (before === (base ?? undefined)) return;
+    if (before) {
+      const versions = this.#children.get(before.line)!;
+      const children = versions.get(before.version)!;
+      children.delete(line);
+      if (children.size === 0) versions.delete(before.version);
+      if (versions.size === 0) this.#children.delete(before.line);
+      this.#basedOn.delete(line.id);
+    }
+    if (!base) return;
+    this.#basedOn.set(line.id, base);
+    const versions = this.#children.get(base.line) ?? new Map<number, Set<Line>>();
+    this.#children.set(base.line, versions);
+    const children = versions.get(base.version);
+    if (children) children.add(line);
+    else versions.set(base.version, new Set([line]));
+  }
+
+  /** @internal */
+  keepSnapshot(snapshot: Snapshot): void {
+    this.snapshots.set(snapshot.id, snapshot);
+    const named = this.#snapshotsByName.get(snapshot.line);
+    if (named) named.set(snapshot.name, snapshot);
+    else this.#snapshotsByName.set(snapshot.line, new Map([[snapshot.name, snapshot]]));
+  }
+
+  /** @internal */
+  dropSnapshot(snapshot: Snapshot): void {
+    this.snapshots.delete(snapshot.id);
+    const named = this.#snapshotsByName.get(snapshot.line);
+    if (named?.get(snapshot.name) !== snapshot) return;
+    named.delete(snapshot.name);
+    if (named.size === 0) this.#snapshotsByName.delete(snapshot.line);
   }
 
   /** @internal */
@@ -182,11 +222,7 @@ export class Catalog {
 
   #insertLine(line: Line): void {
     this.lines.set(line.id, line);
-    if (line.base) {
-      const children = this.#children.get(line.base.line);
-      if (children) children.add(line);
-      else this.#children.set(line.base.line, new Set([line]));
-    }
+    this.#placeChild(line, line.base);
     this.structure++;
   }
 
@@ -324,15 +360,15 @@ export class Change {
     return this;
   }
 
-  line(line: Line, baseBefore: number | null = null): this {
-    this.#catalog.keepLine(line, baseBefore);
+  line(line: Line): this {
+    this.#catalog.keepLine(line);
     this.#add(putJson('line', line.id, encodeLine(line)));
     return this;
   }
 
   /** As line(), but durable even when the group is given back to its owner (and harmless then). */
   lastingLine(line: Line): this {
-    this.#catalog.keepLine(line, null);
+    this.#catalog.keepLine(line);
     this.#lastingLines.add(line);
     return this;
   }
@@ -347,13 +383,13 @@ export class Change {
   }
 
   snapshot(snapshot: Snapshot): this {
-    this.#catalog.snapshots.set(snapshot.id, snapshot);
+    this.#catalog.keepSnapshot(snapshot);
     this.#add(putJson('snapshot', snapshot.id, encodeSnapshot(snapshot)));
     return this;
   }
 
   removeSnapshot(snapshot: Snapshot): this {
-    this.#catalog.snapshots.delete(snapshot.id);
+    this.#catalog.dropSnapshot(snapshot);
     this.#add({ type: 'del', key: jsonKey('snapshot', snapshot.id) });
     return this;
   }

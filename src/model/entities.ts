@@ -126,13 +126,40 @@ export function decodeContainer(text: string): Container {
   });
 }
 
+/** The version being written, or null: its container is gone. */
+export function currentVersion({ versions }: Line): number | null {
+  const last = versions.at(-1);
+  return last?.state === 'current' ? last.version : null;
+}
+
+/** By list of versions, which is replaced at a change: of thousands few are deleted, and every snapshot writes the record. */
+const deletedOf = new WeakMap<Version[], readonly number[]>();
+
+function deletedVersions(versions: Version[]): readonly number[] {
+  let deleted = deletedOf.get(versions);
+  if (!deleted) {
+    deleted = versions.filter(({ state }) => state === 'deleted').map(({ version }) => version);
+    deletedOf.set(versions, deleted);
+  }
+  return deleted;
+}
+
+/** The current version of a line ends; the next one begins. `snapshot` null: it is hidden and will be merged away. */
+export function endVersion(line: Line, snapshot: string | null): void {
+  const before = line.versions;
+  const { version } = before.at(-1)!;
+  line.versions = before.with(-1, { version, state: snapshot === null ? 'deleted' : 'listed', snapshot });
+  line.versions.push({ version: version + 1, state: 'current', snapshot: null });
+  if (snapshot !== null) deletedOf.set(line.versions, deletedVersions(before));
+}
+
 export function encodeLine(value: Line): string {
   return JSON.stringify({
     id: value.id,
     container: value.container,
     base: value.base,
-    current: value.versions.find(({ state }) => state === 'current')?.version ?? null,
-    deleted: value.versions.filter(({ state }) => state === 'deleted').map(({ version }) => version),
+    current: currentVersion(value),
+    deleted: deletedVersions(value.versions),
     cutOffs: value.cutOffs.map(({ first, end, version }) => [
       first.toString(),
       end?.toString() ?? null,

@@ -84,7 +84,7 @@ export class Files {
 
   #isContinued(container: number): boolean {
     for (const line of this.#catalog.lines.values()) {
-      if (line.container === container && this.#catalog.childrenOf(line.id).size > 0) return true;
+      if (line.container === container && this.#catalog.basesIn(line.id).size > 0) return true;
     }
     return false;
   }

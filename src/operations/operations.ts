@@ -531,12 +531,10 @@ export class Operations {
   #snapshotInfo(snapshot: Snapshot): SnapshotInfo {
     const { catalog, devices } = this.parts;
     const volume = catalog.containers.get(snapshot.container)!.name;
-    const clones = [...catalog.childrenOf(snapshot.line)]
-      .filter((line) => line.base!.version === snapshot.version)
-      .flatMap((line) => {
-        const container = catalog.containers.get(line.container);
-        return container?.state === 'live' ? [container.name] : [];
-      });
+    const clones = [...catalog.childrenOf(snapshot.line, snapshot.version)].flatMap((line) => {
+      const container = catalog.containers.get(line.container);
+      return container?.state === 'live' ? [container.name] : [];
+    });
     return {
       id: snapshot.id,
       volume,

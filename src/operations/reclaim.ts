@@ -191,7 +191,7 @@ export class Reclaim {
   }
 
   #readers(line: Line, version: number): Base | null | 'many' {
-    const dependents = dependentsOf(line, version, this.#catalog.childrenOf(line.id));
+    const dependents = dependentsOf(line, version, this.#catalog.childrenOf(line.id, version));
     const pinned = this.#devices.isPinned(line.id, version);
     if (dependents.length + (pinned ? 1 : 0) > 1 || (pinned && dependents.length === 0)) return 'many';
     return dependents[0] ?? null;
@@ -199,7 +199,7 @@ export class Reclaim {
 
   /** A whole line that is deleted goes in one pass, not in one for each of its versions. */
   #unreadFrom(line: Line, version: number): Set<number> {
-    const continued = new Set([...this.#catalog.childrenOf(line.id)].map(({ base }) => base!.version));
+    const continued = this.#catalog.basesIn(line.id);
     const unread = new Set<number>();
     for (const live of [...line.versions].reverse()) {
       if (live.version > version) continue;
@@ -387,13 +387,12 @@ export class Reclaim {
   /** The reader is in another line: its base moves one live version down, the cut-offs in between come along. */
   #rebase(line: Line, version: number, reader: { line: Line; version: number }, change: Change): void {
     const below = previousLive(line, version);
-    const baseBefore = reader.line.base!.line;
     reader.line.base = below === null ? line.base : { line: line.id, version: below };
     if (reader.line.base) {
       const inherited = inheritCutOffs(line.cutOffs, { above: below ?? 0, upTo: version }, reader.version);
       reader.line.cutOffs = addCutOffs(reader.line.cutOffs, inherited);
     }
-    change.line(reader.line, baseBefore);
+    change.line(reader.line);
   }
 
   /** The next records of the version that is worked on; there may be none before the end. */

@@ -7,7 +7,7 @@ import type { Catalog, Change } from '../catalog/catalog.js';
 import { hasBelow, liveNumbers } from '../model/chain.js';
 import { addCutOffs } from '../model/cut-offs.js';
 import type { Line } from '../model/entities.js';
-import { extentsPath } from '../model/entities.js';
+import { currentVersion, endVersion, extentsPath } from '../model/entities.js';
 import { windowKey } from '../model/keys.js';
 import type { ChangeEntry, CutMemberSeen, KnownLine, ReplayPlan } from '../model/replay.js';
 import { planReplay } from '../model/replay.js';
@@ -16,7 +16,6 @@ import { fileOfSlot } from '../model/slot.js';
 import { decodeWindowRecord, encodeWindowRecord } from '../model/window-record.js';
 import { WindowReplay } from '../model/window-replay.js';
 import type { ExtentsFile, JournalScan, Plane } from '../plane/treaty.js';
-import { endVersion } from './snapshots.js';
 import type { Logger, RecoveryReport } from './types.js';
 import type { WrittenPage } from './written-windows.js';
 import { writtenPage } from './written-windows.js';
@@ -70,7 +69,7 @@ export async function recover(
 export function knownLine(catalog: Catalog, id: number): KnownLine | undefined {
   const line = catalog.lines.get(id);
   if (!line) return undefined;
-  const current = line.versions.find(({ state }) => state === 'current')?.version ?? null;
+  const current = currentVersion(line);
   const known: KnownLine = { current, live: liveNumbers(line), applied: catalog.applied.get(id) ?? -1n };
   const failure = catalog.containers.get(line.container)?.failure;
   return failure ? { ...known, voidAfter: failure.after } : known;

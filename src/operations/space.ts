@@ -9,6 +9,9 @@ import type { Logger } from './types.js';
 
 const CHUNK = Buffer.alloc(1 << 20, 0x5a);
 const REBUILD_MS = 60_000;
+/** Room so far above the reserve is not gone in so short a time. */
+const AMPLE_BYTES = 4n << 30n;
+const AMPLE_FOR_MS = 100;
 
 export interface FreeSpace {
   freeBytes: bigint;
@@ -26,6 +29,7 @@ export class Space {
   #stopped = false;
   /** How often in a row the ballast could not be removed. */
   #stuck = 0;
+  #ampleUntil = 0;
 
   get reserveBytes(): bigint {
     return this.#options.reserveBytes;
@@ -63,9 +67,13 @@ export class Space {
 
   /** Throws `no-space` when the file system has fewer free bytes than the reserve. */
   async check(): Promise<void> {
-    if (this.#options.reserveBytes === 0n) return;
+    if (this.#options.reserveBytes === 0n || performance.now() < this.#ampleUntil) return;
     const free = await this.freeBytes();
-    if (free >= this.#options.reserveBytes) return;
+    if (free >= this.#options.reserveBytes) {
+      if (free >= this.#options.reserveBytes + AMPLE_BYTES)
+        this.#ampleUntil = performance.now() + AMPLE_FOR_MS;
+      return;
+    }
     throw new CellblockError(
       'no-space',
       `The file system of the store has ${free} bytes left, fewer than its reserve of ${this.#options.reserveBytes}.`,

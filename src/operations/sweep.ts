@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { systemCode } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Level, LevelSnapshot } from '../catalog/level.js';
-import { extentsPath } from '../model/entities.js';
+import { currentVersion, extentsPath } from '../model/entities.js';
 import { ALL_WINDOWS, parseWindowKey } from '../model/keys.js';
 import { PlaceSet } from '../model/place-set.js';
 import { splitRuns } from '../model/runs.js';
@@ -164,9 +164,7 @@ class Sweep {
   /** All records, once, before anything is done. */
   async #see(source: { level: Level; snapshot: LevelSnapshot }): Promise<void> {
     const current = new Map(
-      [...this.#parts.catalog.lines.values()].map(({ id, versions }) => {
-        return [id, versions.find(({ state }) => state === 'current')?.version];
-      }),
+      [...this.#parts.catalog.lines.values()].map((line) => [line.id, currentVersion(line)]),
     );
     await this.#eachRecord(source, ({ line, version }, record) => {
       this.#report.records++;

@@ -20,6 +20,7 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { Level, LevelSnapshot } from '../catalog/level.js';
 import type { VersionRuns } from '../model/diff.js';
 import type { Line } from '../model/entities.js';
+import { currentVersion } from '../model/entities.js';
 import { fileOfSlot } from '../model/slot.js';
 import { BLOCK_BYTES, blocksPerWindow } from '../model/units.js';
 import type { ContainerUsage, VersionUsage } from '../model/usage.js';
@@ -181,8 +182,8 @@ function report(catalog: Catalog, counted: Counted, fileSystem: StoreUsage['file
   const volumes = [...catalog.containers.values()].filter(({ state }) => state === 'live');
   for (const container of volumes.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const line = catalog.lines.get(container.line);
-    const current = line?.versions.find(({ state }) => state === 'current');
-    const own = counted.versions.get(placeOf({ line: container.line, version: current?.version ?? -1 }));
+    const version = line ? currentVersion(line) : null;
+    const own = counted.versions.get(placeOf({ line: container.line, version: version ?? -1 }));
     const all = counted.containers.get(container.id);
     usage.volumes.push({
       ...row(container.name, container.sizeBytes, own),

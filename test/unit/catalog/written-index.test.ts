@@ -137,7 +137,7 @@ t.test('a group that failed leaves nothing behind that counts as durable', async
 t.test('where the index cannot be read nothing is written but what memory relies on', async (t) => {
   const { level, open, line } = await made();
   const catalog = open();
-  catalog.keepLine(line, null);
+  catalog.keepLine(line);
   const real = level.get.bind(level);
   level.get = async () => {
     throw new Error('a bad block');
