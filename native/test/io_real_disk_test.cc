@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -92,6 +93,31 @@ TAP_TEST("a mapping and its file are the same bytes, also after it is closed and
   TAP_EQ(std::memcmp(back, "journal", 7), 0, "stored bytes");
   TAP_EQ(f.file->try_write("J", 1, 5000), 1, "written through the file");
   TAP_EQ(static_cast<char>(mapping.bytes[5000]), 'J', "seen in memory");
+}
+
+// What this process has made dirty so far, in bytes; the kernel counts it folio by folio.
+int64_t dirtied() {
+  std::ifstream counters("/proc/self/io");
+  for (std::string name; counters >> name;) {
+    int64_t value = 0;
+    counters >> value;
+    if (name == "write_bytes:") return value;
+  }
+  return -1;
+}
+
+TAP_TEST("a store through a mapping makes a page or two dirty, however the file was written") {
+  Fixture f;
+  TAP_EQ(f.open({.create = true}), 0, "created");
+  const std::vector<char> zeros(4 << 20);
+  TAP_EQ(f.file->try_write(zeros.data(), zeros.size(), 0), static_cast<ssize_t>(zeros.size()), "written");
+  TAP_EQ(f.disk->sync(*f.file), 0, "synced");
+  Mapping mapping;
+  TAP_EQ(f.disk->map(*f.file, zeros.size(), mapping), 0, "mapped");
+  const int64_t before = dirtied();
+  if (before < 0) TAP_SKIP("this kernel does not count what a process writes");
+  for (const size_t at : {size_t{5000}, zeros.size() / 2}) mapping.bytes[at] = std::byte{1};
+  TAP_OK(dirtied() - before <= 2 * 2 * sysconf(_SC_PAGESIZE), "no more than that");
 }
 
 TAP_TEST("free space is known, and of nowhere is an error") {
