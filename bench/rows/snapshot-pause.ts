@@ -1,12 +1,14 @@
 // B7: the longest request around a snapshot under full load, against the tail without one; on a small volume and on a
 // huge one with as large a working set.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { NbdClient } from '../../src/nbd-client/nbd-client.js';
 import type { Bench } from '../bench.js';
 import type { Cellblock } from '../cellblock.js';
 import type { ClientResult, ClientWork } from '../client.js';
 import type { DataSets } from '../data-sets.js';
 import { fillWork } from '../data-sets.js';
 import type { Finding, NumbersTable } from '../finding.js';
+import type { Export } from '../fio.js';
 import { judge, number } from '../judge.js';
 import { plotSvg } from '../plot.js';
 import type { Row } from '../row.js';
@@ -29,24 +31,21 @@ interface Round {
   readonly longest_us: number;
   readonly control_us: number;
   readonly worst_us: number;
+  readonly flush_us: number;
 }
 
 function now(): number {
   return Number(process.hrtime.bigint());
 }
 
-async function snapshotsDuring(
-  daemon: Cellblock,
-  volume: string,
-  prefix: string,
-  runtime_ms: number,
-): Promise<Span[]> {
+/** Calls `work` every so often while a load of `runtime_ms` runs; the span around each call. */
+async function repeatedDuring(runtime_ms: number, work: (turn: number) => Promise<unknown>): Promise<Span[]> {
   const spans: Span[] = [];
   const end = now() + (runtime_ms - 2 * PAUSE_MS) * 1e6;
   await sleep(PAUSE_MS);
   while (now() < end) {
     const from_ns = now();
-    await daemon.snapshot(`${volume}@${prefix}-${spans.length}`);
+    await work(spans.length);
     spans.push({ from_ns, to_ns: now() + AFTER_MS * 1e6 });
     await sleep(PAUSE_MS);
   }
@@ -63,32 +62,67 @@ function longestIn(result: ClientResult, spans: readonly Span[], offset_ns: numb
   });
 }
 
-async function oneRound(bench: Bench, daemon: Cellblock, volume: string, prefix: string): Promise<Round> {
-  const runtime_ms = Math.max(2000, bench.options.runtime_ms);
-  const work: ClientWork = {
+function workOf(bench: Bench): ClientWork & { runtime_ms: number } {
+  return {
     op: 'mix',
     depth: 32,
     range: WORKING_SET_BYTES,
-    runtime_ms,
+    runtime_ms: Math.max(2000, bench.options.runtime_ms),
     timeline_ms: BIN_MS,
   };
+}
+
+/** The longest requests, in microseconds, around what is done to the export while the load runs on it. */
+async function longestAround(
+  bench: Bench,
+  target: Export,
+  done: (turn: number) => Promise<unknown>,
+): Promise<{ spans: Span[]; started_ns: number; longest: number[] }> {
+  const work = workOf(bench);
   await bench.settle();
-  const quiet = await bench.client(daemon.target(volume), work);
-  await bench.settle();
-  const [loaded, spans] = await Promise.all([
-    bench.client(daemon.target(volume), work),
-    snapshotsDuring(daemon, volume, prefix, runtime_ms),
+  const [result, spans] = await Promise.all([
+    bench.client(target, work),
+    repeatedDuring(work.runtime_ms, done),
   ]);
-  if (spans.length === 0) throw new Error('no snapshot was taken under load');
-  const longest = longestIn(loaded, spans, loaded.started_ns);
+  if (spans.length === 0) throw new Error('nothing was done under load');
+  return { spans, started_ns: result.started_ns, longest: longestIn(result, spans, result.started_ns) };
+}
+
+/** What a plain FLUSH by another client costs the same load. */
+async function longestAroundFlushes(bench: Bench, target: Export): Promise<number> {
+  const other = await NbdClient.connect({ address: `unix:${target.socket}`, exportName: target.name });
+  const { longest } = await longestAround(bench, target, () => other.flush());
+  await other.disconnect();
+  return quantile(longest, 0.5);
+}
+
+async function oneRound(bench: Bench, daemon: Cellblock, volume: string, prefix: string): Promise<Round> {
+  const target = daemon.target(volume);
+  await bench.settle();
+  const quiet = await bench.client(target, workOf(bench));
+  const { spans, started_ns, longest } = await longestAround(bench, target, (turn) =>
+    daemon.snapshot(`${volume}@${prefix}-${turn}`),
+  );
   // The same spans of the run without snapshots: what the machine does by itself.
-  const control = longestIn(quiet, spans, loaded.started_ns);
+  const control = longestIn(quiet, spans, started_ns);
   return {
     tail_us: quiet.latency_ns.p999 / 1000,
     longest_us: quantile(longest, 0.5),
     control_us: quantile(control, 0.5),
     worst_us: Math.max(...longest),
+    flush_us: await longestAroundFlushes(bench, target),
   };
+}
+
+/** The same of qemu-nbd on a raw file, which has no snapshots: what a flush costs a load on this machine. */
+async function flushesOfRaw(bench: Bench, data: DataSets): Promise<number[]> {
+  const raw = (await data.owned()).find(({ name }) => name === 'qemu-raw');
+  const all: number[] = [];
+  for (let round = 0; raw && round < bench.options.rounds; round += 1) {
+    bench.log(`B7 flushes of qemu-raw: round ${round + 1} of ${bench.options.rounds}`);
+    all.push(await longestAroundFlushes(bench, raw.target));
+  }
+  return all;
 }
 
 async function volumeOf(bench: Bench, data: DataSets, daemon: Cellblock, bytes: number): Promise<string> {
@@ -130,10 +164,16 @@ export const snapshotPause: Row = {
           { name: 'longest around a snapshot (median of snapshots)', values: longest },
           { name: 'longest in an equal span without', values: rounds.map((round) => round.control_us) },
           { name: 'longest around any snapshot', values: rounds.map((round) => round.worst_us) },
+          { name: 'longest around a flush instead', values: rounds.map((round) => round.flush_us) },
         ],
       });
       bySize.push([bytes / GIB, spread(longest).median]);
     }
+    tables.push({
+      title: 'the same load on qemu-nbd, which takes no snapshots',
+      unit: 'µs',
+      columns: [{ name: 'longest around a flush', values: await flushesOfRaw(bench, data) }],
+    });
     const title = 'Longest request around a snapshot';
     const svg = plotSvg({
       title,
@@ -143,6 +183,7 @@ export const snapshotPause: Row = {
     });
     const notes = [
       `"Around": from the call to ${AFTER_MS} ms after its answer. Load: half reads, half writes, queue 32.`,
+      'A snapshot makes what was written before it stable, as a flush does: the columns of flushes say what that alone costs.',
     ];
     return { findings, tables, plots: [{ file: 'b7-size.svg', title, svg }], notes };
   },

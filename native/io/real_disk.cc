@@ -83,8 +83,8 @@ void ask_no_cow(int descriptor) {
   ioctl(descriptor, FS_IOC_SETFLAGS, &flags);
 }
 
-// A store through a mapping makes the whole folio dirty, and a sync writes all of it: up to 1 MiB for one cell
-// of a journal where the page cache holds the file in large folios. They are made by long writes and by
+// A store through a mapping makes the whole folio dirty, and a sync writes all of it: up to 1 MiB for one
+// cell of a journal where the page cache holds the file in large folios. They are made by long writes and by
 // read-ahead; what is dropped and comes back without read-ahead is in single pages.
 void keep_in_single_pages(int descriptor, size_t length) {
   constexpr size_t kStep = 256 << 10;  // more than a device takes at once would be read only in part
