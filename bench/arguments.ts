@@ -19,7 +19,7 @@ export interface Arguments {
 }
 
 export const USAGE = `usage: npm run bench -- [options]
-  --rows B1,B2,...   only these rows
+  --rows B1,B2,...   only these rows; the report keeps what it has of the others
   --quick            small sizes, 3 rounds, short measurements
   --rounds N         rounds (5, quick: 3)
   --runtime-ms N     of one measurement (3000, quick: 1500)

@@ -34,7 +34,8 @@ export interface Plot {
   /** File name without directory, ending in .svg. */
   readonly file: string;
   readonly title: string;
-  readonly svg: string;
+  /** Absent in a report that was read. */
+  readonly svg?: string;
 }
 
 export interface RowResult {

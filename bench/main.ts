@@ -11,7 +11,7 @@ import type { RowResult } from './finding.js';
 import { loadRows } from './load.js';
 import { describeMachine } from './machine.js';
 import { Peers } from './peers.js';
-import { type Report, writeReport } from './report.js';
+import { readReport, withRow, writeReport } from './report.js';
 import type { Row } from './row.js';
 import { afterSnapshot } from './rows/after-snapshot.js';
 import { busyScript } from './rows/busy-script.js';
@@ -40,9 +40,6 @@ const ROWS: readonly Row[] = [
   ...loadRows,
 ];
 
-const byNumber = (a: { id: string }, b: { id: string }): number =>
-  Number(a.id.slice(1)) - Number(b.id.slice(1));
-
 function log(text: string): void {
   process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
 }
@@ -58,32 +55,27 @@ async function measureRow(bench: Bench, data: DataSets, row: Row): Promise<RowRe
   return result;
 }
 
+/** Answers the ids of the rows that are broken. */
 async function measureRows(
   bench: Bench,
   wanted: readonly Row[],
-): Promise<{ rows: RowResult[]; broken: string[] }> {
+  measured: (row: RowResult) => Promise<void>,
+): Promise<string[]> {
   const data = new DataSets(bench);
-  const rows: RowResult[] = [];
   const broken: string[] = [];
   for (const row of wanted) {
     try {
-      rows.push(await measureRow(bench, data, row));
+      await measured(await measureRow(bench, data, row));
     } catch (error) {
       // The other rows still say something; the exit code will say that this one did not.
       const why = error instanceof Error ? error.message : String(error);
       log(`${row.id} is broken: ${why}`);
       broken.push(row.id);
-      rows.push({
-        id: row.id,
-        work: row.work,
-        findings: [],
-        tables: [],
-        plots: [],
-        notes: [`Broken: ${why}`],
-      });
+      const { id, work } = row;
+      await measured({ id, work, findings: [], tables: [], plots: [], notes: [`Broken: ${why}`] });
     }
   }
-  return { rows: rows.sort(byNumber), broken };
+  return broken;
 }
 
 /** A directory of its own: nothing that was there before is ever removed. */
@@ -132,15 +124,17 @@ async function prepare(root: string, asked: Arguments): Promise<Prepared> {
 
 async function measureAndReport(bench: Bench, asked: Arguments): Promise<number> {
   const wanted = ROWS.filter(({ id }) => asked.rows.length === 0 || asked.rows.includes(id));
-  const { rows, broken } = await measureRows(bench, wanted);
   const { rounds, runtime_ms, quick } = asked;
-  const report: Report = {
-    taken: new Date().toISOString(),
-    machine: await describeMachine(bench.options.root, bench.options.directory),
-    method: { rounds, runtime_ms, quick, cached_bytes: bench.sizes.cached_bytes },
-    rows,
-  };
-  log(`written: ${await writeReport(resolve(asked.out), report)}`);
+  const method = { rounds, runtime_ms, quick, cached_bytes: bench.sizes.cached_bytes };
+  const machine = await describeMachine(bench.options.root, bench.options.directory);
+  const out = resolve(asked.out);
+  // After every row: a run that is interrupted loses one.
+  const broken = await measureRows(bench, wanted, async (row) => {
+    const taken = new Date().toISOString();
+    const cellblock = machine.versions['cellblock'] ?? 'unknown';
+    const report = withRow(await readReport(out), machine, { ...row, taken, cellblock, method });
+    log(`${row.id} written: ${await writeReport(out, report)}`);
+  });
   if (broken.length > 0) log(`broken: ${broken.join(', ')}`);
   return broken.length === 0 ? 0 : 1;
 }

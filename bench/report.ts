@@ -1,21 +1,45 @@
 // The report: one JSON file with every value of every round, one Markdown page with medians, and the plots beside it.
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Column, Finding, NumbersTable, RowResult } from './finding.js';
 import { factor, number } from './judge.js';
 import type { Machine } from './machine.js';
 import { spread } from './statistics.js';
 
-export interface Report {
+export interface Method {
+  readonly rounds: number;
+  readonly runtime_ms: number;
+  readonly quick: boolean;
+  readonly cached_bytes: number;
+}
+
+/** A row is one run, and only its own numbers are compared: rows of several runs may stand on one page. */
+export interface MeasuredRow extends RowResult {
   readonly taken: string;
+  /** What was measured: version and commit. */
+  readonly cellblock: string;
+  readonly method: Method;
+}
+
+export interface Report {
   readonly machine: Machine;
-  readonly method: {
-    readonly rounds: number;
-    readonly runtime_ms: number;
-    readonly quick: boolean;
-    readonly cached_bytes: number;
-  };
-  readonly rows: readonly RowResult[];
+  readonly rows: readonly MeasuredRow[];
+}
+
+const byNumber = (a: { id: string }, b: { id: string }): number =>
+  Number(a.id.slice(1)) - Number(b.id.slice(1));
+
+const sameMachine = (a: Machine, b: Machine): boolean =>
+  a.cpu === b.cpu &&
+  a.cores === b.cores &&
+  a.memory_bytes === b.memory_bytes &&
+  a.kernel === b.kernel &&
+  a.file_system === b.file_system;
+
+/** The report with the row in it, in place of an older one; rows of another machine leave. */
+export function withRow(before: Report | null, machine: Machine, row: MeasuredRow): Report {
+  const others = before && sameMachine(before.machine, machine) ? before.rows : [];
+  return { machine, rows: [...others.filter(({ id }) => id !== row.id), row].sort(byNumber) };
 }
 
 function cell(text: string): string {
@@ -47,9 +71,15 @@ function numbers(table: NumbersTable): string[] {
   return tableOf(head, [['median (min - max)', ...table.columns.map(columnText)]]);
 }
 
-function section(row: RowResult, plotsAt: string): string[] {
+function methodOf({ method }: MeasuredRow): string {
+  return `${method.rounds} rounds of ${method.runtime_ms} ms a measurement${method.quick ? ' (quick: small sizes)' : ''}`;
+}
+
+function section(row: MeasuredRow, plotsAt: string): string[] {
   return [
     `### ${row.id}: ${row.work}`,
+    '',
+    `Taken ${row.taken}, cellblock ${row.cellblock}, ${methodOf(row)}.`,
     '',
     ...row.tables.flatMap(numbers),
     ...row.notes.flatMap((note) => [note, '']),
@@ -57,17 +87,20 @@ function section(row: RowResult, plotsAt: string): string[] {
   ];
 }
 
-function machineLines({ machine, method, taken }: Report): string[] {
-  const versions = Object.entries(machine.versions).map(([name, version]) => `${name}: ${version}`);
+function machineLines({ machine, rows }: Report): string[] {
+  // Of cellblock each row says its own.
+  const others = Object.entries(machine.versions).filter(([name]) => name !== 'cellblock');
+  const versions = others.map(([name, version]) => `${name}: ${version}`);
+  const cached = [...new Set(rows.map(({ method }) => method.cached_bytes / 2 ** 20))].join(' or ');
   return [
-    `Taken ${taken} on ${machine.cores} cores (${machine.cpu}), ${(machine.memory_bytes / 2 ** 30).toFixed(0)} GiB of memory, ` +
+    `Taken on ${machine.cores} cores (${machine.cpu}), ${(machine.memory_bytes / 2 ** 30).toFixed(0)} GiB of memory, ` +
       `Linux ${machine.kernel}, ${machine.file_system}.`,
     '',
     ...versions.map((version) => `* ${version}`),
     '',
-    `${method.rounds} rounds${method.quick ? ' (quick: small sizes, few rounds)' : ''}, all servers in turn in each; ` +
-      `${method.runtime_ms} ms a measurement; the cached volume has ${method.cached_bytes / 2 ** 20} MiB. Load: fio's nbd engine ` +
-      "over a unix socket, or the bench's own client where a row says so. Every value is a median with (minimum - maximum).",
+    'In each round all servers take their turn. Each row is one run; the rows may be of several (each says when, and of which ' +
+      `commit). The cached volume has ${cached} MiB. Load: fio's nbd engine over a unix socket, or the bench's own client ` +
+      'where a row says so. Every value is a median with (minimum - maximum).',
     '',
     'The score is what was measured against what the target asks, round by round: 1 is just met, more is better. ' +
       'The limit is a server that does the least an NBD server can do (`bench/limit/limit_server.cc`). Numbers of other ' +
@@ -105,13 +138,25 @@ function json(report: Report): string {
 }
 
 const PLOTS = 'benchmarks';
+const DATA = 'benchmarks.json';
+
+/** What an earlier run left there; null where that is nothing, or nothing that can be read. */
+export async function readReport(directory: string): Promise<Report | null> {
+  try {
+    const report = JSON.parse(await readFile(join(directory, DATA), 'utf8')) as Report;
+    return report.rows.every(({ taken, method }) => taken && method) ? report : null;
+  } catch {
+    return null;
+  }
+}
 
 export async function writeReport(directory: string, report: Report): Promise<string> {
   await mkdir(join(directory, PLOTS), { recursive: true });
-  for (const plot of report.rows.flatMap((row) => row.plots)) {
-    await writeFile(join(directory, PLOTS, plot.file), plot.svg);
+  // Rows that were read have no drawings: theirs are there.
+  for (const { file, svg } of report.rows.flatMap((row) => row.plots)) {
+    if (svg !== undefined) await writeFile(join(directory, PLOTS, file), svg);
   }
-  await writeFile(join(directory, 'benchmarks.json'), json(report));
+  await writeFile(join(directory, DATA), json(report));
   const page = join(directory, 'benchmarks.md');
   await writeFile(page, markdown(report, PLOTS));
   return page;

@@ -1,13 +1,14 @@
 // The arithmetic behind a verdict of the bench: which peer is the best, what a target asks in each round, and what the
 // programs that measure are told and say.
 
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { readArguments, UsageError } from '../../../bench/arguments.js';
 import type { ServerName } from '../../../bench/finding.js';
 import { fioArguments, parseFio } from '../../../bench/fio.js';
 import { AHEAD_OF_PEERS, BEST_PEER, bestPeer, judgeAgainst, judgeByRule } from '../../../bench/judge.js';
 import { latencyPlot, plotSvg } from '../../../bench/plot.js';
-import { markdown } from '../../../bench/report.js';
+import { type MeasuredRow, markdown, readReport, withRow, writeReport } from '../../../bench/report.js';
 import { quantile, ratios, spread } from '../../../bench/statistics.js';
 
 const series = (values: Partial<Record<ServerName, number[]>>): Map<ServerName, number[]> =>
@@ -140,19 +141,49 @@ t.test('a plot stays inside its frame and escapes its words', async (t) => {
   );
 });
 
+const MACHINE = { cpu: 'c', cores: 2, memory_bytes: 0, kernel: 'k', file_system: 'f', versions: {} };
+
+function measuredRow(id: string, more: Partial<MeasuredRow> = {}): MeasuredRow {
+  const method = { rounds: 1, runtime_ms: 1, quick: true, cached_bytes: 0 };
+  const taken = { taken: 'now', cellblock: '1 (abc)', method };
+  return { id, work: 'w', findings: [], tables: [], plots: [], notes: [], ...taken, ...more };
+}
+
 t.test('the page has one line for each finding and escapes what would break its tables', async (t) => {
   const finding = judgeByRule(higher, series({ nbdkit: [1], limit: [2], cellblock: [3] }), AHEAD_OF_PEERS);
-  const page = markdown(
-    {
-      taken: 'now',
-      machine: { cpu: 'c', cores: 2, memory_bytes: 0, kernel: 'k', file_system: 'f', versions: {} },
-      method: { rounds: 1, runtime_ms: 1, quick: true, cached_bytes: 0 },
-      rows: [
-        { id: 'B1', work: 'w', findings: [{ ...finding, part: 'a|b' }], tables: [], plots: [], notes: [] },
-      ],
-    },
-    'plots',
-  );
+  const row = measuredRow('B1', { findings: [{ ...finding, part: 'a|b' }] });
+  const page = markdown({ machine: MACHINE, rows: [row] }, 'plots');
   t.match(page, '| B1 | a\\|b | t | 3 requests/s; ');
   t.match(page, '| met |');
+});
+
+t.test('a row takes the place of its older self, in order, and rows of another machine leave', async (t) => {
+  const two = withRow(withRow(null, MACHINE, measuredRow('B10')), MACHINE, measuredRow('B2'));
+  t.strictSame(
+    two.rows.map(({ id }) => id),
+    ['B2', 'B10'],
+  );
+  const again = withRow(
+    two,
+    { ...MACHINE, versions: { node: 'newer' } },
+    measuredRow('B10', { taken: 'later' }),
+  );
+  t.strictSame(
+    again.rows.map(({ id, taken }) => `${id} ${taken}`),
+    ['B2 now', 'B10 later'],
+  );
+  t.equal(withRow(two, { ...MACHINE, kernel: 'another' }, measuredRow('B1')).rows.length, 1);
+});
+
+t.test('a report that was written is read back, and its plots stay', async (t) => {
+  const directory = t.testdir({ old: { 'benchmarks.json': '{"rows": [{"id": "B1"}]}' } });
+  t.equal(await readReport(directory), null, 'nothing there');
+  t.equal(await readReport(`${directory}/old`), null, 'of an older bench');
+  const plot = { file: 'p.svg', title: 'p', svg: '<svg/>' };
+  await writeReport(directory, withRow(null, MACHINE, measuredRow('B1', { plots: [plot] })));
+  const read = await readReport(directory);
+  t.equal(read?.rows[0]?.id, 'B1');
+  const page = await writeReport(directory, withRow(read, MACHINE, measuredRow('B2')));
+  t.match(readFileSync(page, 'utf8'), /p\.svg/);
+  t.equal(readFileSync(`${directory}/benchmarks/p.svg`, 'utf8'), '<svg/>');
 });
