@@ -24,6 +24,11 @@ export function isBuilt(root: string): boolean {
   return existsSync(daemonProgram(root));
 }
 
+// Longer than a round waits for dirty windows to be old enough.
+const IDLE_LOOK_MS = 1000;
+const IDLE_LOOKS = 7;
+const IDLE_LIMIT_MS = 300_000;
+
 interface Answer {
   readonly status: number;
   readonly body: Record<string, unknown>;
@@ -108,6 +113,18 @@ export class Cellblock {
 
   costs(): Promise<ProcessCosts> {
     return processCosts(this.pid);
+  }
+
+  /** Rounds and compactions of what was made go on for a while: they are no part of what is measured next. */
+  async untilIdle(): Promise<void> {
+    const end = performance.now() + IDLE_LIMIT_MS;
+    let quiet = 0;
+    while (quiet < IDLE_LOOKS && performance.now() < end) {
+      const { cpu_ms } = await this.costs();
+      await sleep(IDLE_LOOK_MS);
+      const busy = (await this.costs()).cpu_ms - cpu_ms;
+      quiet = busy < IDLE_LOOK_MS / 20 ? quiet + 1 : 0;
+    }
   }
 
   target(name: string): Export {

@@ -82,6 +82,7 @@ export class HugeVolumes {
     await daemon.snapshot(`${seed}@s`);
     await daemon.clone(`${seed}@s`, name);
     for (const work of everyWindow(bytes)) await this.#bench.client(daemon.target(name), work);
+    await daemon.untilIdle();
     return name;
   }
 }
