@@ -85,11 +85,10 @@ void ask_no_cow(int descriptor) {
 
 // A store through a mapping makes the whole folio dirty, and a sync writes all of it: up to 1 MiB for one
 // cell of a journal where the page cache holds the file in large folios. They are made by long writes and by
-// read-ahead; what is dropped and comes back without read-ahead is in single pages.
-void keep_in_single_pages(int descriptor, size_t length) {
+// read-ahead; what is asked for without read-ahead comes in single pages.
+void read_in_single_pages(int descriptor, size_t length) {
   constexpr size_t kStep = 256 << 10;  // more than a device takes at once would be read only in part
   posix_fadvise(descriptor, 0, 0, POSIX_FADV_RANDOM);
-  posix_fadvise(descriptor, 0, static_cast<off_t>(length), POSIX_FADV_DONTNEED);
   for (size_t at = 0; at < length; at += kStep) {
     posix_fadvise(descriptor, static_cast<off_t>(at), static_cast<off_t>(std::min(kStep, length - at)),
                   POSIX_FADV_WILLNEED);
@@ -144,7 +143,7 @@ class RealDisk final : public Disk {
   }
 
   int map(File& file, size_t length, Mapping& mapping) override {
-    keep_in_single_pages(file.descriptor(), length);
+    read_in_single_pages(file.descriptor(), length);
     void* bytes = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, file.descriptor(), 0);
     if (bytes == MAP_FAILED) return -errno;
     madvise(bytes, length, MADV_RANDOM);

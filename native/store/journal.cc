@@ -157,7 +157,9 @@ int Journal::open(io::Disk& disk, const std::string& path, uint64_t cells, const
 // A header is written last, so a ring that was being made when power went is simply made again.
 int Journal::create(uint64_t cells) {
   cells_ = cells;
-  const std::vector<std::byte> zeros(1 << 20);
+  // Page by page: the page cache makes folios as large as a write, and a store through the mapping makes the
+  // whole folio dirty for the next sync.
+  const std::vector<std::byte> zeros(4096);
   const uint64_t total = kJournalHeaderBytes + cells * kCellBytes;
   for (uint64_t offset = 0; offset < total;) {
     const ssize_t written =
