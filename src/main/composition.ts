@@ -6,7 +6,6 @@ import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import { requireFreeAddresses } from '../agent/addresses.js';
 import type { AgentParts } from '../agent/agent-parts.js';
-import { makeApiServer } from '../agent/api-server.js';
 import { deviceNames } from '../agent/device-names.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
@@ -56,6 +55,14 @@ export async function composeAgent(
     stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
 
     const listeners: string[] = [];
+    // First: clients that lost the agent before wait for this, and the control API takes as long again to make.
+    for (const { address, mode } of nbd.listeners) {
+      if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
+      const bound = operations.listen(address, { mode, allowRemote: nbd.allowRemote });
+      log.info({ address: bound }, 'serving volumes');
+      listeners.push(bound);
+    }
+
     const metrics = new Metrics({
       status: () => operations.status(),
       freeSpace: () => operations.freeSpace(),
@@ -72,6 +79,8 @@ export async function composeAgent(
       startedAtMs: performance.now(),
       debug,
     };
+    // Loaded only now: its libraries are most of what a start loads.
+    const { makeApiServer } = await import('../agent/api-server.js');
     const server = await makeApiServer(parts, { maxBodyBytes: limits.requestBodyBytes });
     stops.add('control API', async () => {
       const impatience = setTimeout(() => server.server.closeAllConnections(), API_STOP_MS);
@@ -82,13 +91,6 @@ export async function composeAgent(
     const remark = await listenOnUnixSocket(server.server, api);
     if (remark !== undefined) log.warn(remark);
     log.info({ path: api.path }, 'control API ready');
-
-    for (const { address, mode } of nbd.listeners) {
-      if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
-      const bound = operations.listen(address, { mode, allowRemote: nbd.allowRemote });
-      log.info({ address: bound }, 'serving volumes');
-      listeners.push(bound);
-    }
 
     if (metricsSettings.address !== undefined) {
       const scraped = await serveMetrics(metricsSettings.address, metrics);
