@@ -2,10 +2,10 @@
 //
 //   node scripts/build-native.js asan|tsan|release [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]
 //
-// asan (address and undefined behaviour) and tsan (the programs with threads) build the core library too; release links the one given with --core,
-// which is how binding.gyp calls it, and builds its own without. An object is built again when its source, a header it
-// includes or the flags changed. Prints the programs it made, one a line. CXX names another compiler, JOBS (default 2)
-// how many run at once.
+// asan (address and undefined behaviour) and tsan (the programs with threads) build the core library too; release links
+// the one given with --core, which is how binding.gyp calls it, and builds its own without. An object is built again when
+// its source, a header it includes or the flags changed. Prints the programs it made, one a line. CXX names another
+// compiler, JOBS (default 2) how many run at once.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

@@ -18,7 +18,7 @@ void histories(HistoryOptions options, unsigned count) {
     return;
   }
   const char* effort = std::getenv("CELLBLOCK_TEST_EFFORT");
-  if (effort && std::strcmp(effort, "quick") == 0) count = (count + 7) / 8;
+  if (effort && std::strcmp(effort, "quick") == 0) count = (count + 3) / 4;
   if (std::getenv("CELLBLOCK_LONG")) count *= 60;
   for (unsigned i = 0; i < count; i++) {
     options.seed = options.world.seed = seed() % 1'000'000'000 + i;
