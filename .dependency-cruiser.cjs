@@ -1,11 +1,11 @@
 // Which folder of src may import which (docs/architecture.md). Run by scripts/lint.js.
 //
-//   base <- model <- { catalog, plane, nbd-client } <- operations <- agent <- commands <- main
+//   base <- model <- { identity, catalog, plane, nbd-client } <- operations <- agent <- commands <- main
 
 const order = [
   ['base'],
   ['model'],
-  ['catalog', 'plane', 'nbd-client'],
+  ['identity', 'catalog', 'plane', 'nbd-client'],
   ['operations'],
   ['agent'],
   ['commands'],
@@ -45,9 +45,9 @@ module.exports = {
     },
     {
       name: 'model-is-pure',
-      comment: 'src/model is functions over values: no files, sockets or processes.',
+      comment: 'src/model and src/identity are functions over values: no files, sockets or processes.',
       severity: 'error',
-      from: { path: '^src/model/' },
+      from: { path: '^src/(model|identity)/' },
       to: { dependencyTypes: ['core'], pathNot: '^(node:)?(crypto|buffer|util)$' },
     },
     {

@@ -72,6 +72,8 @@ export const ERROR_CODES = {
   'request-too-large': 'invalid',
   'group-too-large': 'invalid',
   'store-older': 'version',
+  'identity-damaged': 'refused',
+  'identity-invalid': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
