@@ -96,6 +96,10 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            command<&NativePlane::hold>("hold"),
                            command<&NativePlane::release>("release"),
                            command<&NativePlane::flush>("flush"),
+                           command<&NativePlane::rebase>("rebase"),
+                           command<&NativePlane::read>("read"),
+                           command<&NativePlane::write>("write"),
+                           command<&NativePlane::zero>("zero"),
                            command<&NativePlane::grace>("grace"),
                            command<&NativePlane::punch>("punch"),
                            command<&NativePlane::evict>("evict"),
@@ -277,6 +281,29 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   void hold(Info info) { plane_->hold(number_of(info[0]), number_of(info[1])); }
   void release(Info info) { plane_->release(number_of(info[0])); }
   void flush(Info info) { plane_->flush(number_of(info[0]), number_of(info[1])); }
+  void rebase(Info info) {
+    const Napi::Object from = info[2].As<Napi::Object>();
+    volume::Rebase to;
+    to.line = number_of(from["line"]);
+    to.version = static_cast<uint32_t>(number_of(from["version"]));
+    to.size_bytes = number_of(from["sizeBytes"]);
+    to.empty = bool_of(from["empty"]);
+    to.discard = bool_of(from["discard"]);
+    for (uint64_t layer : numbers_of(from["layers"])) to.layers.push_back(static_cast<uint32_t>(layer));
+    plane_->rebase(number_of(info[0]), number_of(info[1]), std::move(to));
+  }
+  void read(Info info) {
+    plane_->read(number_of(info[0]), number_of(info[1]), number_of(info[2]), number_of(info[3]));
+  }
+  void write(Info info) {
+    const Napi::Uint8Array bytes = info[3].As<Napi::Uint8Array>();
+    const auto* data = reinterpret_cast<const std::byte*>(bytes.Data());
+    plane_->write(number_of(info[0]), number_of(info[1]), number_of(info[2]),
+                  std::vector<std::byte>(data, data + bytes.ByteLength()));
+  }
+  void zero(Info info) {
+    plane_->zero(number_of(info[0]), number_of(info[1]), number_of(info[2]), number_of(info[3]));
+  }
   void grace(Info info) { plane_->grace(number_of(info[0])); }
   void evict(Info info) { plane_->evict(number_of(info[0])); }
   void disconnect(Info info) { plane_->disconnect(number_of(info[0]), number_of(info[1])); }

@@ -60,6 +60,11 @@ struct RecordConverter {
   Napi::Object operator()(const plane::Adopted& record) const {
     return answered("adopted", record.ticket, record.error);
   }
+  Napi::Object operator()(const plane::BytesRead& record) const {
+    Napi::Object object = answered("bytes", record.ticket, record.error);
+    object["data"] = bytes_to(env, record.bytes.data(), record.bytes.size());
+    return object;
+  }
   Napi::Object operator()(const plane::RoundTaken& record) const {
     Napi::Object object = answered("round", record.ticket, record.round.error);
     object["position"] = bigint_to(env, record.round.position);

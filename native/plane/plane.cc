@@ -7,6 +7,8 @@
 #include <bit>
 #include <cerrno>
 
+#include "base/units.h"
+
 namespace cellblock::plane {
 namespace {
 
@@ -338,7 +340,7 @@ void Plane::set_read_only(uint64_t handle, bool read_only) {
 void Plane::hold(uint64_t ticket, uint64_t handle) {
   const bool open = at_home(handle, [this, ticket](volume::Volume& volume) {
     volume.hold();
-    volume.drained([this, ticket] { answer(ticket, 0); });
+    volume.quiesced([this, ticket](int error) { answer(ticket, error); });
   });
   if (!open) answer(ticket, ENOENT);
 }
@@ -352,6 +354,80 @@ void Plane::flush(uint64_t ticket, uint64_t handle) {
     volume.flush([this, ticket](int error) { answer(ticket, error); });
   });
   if (!open) answer(ticket, ENOENT);
+}
+
+void Plane::rebase(uint64_t ticket, uint64_t handle, volume::Rebase to) {
+  const bool open = at_home(handle, [this, ticket, to = std::move(to)](volume::Volume& volume) {
+    answer(ticket, volume.rebase(to));
+  });
+  if (!open) answer(ticket, ENOENT);
+}
+
+namespace {
+
+// A request of the agent: lives until it is answered.
+struct OwnRequest {
+  volume::Request request;
+  std::vector<std::byte> data;
+  std::function<void(volume::Request&)> done;
+};
+
+void own_request_done(volume::Request& request) {
+  std::unique_ptr<OwnRequest> own(static_cast<OwnRequest*>(request.owner));
+  own->done(request);
+}
+
+int refusal(const volume::Volume& volume, const volume::Request& request) {
+  if (request.length > kMaxRequestBytes && request.data) return EINVAL;
+  if (request.length > volume.size() || request.offset > volume.size() - request.length) return EINVAL;
+  return request.command != volume::Command::read && volume.read_only() ? EPERM : 0;
+}
+
+}  // namespace
+
+void Plane::own_request(uint64_t handle, volume::Command command, uint64_t offset, uint64_t length,
+                        std::vector<std::byte> data, OwnDone done) {
+  auto own = std::make_shared<std::unique_ptr<OwnRequest>>(std::make_unique<OwnRequest>());
+  OwnRequest& made = **own;
+  made.data = std::move(data);
+  made.done = std::move(done);
+  made.request.command = command;
+  made.request.offset = offset;
+  made.request.length = length;
+  made.request.data = made.data.empty() ? nullptr : made.data.data();
+  made.request.fill_holes = made.request.privileged = true;
+  made.request.owner = &made;
+  made.request.done = own_request_done;
+  const bool open = at_home(handle, [own](volume::Volume& volume) {
+    OwnRequest& taken = *own->release();
+    taken.request.error = refusal(volume, taken.request);
+    if (taken.request.error || volume.submit(taken.request) == volume::Submitted::done)
+      own_request_done(taken.request);
+  });
+  if (open) return;
+  made.request.error = ENOENT;
+  own_request_done(own->release()->request);
+}
+
+void Plane::read(uint64_t ticket, uint64_t handle, uint64_t offset, uint64_t bytes) {
+  std::vector<std::byte> room(std::min<uint64_t>(bytes, kMaxRequestBytes));
+  own_request(handle, volume::Command::read, offset, bytes, std::move(room),
+              [this, ticket](volume::Request& request) {
+                auto& own = *static_cast<OwnRequest*>(request.owner);
+                if (request.error) own.data.clear();
+                sink_.push(BytesRead{ticket, request.error, std::move(own.data)});
+              });
+}
+
+void Plane::write(uint64_t ticket, uint64_t handle, uint64_t offset, std::vector<std::byte> data) {
+  const uint64_t length = data.size();
+  own_request(handle, volume::Command::write, offset, length, std::move(data),
+              [this, ticket](volume::Request& request) { answer(ticket, request.error); });
+}
+
+void Plane::zero(uint64_t ticket, uint64_t handle, uint64_t offset, uint64_t bytes) {
+  own_request(handle, volume::Command::write_zeroes, offset, bytes, {},
+              [this, ticket](volume::Request& request) { answer(ticket, request.error); });
 }
 
 void Plane::evict(uint64_t handle) {

@@ -114,6 +114,11 @@ class Plane final : public Directory, public volume::Keeper {
   void hold(uint64_t ticket, uint64_t handle);
   void release(uint64_t handle);
   void flush(uint64_t ticket, uint64_t handle);
+  void rebase(uint64_t ticket, uint64_t handle, volume::Rebase to);
+  // The agent's own reads and changes, held or not; at most kMaxRequestBytes.
+  void read(uint64_t ticket, uint64_t handle, uint64_t offset, uint64_t bytes);
+  void write(uint64_t ticket, uint64_t handle, uint64_t offset, std::vector<std::byte> data);
+  void zero(uint64_t ticket, uint64_t handle, uint64_t offset, uint64_t bytes);
   void grace(uint64_t ticket);
   struct PunchRange {
     uint64_t file, offset, bytes;
@@ -174,6 +179,9 @@ class Plane final : public Directory, public volume::Keeper {
   // Runs on the volume's home; nothing when the handle is not open.
   bool at_home(uint64_t handle, std::function<void(volume::Volume&)> run);
   void answer(uint64_t ticket, int error) { sink_.push(Done{ticket, error}); }
+  using OwnDone = std::function<void(volume::Request&)>;
+  void own_request(uint64_t handle, volume::Command command, uint64_t offset, uint64_t length,
+                   std::vector<std::byte> data, OwnDone done);
   void trim_journal();
   void arm_tick(Seat& seat);
   void raise_all(std::shared_ptr<Cut> cut);

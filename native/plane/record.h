@@ -27,6 +27,11 @@ struct Done {
   uint64_t ticket;
   int error;
 };
+struct BytesRead {
+  uint64_t ticket;
+  int error;
+  std::vector<std::byte> bytes;
+};
 struct RoundTaken {
   uint64_t ticket;
   volume::Round round;
@@ -74,8 +79,8 @@ struct Logged {
 };
 
 using Record =
-    std::variant<FaultAsked, RoundWanted, FileWanted, Done, RoundTaken, CutDone, Adopted, ListAsked,
-                 DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed, StoreFailed, Logged>;
+    std::variant<FaultAsked, RoundWanted, FileWanted, Done, BytesRead, RoundTaken, CutDone, Adopted,
+                 ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed, StoreFailed, Logged>;
 
 // Where records go. push is called from any native thread, in the order of happening of that thread.
 class RecordSink {

@@ -472,6 +472,7 @@ class Agent final : plane::RecordSink {
   void take(plane::ListAsked& asked) { plane_->list_reply(asked.ticket, {}); }
   void take(plane::LeaseClosed&) { leases--; }
   void take(plane::Done& done) { answers_[done.ticket] = done.error; }
+  void take(plane::BytesRead& read) { answers_[read.ticket] = read.error; }
   void take(plane::Adopted& adopted) { answers_[adopted.ticket] = adopted.error; }
   void take(plane::DeviceFailed& failed) { TAP_EQ(failed.error, 0, "a device failed"); }
   void take(plane::StoreFailed& failed) { TAP_EQ(failed.error, 0, "the store failed"); }

@@ -48,6 +48,7 @@ struct Request {
   Command command = Command::read;
   uint16_t flags = 0;
   bool fill_holes = false;  // read: write zeros into data for holes
+  bool privileged = false;  // the agent's own: goes on while the device is held
   uint64_t offset = 0;      // bytes, any alignment
   uint64_t length = 0;      // bytes; read and write at most kMaxRequestBytes
   std::byte* data =

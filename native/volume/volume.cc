@@ -73,8 +73,8 @@ Submitted Volume::submit(Request& request) {
   request.state = nullptr;
   request.segments.clear();
   requests_++;
-  if (held()) {
-    held_requests_.push(request);
+  if (held() && !request.privileged) {
+    keep_held(request);
     return Submitted::pending;
   }
   if (advance(request) == Walk::waiting) return Submitted::pending;
@@ -128,12 +128,19 @@ void Volume::complete(Request& request) {
   if (turn_.owner == &request) end_turn();  // an error ended it
   requests_--;
   request.done(request);
-  if (requests_ == 0) check_drained();
+  if (requests_ == 0 || !quiet_waiters_.empty()) check_drained();
+}
+
+void Volume::keep_held(Request& request) {
+  held_requests_.push(request);
+  held_count_++;
 }
 
 void Volume::resume(Request& request) {
-  if (held() && request.cursor == request.offset && request.parts == 1 && request.state == nullptr) {
-    held_requests_.push(request);
+  const bool begun = request.cursor != request.offset || request.parts != 1 || request.state != nullptr;
+  if (held() && !begun && !request.privileged) {
+    keep_held(request);
+    if (!quiet_waiters_.empty()) check_drained();
     return;
   }
   if (advance(request) == Walk::waiting) return;
@@ -150,6 +157,8 @@ void Volume::resume_all(Request* list) {
 
 void Volume::release() {
   held_.store(false);
+  held_count_ = 0;
+  for (auto& waiter : std::exchange(quiet_waiters_, {})) waiter(ECANCELED);
   resume_all(held_requests_.take_all());
   home_.keeper->released(*this);
 }
@@ -289,10 +298,15 @@ io::File* Volume::file_of(store::Slot slot, int& error) {
 }
 
 void Volume::check_drained() {
-  if (drain_waiters_.empty() || parts_by_epoch_[0] || parts_by_epoch_[1] || flush_running_) return;
-  auto waiters = std::move(drain_waiters_);
-  drain_waiters_.clear();
-  for (auto& waiter : waiters) waiter();
+  if (parts_by_epoch_[0] || parts_by_epoch_[1] || flush_running_) return;
+  for (auto& waiter : std::exchange(drain_waiters_, {})) waiter();
+  if (quiet_waiters_.empty() || !quiet()) return;
+  for (auto& waiter : std::exchange(quiet_waiters_, {})) waiter(0);
+}
+
+void Volume::quiesced(std::function<void(int)> done) {
+  quiet_waiters_.push_back(std::move(done));
+  check_drained();
 }
 
 void Volume::drained(std::function<void()> done) {

@@ -92,6 +92,16 @@ struct RoundCutOff {
   uint64_t end;  // store::kOpenEnd: open
 };
 
+// The map a held volume continues with: another line of the same container.
+struct Rebase {
+  uint64_t line = 0;
+  uint32_t version = 0;
+  uint64_t size_bytes = 0;
+  bool empty = false;            // nothing in LevelDB or below
+  bool discard = false;          // what LevelDB lacks of the old one is of no use any more
+  std::vector<uint32_t> layers;  // as of an open, but above every one there was
+};
+
 // A record of a version that is being deleted below the current one.
 struct AdoptedRecord {
   uint64_t window;
@@ -169,8 +179,13 @@ class Volume final : public Device {
   // A cut names this container: the journal may not be trimmed past it before a round has passed.
   void about_to_append();
 
-  // Calls when nothing at all is in flight (quiesce); admission must be held.
+  // Calls when nothing at all is in flight; admission must be held. What waits for something may be halfway.
   void drained(std::function<void()> done);
+  // Calls when, besides, no request is begun and unanswered (quiesce): ECANCELED when the hold ends first.
+  void quiesced(std::function<void(int)> done);
+  // Swaps the map of a quiesced volume of which LevelDB has everything. 0, EBUSY (it is not), EIO (failed).
+  // Whoever asks what changed since before it is told that everything did.
+  int rebase(const Rebase& to);
   // Calls when every part and fault begun before has ended.
   void grace(std::function<void()> done);
 
@@ -360,6 +375,8 @@ class Volume final : public Device {
   bool adopt_record(Window& w, const store::WindowRecord& record, bool below);
   void mark_written(uint64_t file);
   void check_drained();
+  bool quiet() const { return requests_ == held_count_; }
+  void keep_held(Request& request);
 
   VolumeOptions options_;
   Home home_;
@@ -391,6 +408,8 @@ class Volume final : public Device {
   std::vector<Frozen> frozen_;
   std::vector<PendingCutOff> pending_cut_offs_;
   RequestList held_requests_;
+  uint64_t held_count_ = 0;     // in that list
+  uint32_t rebased_layer_ = 0;  // the lowest since the last rebase
   RequestList journal_waiters_;
   RequestList space_waiters_;
   RequestList reopen_waiters_;
@@ -403,6 +422,7 @@ class Volume final : public Device {
   bool grace_running_ = false;
   std::function<void()> raised_waiter_;
   std::vector<std::function<void()>> drain_waiters_;
+  std::vector<std::function<void(int)>> quiet_waiters_;
 
   // positions in the journal
   uint64_t last_position_ = 0;  // of this line's newest entry

@@ -159,6 +159,31 @@ void Volume::cut_committed(uint64_t position, uint64_t up_to) {
   last_position_ = std::max(last_position_, position);
 }
 
+// ---- sync ----
+
+int Volume::rebase(const Rebase& to) {
+  if (failed_ && !to.discard) return EIO;
+  const bool busy = parts_by_epoch_[0] || parts_by_epoch_[1] || flush_running_ || round_running_ || !quiet();
+  const bool dirty = dirty_windows_ > 0 || !frozen_.empty() || !pending_cut_offs_.empty() ||
+                     oldest_unapplied_.load() != UINT64_MAX;
+  if (!held() || busy || (dirty && !to.discard)) return EBUSY;
+  frozen_.clear();
+  pending_cut_offs_.clear();
+  dirty_windows_ = 0;
+  oldest_unapplied_.store(UINT64_MAX);
+  regions_.clear(true);
+  options_.line = to.line;
+  options_.version = to.version;
+  options_.empty = to.empty;
+  options_.size_bytes = to.size_bytes;
+  size_.store(to.size_bytes);
+  touched_.clear();
+  layers_ = to.layers;
+  rebased_layer_ = layers_.front();
+  versions_.assign(1, {layers_.back(), to.version});
+  return 0;
+}
+
 // ---- deletion of a snapshot below the current version ----
 
 struct Adoption {

@@ -81,7 +81,7 @@ Volume::Walk Volume::advance_status(Request& request) {
             add_extent(extents, run_end - at, depth_of(run.layer));
             break;
           case ContextKind::changed:
-            if (run.layer > contexts[c].since_layer)
+            if (run.layer > contexts[c].since_layer || contexts[c].since_layer < rebased_layer_)
               add_extent(extents, run_end - at, kChanged);
             else
               add_changed(extents, contexts[c], (span.window << window_shift_) + at, run_end - at);

@@ -110,6 +110,18 @@ export interface DeviceOptions {
   unclean: boolean;
 }
 
+/** The map a held volume continues with. */
+export interface RebaseTarget {
+  line: number;
+  version: number;
+  sizeBytes: bigint;
+  layers: number[];
+  /** Nothing in LevelDB or below. */
+  empty: boolean;
+  /** What LevelDB lacks of the old map is dropped: it is of no use any more. */
+  discard: boolean;
+}
+
 export interface ExportDescription {
   sizeBytes: bigint;
   readOnly: boolean;
@@ -171,6 +183,8 @@ export type PlaneRecord =
     }
   /** Per member of a cut, in the order asked: 0, or the errno that made it a hidden version. */
   | { kind: 'cut'; ticket: number; error: number; position: bigint; errors: number[]; members: CutMember[] }
+  /** Answer of read(): as many bytes as were asked for, or none with an error. */
+  | { kind: 'bytes'; ticket: number; error: number; data: Uint8Array }
   /** Blocks that were taken over from the deleted version, in the order of the windows handed in. */
   | { kind: 'adopted'; ticket: number; error: number }
   /** A client asks; answer with listReply / describeReply / openReply. `peer`: who asks. */
@@ -308,11 +322,27 @@ export interface Plane {
   /** Grow, or shrink (a cut-off and a cleared tail). Answered by done when the new size is in force and, for shrink, flushed. */
   resize(ticket: number, handle: number, sizeBytes: bigint): void;
   setReadOnly(handle: number, readOnly: boolean): void;
-  /** Holds admission (no socket is read) until release; answered by done when nothing is in flight. */
+  /**
+   * Holds admission (no socket is read) until release; answered by done when every request that had begun is answered, or ECANCELED
+   * when release came first.
+   */
   hold(ticket: number, handle: number): void;
   release(handle: number): void;
   /** Makes everything written so far stable (a FLUSH). Answered by done. */
   flush(ticket: number, handle: number): void;
+
+  /**
+   * The current map of a held volume becomes that of another line of its container, which is durable in LevelDB, as everything of the old one is.
+   * `layers` as in DeviceOptions, all above those the device has had. Answered by done: EBUSY when it is not held and quiet, or dirty.
+   */
+  rebase(ticket: number, handle: number, to: RebaseTarget): void;
+  /**
+   * The agent's own requests: they go on while the device is held. At most 32 MiB; EINVAL when they leave the device, EPERM for changes of what is
+   * read-only. read() is answered by bytes, the others by done. Durable after flush().
+   */
+  read(ticket: number, handle: number, offset: bigint, bytes: number): void;
+  write(ticket: number, handle: number, offset: bigint, data: Uint8Array): void;
+  zero(ticket: number, handle: number, offset: bigint, bytes: bigint): void;
 
   /** Answered by done when every request, fault and read begun before this call has ended. */
   grace(ticket: number): void;
