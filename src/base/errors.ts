@@ -74,6 +74,14 @@ export const ERROR_CODES = {
   'store-older': 'version',
   'identity-damaged': 'refused',
   'identity-invalid': 'invalid',
+  'sync-source-larger': 'refused',
+  'sync-not-found': 'not-found',
+  'sync-nothing-to-undo': 'refused',
+  'sync-takes-keys': 'refused',
+  'hold-expired': 'busy',
+  'identity-not-restored': 'corrupt',
+  'container-kind-wrong': 'invalid',
+  'disks-unpaired': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

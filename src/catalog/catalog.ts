@@ -29,6 +29,7 @@ import {
 import type { BlockRange } from '../model/punch.js';
 import { decodePunch, encodePunch, MAX_PUNCH_RANGES } from '../model/punch.js';
 import { regionOf } from '../model/region-set.js';
+import { decodeSync, encodeSync, type SyncRecord } from '../model/sync.js';
 import type { CommitQueue } from './commit-queue.js';
 import { bytesOf, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS } from './commit-queue.js';
 import type { Operation } from './level.js';
@@ -36,7 +37,7 @@ import type { WrittenNotes } from './written-index.js';
 import { WrittenIndex } from './written-index.js';
 
 const COUNTER_CHUNK = 1000;
-export type CounterName = 'container' | 'line' | 'file' | 'punch' | 'task';
+export type CounterName = 'container' | 'line' | 'file' | 'punch' | 'task' | 'sync';
 type Counters = Record<CounterName, number>;
 
 export interface PendingPunch {
@@ -51,6 +52,8 @@ export class Catalog {
   readonly snapshots = new Map<string, Snapshot>();
   readonly files = new Map<number, ExtentsFileRecord>();
   readonly punches = new Map<number, PendingPunch>();
+  /** Syncs under way and those that have ended lately, oldest first. */
+  readonly syncs = new Map<number, SyncRecord>();
   /** Per line: everything of its journal entries at or below is in LevelDB. */
   readonly applied = new Map<number, bigint>();
   readonly written: WrittenIndex;
@@ -58,15 +61,17 @@ export class Catalog {
   structure = 0;
 
   readonly #byName = new Map<string, Container>();
-  /** Of every line with a listed version: by the name of the snapshot. */
+  /** Of every container with snapshots: by the name of the snapshot. */
   readonly #snapshotsByName = new Map<number, Map<string, Snapshot>>();
   /** By the base: line, then version. A template may have thousands. */
   readonly #children = new Map<number, Map<number, Set<Line>>>();
   /** Where in #children each line stands. */
   readonly #basedOn = new Map<number, Base>();
   readonly #filesOf = new Map<number, number[]>();
-  readonly #next: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1 };
-  readonly #reserved: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1 };
+  /** Lines of each container, the newest last: a sync gives it another. */
+  readonly #linesOf = new Map<number, Set<number>>();
+  readonly #next: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1, sync: 1 };
+  readonly #reserved: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1, sync: 1 };
 
   constructor(queue: CommitQueue) {
     this.queue = queue;
@@ -81,6 +86,7 @@ export class Catalog {
     });
     this.#listSnapshots();
     await this.#each('file', (text) => this.#insertFile(decodeFile(text)));
+    await this.#each('sync', (text) => this.#insertSync(text));
     await this.#each('applied', (text, id) => this.applied.set(Number(id), BigInt(text)));
     await this.#loadPunches();
     await this.#loadCounters();
@@ -91,20 +97,24 @@ export class Catalog {
   }
 
   snapshotNamed(container: Container, name: string): Snapshot | undefined {
-    return this.#snapshotsByName.get(container.line)?.get(name);
+    return this.#snapshotsByName.get(container.id)?.get(name);
   }
 
-  /** Oldest first. Of all lines of the container (there is one until a sync makes another). */
+  /** Oldest first: those of a line that a sync left are older than those of the line it made. */
   snapshotsOf(container: Container): Snapshot[] {
-    const line = this.lines.get(container.line);
-    if (!line) return [];
-    return line.versions.flatMap(({ snapshot }) =>
-      snapshot === null ? [] : [this.snapshots.get(snapshot)!],
+    return this.linesOf(container.id).flatMap((line) =>
+      line.versions.flatMap(({ snapshot }) => (snapshot === null ? [] : [this.snapshots.get(snapshot)!])),
     );
   }
 
   snapshotCount(container: Container): number {
-    return this.#snapshotsByName.get(container.line)?.size ?? 0;
+    return this.#snapshotsByName.get(container.id)?.size ?? 0;
+  }
+
+  /** Oldest first. */
+  linesOf(container: number): Line[] {
+    const ids = [...(this.#linesOf.get(container) ?? [])].sort((a, b) => a - b);
+    return ids.map((id) => this.lines.get(id)!);
   }
 
   /** Lines whose base is this version. */
@@ -160,6 +170,9 @@ export class Catalog {
   /** @internal */
   dropLine(line: Line): void {
     this.lines.delete(line.id);
+    const siblings = this.#linesOf.get(line.container);
+    siblings?.delete(line.id);
+    if (siblings?.size === 0) this.#linesOf.delete(line.container);
     this.applied.delete(line.id);
     this.#placeChild(line, null);
     this.structure++;
@@ -188,18 +201,18 @@ export class Catalog {
   /** @internal */
   keepSnapshot(snapshot: Snapshot): void {
     this.snapshots.set(snapshot.id, snapshot);
-    const named = this.#snapshotsByName.get(snapshot.line);
+    const named = this.#snapshotsByName.get(snapshot.container);
     if (named) named.set(snapshot.name, snapshot);
-    else this.#snapshotsByName.set(snapshot.line, new Map([[snapshot.name, snapshot]]));
+    else this.#snapshotsByName.set(snapshot.container, new Map([[snapshot.name, snapshot]]));
   }
 
   /** @internal */
   dropSnapshot(snapshot: Snapshot): void {
     this.snapshots.delete(snapshot.id);
-    const named = this.#snapshotsByName.get(snapshot.line);
+    const named = this.#snapshotsByName.get(snapshot.container);
     if (named?.get(snapshot.name) !== snapshot) return;
     named.delete(snapshot.name);
-    if (named.size === 0) this.#snapshotsByName.delete(snapshot.line);
+    if (named.size === 0) this.#snapshotsByName.delete(snapshot.container);
   }
 
   /** @internal */
@@ -222,8 +235,20 @@ export class Catalog {
 
   #insertLine(line: Line): void {
     this.lines.set(line.id, line);
+    const siblings = this.#linesOf.get(line.container);
+    if (siblings) siblings.add(line.id);
+    else this.#linesOf.set(line.container, new Set([line.id]));
     this.#placeChild(line, line.base);
     this.structure++;
+  }
+
+  #insertSync(text: string): void {
+    try {
+      const record = decodeSync(text);
+      this.syncs.set(record.id, record);
+    } catch (cause) {
+      throw damaged(`the record of a sync cannot be read (${(cause as Error).message})`);
+    }
   }
 
   #insertFile(file: ExtentsFileRecord): void {
@@ -270,7 +295,9 @@ export class Catalog {
       line: this.lines,
       file: this.files,
       punch: this.punches,
+      sync: this.syncs,
     };
+    counters.sync ??= 1;
     for (const name of Object.keys(this.#next) as CounterName[]) {
       if (!Number.isSafeInteger(counters[name])) throw damaged(`the counter of ${name} numbers is missing`);
       let next = counters[name];
@@ -458,6 +485,18 @@ export class Change {
 
   applied(line: number, position: bigint): this {
     this.#add(putJson('applied', line, position.toString()));
+    return this;
+  }
+
+  sync(record: SyncRecord): this {
+    this.#catalog.syncs.set(record.id, record);
+    this.#add(putJson('sync', record.id, encodeSync(record)));
+    return this;
+  }
+
+  removeSync(record: SyncRecord): this {
+    this.#catalog.syncs.delete(record.id);
+    this.#add({ type: 'del', key: jsonKey('sync', record.id) });
     return this;
   }
 

@@ -38,13 +38,19 @@ function swapped(bytes: Uint8Array): Buffer {
 
 /** 32 characters as LVM stores them, with its dashes. */
 export function formatLvmId(stored: string): string {
+  const parts: string[] = [];
   let at = 0;
-  return LVM_PARTS.map((length) => stored.slice(at, (at += length))).join('-');
+  for (const length of LVM_PARTS) {
+    parts.push(stored.slice(at, at + length));
+    at += length;
+  }
+  return parts.join('-');
 }
 
 /** Throws `identity-invalid`. 32 characters. */
 export function parseLvmId(field: string, text: string): string {
-  if (!LVM_ID.test(text)) throw invalidValue(field, text, 'an id of LVM has 32 letters and digits in seven parts');
+  if (!LVM_ID.test(text))
+    throw invalidValue(field, text, 'an id of LVM has 32 letters and digits in seven parts');
   return text.replaceAll('-', '');
 }
 

@@ -74,6 +74,8 @@ export interface Snapshot {
   version: number;
   sizeBytes: bigint;
   created: string;
+  /** ISO 8601: it is deleted by itself then. Null: never. */
+  expires: string | null;
 }
 
 /** `dropping`: nothing names it, it is being unlinked. */
@@ -144,6 +146,13 @@ function deletedVersions(versions: Version[]): readonly number[] {
   return deleted;
 }
 
+/** The line is written to no more: its current version becomes a snapshot, or (null) is hidden and given back. */
+export function endLine(line: Line, snapshot: string | null): void {
+  const { version } = line.versions.at(-1)!;
+  const state = snapshot === null ? 'deleted' : 'listed';
+  line.versions = line.versions.with(-1, { version, state, snapshot });
+}
+
 /** The current version of a line ends; the next one begins. `snapshot` null: it is hidden and will be merged away. */
 export function endVersion(line: Line, snapshot: string | null): void {
   const before = line.versions;
@@ -211,6 +220,7 @@ export function decodeSnapshot(text: string): Snapshot {
     version: natural(json['version']),
     sizeBytes: BigInt(string(json['sizeBytes'])),
     created: string(json['created']),
+    expires: nullable(json['expires'] ?? null, string),
   }));
 }
 

@@ -16,10 +16,13 @@ export class LayerTable {
   readonly #segments = new Map<number, Segment>();
   readonly #raised = new Map<number, number>();
   readonly #ownLine: number;
-  #current = 0;
+  readonly #below: number;
+  #current: number;
 
-  /** `chain` newest line first, as of the moment the device is opened. */
-  constructor(chain: readonly Link[]) {
+  /** `chain` newest line first, as of the moment the device is opened; numbers begin above `below`. */
+  constructor(chain: readonly Link[], below = 0) {
+    this.#below = below;
+    this.#current = below;
     this.#ownLine = chain[0]!.line.id;
     for (let index = chain.length - 1; index >= 0; index--) {
       const { line, upTo } = chain[index]!;
@@ -37,7 +40,7 @@ export class LayerTable {
 
   /** The layers at open, ascending. */
   initial(): number[] {
-    return Array.from({ length: this.#current }, (_, index) => index + 1);
+    return Array.from({ length: this.#current - this.#below }, (_, index) => this.#below + index + 1);
   }
 
   /** A cut: `version` of the device's own line is the current one now. */

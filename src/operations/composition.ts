@@ -9,6 +9,7 @@ import { jsonKey } from '../model/keys.js';
 import { blocksPerWindow } from '../model/units.js';
 import type { PlaneOptions } from '../plane/treaty.js';
 import { Devices } from './devices.js';
+import { Expiry } from './expiry.js';
 import { Exports } from './exports.js';
 import { Failures } from './failures.js';
 import { Faults } from './faults.js';
@@ -23,6 +24,9 @@ import { Snapshots } from './snapshots.js';
 import { Space } from './space.js';
 import type { StoreMeta } from './store-directory.js';
 import { parseRecord, readMeta } from './store-directory.js';
+import { SyncOperations } from './sync-operations.js';
+import type { SyncIdentity } from './sync-types.js';
+import { Syncs } from './syncs.js';
 import { Tasks } from './tasks.js';
 import { trouble } from './trouble.js';
 import type { OperationsOptions, RecoveryReport } from './types.js';
@@ -45,6 +49,9 @@ export interface Parts {
   reclaim: Reclaim;
   volumes: Volumes;
   snapshots: Snapshots;
+  expiry: Expiry;
+  syncs: Syncs;
+  syncOperations: SyncOperations;
   exports: Exports;
   failures: Failures;
   tasks: Tasks;
@@ -61,6 +68,13 @@ export const DEFAULTS = {
   handshakeTimeoutMs: 10_000,
   idleCloseMs: 15_000,
   giveUpAfter: 6,
+  holdLimitMs: 5000,
+};
+
+const NO_IDENTITY: SyncIdentity = {
+  capture: async () => null,
+  restore: async () => null,
+  verify: async () => undefined,
 };
 
 const LONGEST_PAUSE_MS = 30_000;
@@ -105,6 +119,12 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   );
   const volumes = new Volumes({ catalog, devices, client, reclaim, files, space, log });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
+  const expiry = new Expiry(catalog, snapshots, log);
+  const syncs = new Syncs(
+    { catalog, devices, client, rounds, reclaim, space, log },
+    { holdLimitMs: options.holdLimitMs ?? DEFAULTS.holdLimitMs },
+  );
+  const syncOperations = new SyncOperations(catalog, syncs, options.identity ?? (() => NO_IDENTITY));
   const exports = new Exports(catalog, devices, client, log);
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
   return {
@@ -123,6 +143,9 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     reclaim,
     volumes,
     snapshots,
+    expiry,
+    syncs,
+    syncOperations,
     exports,
     failures,
     tasks: new Tasks(),

@@ -20,12 +20,13 @@ import type { Logger } from './types.js';
 export interface Device {
   readonly handle: number;
   readonly container: number;
-  readonly line: number;
+  /** A sync gives an open device another, and other layers. */
+  line: number;
   /** The version being written, or viewed. */
   version: number;
   /** A view of a snapshot; else the current map of its container. */
   readonly view: boolean;
-  readonly layers: LayerTable;
+  layers: LayerTable;
   /** Versions of its line below this one are completely in LevelDB. */
   settledBelow: number;
   /** Write-back failed since it was opened: nothing of it is dirty any more, it is read-only for good. */
@@ -295,6 +296,31 @@ export class Devices {
     );
   }
 
+  /**
+   * An open device continues with the current line of its container. It is quiet and everything of its old line is in LevelDB (or given
+   * up: `discard`); what the new line continues is settled. Whoever calls holds the mutex.
+   */
+  async rebase(device: Device, container: Container, how: { discard: boolean }): Promise<void> {
+    const line = this.#catalog.lines.get(container.line)!;
+    const version = line.versions.at(-1)!.version;
+    const layers = new LayerTable(
+      chainOf(this.#catalog.lines, { line: line.id, version }),
+      device.layers.current,
+    );
+    await this.#client.rebase(device.handle, {
+      line: line.id,
+      version,
+      sizeBytes: container.sizeBytes,
+      layers: layers.initial(),
+      empty: this.#isEmpty(line.id, version),
+      discard: how.discard,
+    });
+    device.line = line.id;
+    device.version = version;
+    device.layers = layers;
+    device.settledBelow = version;
+  }
+
   filesOf(container: number): ExtentsFile[] {
     return this.#catalog.filesOf(container).map((number) => ({ number, path: extentsPath(number) }));
   }
@@ -322,13 +348,34 @@ export class Devices {
     if (!device.view && !how.withoutRound) await this.rounding.run(device);
     if (device.users > 0) return;
     await this.#client.closeDevice(device.handle);
+    this.#forget(device);
+    if (!device.view && !how.withoutRound) this.#unclean.delete(device.container);
+  }
+
+  #forget(device: Device): void {
     if (device.idle) clearTimeout(device.idle);
     this.#byHandle.delete(device.handle);
     if (device.view) this.#views.delete(placeOf(device.line, device.version));
-    else {
-      this.#current.delete(device.container);
-      if (!how.withoutRound) this.#unclean.delete(device.container);
-    }
+    else if (this.#current.get(device.container) === device) this.#current.delete(device.container);
+  }
+
+  /** Gives back a use and closes it at once when that was the last. */
+  async closeNow(device: Device): Promise<void> {
+    device.users -= 1;
+    await this.mutexOf(device.container).run(async () => {
+      if (device.users === 0 && this.#byHandle.has(device.handle)) await this.closeLocked(device);
+    });
+  }
+
+  /** Its clients are sent away, and it is closed without a round: what it holds is of no use. The caller, who uses it, holds the mutex. */
+  async expel(device: Device): Promise<void> {
+    await this.#client.disconnect(device.handle);
+    this.#forget(device);
+    await this.#client
+      .closeDevice(device.handle)
+      .catch((error: unknown) =>
+        this.#log.error({ err: error, container: device.container }, 'a volume could not be closed'),
+      );
   }
 
   /** Closes a view nobody uses: its version is about to leave. */

@@ -3,6 +3,7 @@
 
 import { asCellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { chainOf } from '../model/chain.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { ChangedContext, ExportDescription } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
@@ -115,11 +116,13 @@ export class Exports {
     return snapshot ? { container, snapshot } : null;
   }
 
-  /** Snapshots an export can tell the changes since: those of its line before it. */
+  /** Snapshots of the container an export can tell the changes since: those it continues. */
   #older({ container, snapshot }: Found): Snapshot[] {
+    const at = snapshot ?? { line: container.line, version: Number.MAX_SAFE_INTEGER };
+    const upTo = new Map(chainOf(this.#catalog.lines, at).map((link) => [link.line.id, link.upTo]));
     return this.#catalog
       .snapshotsOf(container)
-      .filter((other) => !snapshot || other.version < snapshot.version);
+      .filter((other) => other !== snapshot && other.version <= (upTo.get(other.line) ?? -1));
   }
 }
 

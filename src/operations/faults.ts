@@ -24,6 +24,8 @@ import type { Logger } from './types.js';
 const QUIET_MS = 10_000;
 
 interface CachedChain {
+  /** Of the device: a sync gives it another. */
+  line: number;
   structure: number;
   links: Link[];
 }
@@ -103,12 +105,13 @@ export class Faults {
   /** Lines of the chain that can say anything, newest first. */
   #chainOf(device: Device): Link[] {
     const cached = this.#chains.get(device);
-    if (cached && cached.structure === this.#catalog.structure) return cached.links;
+    const { line } = device;
+    if (cached && cached.line === line && cached.structure === this.#catalog.structure) return cached.links;
     const version = device.view ? device.version : Number.MAX_SAFE_INTEGER;
     const links = chainOf(this.#catalog.lines, { line: device.line, version }).filter(
       ({ line }) => line.regions.size > 0 || line.cutOffs.length > 0,
     );
-    this.#chains.set(device, { structure: this.#catalog.structure, links });
+    this.#chains.set(device, { line, structure: this.#catalog.structure, links });
     return links;
   }
 

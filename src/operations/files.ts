@@ -83,15 +83,12 @@ export class Files {
   }
 
   #isContinued(container: number): boolean {
-    for (const line of this.#catalog.lines.values()) {
-      if (line.container === container && this.#catalog.basesIn(line.id).size > 0) return true;
-    }
-    return false;
+    return this.#catalog.linesOf(container).some((line) => this.#catalog.basesIn(line.id).size > 0);
   }
 
   /** The last line of the container is gone with this group: so is the container. Answers the files to unlink after it. */
   containerGone(container: number, change: Change): ExtentsFileRecord[] | null {
-    for (const line of this.#catalog.lines.values()) if (line.container === container) return null;
+    if (this.#catalog.linesOf(container).length > 0) return null;
     const record = this.#catalog.containers.get(container);
     if (record) change.removeContainer(record);
     this.#devices.forget(container);

@@ -15,6 +15,7 @@ import type { FreeSpace } from './space.js';
 import { StopSteps } from './stop-steps.js';
 import { levelOf, openLocked, prepareDirectory, recogniseDirectory, requireRoom } from './store-directory.js';
 import { sweep } from './sweep.js';
+import type { SyncOperations } from './sync-operations.js';
 import type { TaskHandle } from './tasks.js';
 import { trouble } from './trouble.js';
 import type {
@@ -78,6 +79,10 @@ export class Operations {
     }
   }
 
+  get syncs(): SyncOperations {
+    return this.parts.syncOperations;
+  }
+
   /** The data plane, for counters. */
   get plane(): Plane {
     return this.parts.client.plane;
@@ -116,6 +121,7 @@ export class Operations {
     const { client, devices, rounds, faults, exports, failures, files, options, reclaim } = this.parts;
     const { log } = options;
     devices.rounding = rounds;
+    this.parts.syncOperations.requireWritable = () => this.#requireWritable();
     devices.onUnpin = () => {
       reclaim.noteAll();
       void reclaim.kick();
@@ -152,13 +158,15 @@ export class Operations {
 
   /** What an earlier run had begun: shrinks before anything is served; space is given back in the background. */
   async #finishUnfinished(): Promise<void> {
-    const { volumes, files, reclaim, punches, space, recovery } = this.parts;
+    const { volumes, files, reclaim, punches, space, recovery, syncs, syncOperations, expiry } = this.parts;
+    await syncs.finishUnfinished(() => syncOperations.plainIdentity());
     await volumes.finishShrinks();
     await files.finish();
     punches.kick();
     reclaim.noteAll();
     void reclaim.kick();
     void space.build();
+    expiry.start();
     if (!recovery.clean) this.#sweeping = this.#sweep();
   }
 
@@ -402,6 +410,8 @@ export class Operations {
     tasks.abortAll();
     failures.stop();
     await steps.run('the end of connections', () => client.stopServing(deadlineMs));
+    await steps.run('syncs', () => this.parts.syncs.stop());
+    await steps.run('snapshots that expire', () => this.parts.expiry.stop());
     await steps.run('reclaiming space', () => reclaim.stop());
     rounds.stop();
     let passed = false;

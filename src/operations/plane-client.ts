@@ -4,11 +4,19 @@
 import { constants } from 'node:os';
 
 import { CellblockError } from '../base/errors.js';
-import type { FaultRecord, JournalScan, Plane, PlaneOptions, PlaneRecord } from '../plane/treaty.js';
+import type {
+  FaultRecord,
+  JournalScan,
+  Plane,
+  PlaneOptions,
+  PlaneRecord,
+  RebaseTarget,
+} from '../plane/treaty.js';
 import type { Logger } from './types.js';
 
 export type RoundAnswer = Extract<PlaneRecord, { kind: 'round' }>;
 export type CutAnswer = Extract<PlaneRecord, { kind: 'cut' }>;
+export type BytesAnswer = Extract<PlaneRecord, { kind: 'bytes' }>;
 export type RecordOf<K extends PlaneRecord['kind']> = Extract<PlaneRecord, { kind: K }>;
 
 /** Who gets what the data plane asks or reports of its own accord. */
@@ -97,6 +105,31 @@ export class PlaneClient {
     return this.#done('flushing a volume', (ticket) => this.plane.flush(ticket, handle));
   }
 
+  /** Resolves when no request of a client is under way in it. */
+  hold(handle: number): Promise<void> {
+    return this.#done('holding a volume', (ticket) => this.plane.hold(ticket, handle));
+  }
+
+  rebase(handle: number, to: RebaseTarget): Promise<void> {
+    return this.#done('swapping the map of a volume', (ticket) => this.plane.rebase(ticket, handle, to));
+  }
+
+  async read(handle: number, offset: bigint, bytes: number): Promise<Uint8Array> {
+    const answer = await this.#ask((ticket) => this.plane.read(ticket, handle, offset, bytes));
+    if (answer.error !== 0) throw planeError('reading a volume', answer.error);
+    return (answer as BytesAnswer).data;
+  }
+
+  write(handle: number, offset: bigint, data: Uint8Array): Promise<void> {
+    return this.#done('writing to a volume', (ticket) => this.plane.write(ticket, handle, offset, data));
+  }
+
+  zero(handle: number, offset: bigint, bytes: bigint): Promise<void> {
+    return this.#done('zeroing a part of a volume', (ticket) =>
+      this.plane.zero(ticket, handle, offset, bytes),
+    );
+  }
+
   grace(): Promise<void> {
     return this.#done('waiting for requests', (ticket) => this.plane.grace(ticket));
   }
@@ -148,6 +181,7 @@ export class PlaneClient {
   #dispatch(record: PlaneRecord): void {
     switch (record.kind) {
       case 'done':
+      case 'bytes':
       case 'round':
       case 'cut':
       case 'adopted':

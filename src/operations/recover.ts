@@ -103,6 +103,7 @@ async function completeCuts(catalog: Catalog, cuts: readonly CutMemberSeen[]): P
       version,
       sizeBytes: container.sizeBytes,
       created: new Date().toISOString(),
+      expires: null,
     };
     endVersion(line, snapshot.id);
     await catalog.change().line(line).snapshot(snapshot).commit();

@@ -187,6 +187,7 @@ export class Snapshots {
       version,
       sizeBytes: container.sizeBytes,
       created: new Date().toISOString(),
+      expires: null,
     };
     endVersion(line, state === 'listed' ? snapshot.id : null);
     change.line(line);
@@ -217,25 +218,23 @@ export class Snapshots {
     refuseTaken(this.#catalog, name);
     const change = this.#catalog.change();
     const from = `${reference.volume}@${reference.snapshot}`;
-    const container = newContainer(
-      { name, sizeBytes: snapshot.sizeBytes, base: this.#baseOf(snapshot), clonedFrom: from },
-      change,
-    );
+    const base = baseOf(this.#catalog, this.#devices, snapshot);
+    const container = newContainer({ name, sizeBytes: snapshot.sizeBytes, base, clonedFrom: from }, change);
     this.#files.add(container.id, change);
     await change.commit();
     return container;
   }
-
-  /** A clone of a snapshot whose line says nothing continues where that line does. */
-  #baseOf({ line: id, version }: Snapshot): Base {
-    const line = this.#catalog.lines.get(id)!;
-    const says = line.regions.size > 0 || line.cutOffs.length > 0 || !this.#devices.isSettled(id, version);
-    return line.base && !says ? line.base : { line: id, version };
-  }
 }
 
-/** 16 random bytes. Taken from the system for many at a time: one call each would be a good part of a snapshot's cost. */
-function newId(): Buffer {
+/** A new line of a snapshot whose own line says nothing continues where that one does. */
+export function baseOf(catalog: Catalog, devices: Devices, { line: id, version }: Snapshot): Base {
+  const line = catalog.lines.get(id)!;
+  const says = line.regions.size > 0 || line.cutOffs.length > 0 || !devices.isSettled(id, version);
+  return line.base && !says ? line.base : { line: id, version };
+}
+
+/** 16 random bytes, the id of a snapshot. Taken from the system for many at a time: one call each would be a good part of a snapshot's cost. */
+export function newId(): Buffer {
   if (ids.length === 0) {
     const bytes = randomBytes(ID_BYTES * IDS_AT_ONCE);
     for (let at = 0; at < bytes.length; at += ID_BYTES) ids.push(bytes.subarray(at, at + ID_BYTES));
@@ -275,20 +274,23 @@ export function refuseTaken(catalog: Catalog, name: string): void {
   });
 }
 
+/** An empty map that continues a snapshot, or nothing. */
+export function newLine(what: { id: number; container: number; base: Base | null }): Line {
+  return {
+    ...what,
+    versions: [{ version: 1, state: 'current', snapshot: null }],
+    cutOffs: [],
+    regions: new Set(),
+  };
+}
+
 /** A container with one empty line, in the caller's group. */
 export function newContainer(
   what: { name: string; sizeBytes: bigint; base: Base | null; clonedFrom: string | null },
   change: Change,
 ): Container {
   const id = change.take('container');
-  const line: Line = {
-    id: change.take('line'),
-    container: id,
-    base: what.base,
-    versions: [{ version: 1, state: 'current', snapshot: null }],
-    cutOffs: [],
-    regions: new Set(),
-  };
+  const line = newLine({ id: change.take('line'), container: id, base: what.base });
   const container: Container = {
     id,
     name: what.name,

@@ -14,7 +14,7 @@ import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../mod
 import { sentenceOf } from './trouble.js';
 
 /** 1: without the index of written windows; never released. */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 
 export interface StoreMeta {
   format: number;

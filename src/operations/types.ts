@@ -2,6 +2,7 @@
 
 import type { Level } from '../catalog/level.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
+import type { IdentityFactory } from './sync-types.js';
 
 /** The part of a pino logger that is used here. */
 export interface Logger {
@@ -33,12 +34,16 @@ export interface OperationsOptions {
   handshakeTimeoutMs?: number;
   /** A device without connections is closed after this. */
   idleCloseMs?: number;
+  /** Clients are held by a sync at most so long, else it is undone. */
+  holdLimitMs?: number;
   /** Treat the start as one after power loss whatever the incarnation says (`store recover --as-power-loss`). */
   asPowerLoss?: boolean;
   /** Called before a new store is made, and of one that is there when it is known to be held by nobody else: a last look around. */
   beforeMaking?: () => Promise<void>;
   /** Tests only: handed to the data plane. */
   simulation?: object;
+  /** Tests only: in place of the kinds of identity there are. */
+  identity?: IdentityFactory;
   /** Tests only: a database in place of LevelDB in the directory. */
   level?: Level;
   /** Tests only: in place of the kernel's boot id. */

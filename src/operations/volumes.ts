@@ -162,8 +162,7 @@ export class Volumes {
       this.#refuseDelete(container, options);
       const change = this.#catalog.change();
       for (const snapshot of this.#catalog.snapshotsOf(container)) change.removeSnapshot(snapshot);
-      for (const line of this.#catalog.lines.values()) {
-        if (line.container !== container.id) continue;
+      for (const line of this.#catalog.linesOf(container.id)) {
         line.versions = line.versions.map(({ version }) => ({ version, state: 'deleted', snapshot: null }));
         change.line(line);
         this.#reclaim.note(line.id);

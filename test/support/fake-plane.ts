@@ -13,11 +13,33 @@ import type {
   PlaneCounters,
   PlaneOptions,
   PlaneRecord,
+  RebaseTarget,
 } from '../../src/plane/treaty.js';
 import type { FakeDisk } from './fake-disk.js';
 import { FakeVolume } from './fake-volume.js';
 
-const { EIO, ENOENT } = constants.errno;
+const { EBUSY, ECANCELED, EIO, ENOENT } = constants.errno;
+
+const BLOCK = 4096;
+
+/** The blocks bytes lie in. */
+function blocksOf(offset: bigint, bytes: number): { first: number; count: number } {
+  const first = Math.floor(Number(offset) / BLOCK);
+  return { first, count: Math.ceil((Number(offset) + bytes) / BLOCK) - first };
+}
+
+/** As bytes a block begins with its value, 8 bytes little-endian; the rest is zero. */
+function bytesOf(values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(values.length * BLOCK);
+  for (const [index, value] of values.entries()) bytes.writeBigUInt64LE(BigInt(value), index * BLOCK);
+  return bytes;
+}
+
+function valuesOf(bytes: Buffer): number[] {
+  return Array.from({ length: bytes.length / BLOCK }, (_, index) =>
+    Number(bytes.readBigUInt64LE(index * BLOCK)),
+  );
+}
 
 /** A step of the plane at which a test may end the world. */
 export type Step = string;
@@ -235,12 +257,64 @@ export class FakePlane implements Plane {
     this.volume(handle).readOnly = readOnly;
   }
 
-  hold(ticket: number, _handle: number): void {
-    this.#done(ticket);
+  hold(ticket: number, handle: number): void {
+    this.#step('hold');
+    if (!this.dead) this.volume(handle).hold((error) => this.#done(ticket, error));
   }
 
-  release(_handle: number): void {
-    return;
+  release(handle: number): void {
+    if (!this.dead) this.volumes.get(handle)?.release(ECANCELED);
+  }
+
+  rebase(ticket: number, handle: number, to: RebaseTarget): void {
+    this.#step('rebase');
+    if (this.dead) return;
+    this.#done(ticket, this.volume(handle).rebase(to) ? 0 : EBUSY);
+    this.#step('rebase done');
+  }
+
+  read(ticket: number, handle: number, offset: bigint, bytes: number): void {
+    if (this.dead) return;
+    const { first, count } = blocksOf(offset, bytes);
+    this.volume(handle)
+      .ownRead(first, count)
+      .then(
+        (values) => {
+          const start = Number(offset) - first * BLOCK;
+          this.emit({
+            kind: 'bytes',
+            ticket,
+            error: 0,
+            data: bytesOf(values).subarray(start, start + bytes),
+          });
+        },
+        () => this.emit({ kind: 'bytes', ticket, error: EIO, data: new Uint8Array(0) }),
+      );
+  }
+
+  write(ticket: number, handle: number, offset: bigint, data: Uint8Array): void {
+    this.#step('write');
+    if (!this.dead) this.#answer(ticket, this.#overwrite(handle, offset, data));
+  }
+
+  zero(ticket: number, handle: number, offset: bigint, bytes: bigint): void {
+    this.#step('zero');
+    if (!this.dead) this.#answer(ticket, this.#overwrite(handle, offset, Buffer.alloc(Number(bytes))));
+  }
+
+  async #overwrite(handle: number, offset: bigint, data: Uint8Array): Promise<void> {
+    const { first, count } = blocksOf(offset, data.length);
+    const whole = bytesOf(await this.volume(handle).ownRead(first, count));
+    whole.set(data, Number(offset) - first * BLOCK);
+    await this.volume(handle).ownWrite(first, valuesOf(whole));
+    this.#step('written');
+  }
+
+  #answer(ticket: number, work: Promise<void>): void {
+    work.then(
+      () => this.#done(ticket),
+      () => this.#done(ticket, EIO),
+    );
   }
 
   flush(ticket: number, handle: number): void {

@@ -2,7 +2,13 @@
 
 import type { Run } from '../../src/model/window-record.js';
 import { decodeWindowRecord, encodeWindowRecord, joinRuns } from '../../src/model/window-record.js';
-import type { DeviceOptions, FaultRecord, RoundCutOff, RoundRecord } from '../../src/plane/treaty.js';
+import type {
+  DeviceOptions,
+  FaultRecord,
+  RebaseTarget,
+  RoundCutOff,
+  RoundRecord,
+} from '../../src/plane/treaty.js';
 import type { FakeDisk } from './fake-disk.js';
 
 /** What a block of a resident window is, and the layer that says so (0: nobody). */
@@ -36,9 +42,10 @@ export class FakeVolume {
   readOnly: boolean;
   readonly #disk: FakeDisk;
   readonly #blocks: number;
-  readonly #line: number;
+  #line: number;
   readonly #ask: (first: bigint, count: number) => Promise<FaultRecord[]>;
-  readonly #layers: number[];
+  #layers: number[];
+  #rebasedLayer = 0;
   readonly #versions = new Map<number, number>();
   #version: number;
   #size: bigint;
@@ -51,6 +58,10 @@ export class FakeVolume {
   /** Nothing below and nothing stored when it was opened: but for regions touched since nobody is asked. */
   #empty: boolean;
   readonly #touched = new Set<bigint>();
+  /** Requests under way, and those that wait for the end of a hold. */
+  #active = 0;
+  #held: (() => void)[] | null = null;
+  #quiet: ((error: number) => void)[] = [];
 
   constructor(
     options: DeviceOptions,
@@ -93,7 +104,72 @@ export class FakeVolume {
 
   // ---- requests ----
 
-  async write(block: number, values: number[]): Promise<void> {
+  write(block: number, values: number[]): Promise<void> {
+    return this.#admitted(() => this.ownWrite(block, values));
+  }
+
+  zero(block: number, count: number): Promise<void> {
+    return this.#admitted(() => this.ownZero(block, count));
+  }
+
+  read(block: number, count: number): Promise<number[]> {
+    return this.#admitted(() => this.ownRead(block, count));
+  }
+
+  changed(since: number, block: number, count: number): Promise<boolean[]> {
+    return this.#admitted(() => this.#changedSince(since, block, count));
+  }
+
+  async #admitted<T>(work: () => Promise<T>): Promise<T> {
+    while (this.#held) await new Promise<void>((resolve) => this.#held!.push(resolve));
+    this.#active++;
+    try {
+      return await work();
+    } finally {
+      this.#active--;
+      this.#tellQuiet();
+    }
+  }
+
+  /** Calls back when no request is under way. */
+  hold(quiet: (error: number) => void): void {
+    this.#held ??= [];
+    this.#quiet.push(quiet);
+    this.#tellQuiet();
+  }
+
+  #tellQuiet(): void {
+    if (!this.#held || this.#active > 0) return;
+    for (const quiet of this.#quiet.splice(0)) quiet(0);
+  }
+
+  release(canceled: number): void {
+    for (const quiet of this.#quiet.splice(0)) quiet(canceled);
+    const waiting = this.#held ?? [];
+    this.#held = null;
+    for (const resume of waiting) resume();
+  }
+
+  /** Answers whether it could be done. */
+  rebase(to: RebaseTarget): boolean {
+    if (!this.#held || this.#active > 0 || (this.isDirty && !to.discard)) return false;
+    this.#frozen = [];
+    this.#cutOffs = [];
+    this.#windows.clear();
+    this.#changes++;
+    this.#line = to.line;
+    this.#version = to.version;
+    this.#layers = [...to.layers];
+    this.#rebasedLayer = to.layers[0]!;
+    this.#versions.clear();
+    this.#versions.set(this.#current, to.version);
+    this.#size = to.sizeBytes;
+    this.#empty = to.empty;
+    this.#touched.clear();
+    return true;
+  }
+
+  async ownWrite(block: number, values: number[]): Promise<void> {
     if (this.readOnly) throw new Error('EPERM');
     for (const [index, value] of values.entries()) {
       const at = block + index;
@@ -129,7 +205,7 @@ export class FakeVolume {
     );
   }
 
-  async zero(block: number, count: number): Promise<void> {
+  async ownZero(block: number, count: number): Promise<void> {
     if (this.readOnly) throw new Error('EPERM');
     const end = block + count;
     for (let at = block; at < end; ) {
@@ -191,7 +267,7 @@ export class FakeVolume {
     }
   }
 
-  async read(block: number, count: number): Promise<number[]> {
+  async ownRead(block: number, count: number): Promise<number[]> {
     const values: number[] = [];
     for (let at = block; at < block + count; at++) {
       const number = BigInt(Math.floor(at / this.#blocks));
@@ -204,11 +280,16 @@ export class FakeVolume {
     return values;
   }
 
-  async changed(since: number, block: number, count: number): Promise<boolean[]> {
+  async #changedSince(since: number, block: number, count: number): Promise<boolean[]> {
     const changed: boolean[] = [];
     for (let at = block; at < block + count; at++) {
       const number = BigInt(Math.floor(at / this.#blocks));
-      changed.push(await this.#with(number, ({ blocks }) => blocks[at % this.#blocks]!.layer > since));
+      changed.push(
+        await this.#with(
+          number,
+          ({ blocks }) => since < this.#rebasedLayer || blocks[at % this.#blocks]!.layer > since,
+        ),
+      );
     }
     return changed;
   }

@@ -68,5 +68,5 @@ export class FileDisk {
 
 function writeAll(fd: number, data: Uint8Array, at: bigint): void {
   let done = 0;
-  while (done < data.length) done += writeSync(fd, data, done, data.length - done, at + BigInt(done));
+  while (done < data.length) done += writeSync(fd, data, done, data.length - done, Number(at) + done);
 }

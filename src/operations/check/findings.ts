@@ -88,6 +88,16 @@ export const FINDING_CODES = {
     'Restore the volume from a backup.',
   ],
   'base-cycle': ['error', 'Maps continue one another in a circle.', 'Restore the store from a copy.'],
+  'sync-invalid': [
+    'error',
+    'A sync that was interrupted names maps that are not there: it can be neither finished nor undone.',
+    'Restore the store from a copy.',
+  ],
+  'line-left-open': [
+    'error',
+    'A map that its volume does not use any more is not ended, and no sync says why.',
+    'Restore the store from a copy.',
+  ],
   'version-order-wrong': [
     'error',
     'The versions of a map are named twice, or the current one is not the last.',

@@ -7,6 +7,7 @@ import type { WrittenKey } from '../../model/keys.js';
 import { parsePunchKey, parseWrittenKey } from '../../model/keys.js';
 import type { BlockRange } from '../../model/punch.js';
 import { decodePunch } from '../../model/punch.js';
+import { decodeSync, type SyncRecord } from '../../model/sync.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../../model/units.js';
 import { FORMAT_VERSION } from '../store-directory.js';
 import type { Findings } from './findings.js';
@@ -18,6 +19,7 @@ export class StoreImage {
   readonly containers = new Map<number, Container>();
   readonly lines = new Map<number, Line>();
   readonly snapshots = new Map<string, Snapshot>();
+  readonly syncs = new Map<number, SyncRecord>();
   readonly files = new Map<number, ExtentsFileRecord>();
   readonly applied = new Map<number, bigint>();
   /** By slot. */
@@ -85,6 +87,9 @@ export class StoreImage {
         break;
       case 'file':
         this.#keep(this.files, decodeFile(text), id, (value) => value.number);
+        break;
+      case 'sync':
+        this.#keep(this.syncs, decodeSync(text), id, (value) => value.id);
         break;
       case 'applied':
         if (!/^\d+$/.test(id)) throw new Error('its key names no line');

@@ -1,10 +1,11 @@
 // Checks what the records of volumes, lines, snapshots and files say about one another.
 
 import { liveNumbers } from '../../model/chain.js';
-import type { Container, Line, Snapshot } from '../../model/entities.js';
+import { type Container, currentVersion, type Line, type Snapshot } from '../../model/entities.js';
 import { checkName } from '../../model/names.js';
 import { checkSize } from '../../model/sizes.js';
 import { fileOfSlot } from '../../model/slot.js';
+import { isUnfinished } from '../../model/sync.js';
 import type { Findings } from './findings.js';
 import { reasonOf } from './findings.js';
 import type { CounterName, StoreImage } from './image.js';
@@ -15,6 +16,7 @@ export function checkRelations(image: StoreImage, findings: Findings): void {
   for (const line of image.lines.values()) checkLine(line, image, findings);
   checkCycles(image, findings);
   checkSnapshots(image, findings);
+  checkSyncs(image, findings);
   for (const id of image.applied.keys()) {
     if (!image.lines.has(id))
       findings.add('applied-unknown', `A position is kept for line ${id}, which is not there.`);
@@ -133,6 +135,29 @@ function checkCutOffs(line: Line, findings: Findings): void {
       findings.add('cut-off-malformed', `The cut-off ${range} overlaps the next one.`);
     }
   });
+}
+
+/** Both maps of a sync under way are there, and only it leaves two of them open. */
+function checkSyncs(image: StoreImage, findings: Findings): void {
+  const open = new Set<number>();
+  for (const sync of [...image.syncs.values()].filter(isUnfinished)) {
+    for (const { container, oldLine, newLine } of sync.members) {
+      open.add(oldLine).add(newLine);
+      const now = image.containers.get(container)?.line;
+      const expected = sync.phase === 'captured' ? oldLine : newLine;
+      if (!image.lines.has(oldLine) || now !== expected)
+        findings.add(
+          'sync-invalid',
+          `Sync ${sync.id} is ${sync.phase}, and volume ${container} uses line ${now}.`,
+        );
+    }
+  }
+  for (const line of image.lines.values()) {
+    const container = image.containers.get(line.container);
+    if (container?.state !== 'live' || container.line === line.id || open.has(line.id)) continue;
+    if (currentVersion(line) !== null)
+      findings.add('line-left-open', `Line ${line.id} of ${called(container)} is not ended.`);
+  }
 }
 
 /** Every line is walked once: a walk that meets itself is a circle, one that meets an older walk ends there. */

@@ -34,6 +34,24 @@ import {
   write,
 } from './sound-store.js';
 
+const UNFINISHED_SYNC = Buffer.from(
+  JSON.stringify({
+    id: 1,
+    phase: 'rebased',
+    members: [{ container: 2, oldLine: 8, newLine: 9, oldSizeBytes: '1', newSizeBytes: '1' }],
+  }),
+);
+const OPEN_LINE = Buffer.from(
+  JSON.stringify({
+    id: 5,
+    container: 2,
+    base: null,
+    current: 1,
+    deleted: [],
+    cutOffs: [],
+    regions: [],
+  }),
+);
 const SOUND = join(t.testdir(), 'sound');
 let copies = 0;
 
@@ -216,6 +234,16 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
       json(level, 'line/1', (value) => {
         value['base'] = { line: 2, version: 1 };
       }),
+  ],
+  [
+    ['sync-invalid'],
+    'an interrupted sync between maps that are not there',
+    (level) => level.batch([put('sync/1', UNFINISHED_SYNC)]),
+  ],
+  [
+    ['line-left-open'],
+    'a map that was left and not ended',
+    (level) => level.batch([put('line/5', OPEN_LINE)]),
   ],
   [
     ['version-order-wrong'],

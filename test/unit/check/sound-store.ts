@@ -59,6 +59,7 @@ export async function soundStore(directory: string, cells: readonly Cell[] = SOU
         version: 1,
         sizeBytes: 1n << 20n,
         created: CREATED,
+        expires: null,
       })
       .commit();
     await write(catalog, first, 2, 0n, [{ start: 2, count: 3, slot: slotOf(1, 2) }]);

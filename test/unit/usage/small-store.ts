@@ -194,6 +194,7 @@ export class SmallStore {
         version,
         sizeBytes: BigInt(WINDOWS * WINDOW_BYTES),
         created: '2024-01-01T00:00:00.000Z',
+        expires: null,
       })
       .commit();
   }

@@ -1,0 +1,59 @@
+// What a sync is asked to do and what it answers.
+
+import type { Reading, Writing } from '../identity/steps.js';
+import type { Container, Snapshot } from '../model/entities.js';
+import type { SyncKind, SyncRecord } from '../model/sync.js';
+
+/** One disk of a sync: its container, and the snapshot whose state it takes. */
+export interface SyncPair {
+  container: Container;
+  snapshot: Snapshot;
+  /** `VOLUME@SNAPSHOT`, as it was called. */
+  from: string;
+}
+
+export interface SyncOptions {
+  kind: SyncKind;
+  /** What is synced, for people: a volume, a file, a VM. */
+  target: string;
+  /** Clients stay connected and are held. */
+  online: boolean;
+  /** Clients are disconnected first. */
+  force: boolean;
+  /** The target takes the size of a larger source. */
+  grow: boolean;
+  /** How long the undo point is kept; null: there is none. */
+  safetyMs: number | null;
+}
+
+/** Runs computations over one disk. */
+export interface DiskIo {
+  readonly bytes: bigint;
+  run<T>(work: Reading<T> | Writing<T>): Promise<T>;
+}
+
+/** What the caller may say about the identity of what is synced. */
+export interface IdentityOptions {
+  /** In order; the last that matches a field counts. */
+  rules: readonly { field: string; policy: 'keep' | 'take' | 'new' }[];
+  /** The source's key slots of encrypted disks may come along. */
+  takeKeys: boolean;
+}
+
+export type IdentityFactory = (options: IdentityOptions) => SyncIdentity;
+
+/** The identity of the containers of one sync. Everything it answers is JSON. */
+export interface SyncIdentity {
+  /** Reads it, before anything changes. Throws when it cannot be believed. */
+  capture(disks: readonly DiskIo[]): Promise<unknown>;
+  /** Looks at the content that is there now, and writes what the policy keeps. */
+  restore(disks: readonly DiskIo[], captured: unknown): Promise<unknown>;
+  /** Throws when what was restored does not read back. */
+  verify(disks: readonly DiskIo[], restored: unknown): Promise<void>;
+}
+
+export interface SyncResult {
+  record: SyncRecord;
+  /** How long clients were held. */
+  heldMs: number;
+}
