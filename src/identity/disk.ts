@@ -16,7 +16,18 @@ import { type Area, type Reading, within } from './steps.js';
  * Names of kinds, strongest claim first. Members of something larger come before what they hold: the file system of an md mirror shows
  * at the start of its members as well. Then those whose superblock has a checksum, then by how much of the format they check.
  */
-export const CLAIM_ORDER = ['md', 'luks', 'lvm', 'btrfs', 'xfs', 'ext', 'ntfs', 'exfat', 'fat', 'swap'] as const;
+export const CLAIM_ORDER = [
+  'md',
+  'luks',
+  'lvm',
+  'btrfs',
+  'xfs',
+  'ext',
+  'ntfs',
+  'exfat',
+  'fat',
+  'swap',
+] as const;
 /** The place of what lies on the bare disk, the table included. */
 export const DISK_PLACE = 'disk';
 /** A table may have thousands of partitions; a disk in use has not. */
@@ -132,7 +143,9 @@ function* attempt<F extends Found>(area: Area, kind: Detector<F>): Reading<F | n
 }
 
 function leftOver({ title }: Place, taken: Found, other: Found): string {
-  const values = other.fields.filter(({ value }) => value !== '').map(({ name, value }) => `${name} ${value}`);
+  const values = other.fields
+    .filter(({ value }) => value !== '')
+    .map(({ name, value }) => `${name} ${value}`);
   const which = values.length > 0 ? ` (${values.slice(0, 3).join(', ')})` : '';
   return `On ${title}, ${taken.kind} was taken; ${other.kind}${which} was found as well and is left as it is.`;
 }
@@ -160,7 +173,9 @@ function apart(partitions: readonly Partition[]): { areas: Partition[]; notes: s
     if (over !== undefined)
       notes.push(`Partition ${partition.number} overlaps partition ${over.number} and was not looked into.`);
     else if (areas.length >= MAX_PARTITIONS)
-      notes.push(`Partition ${partition.number} is behind the first ${MAX_PARTITIONS} and was not looked into.`);
+      notes.push(
+        `Partition ${partition.number} is behind the first ${MAX_PARTITIONS} and was not looked into.`,
+      );
     else areas.push(partition);
   }
   return { areas, notes };

@@ -97,7 +97,8 @@ function fieldsOf(header: Buffer): Omit<GptCopy, 'header' | 'entries'> {
 
 function headerProblem(header: Buffer, lba: bigint): string | null {
   const headerBytes = header.readUInt32LE(HEADER.headerBytes);
-  if (headerBytes < MIN_HEADER_BYTES || headerBytes > header.length) return 'has a header of an impossible length';
+  if (headerBytes < MIN_HEADER_BYTES || headerBytes > header.length)
+    return 'has a header of an impossible length';
   if (headerCrc(header, headerBytes) !== header.readUInt32LE(HEADER.headerCrc))
     return 'has a wrong checksum of its header';
   if (header.readBigUInt64LE(HEADER.lba) !== lba) return 'was written for another place';
@@ -115,7 +116,8 @@ function placeProblem(copy: Omit<GptCopy, 'problem'>, disk: Sectors): string | n
   const end = entriesLba + entriesSectors(copy.entries, disk.sectorBytes);
   if (firstUsable > lastUsable) return 'has no usable sectors';
   if (end > lastLba(disk) + 1n) return 'has entries that lead outside the disk';
-  const fits = lba === PRIMARY_LBA ? entriesLba > lba && end <= firstUsable : entriesLba > lastUsable && end <= lba;
+  const fits =
+    lba === PRIMARY_LBA ? entriesLba > lba && end <= firstUsable : entriesLba > lastUsable && end <= lba;
   return fits ? null : 'has entries that lie on something else';
 }
 

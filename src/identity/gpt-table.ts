@@ -1,8 +1,16 @@
 // Both copies of a GPT and the MBR in front of them as one table: which sectors it counts in, which copy is believed, what its entries say.
 // As Linux does, a GPT without a protective entry in the MBR is taken for what somebody left behind.
 
+import {
+  type BadCopy,
+  type GptCopy,
+  isBad,
+  lastLba,
+  PRIMARY_LBA,
+  readCopy,
+  type Sectors,
+} from './gpt-copy.js';
 import { damaged } from './kind.js';
-import { type BadCopy, type GptCopy, isBad, lastLba, PRIMARY_LBA, readCopy, type Sectors } from './gpt-copy.js';
 import { MBR_BYTES, type MbrSector, PROTECTIVE_TYPE, parseMbr } from './mbr-sector.js';
 import { type Reading, readAt } from './steps.js';
 

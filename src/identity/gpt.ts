@@ -3,8 +3,24 @@
 // Invariant: after restore both copies say the same, the backup is at the end of the disk, and all four checksums are right.
 
 import { formatGuid, parseGuid } from './formats.js';
-import { changedHeader, entriesSectors, type GptCopy, HEADER, isBad, lastLba, PRIMARY_LBA } from './gpt-copy.js';
-import { entriesOf, GUID_AT, type GptEntry, type GptTable, NAME_AT, NAME_BYTES, readTable } from './gpt-table.js';
+import {
+  changedHeader,
+  entriesSectors,
+  type GptCopy,
+  HEADER,
+  isBad,
+  lastLba,
+  PRIMARY_LBA,
+} from './gpt-copy.js';
+import {
+  entriesOf,
+  type GptEntry,
+  type GptTable,
+  GUID_AT,
+  NAME_AT,
+  NAME_BYTES,
+  readTable,
+} from './gpt-table.js';
 import { type Field, invalidValue, type Restored, type Unsupported } from './kind.js';
 import { signatureField } from './mbr.js';
 import { PROTECTIVE_TYPE, parseSignature, withLength, withSignature } from './mbr-sector.js';
@@ -60,7 +76,12 @@ function partitionFields(entries: readonly GptEntry[]): Field[] {
     if (fields.has(`${name}/guid`)) continue;
     const guid = { group: 'partition', format: 'guid', value: formatGuid(entry.guid) } as const;
     fields.set(`${name}/guid`, { name: `${name}/guid`, ...guid });
-    fields.set(`${name}/name`, { name: `${name}/name`, group: 'partition', format: 'text', value: entry.name });
+    fields.set(`${name}/name`, {
+      name: `${name}/name`,
+      group: 'partition',
+      format: 'text',
+      value: entry.name,
+    });
   }
   return [...fields.values()];
 }
@@ -81,10 +102,13 @@ function partition(entry: GptEntry, sectorBytes: number): Partition {
 
 function tableNotes({ disk, believed, mbr }: GptTable): string[] {
   const notes: string[] = [];
-  if (mbr.entries.length > 1) notes.push('The MBR in front of the GPT is a hybrid: it has partitions of its own.');
+  if (mbr.entries.length > 1)
+    notes.push('The MBR in front of the GPT is a hybrid: it has partitions of its own.');
   const end = lastLba(disk);
   if ((believed.lba === PRIMARY_LBA ? believed.alternate : believed.lba) !== end)
-    notes.push(`The GPT is that of a disk of another size: its backup is not at sector ${end}, the last one.`);
+    notes.push(
+      `The GPT is that of a disk of another size: its backup is not at sector ${end}, the last one.`,
+    );
   return notes;
 }
 
@@ -110,7 +134,11 @@ function* restore(bytes: bigint, wanted: ReadonlyMap<string, string>): Writing<R
   const wrote =
     (yield* writeCopies(table, layout, { entries, guid })) +
     (yield* replaceAt(0n, layout.moved ? withDiskLength(table, mbrSector) : mbrSector));
-  return { written: [...disk.written, ...written], unsupported: [], notes: restoreNotes(table, layout, wrote) };
+  return {
+    written: [...disk.written, ...written],
+    unsupported: [],
+    notes: restoreNotes(table, layout, wrote),
+  };
 }
 
 /** Where the copies go on this disk; when they do not fit, why. The places of a good copy are kept. */
@@ -136,7 +164,10 @@ function refused({ believed, mbr }: GptTable, wanted: ReadonlyMap<string, string
   const unsupported: Unsupported[] = there
     .filter(({ name }) => wanted.has(name))
     .map(({ name, value }) => ({ field: name, reason: `It stays ${JSON.stringify(value)}: ${reason}.` }));
-  unsupported.push({ field: 'backup', reason: `The backup copy was not moved to the end of the disk: ${reason}.` });
+  unsupported.push({
+    field: 'backup',
+    reason: `The backup copy was not moved to the end of the disk: ${reason}.`,
+  });
   return { written: [], unsupported, notes: [] };
 }
 
@@ -207,7 +238,8 @@ function* writeCopies(
 /** The protective entry covers the whole disk, or as much as it can say. That of a hybrid covers what its maker wanted. */
 function withDiskLength({ disk, mbr }: GptTable, sector: Buffer): Buffer {
   const [only, ...others] = mbr.entries;
-  if (only?.type !== PROTECTIVE_TYPE || others.length > 0 || BigInt(only.start) !== PRIMARY_LBA) return sector;
+  if (only?.type !== PROTECTIVE_TYPE || others.length > 0 || BigInt(only.start) !== PRIMARY_LBA)
+    return sector;
   const length = lastLba(disk);
   return withLength(sector, only.slot, Number(length < MAX_UINT32 ? length : MAX_UINT32));
 }

@@ -55,7 +55,8 @@ function admit(sector: Buffer, bytes: bigint): MbrSector | null {
   const parsed = parseMbr(sector);
   if (parsed === null || parsed.entries.some(({ type }) => type === PROTECTIVE_TYPE)) return null;
   const { entries } = parsed;
-  if (isBootSector(sector) && (entries.length === 0 || !entries.every((entry) => fits(entry, bytes)))) return null;
+  if (isBootSector(sector) && (entries.length === 0 || !entries.every((entry) => fits(entry, bytes))))
+    return null;
   return parsed;
 }
 
@@ -109,7 +110,8 @@ function* readLink(
   at: number,
   { bytes, seen }: { bytes: bigint; seen: Set<number> },
 ): Reading<MbrSector | string> {
-  if (at < extended.start || at >= extended.start + extended.sectors) return 'it leaves the extended partition';
+  if (at < extended.start || at >= extended.start + extended.sectors)
+    return 'it leaves the extended partition';
   if (BigInt(at + 1) * SECTOR_BYTES > bytes) return 'it leaves the disk';
   if (seen.has(at)) return 'it comes back to an earlier place';
   if (seen.size >= MAX_LOGICAL) return `it has more than ${MAX_LOGICAL} links`;

@@ -52,7 +52,8 @@ export function admitted(
     if (bytes <= 0n) why = 'ends before it begins';
     else if (at < disk.from) why = 'covers the partition table itself';
     else if (at + bytes > disk.bytes) why = 'ends behind the end of the disk';
-    else if (partitions.has(key)) why = `has the start and the type of partition ${partitions.get(key)!.number}`;
+    else if (partitions.has(key))
+      why = `has the start and the type of partition ${partitions.get(key)!.number}`;
     if (why === null) partitions.set(key, partition);
     else notes.push(`Partition ${number} ${why} and was not looked into.`);
   }

@@ -52,7 +52,8 @@ export function codeOf(work: () => unknown): string | null {
     work();
     return null;
   } catch (error) {
-    if (error instanceof Error && error.name === 'CellblockError') return (error as Error & { code: string }).code;
+    if (error instanceof Error && error.name === 'CellblockError')
+      return (error as Error & { code: string }).code;
     throw error;
   }
 }

@@ -91,34 +91,42 @@ t.test('restore changes the signature and nothing else', { skip }, async (t) => 
   t.equal(disk.bytesWritten, 512);
 });
 
-t.test('what is no MBR, or the MBR of something else, is nobody’s', { skip: skip || missing('mkfs.vfat', 'sgdisk') }, async (t) => {
-  const folder = t.testdir();
-  const file = path.join(folder, 'other');
-  for (const make of [
-    async () => {},
-    () => must('mkfs.vfat', ['-I', file]),
-    () => must('mkfs.vfat', ['-F', '32', '-I', file]),
-    () => must('sgdisk', ['-n', '1:0:0', file]),
-  ]) {
-    writeFileSync(file, '');
-    truncateSync(file, 64 * MIB);
-    await make();
-    t.equal(run(new FileDisk(file, { readOnly: true })), null);
-  }
-});
+t.test(
+  'what is no MBR, or the MBR of something else, is nobody’s',
+  { skip: skip || missing('mkfs.vfat', 'sgdisk') },
+  async (t) => {
+    const folder = t.testdir();
+    const file = path.join(folder, 'other');
+    for (const make of [
+      async () => {},
+      () => must('mkfs.vfat', ['-I', file]),
+      () => must('mkfs.vfat', ['-F', '32', '-I', file]),
+      () => must('sgdisk', ['-n', '1:0:0', file]),
+    ]) {
+      writeFileSync(file, '');
+      truncateSync(file, 64 * MIB);
+      await make();
+      t.equal(run(new FileDisk(file, { readOnly: true })), null);
+    }
+  },
+);
 
-t.test('a boot sector of FAT under a table with partitions is a table, as Linux has it', { skip }, async (t) => {
-  const file = await image(t.testdir(), LAYOUT);
-  const content = readFileSync(file);
-  const fat = Buffer.from('eb3c906d6b66732e66617400020404000200020020f8', 'hex');
-  fat.copy(content, 0);
-  const broken = Buffer.from(content);
-  fat.copy(broken, 0);
-  broken.writeUInt32LE(0xffff0000, 446 + 8); // the first partition begins behind the end
-  t.ok(detect(content), 'partitions that could be');
-  t.equal(detect(broken), null, 'code that looks like entries');
-  t.end();
-});
+t.test(
+  'a boot sector of FAT under a table with partitions is a table, as Linux has it',
+  { skip },
+  async (t) => {
+    const file = await image(t.testdir(), LAYOUT);
+    const content = readFileSync(file);
+    const fat = Buffer.from('eb3c906d6b66732e66617400020404000200020020f8', 'hex');
+    fat.copy(content, 0);
+    const broken = Buffer.from(content);
+    fat.copy(broken, 0);
+    broken.writeUInt32LE(0xffff0000, 446 + 8); // the first partition begins behind the end
+    t.ok(detect(content), 'partitions that could be');
+    t.equal(detect(broken), null, 'code that looks like entries');
+    t.end();
+  },
+);
 
 t.test('a chain of logical partitions that loops, leaves or breaks ends in a note', { skip }, async (t) => {
   const content = readFileSync(await image(t.testdir(), LAYOUT));
@@ -142,7 +150,10 @@ t.test('partitions behind the end or over the table are left out with a note', {
   const content = readFileSync(await image(t.testdir(), LAYOUT));
   content.writeUInt32LE(0, 446 + 8);
   const found = detect(content.subarray(0, 16000 * 512));
-  t.strictSame(found?.partitions.map(({ number }) => number), []);
+  t.strictSame(
+    found?.partitions.map(({ number }) => number),
+    [],
+  );
   t.match(found?.notes.join('\n'), /Partition 1 covers the partition table itself/);
   t.match(found?.notes.join('\n'), /Partition 2 ends behind the end/);
   t.end();
@@ -154,7 +165,10 @@ t.test('malformed signatures are refused, and none is written as zero', async (t
   content.writeUInt32LE(7, 0x1b8);
   const disk = new MemoryDisk(content);
   for (const bad of ['xyz', '123', '0x12345678'])
-    t.equal(codeOf(() => disk.run(mbr.restore(disk.bytes, new Map([['signature', bad]])))), 'identity-invalid');
+    t.equal(
+      codeOf(() => disk.run(mbr.restore(disk.bytes, new Map([['signature', bad]])))),
+      'identity-invalid',
+    );
   disk.run(mbr.restore(disk.bytes, new Map([['signature', '']])));
   t.equal(run(disk)?.fields[0]?.value, '');
   t.strictSame(disk.run(mbr.restore(disk.bytes, new Map())).written, []);
@@ -181,7 +195,10 @@ t.test('random bytes and random changes never make it throw or read on', { skip 
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 510, maxLength: 510 }), (bytes) => {
       const content = Buffer.concat([bytes, Buffer.from('55aa', 'hex')], 4096);
-      strictEqual(codeOf(() => detect(content)), null);
+      strictEqual(
+        codeOf(() => detect(content)),
+        null,
+      );
       deepStrictEqual(detect(content.subarray(0, 100))?.partitions ?? [], []);
     }),
     replay({ quick: 200, normal: 2000, long: 20_000 }),
