@@ -150,12 +150,18 @@ function layOut({ disk, primary, backup, believed }: GptTable): Layout | string 
   const backupEntriesLba = stays ? backup.entriesLba : backupLba - sectors;
   const primaryEntriesLba = isBad(primary) ? PRIMARY_LBA + 1n : primary.entriesLba;
   const lastUsable = moved ? backupEntriesLba - 1n : believed.lastUsable;
-  const lastUsed = entriesOf(believed).reduce((last, entry) => (entry.last > last ? entry.last : last), 0n);
+  const lastUsed = lastUsedSector(believed);
   if (lastUsed >= backupEntriesLba || believed.firstUsable > lastUsable)
     return `the disk is too small for its GPT: partitions reach to sector ${lastUsed}, and the backup has to begin at ${backupEntriesLba}`;
   if (lastUsable >= backupEntriesLba || primaryEntriesLba + sectors > believed.firstUsable)
     return 'there is no room for the bad copy of the GPT where it belongs';
   return { backupLba, primaryEntriesLba, backupEntriesLba, lastUsable, moved };
+}
+
+function lastUsedSector(believed: GptCopy): bigint {
+  let latest = 0n;
+  for (const { last } of entriesOf(believed)) if (last > latest) latest = last;
+  return latest;
 }
 
 /** Nothing is written, and nobody may think it was. */
