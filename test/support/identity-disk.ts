@@ -66,6 +66,7 @@ export class FileDisk {
   }
 }
 
+/** The position is a number: writeSync of Node 20 takes a bigint for none, and writes where the file stands. */
 function writeAll(fd: number, data: Uint8Array, at: bigint): void {
   let done = 0;
   while (done < data.length) done += writeSync(fd, data, done, data.length - done, Number(at) + done);
