@@ -64,6 +64,7 @@ export async function blkid(file: string): Promise<Record<string, string>> {
     stdout
       .split('\n')
       .filter((line) => line.includes('='))
+      .map((line) => line.replace(/\\(.)/g, '$1'))
       .map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
   );
 }
