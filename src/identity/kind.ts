@@ -36,6 +36,8 @@ export interface Found {
   readonly unsupported: readonly Unsupported[];
   /** What people should know besides: a journal to replay, a device of several. One sentence each. */
   readonly notes: readonly string[];
+  /** The content brings key slots along: after a sync only the source's passphrases open it. */
+  readonly keySlots?: true;
 }
 
 export interface Restored {

@@ -59,7 +59,7 @@ export function valuesOf(found: Found | null): Record<string, string> {
 
 /** What blkid finds by itself, without a cache and without partition tables. */
 export async function blkid(file: string): Promise<Record<string, string>> {
-  const { stdout } = await run('blkid', ['-p', '-o', 'export', file], { env: { LC_ALL: 'C.UTF-8' } });
+  const { stdout } = await run('blkid', ['-p', '-o', 'export', file]);
   return Object.fromEntries(
     stdout
       .split('\n')
