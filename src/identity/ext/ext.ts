@@ -38,7 +38,12 @@ function* detect(bytes: bigint): Reading<Found | null> {
     { name: 'uuid', group: 'fs', format: 'uuid', value: uuidText(superblock) },
     ...(label === null ? [] : [{ name: 'label', group: 'fs', format: 'text', value: label } as const]),
   ];
-  return { kind: superblock.kind, fields, unsupported: unsupportedOf(superblock), notes: notesOf(superblock) };
+  return {
+    kind: superblock.kind,
+    fields,
+    unsupported: unsupportedOf(superblock),
+    notes: notesOf(superblock),
+  };
 }
 
 function uuidText(superblock: Superblock): string {
@@ -89,7 +94,9 @@ function whyNotLabel(superblock: Superblock): string | null {
 
 function notesOf(superblock: Superblock): string[] {
   if (!superblock.needsRecovery) return [];
-  return [`The ${superblock.kind} file system was not unmounted; its journal is replayed when it gets an identity.`];
+  return [
+    `The ${superblock.kind} file system was not unmounted; its journal is replayed when it gets an identity.`,
+  ];
 }
 
 /** The fields of this kind that are wanted, as they are stored. */
@@ -117,9 +124,10 @@ function parseLabel(text: string): Buffer {
 function* restore(bytes: bigint, values: ReadonlyMap<string, string>): Writing<Restored> {
   const wanted = parseWanted(values);
   const superblock = yield* readSuperblock(bytes);
-  if (superblock === null || (!wanted.uuid && !wanted.label)) return { written: [], unsupported: [], notes: [] };
+  if (superblock === null || (!wanted.uuid && !wanted.label))
+    return { written: [], unsupported: [], notes: [] };
   const work = new Restoring(superblock, wanted);
-  yield* work.decide();
+  work.decide();
   if (work.isNeeded) yield* work.run(bytes);
   return work.result;
 }
@@ -145,9 +153,12 @@ class Restoring {
   }
 
   /** Takes out what must not be written. */
-  *decide(): Reading<void> {
+  decide(): void {
     const reason = whyNotUuid(this.#superblock);
-    if (this.#uuid && reason !== null) this.#giveUp('uuid', reason);
+    if (this.#uuid && reason !== null) {
+      if (this.#uuid.equals(this.#superblock.uuid)) this.#hasAlready('uuid');
+      else this.#giveUp('uuid', reason);
+    }
     if (this.#label && this.#superblock.isJournalDevice)
       this.#giveUp('label', whyNotLabel(this.#superblock) ?? '');
   }
@@ -156,6 +167,11 @@ class Restoring {
     this.result.unsupported.push({ field, reason });
     if (field === 'uuid') this.#uuid = null;
     else this.#label = null;
+  }
+
+  #hasAlready(field: 'uuid'): void {
+    this.result.written.push(field);
+    this.#uuid = null;
   }
 
   *run(bytes: bigint): Writing<void> {
@@ -190,20 +206,28 @@ class Restoring {
     if (!this.#uuid || !this.#superblock.hasOldGroupChecksums) return false;
     const group = yield* wrongOldChecksum(this.#superblock);
     if (group === null) return false;
-    this.#giveUp('uuid', `The checksum of the descriptor of block group ${group} is wrong; run e2fsck first.`);
+    this.#giveUp(
+      'uuid',
+      `The checksum of the descriptor of block group ${group} is wrong; run e2fsck first.`,
+    );
     return !this.#label;
   }
 
   #change(superblock: Superblock): void {
-    if (this.#uuid && superblock.hasChecksums && !superblock.hasIncompat(INCOMPAT.checksumSeed)) {
-      superblock.pinChecksumSeed(superblock.checksumSeed);
-      if (superblock === this.#superblock)
-        this.result.notes.push(
-          'metadata_csum_seed is set now, which Linux before 4.4 and GRUB before 2.12 (unless patched) do not read.',
-        );
+    if (this.#uuid && !this.#uuid.equals(superblock.uuid)) {
+      this.#pinSeed(superblock);
+      superblock.uuid.set(this.#uuid);
     }
-    if (this.#uuid) superblock.uuid.set(this.#uuid);
     if (this.#label) superblock.setLabel(this.#label);
+  }
+
+  #pinSeed(superblock: Superblock): void {
+    if (!superblock.hasChecksums || superblock.hasIncompat(INCOMPAT.checksumSeed)) return;
+    superblock.pinChecksumSeed(superblock.checksumSeed);
+    if (superblock !== this.#superblock) return;
+    this.result.notes.push(
+      'metadata_csum_seed is set now, which Linux before 4.4 and GRUB before 2.12 (unless patched) do not read.',
+    );
   }
 
   *#renewDescriptors(): Writing<void> {

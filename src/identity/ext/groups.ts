@@ -122,6 +122,32 @@ export function wideField(superblock: Superblock, descriptor: Buffer, low: numbe
   return upper * 2 ** 32 + descriptor.readUInt32LE(low);
 }
 
+/** What all groups have free, which is true when what the superblock says may be late. Clusters count as their blocks. */
+export function* countFree(superblock: Superblock): Reading<{ blocks: number; inodes: number }> {
+  const { descriptorBytes, blocksPerCluster } = superblock;
+  const free = { blocks: 0, inodes: 0 };
+  for (const { first, groups } of blocksOfDescriptors(superblock)) {
+    const block = yield* readAt(descriptorAt(superblock, first), groups * descriptorBytes);
+    for (let at = 0; at < groups; at++) {
+      const descriptor = block.subarray(at * descriptorBytes, (at + 1) * descriptorBytes);
+      free.blocks += freeBlocksOf(descriptor) * blocksPerCluster;
+      free.inodes += freeInodesOf(descriptor);
+    }
+  }
+  return free;
+}
+
+const isWide = (descriptor: Buffer): boolean => descriptor.length >= 64;
+
+/** In clusters, where there are some. */
+export function freeBlocksOf(descriptor: Buffer): number {
+  return descriptor.readUInt16LE(0xc) + (isWide(descriptor) ? descriptor.readUInt16LE(0x2c) * 2 ** 16 : 0);
+}
+
+export function freeInodesOf(descriptor: Buffer): number {
+  return descriptor.readUInt16LE(0xe) + (isWide(descriptor) ? descriptor.readUInt16LE(0x2e) * 2 ** 16 : 0);
+}
+
 /** Groups whose descriptors lie one behind the other in one block. */
 function* blocksOfDescriptors(superblock: Superblock): Generator<{ first: number; groups: number }> {
   const perBlock = superblock.blockBytes / superblock.descriptorBytes;
@@ -136,7 +162,8 @@ export function* wrongOldChecksum(superblock: Superblock): Reading<number | null
     const block = yield* readAt(descriptorAt(superblock, first), groups * descriptorBytes);
     for (let at = 0; at < groups; at++) {
       const descriptor = block.subarray(at * descriptorBytes, (at + 1) * descriptorBytes);
-      if (oldChecksum(uuid, first + at, descriptor) !== descriptor.readUInt16LE(CHECKSUM_AT)) return first + at;
+      if (oldChecksum(uuid, first + at, descriptor) !== descriptor.readUInt16LE(CHECKSUM_AT))
+        return first + at;
     }
   }
   return null;
@@ -155,4 +182,3 @@ export function* renewOldChecksums(superblock: Superblock): Writing<void> {
     yield* writeAt(at, block);
   }
 }
-

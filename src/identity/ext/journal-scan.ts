@@ -174,7 +174,11 @@ class Scan {
 
   #hasTrueTransactionSum(block: Buffer): boolean {
     if (!this.#journal.sumsTransactions) return true;
-    const [type, size, value] = [block[COMMIT_SUM.type], block[COMMIT_SUM.size], block.readUInt32BE(COMMIT_SUM.value)];
+    const [type, size, value] = [
+      block[COMMIT_SUM.type],
+      block[COMMIT_SUM.size],
+      block.readUInt32BE(COMMIT_SUM.value),
+    ];
     if (type === 0 && size === 0 && value === 0) return true;
     return type === CRC32_TYPE && size === 4 && value === this.#sum;
   }

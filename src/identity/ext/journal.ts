@@ -158,8 +158,7 @@ export class Journal {
   *block(number: number): Reading<Buffer> {
     const { blockBytes } = this;
     const at = (number - this.#window.first) * blockBytes;
-    if (at >= 0 && at < this.#window.data.length)
-      return this.#window.data.subarray(at, at + blockBytes);
+    if (at >= 0 && at < this.#window.data.length) return this.#window.data.subarray(at, at + blockBytes);
     const run = runAt(this.#runs, number);
     if (run === null) throw damaged(`the journal of an ext file system has no block ${number}`);
     const ahead = Math.min(run.first + run.blocks - number, Math.max(1, WINDOW_BYTES / blockBytes));
@@ -183,12 +182,15 @@ export class Journal {
     if (this.sumsBlocks && this.sumsTransactions) return 'two kinds of checksums';
     if (!this.sumsBlocks) return null;
     if (this.#raw[AT.checksumType] !== CRC32C_TYPE) return 'checksums of an unknown type';
-    return this.#raw.readUInt32BE(AT.checksum) === this.#checksum ? null : 'a wrong checksum in its superblock';
+    return this.#raw.readUInt32BE(AT.checksum) === this.#checksum
+      ? null
+      : 'a wrong checksum in its superblock';
   }
 
   #sizeFault(): string | null {
     const last = this.#runs.at(-1);
-    if (!last || this.blocks > last.first + last.blocks) return `${this.blocks} blocks, which its file has not`;
+    if (!last || this.blocks > last.first + last.blocks)
+      return `${this.blocks} blocks, which its file has not`;
     if (this.first < 1 || this.first >= this.end) return `a circle from block ${this.first} to ${this.end}`;
     if (this.start !== 0 && (this.start < this.first || this.start >= this.end))
       return `its start at block ${this.start}`;
@@ -198,7 +200,9 @@ export class Journal {
   /** Features that are not known here; of such a journal nothing is understood. */
   get unknownFeatures(): number {
     if (!this.#isV2) return 0;
-    return (this.#raw.readUInt32BE(AT.incompat) & ~KNOWN_INCOMPAT) >>> 0 || this.#raw.readUInt32BE(AT.roCompat);
+    return (
+      (this.#raw.readUInt32BE(AT.incompat) & ~KNOWN_INCOMPAT) >>> 0 || this.#raw.readUInt32BE(AT.roCompat)
+    );
   }
 
   /** Nothing is to be replayed any more; the next transaction has this number. */

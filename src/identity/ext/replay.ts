@@ -3,7 +3,10 @@
 // Invariant: nothing is written before the whole log was scanned and understood; the order of writes is that of the log.
 
 import { damaged } from '../kind.js';
-import { type Reading, type Writing, writeAt } from '../steps.js';
+import { type Reading, readAt, type Writing, writeAt } from '../steps.js';
+import { runsOf } from './block-map.js';
+import { countFree } from './groups.js';
+import { readInode } from './inode.js';
 import { JOURNAL_MAGIC, type Journal, openJournal } from './journal.js';
 import {
   BLOCK_TYPE,
@@ -15,7 +18,7 @@ import {
   type Tag,
   tagsOf,
 } from './journal-scan.js';
-import { COMPAT, INCOMPAT, rawCrc32c, readSuperblock, type Superblock } from './superblock.js';
+import { COMPAT, INCOMPAT, RO_COMPAT, rawCrc32c, readSuperblock, type Superblock } from './superblock.js';
 
 /** How a replay ended: with the superblock as it is afterwards (changed in memory, not yet written), or why nothing was done. */
 export type Replayed =
@@ -23,6 +26,8 @@ export type Replayed =
   | { readonly refused: string };
 
 const FAST_COMMIT_HEAD = 9;
+/** The kernel refuses a larger orphan file. */
+const MAX_ORPHAN_BYTES = 8 << 20;
 
 /** Throws `identity-damaged`. */
 export function* replay(bytes: bigint, before: Superblock): Writing<Replayed> {
@@ -31,15 +36,17 @@ export function* replay(bytes: bigint, before: Superblock): Writing<Replayed> {
   const journal = yield* openJournal(before);
   if (journal.unknownFeatures !== 0)
     return { refused: `its journal has unknown features (0x${journal.unknownFeatures.toString(16)})` };
-  if (journal.start === 0) return { superblock: recovered(before, before), blocks: 0, transactions: 0 };
+  if (journal.start === 0)
+    return { superblock: yield* recovered(before, before), blocks: 0, transactions: 0 };
   const scanned = yield* scanJournal(journal);
   if (yield* hasFastCommit(journal, scanned.end))
     return { refused: 'its journal has fast commits that would have to be replayed' };
   const blocks = yield* writeTransactions(journal, scanned, bytes);
   yield* journal.empty(following(scanned.end));
   const after = yield* readSuperblock(bytes);
-  if (after === null) throw damaged('the journal of an ext file system puts something else over the superblock');
-  return { superblock: recovered(after, before), blocks, transactions: scanned.transactions };
+  if (after === null)
+    throw damaged('the journal of an ext file system puts something else over the superblock');
+  return { superblock: yield* recovered(after, before), blocks, transactions: scanned.transactions };
 }
 
 function refusal(superblock: Superblock): string | null {
@@ -50,10 +57,31 @@ function refusal(superblock: Superblock): string | null {
   return null;
 }
 
-function recovered(superblock: Superblock, before: Superblock): Superblock {
+/** As a mount leaves it: the kernel counts what is free anew, and keeps errors and orphans. */
+function* recovered(superblock: Superblock, before: Superblock): Reading<Superblock> {
   superblock.clearIncompat(INCOMPAT.recover);
   superblock.keepErrorsOf(before);
+  const free = yield* countFree(superblock);
+  superblock.freeBlocks = free.blocks;
+  superblock.freeInodes = free.inodes;
+  if (superblock.hasRoCompat(RO_COMPAT.orphanPresent) && !(yield* hasOrphans(superblock)))
+    superblock.clearRoCompat(RO_COMPAT.orphanPresent);
   return superblock;
+}
+
+/** Whether a block of the orphan file names an inode. Four bytes each, and at the end a magic number and a checksum. */
+function* hasOrphans(superblock: Superblock): Reading<boolean> {
+  if (!superblock.hasCompat(COMPAT.orphanFile)) return true;
+  const { blockBytes } = superblock;
+  const inode = yield* readInode(superblock, superblock.orphanFileInode);
+  const runs = yield* runsOf(superblock, inode);
+  if (runs.reduce((all, run) => all + run.blocks, 0) * blockBytes > MAX_ORPHAN_BYTES) return true;
+  for (const run of runs)
+    for (let at = 0; at < run.blocks; at++) {
+      const block = yield* readAt(superblock.blockAt(run.at + at), blockBytes);
+      if (block.subarray(0, blockBytes - 8).some((byte) => byte !== 0)) return true;
+    }
+  return false;
 }
 
 /** The fast commits that follow a transaction begin with its number. */
@@ -117,5 +145,7 @@ function tagSum(journal: Journal, block: Buffer, sequence: number): number {
 }
 
 function wrongBlock(sequence: number): Error {
-  return damaged(`a block of transaction ${sequence} in the journal of an ext file system has a wrong checksum`);
+  return damaged(
+    `a block of transaction ${sequence} in the journal of an ext file system has a wrong checksum`,
+  );
 }

@@ -49,7 +49,8 @@ export const RO_COMPAT = {
 /** dir_nlink, extra_isize, snapshot, replica, read-only, shared_blocks, verity: known, and of no account here. */
 const RO_COMPAT_OTHER = 0x20 | 0x40 | 0x80 | 0x800 | 0x1000 | 0x4000 | 0x8000;
 
-const allOf = (bits: Record<string, number>): number => Object.values(bits).reduce((all, bit) => all | bit, 0);
+const allOf = (bits: Record<string, number>): number =>
+  Object.values(bits).reduce((all, bit) => all | bit, 0);
 const KNOWN_INCOMPAT = allOf(INCOMPAT);
 const KNOWN_RO_COMPAT = allOf(RO_COMPAT) | RO_COMPAT_OTHER;
 const EXT3_INCOMPAT = INCOMPAT.fileType | INCOMPAT.recover | INCOMPAT.metaBg;
@@ -154,9 +155,7 @@ export class Superblock {
 
   get hasExternalJournal(): boolean {
     const named = this.raw.subarray(AT.journalUuid, AT.journalUuid + 16).some((byte) => byte !== 0);
-    return (
-      this.hasCompat(COMPAT.hasJournal) && (named || this.raw.readUInt32LE(AT.journalDevice) !== 0)
-    );
+    return this.hasCompat(COMPAT.hasJournal) && (named || this.raw.readUInt32LE(AT.journalDevice) !== 0);
   }
 
   /** As blkid tells them apart: by features alone. */
@@ -227,6 +226,10 @@ export class Superblock {
 
   seal(): void {
     if (this.hasChecksums) this.raw.writeUInt32LE(this.checksum, AT.checksum);
+  }
+
+  clearRoCompat(bit: number): void {
+    this.raw.writeUInt32LE((this.raw.readUInt32LE(AT.roCompat) & ~bit) >>> 0, AT.roCompat);
   }
 
   get blockBytes(): number {
