@@ -17,7 +17,7 @@ import {
 import { isSound, LogRecord, mostBlocks, parseHeader, setHeaderUuid } from './record.js';
 import { type SuperblockPatch, Transactions } from './transactions.js';
 
-const WINDOW_BLOCKS = (1 << 20) / BLOCK;
+const WINDOW_BLOCKS = (2 << 20) / BLOCK;
 
 export interface LogEdit {
   /** Null: it stays. */
@@ -36,11 +36,10 @@ export interface LogEdited {
   readonly groups: number;
 }
 
-/** What will be edited; `edited` is what applying it will do. */
+/** What will be edited: whole records, and headers alone. */
 export interface LogPlan {
   readonly live: Live | null;
   readonly headers: readonly number[];
-  readonly edited: LogEdited;
 }
 
 /** Records from `start` up to `head`, over the end of the ring. */
@@ -59,22 +58,18 @@ class BadRecord extends Refusal {
 
 /** Throws Refusal. */
 export function* planLogEdit(log: Log, state: LogState, edit: LogEdit): Reading<LogPlan> {
-  const nothing: LogEdited = { records: 0, bytesWritten: 0, copies: 0, groups: 0 };
-  if (state.state === 'empty') return { live: null, headers: [], edited: nothing };
-  if (state.state === 'clean') {
-    const headers = [...new Set([state.record, state.checked])];
-    return { live: null, headers, edited: { ...nothing, records: headers.length, bytesWritten: headers.length * BLOCK } };
-  }
-  const { live, edited } = yield* checkLive(log, state, edit);
-  const isLive = distance(log, live.start, (state.checked + 1) % log.blocks) <= distance(log, live.start, live.head);
-  return { live, headers: isLive ? [] : [state.checked], edited };
+  if (state.state === 'empty') return { live: null, headers: [] };
+  if (state.state === 'clean') return { live: null, headers: [...new Set([state.record, state.checked])] };
+  const live = yield* checkLive(log, state, edit);
+  const toChecked = distance(log, live.start, (state.checked + 1) % log.blocks);
+  return { live, headers: toChecked <= distance(log, live.start, live.head) ? [] : [state.checked] };
 }
 
-/** The same edit as the plan's, on the same bytes. */
-export function* applyLogEdit(log: Log, plan: LogPlan, edit: LogEdit): Writing<void> {
-  if (plan.live !== null) yield* editLive(log, plan.live, edit);
-  if (edit.uuid === null) return;
-  for (const at of plan.headers) yield* editHeader(log, at, edit.uuid);
+/** The edit that the plan was made for, on the same bytes. */
+export function* applyLogEdit(log: Log, plan: LogPlan, edit: LogEdit): Writing<LogEdited> {
+  if (edit.uuid !== null) for (const at of plan.headers) yield* editHeader(log, at, edit.uuid);
+  if (plan.live === null) return { records: 0, bytesWritten: 0, copies: 0, groups: 0 };
+  return yield* editLive(log, plan.live, edit, 'apply');
 }
 
 type Dirty = Extract<LogState, { state: 'dirty' }>;
@@ -83,23 +78,31 @@ type Dirty = Extract<LogState, { state: 'dirty' }>;
  * A head that had caught up with the tail may have overwritten it with a record that was not finished. So bad records close to the head are
  * passed over at the tail, by the kernel as here; others are damage.
  */
-function* checkLive(log: Log, dirty: Dirty, edit: LogEdit): Reading<{ live: Live; edited: LogEdited }> {
+function* checkLive(log: Log, dirty: Dirty, edit: LogEdit): Reading<Live> {
   const { head } = dirty;
   for (let from = dirty.tail; ; ) {
     const start = yield* headerFrom(log, from, head);
     if (start === null) throw new Refusal(`has no record between block ${from} and ${head}`);
     const live = { start, head };
     try {
-      return { live, edited: yield* withoutWrites(editLive(log, live, edit)) };
+      yield* withoutWrites(editLive(log, live, edit, 'check'));
+      return live;
     } catch (error) {
-      if (!(error instanceof BadRecord) || distance(log, head, error.at) > mostBlocks(log) * RECORDS_IN_FLIGHT) throw error;
+      if (
+        !(error instanceof BadRecord) ||
+        distance(log, head, error.at) > mostBlocks(log) * RECORDS_IN_FLIGHT
+      )
+        throw error;
       from = (error.at + 1) % log.blocks;
       if (from === head) throw error;
     }
   }
 }
 
-function* editLive(log: Log, live: Live, edit: LogEdit): Writing<LogEdited> {
+/** Checksums are looked at in the first pass and made in the second: they are most of the work. */
+type Pass = 'check' | 'apply';
+
+function* editLive(log: Log, live: Live, edit: LogEdit, pass: Pass): Writing<LogEdited> {
   const transactions = new Transactions(edit.patches, edit.isSuperblock);
   const window = new Window(log);
   let records = 0;
@@ -108,8 +111,10 @@ function* editLive(log: Log, live: Live, edit: LogEdit): Writing<LogEdited> {
   for (let left = distance(log, live.start, live.head); left > 0; records++) {
     const before = yield* window.record(at, left);
     if (before === null) throw new BadRecord(at);
-    const record = editRecord(log, before, edit, transactions);
-    if (record === null) throw new BadRecord(at);
+    const record = new LogRecord(log, Buffer.from(before));
+    if (pass === 'check' && !record.checksumIsRight()) throw new BadRecord(at);
+    editRecord(record, edit, transactions);
+    if (pass === 'apply' && !record.raw.equals(before)) record.stampChecksum();
     bytesWritten += yield* writeChanges(log, at, before, record.raw);
     at = (at + record.header.blocks) % log.blocks;
     left -= record.header.blocks;
@@ -117,16 +122,12 @@ function* editLive(log: Log, live: Live, edit: LogEdit): Writing<LogEdited> {
   return { records, bytesWritten, copies: transactions.copies, groups: transactions.groups };
 }
 
-/** Null: its checksum is wrong. */
-function editRecord(log: Log, before: Buffer, edit: LogEdit, transactions: Transactions): LogRecord | null {
-  const record = new LogRecord(log, Buffer.from(before));
-  if (!record.checksumIsRight) return null;
+function editRecord(record: LogRecord, edit: LogEdit, transactions: Transactions): void {
   if (!record.isLittleEndian) throw new Refusal('was written by a machine of another byte order');
   if (edit.uuid !== null) record.setUuid(edit.uuid);
   if (!record.isWithoutWords) transactions.take(record);
-  else if (record.header.operations !== 1) throw new Refusal('has a record with more blocks than its headers describe');
-  record.stampChecksum();
-  return record;
+  else if (record.header.operations !== 1)
+    throw new Refusal('has a record with more blocks than its headers describe');
 }
 
 /** Writes the blocks that differ, neighbours together. Returns their bytes. */
@@ -150,7 +151,7 @@ function sameBlock(before: Buffer, after: Buffer, at: number): boolean {
 /** The header of an unmount record, or of a torn one, whose checksum stays as wrong as it is. */
 function* editHeader(log: Log, at: number, uuid: Buffer): Writing<void> {
   const whole = yield* readRecord(log, at);
-  if (whole?.checksumIsRight === true) {
+  if (whole?.checksumIsRight()) {
     whole.setUuid(uuid);
     whole.stampChecksum();
     return yield* writeBlocks(log, at, whole.raw.subarray(0, BLOCK));

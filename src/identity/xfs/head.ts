@@ -30,14 +30,14 @@ export type LogState =
 
 /** Throws Refusal. */
 export function* findLogState(log: Log): Reading<LogState> {
-  const end = yield* findEnd(log);
-  if (end === null) return { state: 'empty' };
-  const scan = Math.min(mostInFlight(log), log.blocks);
-  const record = yield* lastHeaderBefore(log, end.head, (end.head + log.blocks - scan) % log.blocks);
-  if (yield* isUnmount(log, record, end.head)) return { state: 'clean', record, checked: end.checked };
-  const { tail } = parseHeader(log, yield* readBlocks(log, record, 1));
-  if (tail >= log.blocks || tail === end.head) throw new Refusal(`ends at block ${end.head} and starts at ${tail} of ${log.blocks}`);
-  return yield* withoutTornRecords(log, { state: 'dirty', tail, ...end });
+  const border = yield* findBorder(log);
+  if (border === null) return { state: 'empty' };
+  // An unmount record is written when everything before it is on the disk, so behind it no holes need to be looked for.
+  const [last] = yield* headersBefore(log, recordBefore(log, border.head));
+  if (last !== undefined && (yield* isUnmount(log, last, border.head % log.blocks)))
+    return { state: 'clean', record: last, checked: last };
+  const end = yield* lastWholeRecord(log, (yield* findHole(log, border)) ?? border.head);
+  return yield* stateBefore(log, { ...end, head: end.head % log.blocks });
 }
 
 interface End {
@@ -46,50 +46,66 @@ interface End {
   readonly checked: number;
 }
 
+function* stateBefore(log: Log, end: End): Reading<LogState> {
+  const scan = Math.min(mostInFlight(log), log.blocks);
+  const limit = (end.head + log.blocks - scan) % log.blocks;
+  const record = yield* lastHeader(log, { end: end.head, limit, count: 1 });
+  if (yield* isUnmount(log, record, end.head)) return { state: 'clean', record, checked: end.checked };
+  const { tail } = parseHeader(log, yield* readBlocks(log, record, 1));
+  if (tail >= log.blocks || tail === end.head)
+    throw new Refusal(`ends at block ${end.head} and starts at ${tail} of ${log.blocks}`);
+  return yield* withoutTornRecords(log, { state: 'dirty', tail, ...end });
+}
+
+/** Where the newer cycle gives way to the older one, or to zeros in the first round; the end of the ring when all is of one cycle. */
+interface Border {
+  readonly head: number;
+  readonly first: number;
+  readonly last: number;
+}
+
 /** Null: no block was ever written. */
-function* findEnd(log: Log): Reading<End | null> {
+function* findBorder(log: Log): Reading<Border | null> {
   const first = cycleOf(yield* readBlocks(log, 0, 1));
   const last = cycleOf(yield* readBlocks(log, log.blocks - 1, 1));
   if (first === 0) return null;
-  if (last === 0) return yield* findEndBeforeZeros(log, first);
-  const head = yield* findEndOfCycle(log, first, last);
-  const sought = yield* lastWholeRecord(log, head);
-  return { ...sought, head: sought.head % log.blocks };
+  if (last === 0 && first !== 1) throw new Refusal(`starts with cycle ${first} and ends with zeros`);
+  const head = first === last ? log.blocks : yield* firstOfCycle(log, log.blocks - 1, last);
+  return { head, first, last };
 }
 
-/** A log in its first round: behind its end all is zero. */
-function* findEndBeforeZeros(log: Log, first: number): Reading<End> {
-  if (first !== 1) throw new Refusal(`starts with cycle ${first} and ends with zeros`);
-  let head = yield* firstOfCycle(log, log.blocks - 1, 0);
-  const scan = Math.min(mostInFlight(log), head);
-  head = (yield* findCycle(log, { first: head - scan, count: scan, cycle: 0 })) ?? head;
-  return yield* lastWholeRecord(log, head);
-}
-
-/** The cycle at the end of the ring is the older one unless both are the same; holes of records in flight are looked for on the way. */
-function* findEndOfCycle(log: Log, first: number, last: number): Reading<number> {
-  const same = first === last;
-  const stop = same ? last - 1 : last;
-  const head = same ? log.blocks : yield* firstOfCycle(log, log.blocks - 1, last);
+/** Records are written several at a time, and a later one may have come to the disk first: the log ends before the earliest gap. */
+function* findHole(log: Log, border: Border): Reading<number | null> {
+  const { head, first, last } = border;
+  const stop = first === last ? last - 1 : last;
   const scan = Math.min(log.blocks, mostInFlight(log));
-  if (head >= scan) return (yield* findCycle(log, { first: head - scan, count: scan, cycle: stop })) ?? head;
+  if (head >= scan) return yield* findCycle(log, { first: head - scan, count: scan, cycle: stop });
+  const beforeHead = { first: 0, count: head, cycle: stop };
+  if (last === 0) return yield* findCycle(log, beforeHead);
   const behind = scan - head;
   const hole = yield* findCycle(log, { first: log.blocks - behind, count: behind, cycle: stop - 1 });
-  return hole ?? (yield* findCycle(log, { first: 0, count: head, cycle: stop })) ?? head;
+  return hole ?? (yield* findCycle(log, beforeHead));
 }
 
 /** By halving: a block of this cycle with one of another cycle before it. `last` is of this cycle. */
 function* firstOfCycle(log: Log, last: number, cycle: number): Reading<number> {
   let before = 0;
   let found = last;
-  for (let middle = (before + found) >> 1; middle !== before && middle !== found; middle = (before + found) >> 1) {
+  for (
+    let middle = (before + found) >> 1;
+    middle !== before && middle !== found;
+    middle = (before + found) >> 1
+  ) {
     if (cycleOf(yield* readBlocks(log, middle, 1)) === cycle) found = middle;
     else before = middle;
   }
   return found;
 }
 
-function* findCycle(log: Log, range: { first: number; count: number; cycle: number }): Reading<number | null> {
+function* findCycle(
+  log: Log,
+  range: { first: number; count: number; cycle: number },
+): Reading<number | null> {
   if (range.count === 0) return null;
   const blocks = yield* readBlocks(log, range.first, range.count);
   for (let index = 0; index < range.count; index++)
@@ -99,30 +115,43 @@ function* findCycle(log: Log, range: { first: number; count: number; cycle: numb
 
 /** The last header before the end; when its record does not reach exactly to the end, the end is that header. */
 function* lastWholeRecord(log: Log, head: number): Reading<End> {
-  const most = Math.min(mostRecordBlocks(log), log.blocks);
-  const checked = yield* lastHeaderBefore(log, head, (head + log.blocks - most) % log.blocks);
+  const checked = yield* lastHeader(log, recordBefore(log, head));
   const record = parseHeader(log, yield* readBlocks(log, checked, 1));
   const whole = distance(log, checked, head) === record.blocks;
   return { head: whole ? head : checked, checked };
 }
 
-/** Looks back as far as `limit`; a whole round when it is the end itself. */
-function* lastHeaderBefore(log: Log, end: number, limit: number): Reading<number> {
-  const found = yield* headersBefore(log, { end, limit, count: 1 });
-  if (found.length === 0) throw new Refusal(`has no record before its end at block ${end}`);
-  return found[0]!;
+/** Looks back from `end` as far as `limit`; a whole round when they are the same. */
+interface Look {
+  readonly end: number;
+  readonly limit: number;
+  readonly count: number;
+}
+
+function recordBefore(log: Log, end: number): Look {
+  return {
+    end,
+    limit: (end + log.blocks - Math.min(mostRecordBlocks(log), log.blocks)) % log.blocks,
+    count: 1,
+  };
+}
+
+function* lastHeader(log: Log, look: Look): Reading<number> {
+  const [found] = yield* headersBefore(log, look);
+  if (found === undefined) throw new Refusal(`has no record before its end at block ${look.end}`);
+  return found;
 }
 
 /** Blocks of record headers, the last one first. */
-function* headersBefore(log: Log, range: { end: number; limit: number; count: number }): Reading<number[]> {
+function* headersBefore(log: Log, look: Look): Reading<number[]> {
   const found: number[] = [];
-  let left = distance(log, range.limit, range.end % log.blocks);
-  for (let end = range.end; left > 0; ) {
+  let left = distance(log, look.limit, look.end % log.blocks);
+  for (let end = look.end; left > 0; ) {
     const count = Math.min(left, SEEK_BLOCKS);
     const first = (end + log.blocks - count) % log.blocks;
     const blocks = yield* readBlocks(log, first, count);
     for (let index = count - 1; index >= 0; index--)
-      if (isHeader(blocks, index) && found.push((first + index) % log.blocks) === range.count) return found;
+      if (isHeader(blocks, index) && found.push((first + index) % log.blocks) === look.count) return found;
     end = first;
     left -= count;
   }
@@ -145,10 +174,11 @@ function* withoutTornRecords(log: Log, dirty: Dirty): Reading<LogState> {
   if (start === undefined) throw new Refusal(`has no record between block ${dirty.tail} and ${dirty.head}`);
   const torn = yield* firstBadRecord(log, start, dirty.head);
   if (torn === null) return dirty;
-  const record = yield* lastHeaderBefore(log, torn, dirty.tail);
+  const record = yield* lastHeader(log, { end: torn, limit: dirty.tail, count: 1 });
   if (yield* isUnmount(log, record, torn)) return { state: 'clean', record, checked: dirty.checked };
   const { tail } = parseHeader(log, yield* readBlocks(log, record, 1));
-  if (tail >= log.blocks || tail === torn) throw new Refusal(`is torn at block ${torn} and has no sound record before it`);
+  if (tail >= log.blocks || tail === torn)
+    throw new Refusal(`is torn at block ${torn} and has no sound record before it`);
   return { state: 'dirty', tail, head: torn, checked: dirty.checked };
 }
 
@@ -156,7 +186,7 @@ function* firstBadRecord(log: Log, start: number, head: number): Reading<number 
   let at = start;
   for (let left = distance(log, start, head); left > 0; ) {
     const record = yield* readRecord(log, at);
-    if (record === null || !record.checksumIsRight) return at;
+    if (record === null || !record.checksumIsRight()) return at;
     at = (at + record.header.blocks) % log.blocks;
     left -= record.header.blocks;
   }

@@ -8,9 +8,8 @@ import { BLOCK, isHeader, type Log, mostRecordBlocks } from './log-blocks.js';
 const CRC_AT = 32;
 const CYCLE_DATA_AT = 44;
 const UUID_AT = 304;
-/** Of a record's header; on i386 the checksum covers less. */
+/** Of a record's header; logs of 32-bit x86 have it over 324 and count as damaged. */
 const CHECKED_BYTES = 328;
-const CHECKED_BYTES_I386 = 324;
 const EXTENSION_CHECKED_BYTES = 260;
 const BLOCKS_BY_HEADER = 64;
 const MOST_BYTES = 256 * 1024;
@@ -66,18 +65,18 @@ export class LogRecord {
   readonly raw: Buffer;
   readonly header: Header;
   readonly #log: Log;
-  readonly #checkedBytes: number;
-  /** The stored checksum is that of the content; mkfs stores none. */
-  readonly checksumIsRight: boolean;
 
   /** @param raw all blocks of a sound record. */
   constructor(log: Log, raw: Buffer) {
     this.#log = log;
     this.raw = raw;
     this.header = parseHeader(log, raw);
-    const stored = raw.readUInt32LE(CRC_AT);
-    this.#checkedBytes = stored !== 0 && stored === this.#checksum(CHECKED_BYTES_I386) ? CHECKED_BYTES_I386 : CHECKED_BYTES;
-    this.checksumIsRight = stored === 0 || stored === this.#checksum(this.#checkedBytes);
+  }
+
+  /** The stored checksum is that of the content; mkfs stores none. */
+  checksumIsRight(): boolean {
+    const stored = this.raw.readUInt32LE(CRC_AT);
+    return stored === 0 || stored === this.#checksum();
   }
 
   get isLittleEndian(): boolean {
@@ -108,7 +107,8 @@ export class LogRecord {
 
   /** After a change. A record without a checksum stays without. */
   stampChecksum(): void {
-    if (this.raw.readUInt32LE(CRC_AT) !== 0) this.raw.writeUInt32LE(this.#checksum(this.#checkedBytes), CRC_AT);
+    if (this.raw.readUInt32LE(CRC_AT) !== 0)
+      this.raw.writeUInt32LE(this.#checksum(), CRC_AT);
   }
 
   /** Where a byte of the payload is stored, in `raw`. */
@@ -121,13 +121,14 @@ export class LogRecord {
     return header === 0 ? CYCLE_DATA_AT + word : header * BLOCK + 4 + word;
   }
 
-  #checksum(checkedBytes: number): number {
+  #checksum(): number {
     const { raw, header } = this;
     let crc = crc32c(raw, 0, CRC_AT);
     crc = crc32c(Buffer.alloc(4), 0, 4, crc);
-    crc = crc32c(raw, CRC_AT + 4, checkedBytes, crc);
+    crc = crc32c(raw, CRC_AT + 4, CHECKED_BYTES, crc);
     const headers = this.#log.version === 2 ? Math.ceil(header.length / (BLOCKS_BY_HEADER * BLOCK)) : 1;
-    for (let at = BLOCK; at < headers * BLOCK; at += BLOCK) crc = crc32c(raw, at, at + EXTENSION_CHECKED_BYTES, crc);
+    for (let at = BLOCK; at < headers * BLOCK; at += BLOCK)
+      crc = crc32c(raw, at, at + EXTENSION_CHECKED_BYTES, crc);
     const start = header.headerBlocks * BLOCK;
     return crc32c(raw, start, start + header.length, crc);
   }

@@ -44,7 +44,8 @@ export function* readSuperblock(bytes: bigint): Reading<Superblock | null> {
   const start = yield* readAt(0n, SMALLEST_SECTOR);
   if (start.readUInt32BE(0) !== MAGIC) return null;
   const sectorBytes = start.readUInt16BE(102);
-  if (!isPowerOfTwo(sectorBytes, 512, 32768)) throw damaged(`the superblock of XFS has sectors of ${sectorBytes} bytes`);
+  if (!isPowerOfTwo(sectorBytes, 512, 32768))
+    throw damaged(`the superblock of XFS has sectors of ${sectorBytes} bytes`);
   const sector = sectorBytes === SMALLEST_SECTOR ? start : yield* readAt(0n, sectorBytes);
   return parse(sector, bytes);
 }
@@ -76,7 +77,8 @@ export function featureRefusal(superblock: Superblock): string | null {
 function parse(sector: Buffer, bytes: bigint): Superblock {
   const version = sector.readUInt16BE(100) & 0xf;
   if (version !== 4 && version !== 5) throw damaged(`the superblock of XFS has version ${version}`);
-  if (version === 5 && !checksumIsRight(sector)) throw damaged('the checksum of the XFS superblock at 0 is wrong');
+  if (version === 5 && !checksumIsRight(sector))
+    throw damaged('the checksum of the XFS superblock at 0 is wrong');
   if (sector.readUInt8(126) !== 0) throw damaged('the XFS at 0 was not made to its end');
   const hasMetaUuid = version === 5 && (sector.readUInt32BE(AT.incompat) & META_UUID) !== 0;
   const uuid = sector.subarray(AT.uuid, AT.uuid + UUID_BYTES);
@@ -96,12 +98,22 @@ function parseGeometry(sector: Buffer, bytes: bigint): Pick<Superblock, 'groups'
   const blocks = sector.readBigUInt64BE(8);
   const groupBlocks = sector.readUInt32BE(84);
   const groups = sector.readUInt32BE(AT.agCount);
-  if (!isPowerOfTwo(blockBytes, 512, 65536) || sector.readUInt8(120) !== Math.log2(blockBytes) || groupBlocks < 64)
+  if (
+    !isPowerOfTwo(blockBytes, 512, 65536) ||
+    sector.readUInt8(120) !== Math.log2(blockBytes) ||
+    groupBlocks < 64
+  )
     throw damaged(`the XFS at 0 has blocks of ${blockBytes} bytes and groups of ${groupBlocks} blocks`);
-  if (blockBytes < sector.length || groups === 0 || BigInt(groups) !== ceilDivide(blocks, BigInt(groupBlocks)))
+  if (
+    blockBytes < sector.length ||
+    groups === 0 ||
+    BigInt(groups) !== ceilDivide(blocks, BigInt(groupBlocks))
+  )
     throw damaged(`the XFS at 0 has ${blocks} blocks in ${groups} groups of ${groupBlocks}`);
   if (blocks * BigInt(blockBytes) > bytes)
-    throw damaged(`the XFS at 0 has ${blocks} blocks of ${blockBytes} bytes, more than the disk of ${bytes} bytes`);
+    throw damaged(
+      `the XFS at 0 has ${blocks} blocks of ${blockBytes} bytes, more than the disk of ${bytes} bytes`,
+    );
   return {
     groups,
     groupBytes: BigInt(groupBlocks) * BigInt(blockBytes),
@@ -125,7 +137,12 @@ function parseLog(sector: Buffer, geometry: Geometry): Superblock['log'] {
   const group = start >> bits;
   const first = group * BigInt(geometry.groupBlocks) + (start & ((1n << bits) - 1n));
   const bytes = blocks * BigInt(geometry.blockBytes);
-  if (group >= BigInt(geometry.groups) || blocks === 0n || first + blocks > geometry.blocks || bytes > MOST_LOG_BYTES)
+  if (
+    group >= BigInt(geometry.groups) ||
+    blocks === 0n ||
+    first + blocks > geometry.blocks ||
+    bytes > MOST_LOG_BYTES
+  )
     throw damaged(`the XFS at 0 has a log of ${blocks} blocks at block ${first}, of ${geometry.blocks}`);
   const version2 = (sector.readUInt16BE(100) & LOG_VERSION_2) !== 0 || (sector.readUInt16BE(100) & 0xf) === 5;
   return { at: first * BigInt(geometry.blockBytes), blocks: Number(bytes / 512n), version: version2 ? 2 : 1 };

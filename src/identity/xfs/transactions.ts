@@ -83,9 +83,16 @@ export class Transactions {
       if (at + OPERATION_HEADER > payload.length) throw new Refusal('has an operation that is cut off');
       const bytes = payload.readUInt32BE(at + 4);
       const data = at + OPERATION_HEADER;
-      if (data + bytes > payload.length) throw new Refusal(`has an operation of ${bytes} bytes where ${payload.length - data} are left`);
-      if (!CLIENTS.includes(payload.readUInt8(at + 8))) throw new Refusal(`has an operation of client ${payload.readUInt8(at + 8)}`);
-      this.#route(payload.readUInt32BE(at), { record, at: data, data: payload.subarray(data, data + bytes), flags: payload.readUInt8(at + 9) });
+      if (data + bytes > payload.length)
+        throw new Refusal(`has an operation of ${bytes} bytes where ${payload.length - data} are left`);
+      if (!CLIENTS.includes(payload.readUInt8(at + 8)))
+        throw new Refusal(`has an operation of client ${payload.readUInt8(at + 8)}`);
+      this.#route(payload.readUInt32BE(at), {
+        record,
+        at: data,
+        data: payload.subarray(data, data + bytes),
+        flags: payload.readUInt8(at + 9),
+      });
       at = data + bytes;
     }
   }
@@ -96,7 +103,8 @@ export class Transactions {
     if (transaction !== undefined) {
       this.#follow(id, transaction, operation);
     } else if ((operation.flags & START) !== 0) {
-      if (this.#open.size >= MOST_TRANSACTIONS) throw new Refusal(`has more than ${MOST_TRANSACTIONS} transactions at a time`);
+      if (this.#open.size >= MOST_TRANSACTIONS)
+        throw new Refusal(`has more than ${MOST_TRANSACTIONS} transactions at a time`);
       this.#open.set(id, { headerSeen: 0, item: null });
     }
   }
@@ -111,10 +119,11 @@ export class Transactions {
   }
 
   #begin(transaction: Transaction, operation: Operation): void {
+    const { item, headerSeen } = transaction;
     if (operation.data.length === 0) return;
-    if (transaction.headerSeen < TRANSACTION_HEADER) return beginHeader(transaction, operation.data);
-    const { item } = transaction;
-    if (item === null || item.region === item.regions) {
+    if (headerSeen < TRANSACTION_HEADER) {
+      beginHeader(transaction, operation.data);
+    } else if (item === null || item.region === item.regions) {
       transaction.item = beginItem(operation.data);
     } else {
       this.#nextRegion(item);
@@ -125,7 +134,8 @@ export class Transactions {
   #continue(transaction: Transaction, operation: Operation): void {
     const { item, headerSeen } = transaction;
     if (headerSeen < TRANSACTION_HEADER) {
-      if (headerSeen + operation.data.length > TRANSACTION_HEADER) throw new Refusal('has a transaction with a long header');
+      if (headerSeen + operation.data.length > TRANSACTION_HEADER)
+        throw new Refusal('has a transaction with a long header');
       transaction.headerSeen += operation.data.length;
     } else if (item === null) {
       throw new Refusal('continues a region that was not begun');
@@ -145,18 +155,24 @@ export class Transactions {
     item.seen = 0;
     if (item.chunks === null) return;
     while (item.chunk < item.chunks.length && !item.chunks[item.chunk]) item.chunk++;
-    if (item.chunk === item.chunks.length) throw new Refusal('has a copy of a superblock with more regions than chunks');
+    if (item.chunk === item.chunks.length)
+      throw new Refusal('has a copy of a superblock with more regions than chunks');
   }
 
   /** In the byte order of the machine that wrote the log, as all of an item's description. */
   #loggedChunks(item: Item): boolean[] | null {
     if (item.type !== BUFFER_ITEM || item.seen < 24) return null;
     const { format } = item;
-    if ((format.readUInt16LE(4) & CANCELLED) !== 0 || !this.#isSuperblock(format.readBigInt64LE(8))) return null;
+    if ((format.readUInt16LE(4) & CANCELLED) !== 0 || !this.#isSuperblock(format.readBigInt64LE(8)))
+      return null;
     const words = format.readUInt32LE(16);
-    if (20 + words * 4 > Math.min(item.seen, KEPT_BYTES)) throw new Refusal(`has a copy of a superblock with ${words} words of chunks`);
+    if (20 + words * 4 > Math.min(item.seen, KEPT_BYTES))
+      throw new Refusal(`has a copy of a superblock with ${words} words of chunks`);
     this.copies++;
-    return Array.from({ length: words * 32 }, (_, bit) => ((format.readUInt32LE(20 + (bit >> 5) * 4) >>> (bit & 31)) & 1) === 1);
+    return Array.from(
+      { length: words * 32 },
+      (_, bit) => ((format.readUInt32LE(20 + (bit >> 5) * 4) >>> (bit & 31)) & 1) === 1,
+    );
   }
 
   #takePart(item: Item, operation: Operation): void {
@@ -173,7 +189,10 @@ export class Transactions {
       const from = Math.max(patch.at, start);
       const to = Math.min(patch.at + patch.bytes, start + operation.data.length);
       for (let at = from; at < to; at++)
-        operation.record.setPayload(operation.at + at - start, patch.change(operation.data[at - start]!, at - patch.at));
+        operation.record.setPayload(
+          operation.at + at - start,
+          patch.change(operation.data[at - start]!, at - patch.at),
+        );
     }
   }
 
@@ -198,7 +217,9 @@ function beginItem(data: Buffer): Item {
   const type = data.readUInt16LE(0);
   const regions = data.readUInt16LE(2);
   if (type < FIRST_ITEM || type > LAST_ITEM || regions === 0)
-    throw new Refusal(`has an item of kind 0x${type.toString(16)} with ${regions} regions, which is not known here`);
+    throw new Refusal(
+      `has an item of kind 0x${type.toString(16)} with ${regions} regions, which is not known here`,
+    );
   const item: Item = {
     type,
     regions,

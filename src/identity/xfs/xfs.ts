@@ -6,7 +6,7 @@ import { isUtf8 } from 'node:buffer';
 import { formatUuid, parseUuid } from '../formats.js';
 import { type Field, type Found, invalidValue, type Kind, type Restored, type Unsupported } from '../kind.js';
 import { type Reading, type Writing, writeAt } from '../steps.js';
-import { applyLogEdit, type LogEdit, type LogPlan, planLogEdit } from './edit-log.js';
+import { applyLogEdit, type LogEdit, type LogEdited, planLogEdit } from './edit-log.js';
 import { findLogState, type LogState } from './head.js';
 import { distance, Refusal } from './log-blocks.js';
 import {
@@ -33,7 +33,7 @@ function* detect(bytes: bigint): Reading<Found | null> {
   return {
     kind: 'xfs',
     fields,
-    unsupported: refusal === null ? [] : fields.map((field) => unsupported(field.name, field.value, refusal)),
+    unsupported: [...fields.flatMap((field) => refusedField(field, refusal)), ...labelThatIsNoText(superblock)],
     notes: [...log.notes, ...realtimeNotes(superblock)],
   };
 }
@@ -60,9 +60,13 @@ function* restoreInto(superblock: Superblock, bytes: bigint, values: Values): Wr
   if (state.state === 'dirty' && superblock.version === 4) throw new Refusal(DIRTY_VERSION_4);
   const edit = editOf(superblock, values);
   const plan = yield* planLogEdit(superblock.log, state, edit);
-  yield* applyLogEdit(superblock.log, plan, edit);
-  const groups = yield* editSuperblocks(superblock, bytes, plan.edited.groups, edit);
-  return { written: [...values.keys()], unsupported: [], notes: restoredNotes(superblock, state, plan, groups) };
+  const inLog = yield* applyLogEdit(superblock.log, plan, edit);
+  const groups = yield* editSuperblocks(superblock, bytes, inLog.groups, edit);
+  return {
+    written: [...values.keys()],
+    unsupported: [],
+    notes: restoredNotes(superblock, state, inLog, groups),
+  };
 }
 
 const EXTERNAL_LOG = 'lies on another device, which carries the identity too';
@@ -128,7 +132,9 @@ function parseLabel(text: string): Buffer {
 }
 
 function valueRefusal(values: Values): string | null {
-  return values.get('uuid')?.every((byte) => byte === 0) ? 'XFS with a UUID of zeros cannot be mounted' : null;
+  return values.get('uuid')?.every((byte) => byte === 0)
+    ? 'XFS with a UUID of zeros cannot be mounted'
+    : null;
 }
 
 function refused(superblock: Superblock, values: Values, reason: string): Unsupported[] {
@@ -137,8 +143,19 @@ function refused(superblock: Superblock, values: Values, reason: string): Unsupp
     .map((field) => unsupported(field.name, field.value, reason));
 }
 
+function refusedField(field: Field, reason: string | null): Unsupported[] {
+  return reason === null ? [] : [unsupported(field.name, field.value, reason)];
+}
+
+function labelThatIsNoText(superblock: Superblock): Unsupported[] {
+  return labelOf(superblock) === null ? [unsupported('label', superblock.label.toString('hex'), 'its bytes are no text')] : [];
+}
+
 function unsupported(field: string, value: string, reason: string): Unsupported {
-  return { field, reason: `The ${field} of the XFS at 0, ${JSON.stringify(value)}, is not changed: ${reason}.` };
+  return {
+    field,
+    reason: `The ${field} of the XFS at 0, ${JSON.stringify(value)}, is not changed: ${reason}.`,
+  };
 }
 
 // What is changed.
@@ -156,7 +173,11 @@ function editOf(superblock: Superblock, values: Values): LogEdit {
       bytes: 1,
       change: (old) => old | META_UUID,
     });
-  return { uuid: newUuid, patches, isSuperblock: (block) => block >= 0n && (block * 512n) % superblock.groupBytes === 0n };
+  return {
+    uuid: newUuid,
+    patches,
+    isSuperblock: (block) => block >= 0n && (block * 512n) % superblock.groupBytes === 0n,
+  };
 }
 
 function bytesAt(at: number, bytes: Buffer): SuperblockPatch {
@@ -169,10 +190,18 @@ interface EditedGroups {
 }
 
 /** The log may tell of more groups than the superblock does not know yet; their superblocks are there before the log tells. */
-function* editSuperblocks(superblock: Superblock, bytes: bigint, groupsInLog: number, edit: LogEdit): Writing<EditedGroups> {
+function* editSuperblocks(
+  superblock: Superblock,
+  bytes: bigint,
+  groupsInLog: number,
+  edit: LogEdit,
+): Writing<EditedGroups> {
   const damaged: number[] = [];
   let written = 0;
-  const groups = Math.min(Math.max(superblock.groups, groupsInLog), Number(bytes / superblock.groupBytes) + 1);
+  const groups = Math.min(
+    Math.max(superblock.groups, groupsInLog),
+    Number(bytes / superblock.groupBytes) + 1,
+  );
   for (let group = 0; group < groups; group++) {
     const copy = yield* readCopy(superblock, group);
     if (copy === null || (group >= superblock.groups && !isOfSame(superblock, copy))) {
@@ -199,14 +228,17 @@ function patchSuperblock(superblock: Superblock, sector: Buffer, edit: LogEdit):
   return !sector.equals(before);
 }
 
-function restoredNotes(superblock: Superblock, state: LogState, plan: LogPlan, groups: EditedGroups): string[] {
+function restoredNotes(
+  superblock: Superblock,
+  state: LogState,
+  inLog: LogEdited,
+  groups: EditedGroups,
+): string[] {
   const notes: string[] = [];
-  if (state.state === 'dirty') {
-    const { records, copies, bytesWritten } = plan.edited;
+  if (state.state === 'dirty')
     notes.push(
-      `The log of the XFS was not emptied: ${records} records with ${copies} copies of a superblock were edited, ${bytesWritten} bytes.`,
+      `The log of the XFS was not emptied: ${inLog.records} records with ${inLog.copies} copies of superblocks in them were gone through, and ${inLog.bytesWritten} bytes written.`,
     );
-  }
   if (groups.damaged.length > 0)
     notes.push(
       `Of the ${superblock.groups} superblocks of the XFS those of the groups ${firstOf(groups.damaged)} are damaged and were left.`,
@@ -215,5 +247,7 @@ function restoredNotes(superblock: Superblock, state: LogState, plan: LogPlan, g
 }
 
 function firstOf(groups: readonly number[]): string {
-  return groups.length > 8 ? `${groups.slice(0, 8).join(', ')} and ${groups.length - 8} more` : groups.join(', ');
+  return groups.length > 8
+    ? `${groups.slice(0, 8).join(', ')} and ${groups.length - 8} more`
+    : groups.join(', ');
 }
