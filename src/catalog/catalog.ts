@@ -33,6 +33,7 @@ import { decodeSync, encodeSync, type SyncRecord } from '../model/sync.js';
 import type { CommitQueue } from './commit-queue.js';
 import { bytesOf, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS } from './commit-queue.js';
 import type { Operation } from './level.js';
+import { SparseVersions } from './sparse-versions.js';
 import type { WrittenNotes } from './written-index.js';
 import { WrittenIndex } from './written-index.js';
 
@@ -57,6 +58,7 @@ export class Catalog {
   /** Per line: everything of its journal entries at or below is in LevelDB. */
   readonly applied = new Map<number, bigint>();
   readonly written: WrittenIndex;
+  readonly sparse: SparseVersions;
   /** Grows whenever a line changes: caches of chains ask it. */
   structure = 0;
 
@@ -76,6 +78,7 @@ export class Catalog {
   constructor(queue: CommitQueue) {
     this.queue = queue;
     this.written = new WrittenIndex(queue);
+    this.sparse = new SparseVersions(this.written);
   }
 
   async load(): Promise<void> {

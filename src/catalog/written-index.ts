@@ -4,7 +4,7 @@
 // earlier one; whether it is durable is known by counting: a group puts a set unless what memory has of it was durable before.
 // So a group that failed leaves a set that the next group touching it puts again. A set that is not durable, or that a group under way
 // names, is never dropped from memory; the others are, the longest unused first. Readers never come here: they read from LevelDB what
-// belongs to the records they read there.
+// belongs to the records they read there. Who keeps what he read there has to ask `isSettled` and listen to `onGrowth`.
 
 import { writtenKey } from '../model/keys.js';
 import { chunkOf, indexInChunk, LARGEST_SET_BYTES, WrittenSet } from '../model/written-set.js';
@@ -12,6 +12,8 @@ import type { CommitQueue } from './commit-queue.js';
 import type { Operation } from './level.js';
 
 interface KeptSet {
+  line: number;
+  version: number;
   key: Buffer;
   set: WrittenSet;
   /** How often the set grew, and how often it had when it was last durable. */
@@ -40,6 +42,8 @@ export class WrittenIndex {
   readonly #queue: CommitQueue;
   /** The longest unused first. */
   readonly #sets = new Map<string, KeptSet>();
+  /** What the index says of a version is about to grow, or goes: called in the turn in which the group is handed in. */
+  onGrowth: (line: number, version: number) => void = () => undefined;
 
   constructor(queue: CommitQueue) {
     this.#queue = queue;
@@ -52,6 +56,19 @@ export class WrittenIndex {
   /** The version has left its line. */
   forget(line: number, version: number, chunk: bigint): void {
     this.#sets.delete(nameOf(line, version, chunk));
+    this.onGrowth(line, version);
+  }
+
+  /** All that was ever handed in about the version is durable. */
+  isSettled(line: number, version: number): boolean {
+    for (const kept of this.#sets.values())
+      if (kept.line === line && kept.version === version && kept.grown !== kept.durable) return false;
+    return true;
+  }
+
+  /** @internal */
+  noteGrowth({ line, version }: KeptSet): void {
+    this.onGrowth(line, version);
   }
 
   /** @internal It is known to be durable that the window is in it. */
@@ -63,8 +80,8 @@ export class WrittenIndex {
   /** @internal The sets under these names, read when they are not in memory; they stay until they are let go of. */
   async hold(noted: ReadonlyMap<string, Noted>): Promise<KeptSet[]> {
     const held: KeptSet[] = [];
-    for (const [name, { line, version, chunk }] of noted) {
-      const kept = this.#sets.get(name) ?? this.#read(name, writtenKey(line, version, chunk));
+    for (const [name, one] of noted) {
+      const kept = this.#sets.get(name) ?? this.#read(name, one);
       this.#sets.delete(name);
       this.#sets.set(name, kept);
       kept.groups++;
@@ -89,8 +106,10 @@ export class WrittenIndex {
     }
   }
 
-  #read(name: string, key: Buffer): KeptSet {
-    const kept: KeptSet = { key, set: new WrittenSet(), grown: 0, durable: 0, groups: 0, reading: null };
+  #read(name: string, { line, version, chunk }: Noted): KeptSet {
+    const key = writtenKey(line, version, chunk);
+    const unread = { set: new WrittenSet(), grown: 0, durable: 0, groups: 0, reading: null };
+    const kept: KeptSet = { line, version, key, ...unread };
     kept.reading = this.#queue
       .read((level) => level.get(key))
       .then(
@@ -159,7 +178,10 @@ export class WrittenNotes {
       const { kept } = this.#held[at]!;
       let grown = false;
       for (const index of indexes) if (kept.set.add(index)) grown = true;
-      if (grown) kept.grown++;
+      if (grown) {
+        kept.grown++;
+        this.#index.noteGrowth(kept);
+      }
       this.#held[at]!.grown = kept.grown;
     });
     return this.#held

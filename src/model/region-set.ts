@@ -9,15 +9,27 @@ export function regionOf(window: bigint): number {
   return Number((window / REGION_WINDOWS) % BUCKETS);
 }
 
+/** The buckets of windows [first, first + count); null: any. */
+export function bucketsOf(first: bigint, count: number): readonly number[] | null {
+  const last = (first + BigInt(count) - 1n) / REGION_WINDOWS;
+  const buckets: number[] = [];
+  for (let region = first / REGION_WINDOWS; region <= last; region++) {
+    if (BigInt(buckets.length) === BUCKETS) return null;
+    buckets.push(Number(region % BUCKETS));
+  }
+  return buckets;
+}
+
+/** True when windows of these buckets may have records. A fault asks it of a thousand lines. */
+export function hasAnyOf(regions: ReadonlySet<number>, buckets: readonly number[] | null): boolean {
+  if (buckets === null) return regions.size > 0;
+  for (const bucket of buckets) if (regions.has(bucket)) return true;
+  return false;
+}
+
 /** True when windows [first, first + count) may have records. */
 export function mayHaveRecords(regions: ReadonlySet<number>, first: bigint, count: number): boolean {
-  if (regions.size === 0) return false;
-  const last = (first + BigInt(count) - 1n) / REGION_WINDOWS;
-  for (let region = first / REGION_WINDOWS; region <= last; region++) {
-    if (regions.has(Number(region % BUCKETS))) return true;
-    if (region - first / REGION_WINDOWS >= BUCKETS) return true;
-  }
-  return false;
+  return regions.size > 0 && hasAnyOf(regions, bucketsOf(first, count));
 }
 
 const LIST_AT_MOST = 150;

@@ -44,13 +44,8 @@ export class WrittenSet {
 
   /** Throws `record-corrupt` with what is wrong; never answers a guess. */
   static decode(stored: Uint8Array): WrittenSet {
-    const crcAt = stored.length - 4;
-    if (crcAt < HEADER_BYTES) throw corrupt('it is too short');
-    if (stored[0] !== FORMAT) throw corrupt(`its format is ${stored[0]}`);
-    const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
-    if (bytes.readUInt32LE(crcAt) !== crc32c(bytes, 0, crcAt)) throw corrupt('its checksum is wrong');
-    const payload = bytes.subarray(HEADER_BYTES, crcAt);
-    if (stored[1] === LIST) return new WrittenSet(decodeList(payload));
+    const payload = payloadOf(stored);
+    if (stored[1] === LIST) return new WrittenSet(bitmapOf(decodeList(payload)));
     if (stored[1] !== BITMAP || payload.length !== BITMAP_BYTES) throw corrupt('it is no set');
     return new WrittenSet(Uint8Array.from(payload));
   }
@@ -63,6 +58,16 @@ export class WrittenSet {
     } catch {
       return WrittenSet.full();
     }
+  }
+
+  /** The indexes of what read() answers, ascending. Without a bitmap in between: most sets hold a few of 32,768. */
+  static indexes(stored: Uint8Array): number[] {
+    try {
+      if (stored[1] === LIST) return decodeList(payloadOf(stored));
+    } catch {
+      // Full, as read() says.
+    }
+    return WrittenSet.read(stored).all();
   }
 
   has(index: number): boolean {
@@ -84,6 +89,13 @@ export class WrittenSet {
     let count = 0;
     for (let at = this.next(0); at >= 0; at = this.next(at + 1)) count++;
     return count;
+  }
+
+  /** Ascending. */
+  all(): number[] {
+    const indexes: number[] = [];
+    for (let at = this.next(0); at >= 0; at = this.next(at + 1)) indexes.push(at);
+    return indexes;
   }
 
   /** The first at or after `from`, or -1. */
@@ -123,8 +135,25 @@ export class WrittenSet {
   }
 }
 
-function decodeList(payload: Uint8Array): Uint8Array<ArrayBuffer> {
+/** What lies between header and checksum. Throws `record-corrupt`. */
+function payloadOf(stored: Uint8Array): Uint8Array {
+  const crcAt = stored.length - 4;
+  if (crcAt < HEADER_BYTES) throw corrupt('it is too short');
+  if (stored[0] !== FORMAT) throw corrupt(`its format is ${stored[0]}`);
+  const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
+  if (bytes.readUInt32LE(crcAt) !== crc32c(bytes, 0, crcAt)) throw corrupt('its checksum is wrong');
+  return bytes.subarray(HEADER_BYTES, crcAt);
+}
+
+function bitmapOf(indexes: readonly number[]): Uint8Array<ArrayBuffer> {
   const bits = new Uint8Array(BITMAP_BYTES);
+  for (const index of indexes) bits[index >>> 3]! |= 1 << (index & 7);
+  return bits;
+}
+
+/** Ascending. */
+function decodeList(payload: Uint8Array): number[] {
+  const indexes: number[] = [];
   let index = 0;
   let gap = 0;
   let shift = 0;
@@ -134,12 +163,12 @@ function decodeList(payload: Uint8Array): Uint8Array<ArrayBuffer> {
     if (byte & 0x80 && shift < 21) continue;
     index += gap;
     if (byte & 0x80 || index >= CHUNK_WINDOWS) throw corrupt('it names windows of another chunk');
-    bits[index >>> 3]! |= 1 << (index & 7);
+    indexes.push(index);
     gap = 0;
     shift = 0;
   }
   if (shift > 0) throw corrupt('it ends in the middle of a number');
-  return bits;
+  return indexes;
 }
 
 function corrupt(what: string): CellblockError {

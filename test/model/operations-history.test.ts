@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import t from 'tap';
 
 import { ALL_WINDOWS } from '../../src/model/keys.js';
+import { answerBothWays } from '../support/both-ways.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { StoreModel } from '../support/store-model.js';
 import { unnoted, writtenLeft } from '../support/written.js';
@@ -252,6 +253,8 @@ async function recordsLeft(store: Store): Promise<number> {
 
 async function play(commands: readonly Command[]): Promise<void> {
   const store = await Store.make();
+  store.started = answerBothWays;
+  answerBothWays(store);
   try {
     const history = new History(store);
     await history.create();

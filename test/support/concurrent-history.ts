@@ -7,6 +7,7 @@
 import { ALL_WINDOWS, familyRange } from '../../src/model/keys.js';
 import { checkStore } from '../../src/operations/check.js';
 import type { Operations } from '../../src/operations/operations.js';
+import { answerBothWays } from './both-ways.js';
 import { Actor, HOT_WINDOWS, type Stage, VOLUME_BLOCKS } from './concurrent-actor.js';
 import { Contents, type ModelSnapshot, ModelVolume } from './concurrent-model.js';
 import { answerLate, turn } from './late-level.js';
@@ -62,6 +63,8 @@ export class ConcurrentHistory implements Stage {
 
   constructor(store: Store, { seed, log }: HistoryOptions) {
     this.store = store;
+    store.started = answerBothWays;
+    answerBothWays(store);
     this.#random = randomOf(seed);
     this.#log = log ?? (() => undefined);
   }

@@ -26,9 +26,9 @@ export function answerLate(level: Level, below: (n: number) => number): void {
     await wait();
     return get.call(level, key);
   };
-  level.getMany = async (keys) => {
+  level.getMany = async (keys, options) => {
     await wait();
-    return getMany.call(level, keys);
+    return getMany.call(level, keys, options);
   };
   level.scan = async function* (range, options) {
     for await (const page of scan.call(level, range, options)) {

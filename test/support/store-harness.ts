@@ -109,6 +109,8 @@ export class Store {
   plane!: FakePlane;
   level!: TestLevel;
   operations!: Operations;
+  /** Called after every start. */
+  started: (store: Store) => void = () => undefined;
   #died: (() => void)[] = [];
 
   private constructor(directory: string) {
@@ -139,6 +141,7 @@ export class Store {
       pause: () => new Promise((resolve) => setImmediate(resolve)),
       ...options,
     });
+    this.started(this);
   }
 
   #logger(): Logger {
