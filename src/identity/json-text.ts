@@ -4,7 +4,7 @@ import { CellblockError } from '../base/errors.js';
 import type { Span } from './xml-text.js';
 
 const MAX_DEPTH = 64;
-const MAX_VALUES = 100_000;
+const MAX_VALUES = 20_000;
 
 export interface JsonNode extends Span {
   /** Objects and arrays: null; their values are in `members` (of several with one key the last, as in JSON.parse). */

@@ -81,24 +81,28 @@ export function restoreConfig(text: string, wanted: ReadonlyMap<string, string>)
       written.push(name);
     }
   };
-  for (const [name, value] of wanted) put(name, slotOf(document, paired.names.get(name) ?? name), value);
-  const notes = [...paired.notes, ...followUuid(document, values, edits)];
+  const slots = slotsByName(document);
+  for (const [name, value] of wanted) put(name, slots.get(paired.names.get(name) ?? name), value);
+  const notes = [...paired.notes, ...followUuid(slots, values, edits)];
   const result = applyEdits(text, edits);
   confirm(result, values);
   return { text: result, written, missing, notes };
 }
 
-function slotOf({ slots }: ConfigDocument, name: string): ConfigSlot | undefined {
-  return slots.find((slot) => slot.name === name);
+function slotsByName({ slots }: ConfigDocument): ReadonlyMap<string, ConfigSlot> {
+  return new Map(slots.map((slot) => [slot.name, slot]));
 }
 
 /** libvirt refuses a domain whose SMBIOS UUID is not its own. */
-function followUuid(document: ConfigDocument, values: Map<string, string>, edits: Edit[]): string[] {
-  const [uuid, own] = [values.get('uuid'), slotOf(document, 'uuid')];
-  const smbios = slotOf(document, 'sysinfo/system/uuid');
-  if (uuid === undefined || smbios === undefined || values.has(smbios.name) || smbios.value !== own?.value)
-    return [];
-  if (smbios.value === uuid) return [];
+function followUuid(
+  slots: ReadonlyMap<string, ConfigSlot>,
+  values: Map<string, string>,
+  edits: Edit[],
+): string[] {
+  const uuid = values.get('uuid');
+  const smbios = slots.get('sysinfo/system/uuid');
+  if (uuid === undefined || smbios === undefined || values.has(smbios.name)) return [];
+  if (smbios.value === uuid || smbios.value !== slots.get('uuid')?.value) return [];
   edits.push(smbios.put(uuid));
   values.set(smbios.name, uuid);
   return ['The UUID of the SMBIOS table follows that of the domain, as libvirt demands.'];
@@ -106,11 +110,10 @@ function followUuid(document: ConfigDocument, values: Map<string, string>, edits
 
 /** Last door: what is handed out reads back. */
 function confirm(text: string, values: ReadonlyMap<string, string>): void {
-  const { slots } = readConfig(text);
+  const slots = slotsByName(readConfig(text));
   for (const [name, value] of values) {
-    const slot = slots.find((one) => one.name === name);
-    // A card whose address is gone with its markup would be named otherwise; values never change names.
-    if (slot?.value !== value) throw refused(`${name} reads back as ${JSON.stringify(slot?.value)}`);
+    const seen = slots.get(name)?.value;
+    if (seen !== value) throw refused(`${name} would read back as ${JSON.stringify(seen)}`);
   }
 }
 
@@ -124,18 +127,19 @@ function pairNics({ slots }: ConfigDocument, wanted: ReadonlyMap<string, string>
   const here = nicsOf(slots.map(({ name }) => name));
   const theirs = nicsOf([...wanted.keys()]);
   const free = [...here].filter((id) => !theirs.has(id));
-  const names = new Map<string, string>();
-  const notes: string[] = [];
-  for (const id of [...theirs].filter((one) => !here.has(one))) {
-    const place = free.shift();
-    if (place === undefined) break;
-    notes.push(`Network card ${id} is paired with ${place} by order: none is at its address.`);
-    for (const name of wanted.keys()) {
-      const [, own, field] = NIC_FIELD.exec(name) ?? [];
-      if (own === id) names.set(name, `nic/${place}/${field}`);
-    }
+  const places = new Map<string, string>();
+  for (const id of theirs) {
+    const place = here.has(id) ? undefined : free.shift();
+    if (place !== undefined) places.set(id, place);
   }
-  return { names, notes };
+  const names = [...wanted.keys()].flatMap((name) => {
+    const [, id = '', field] = NIC_FIELD.exec(name) ?? [];
+    return places.has(id) ? [[name, `nic/${places.get(id)}/${field}`] as const] : [];
+  });
+  const notes = [...places].map(
+    ([id, place]) => `Network card ${id} is paired with ${place} by order: none is at its address.`,
+  );
+  return { names: new Map(names), notes };
 }
 
 function nicsOf(names: readonly string[]): Set<string> {

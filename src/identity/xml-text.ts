@@ -7,7 +7,7 @@ import { CellblockError } from '../base/errors.js';
 import { invalidValue } from './kind.js';
 
 const MAX_DEPTH = 64;
-const MAX_ELEMENTS = 100_000;
+const MAX_ELEMENTS = 20_000;
 
 export interface Span {
   readonly start: number;
