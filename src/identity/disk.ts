@@ -2,32 +2,17 @@
 //
 // A table with partitions comes before whatever else the bare disk seems to hold, as Linux has it; a table without any (a boot sector that
 // looks like one) gives way to a file system. Where several kinds claim one area, somebody formatted over an older one and not all of it
-// was overwritten: the strongest claim in CLAIM_ORDER is taken, and the others are named and never written.
+// was overwritten: the strongest claim (kind-names.ts) is taken, and the others are named and never written.
 // Invariant: no area is looked at twice, and no two looked-at areas overlap, so no restore undoes another.
 
 import { CellblockError } from '../base/errors.js';
 import { gpt } from './gpt.js';
 import type { Found, Kind } from './kind.js';
+import { claimRank } from './kind-names.js';
 import { mbr } from './mbr.js';
 import type { FoundTable, Partition } from './partitions.js';
 import { type Area, type Reading, within } from './steps.js';
 
-/**
- * Names of kinds, strongest claim first. Members of something larger come before what they hold: the file system of an md mirror shows
- * at the start of its members as well. Then those whose superblock has a checksum, then by how much of the format they check.
- */
-export const CLAIM_ORDER = [
-  'md',
-  'luks',
-  'lvm',
-  'btrfs',
-  'xfs',
-  'ext',
-  'ntfs',
-  'exfat',
-  'fat',
-  'swap',
-] as const;
 /** The place of what lies on the bare disk, the table included. */
 export const DISK_PLACE = 'disk';
 /** A table may have thousands of partitions; a disk in use has not. */
@@ -96,11 +81,9 @@ export function* inspectDisk(bytes: bigint, kinds: readonly Kind[]): Reading<Dis
   return { bytes, bootable: table?.bootable ?? null, ...looked };
 }
 
-/** Kinds that CLAIM_ORDER does not know come last, as they were given. */
+/** Strongest claim first; those of one strength as they were given. */
 export function byClaim(kinds: readonly Kind[]): Kind[] {
-  const order: readonly string[] = CLAIM_ORDER;
-  const rank = ({ name }: Kind): number => (order.includes(name) ? order.indexOf(name) : order.length);
-  return [...kinds].sort((a, b) => rank(a) - rank(b));
+  return [...kinds].sort((a, b) => claimRank(a.name) - claimRank(b.name));
 }
 
 interface LookedAs<F extends Found> extends Looked {

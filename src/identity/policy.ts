@@ -10,6 +10,7 @@ import type { DiskIdentity, DiskPart } from './disk.js';
 import type { DiskRestored, WantedField } from './disk-restore.js';
 import { freshValue } from './formats.js';
 import type { Field, FieldFormat, FieldGroup } from './kind.js';
+import { namesOfKind } from './kind-names.js';
 import { ESP_TYPE, type FoundTable } from './partitions.js';
 import {
   type FieldName,
@@ -209,20 +210,25 @@ function goneFrom(target: DiskIdentity, there: ReadonlySet<string>): GoneField[]
 
 /** A field as people read and name it: what the table says about a partition stands with that partition. */
 export function labelOf(part: DiskPart, field: Field): string {
-  const { place, group, word } = nameOf(part, field);
-  return `${place}/${group}.${word}`;
+  const { place, group } = nameOf(part, field);
+  return `${place}/${group}.${partitionOf(part, field) === null ? field.name : wordOf(field)}`;
 }
 
-function nameOf({ title, family, found }: DiskPart, field: Field): FieldName {
-  const key = /^partition\/(.+)\/[^/]+$/.exec(field.name)?.[1];
-  const partitions = (found as Partial<FoundTable>).partitions ?? [];
-  const number = partitions.find((partition) => partition.key === key)?.number;
+function nameOf(part: DiskPart, field: Field): FieldName {
+  const number = partitionOf(part, field);
   return {
-    place: number === undefined ? slug(title) : `partition-${number}`,
-    kinds: [found.kind, family],
+    place: number === null ? slug(part.title) : `partition-${number}`,
+    kinds: namesOfKind(part.family, part.found.kind),
     group: field.group,
-    word: wordOf(field),
+    field: field.name,
   };
+}
+
+/** Which partition a field of a table is about; null: none, or one that is not on the disk. */
+function partitionOf({ found }: DiskPart, { name }: Field): number | null {
+  const key = /^partition\/(.+)\/[^/]+$/.exec(name)?.[1];
+  const partitions = (found as Partial<FoundTable>).partitions ?? [];
+  return partitions.find((partition) => partition.key === key)?.number ?? null;
 }
 
 function slug(title: string): string {

@@ -2,11 +2,14 @@
 //
 //   [PLACE/]SUBJECT[.FIELD]   PLACE: disk, partition-N    SUBJECT: all, a group (fs, disk...), a kind (ext4, gpt...)    FIELD: uuid, label...
 //
+// A field of several parts (`lv/root/uuid`) is meant by all of it or by its last part.
+//
 // Invariant: a pattern that could never match anything anywhere is refused, so a slip of the pen does not change an identity in silence.
 
 import { CellblockError } from '../base/errors.js';
 import type { DiskIdentity } from './disk.js';
 import type { Field, FieldGroup } from './kind.js';
+import { groupsByKind } from './kind-names.js';
 
 export type Policy = 'keep' | 'take' | 'new';
 
@@ -20,11 +23,11 @@ export interface IdentityRule {
 export interface FieldName {
   /** `disk`, `partition-2`. */
   readonly place: string;
-  /** All names of the kind: `ext4`, `ext`. */
+  /** All names of the kind, in lower case: `ext4`, `ext`. */
   readonly kinds: readonly string[];
   readonly group: FieldGroup;
-  /** The last part of the field's name. */
-  readonly word: string;
+  /** The field's name: `uuid`, `lv/root/uuid`. */
+  readonly field: string;
 }
 
 export type Matcher = (name: FieldName) => boolean;
@@ -37,30 +40,14 @@ const GROUP_WORDS: Record<FieldGroup, readonly string[]> = {
   swap: ['uuid', 'label'],
   luks: ['uuid', 'label'],
   md: ['uuid', 'name'],
-  lvm: ['pv-id', 'vg-id', 'lv-id', 'vg-name'],
+  lvm: ['pv-uuid', 'vg-uuid', 'vg-name', 'uuid'],
 };
-const KIND_GROUPS: Record<string, readonly FieldGroup[]> = {
-  gpt: ['disk', 'partition'],
-  mbr: ['disk'],
-  ext: ['fs'],
-  ext2: ['fs'],
-  ext3: ['fs'],
-  ext4: ['fs'],
-  xfs: ['fs'],
-  btrfs: ['fs'],
-  fat: ['fs'],
-  vfat: ['fs'],
-  exfat: ['fs'],
-  ntfs: ['fs'],
-  swap: ['swap'],
-  luks: ['luks'],
-  crypto_luks: ['luks'],
-  md: ['md'],
-  linux_raid_member: ['md'],
-  lvm: ['lvm'],
-  lvm2_member: ['lvm'],
-};
-const PATTERN = /^(?:(disk|partition-[1-9]\d*)\/)?([^./=\s]+)(?:\.([^./=\s]+))?$/;
+const TABLE_GROUPS: readonly [string, FieldGroup][] = [
+  ['gpt', 'disk'],
+  ['gpt', 'partition'],
+  ['mbr', 'disk'],
+];
+const PATTERN = /^(?:(disk|partition-[1-9]\d*)\/)?([^./=\s]+)(?:\.([^=\s]+))?$/;
 const ALL = 'all';
 
 /** `uuid` of `uuid`, `guid` of `partition/2048:.../guid`. */
@@ -77,8 +64,8 @@ export function vocabularyOf(...disks: readonly DiskIdentity[]): Vocabulary {
     for (const one of [subject.toLowerCase(), ALL]) words.set(one, (words.get(one) ?? new Set()).add(word));
   };
   for (const [group, names] of Object.entries(GROUP_WORDS)) for (const word of names) add(group, word);
-  for (const [kind, groups] of Object.entries(KIND_GROUPS))
-    for (const group of groups) for (const word of GROUP_WORDS[group]) add(kind, word);
+  for (const [kind, group] of [...TABLE_GROUPS, ...groupsByKind()])
+    for (const word of GROUP_WORDS[group]) add(kind, word);
   for (const { family, found } of disks.flatMap(({ parts }) => parts))
     for (const field of found.fields)
       for (const subject of [family, found.kind, field.group]) add(subject, wordOf(field));
@@ -93,14 +80,12 @@ export function matcherOf(pattern: string, vocabulary: Vocabulary): Matcher {
   const [, place, subject = '', word] = parts;
   const words = vocabulary.get(subject);
   if (words === undefined) throw unknown(pattern, `subjects are ${[...vocabulary.keys()].sort().join(', ')}`);
-  if (word !== undefined && !words.has(word))
+  if (word !== undefined && !words.has(wordOf({ name: word })))
     throw unknown(pattern, `fields of ${subject} are ${[...words].sort().join(', ')}`);
   return (name) =>
     (place === undefined || place === name.place) &&
-    (subject === ALL ||
-      subject === name.group ||
-      name.kinds.some((kind) => kind.toLowerCase() === subject)) &&
-    (word === undefined || word === name.word);
+    (subject === ALL || subject === name.group || name.kinds.includes(subject)) &&
+    (word === undefined || word === wordOf({ name: name.field }) || word === name.field.toLowerCase());
 }
 
 function unknown(pattern: string, what: string): CellblockError {

@@ -325,6 +325,38 @@ t.test('malformed values are refused before anything is written', { skip }, asyn
   t.strictSame(disk.writes, []);
 });
 
+t.test(
+  'a copy whose entries lie on something else is bad, right as its checksums are',
+  { skip },
+  async (t) => {
+    const start = readFileSync(await image(t.testdir()));
+    const end = start.length;
+    const moves: [number, bigint, string][] = [
+      [512, 1n, 'on its header'],
+      [512, 8192n, 'on a partition'],
+      [end - 512, 12000n, 'on what is usable'],
+      [end - 512, BigInt(end / 512 - 16), 'on its header and behind the end'],
+    ];
+    for (const [header, lba, where] of moves) {
+      const content = Buffer.from(start);
+      content.copy(content, Number(lba) * 512, 1024, 1024 + 16384);
+      content.writeBigUInt64LE(lba, header + 0x48);
+      content.writeUInt32LE(
+        slowCrc32(content.subarray(Number(lba) * 512, Number(lba) * 512 + 16384)),
+        header + 0x58,
+      );
+      fixHeader(content, header);
+      const disk = new MemoryDisk(content);
+      t.match(run(disk)?.notes[0], /copy of the GPT (has entries that|has a|has no|was)/, where);
+      disk.run(gpt.restore(disk.bytes, WANTED));
+      t.ok(
+        disk.writes.every(({ at, bytes }) => at + bytes <= 34 * 512 || at >= end - 33 * 512),
+        `nothing is written ${where}`,
+      );
+    }
+  },
+);
+
 t.test('whatever bytes are changed: null, damage, or a table that restores', { skip }, async (t) => {
   const whole = readFileSync(await image(t.testdir()));
   // The same table on a small disk, for speed.

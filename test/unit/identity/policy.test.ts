@@ -7,6 +7,7 @@ import { type DiskIdentity, inspectDisk } from '../../../src/identity/disk.js';
 import { restoreDisk } from '../../../src/identity/disk-restore.js';
 import { formatGuid, formatUuid } from '../../../src/identity/formats.js';
 import type { Kind } from '../../../src/identity/kind.js';
+import { namesOfKind } from '../../../src/identity/kind-names.js';
 import {
   type IdentityPlan,
   type PolicyInputs,
@@ -147,6 +148,7 @@ t.test(
       'a/b/c',
       'fs uuid',
       'xfs.disk-guid',
+      'lvm.lv/root/uid',
     ])
       t.equal(codeOf(rules(bad)), 'identity-invalid', bad);
     t.throws(rules('fs.uid'), /fields of fs are label, serial, uuid/);
@@ -155,11 +157,49 @@ t.test(
       'partition-77/fs',
       'xfs.uuid',
       'LVM2_member',
+      'lvm.lv/root/uuid',
       'crypto_LUKS.uuid',
       'all.uuid',
       'disk/all',
     ])
       t.equal(codeOf(rules(good)), null, good);
+  },
+);
+
+t.test(
+  'a kind goes by each of its names, and a field of several parts by all of it or the last',
+  async (t) => {
+    const content = read(make(SOURCE));
+    const [table, ...parts] = content.parts;
+    const lvm = parts.map((part) => ({
+      ...part,
+      family: 'lvm',
+      found: {
+        kind: 'LVM2_member',
+        fields: ['root', 'home'].map((name) => {
+          return { name: `lv/${name}/uuid`, group: 'lvm', format: 'lvm', value: 'x' } as const;
+        }),
+        unsupported: [],
+        notes: [],
+      },
+    }));
+    const fresh = (field: string): string[] => {
+      const inputs = {
+        content: { ...content, parts: [table!, ...lvm] },
+        rules: [{ field, policy: 'new' } as const],
+      };
+      return plan({ ...inputs, random: (bytes) => Buffer.alloc(bytes, 7) }).fields.flatMap(
+        ({ label, state }) => (state === 'fresh' ? [label] : []),
+      );
+    };
+    const all = ['1', '2'].flatMap((number) =>
+      ['root', 'home'].map((name) => `partition-${number}/lvm.lv/${name}/uuid`),
+    );
+    for (const same of ['lvm', 'LVM2_member', 'lvm2_member.uuid']) t.strictSame(fresh(same), all, same);
+    t.strictSame(fresh('partition-2/lvm.lv/home/uuid'), [all[3]]);
+    t.strictSame(namesOfKind('ext', 'ext3'), ['ext', 'ext3']);
+    t.strictSame(namesOfKind('fat', 'vfat'), ['fat', 'vfat']);
+    t.strictSame(namesOfKind('LVM2_member', 'LVM2_member'), ['lvm2_member', 'lvm']);
   },
 );
 

@@ -65,7 +65,7 @@ function domain(machine: Machine, extra = ''): string {
   <name>${machine.name}</name>
   <uuid>${machine.uuid}</uuid>
   <title>${machine.title}</title>
-  <metadata><a:b xmlns:a="urn:a" name="${machine.name}"/></metadata>
+  <metadata><a:b xmlns:a="urn:a"><c>${machine.name}</c><!-- </metadata> --></a:b></metadata>
   <memory unit='KiB'>1048576</memory>
   <vcpu>2</vcpu>
   <sysinfo type='smbios'>
@@ -132,7 +132,7 @@ t.test('what names a VM is found in its domain', async (t) => {
     name: 'source & co',
     uuid: SOURCE.uuid,
     title: 'The source',
-    metadata: `<a:b xmlns:a="urn:a" name="${SOURCE.name}"/>`,
+    metadata: `<a:b xmlns:a="urn:a"><c>${SOURCE.name}</c><!-- </metadata> --></a:b>`,
     nvram: SOURCE.nvram,
     'sysinfo/system/uuid': SOURCE.uuid,
     'sysinfo/system/serial': SOURCE.serial,
@@ -235,6 +235,7 @@ t.test('markup that would leave its place is refused', async (t) => {
     ['disk/vda/source', '<source file="a"/><x/>'],
     ['disk/vda/source', '<sources/>'],
     ['disk/vda/source', ' <source/>'],
+    ['disk/vda/source', '<source/> '],
     ['disk/vda/source', '<source>'],
     ['disk/vda/source', ''],
     ['metadata', '</metadata><x/><metadata>'],
