@@ -107,8 +107,7 @@ export class LogRecord {
 
   /** After a change. A record without a checksum stays without. */
   stampChecksum(): void {
-    if (this.raw.readUInt32LE(CRC_AT) !== 0)
-      this.raw.writeUInt32LE(this.#checksum(), CRC_AT);
+    if (this.raw.readUInt32LE(CRC_AT) !== 0) this.raw.writeUInt32LE(this.#checksum(), CRC_AT);
   }
 
   /** Where a byte of the payload is stored, in `raw`. */

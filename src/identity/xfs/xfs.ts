@@ -33,7 +33,10 @@ function* detect(bytes: bigint): Reading<Found | null> {
   return {
     kind: 'xfs',
     fields,
-    unsupported: [...fields.flatMap((field) => refusedField(field, refusal)), ...labelThatIsNoText(superblock)],
+    unsupported: [
+      ...fields.flatMap((field) => refusedField(field, refusal)),
+      ...labelThatIsNoText(superblock),
+    ],
     notes: [...log.notes, ...realtimeNotes(superblock)],
   };
 }
@@ -148,7 +151,9 @@ function refusedField(field: Field, reason: string | null): Unsupported[] {
 }
 
 function labelThatIsNoText(superblock: Superblock): Unsupported[] {
-  return labelOf(superblock) === null ? [unsupported('label', superblock.label.toString('hex'), 'its bytes are no text')] : [];
+  return labelOf(superblock) === null
+    ? [unsupported('label', superblock.label.toString('hex'), 'its bytes are no text')]
+    : [];
 }
 
 function unsupported(field: string, value: string, reason: string): Unsupported {
