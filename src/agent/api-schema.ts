@@ -1,32 +1,8 @@
 // The control API's values: one schema each, which validates what comes in, types the routes and the CLI, serialises what goes
 // out and documents it in docs/openapi.json. Byte quantities are JSON integers; they may exceed 2^53.
 
-import { type Static, type TSchema, Type } from '@sinclair/typebox';
-
-export const Bytes = Type.Unsafe<bigint>({ type: 'integer', minimum: 0 });
-/** Spelled the way fast-json-stringify takes a bigint or null; the OpenAPI document says it the way of JSON Schema. */
-const BytesOrNull = Type.Unsafe<bigint | null>({ type: 'integer', nullable: true, minimum: 0 });
-const Time = Type.String({ format: 'date-time', description: 'ISO 8601' });
-
-function nullable<Schema extends TSchema>(schema: Schema) {
-  return Type.Union([schema, Type.Null()]);
-}
-
-function closed<Properties extends Record<string, TSchema>>(
-  properties: Properties,
-  options: Record<string, unknown> = {},
-) {
-  return Type.Object(properties, { additionalProperties: false, ...options });
-}
-
-/** A value the OpenAPI document knows by name. */
-function titled<Properties extends Record<string, TSchema>>(title: string, properties: Properties) {
-  return closed(properties, { title });
-}
-
-function oneOf<const Values extends readonly string[]>(values: Values) {
-  return Type.Unsafe<Values[number]>({ type: 'string', enum: [...values] });
-}
+import { type Static, Type } from '@sinclair/typebox';
+import { Bytes, BytesOrNull, closed, Moment, nullable, oneOf, Time, titled } from './schema-parts.js';
 
 export const ErrorAnswer = closed(
   {
@@ -71,6 +47,7 @@ export const CreateSnapshots = closed({
     minItems: 1,
     description: 'All are taken in one instant, or none is.',
   }),
+  expires: Type.Optional(Moment),
 });
 export const DeleteSnapshots = closed({
   targets: Type.Array(Type.String({ description: 'VOLUME@SNAPSHOT' }), { minItems: 1 }),
@@ -88,6 +65,10 @@ export const DiffQuery = closed({
 export const CreateClone = closed({
   source: Type.String({ description: 'VOLUME@SNAPSHOT' }),
   name: Type.String(),
+  new_identity: Type.Optional(
+    Type.Boolean({ description: 'Give its file systems, partitions and disk ids of their own.' }),
+  ),
+  expires: Type.Optional(Moment),
 });
 export const TaskQuery = closed({
   stream: Type.Optional(
@@ -108,6 +89,7 @@ const volumeProperties = {
   sizeBytes: Bytes,
   created: Time,
   clonedFrom: nullable(Type.String({ description: 'VOLUME@SNAPSHOT' })),
+  expires: nullable(Time),
   snapshots: Type.Integer(),
   connections: Type.Integer({ description: 'Open NBD connections.' }),
   open: Type.Boolean({ description: 'Opened by the data plane.' }),
@@ -123,6 +105,7 @@ export const Snapshot = titled('Snapshot', {
   fullName: Type.String({ description: 'VOLUME@SNAPSHOT; also the name of the export.' }),
   sizeBytes: Bytes,
   created: Time,
+  expires: nullable(Time),
   clones: Type.Array(Type.String()),
   connections: Type.Integer(),
 });

@@ -11,6 +11,7 @@ import { compileValidator } from './request-validator.js';
 import type { Api } from './route-types.js';
 import { snapshotRoutes } from './routes/snapshots.js';
 import { debugRoutes, storeRoutes } from './routes/store.js';
+import { syncRoutes } from './routes/syncs.js';
 import { taskRoutes } from './routes/tasks.js';
 import { volumeRoutes } from './routes/volumes.js';
 
@@ -44,6 +45,7 @@ export async function makeApiServer(parts: AgentParts, options: ApiServerOptions
     const routes = scope as unknown as Api;
     volumeRoutes(routes, parts);
     snapshotRoutes(routes, parts);
+    syncRoutes(routes, parts);
     storeRoutes(routes, parts);
     taskRoutes(routes, parts);
     if (parts.debug) debugRoutes(routes);
@@ -68,6 +70,7 @@ function document(version: string) {
     tags: [
       { name: 'volumes', description: 'Block devices of fixed logical size' },
       { name: 'snapshots', description: 'Frozen states of volumes' },
+      { name: 'syncs', description: 'Bringing volumes to the state of snapshots, with their identity kept' },
       { name: 'store', description: 'The agent and its data directory' },
       { name: 'tasks', description: 'Work that takes long' },
     ],

@@ -12,6 +12,7 @@ import { type ContextOf, contextMaker } from './context.js';
 import { addExportCommand } from './export-volume.js';
 import { addImportCommand } from './import-volume.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
+import { addSyncCommands } from './sync-commands.js';
 import { type Streams, Terminal, toJson } from './terminal.js';
 import { addVolumeCommands } from './volume-commands.js';
 
@@ -91,6 +92,7 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
   addImportCommand(volume, contextOf, streams.stdin);
   addExportCommand(volume, contextOf);
   addSnapshotCommands(program, contextOf);
+  addSyncCommands(program, contextOf);
   addAgentCommands(program, contextOf, offlineCheck);
   return program;
 }

@@ -1,10 +1,12 @@
 // cellblock snapshot ... and cellblock clone.
 
+import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
 import type { Difference, Snapshot, Task, Volume } from '../agent/api-schema.js';
 import { checkName, parseSnapshotReference } from '../model/names.js';
 import { apiPath } from './api-client.js';
 import type { Context, ContextOf } from './context.js';
+import { expiryAfter } from './durations.js';
 import { followTask } from './follow-task.js';
 import { formatBytes, formatTime } from './format.js';
 import { checkVolumeName, volumeOf } from './names.js';
@@ -17,7 +19,10 @@ export function addSnapshotCommands(program: Command, contextOf: ContextOf): voi
     .command('create')
     .description('take snapshots; several are taken in one instant, all or none')
     .argument('<name@snap...>')
-    .action((targets: string[], _options: object, command: Command) => create(contextOf(command), targets));
+    .option('--for <time>', 'delete them by themselves after so long, such as 12h or 7d')
+    .action((targets: string[], options: { for?: string }, command: Command) =>
+      create(contextOf(command), targets, options),
+    );
   snapshot
     .command('list')
     .description('list snapshots, of one volume or all')
@@ -39,22 +44,37 @@ export function addSnapshotCommands(program: Command, contextOf: ContextOf): voi
     .action((from: string, to: string, _options: object, command: Command) =>
       diff(contextOf(command), from, to),
     );
+  snapshot
+    .command('mount')
+    .description('a throw-away clone to take single files out of; it is deleted by itself')
+    .argument('<name@snap>')
+    .option('--for <time>', 'how long it is there, such as 12h or 7d', '48h')
+    .option('--name <name>', 'what it is called; a name is made up else')
+    .action((source: string, options: { for: string; name?: string }, command: Command) =>
+      mount(contextOf(command), source, options),
+    );
   program
     .command('clone')
     .description('make a volume that continues a snapshot')
     .argument('<name@snap>')
     .argument('<new-name>')
-    .action((source: string, name: string, _options: object, command: Command) =>
-      clone(contextOf(command), source, name),
+    .option('--new-identity', 'give its file systems, partitions and disk ids of their own')
+    .action((source: string, name: string, options: { newIdentity?: boolean }, command: Command) =>
+      clone(contextOf(command), source, name, options),
     );
 }
 
-async function create({ api, terminal, signal }: Context, targets: string[]): Promise<void> {
+async function create(
+  { api, terminal, signal }: Context,
+  targets: string[],
+  options: { for?: string },
+): Promise<void> {
   for (const target of targets) parseSnapshotReference(target);
+  const expires = options.for === undefined ? undefined : expiryAfter(options.for);
   const snapshots = await api.change<Snapshot[]>({
     method: 'POST',
     path: apiPath(['snapshots']),
-    body: { targets },
+    body: { targets, expires },
     signal,
     look: '`cellblock snapshot list`',
   });
@@ -82,6 +102,7 @@ async function list({ api, terminal, signal }: Context, volume: string | undefin
             { title: 'SIZE', cell: (row) => formatBytes(row.sizeBytes), align: 'right' },
             { title: 'CLIENTS', cell: (row) => String(row.connections), align: 'right' },
             { title: 'CREATED', cell: (row) => formatTime(row.created) },
+            { title: 'EXPIRES', cell: (row) => (row.expires === null ? '' : formatTime(row.expires)) },
             { title: 'CLONES', cell: (row) => row.clones.join(', ') },
           ],
           snapshots,
@@ -129,13 +150,42 @@ async function diff({ api, terminal, signal }: Context, from: string, to: string
   });
 }
 
-async function clone({ api, terminal, signal }: Context, source: string, name: string): Promise<void> {
+async function mount(
+  { api, terminal, signal }: Context,
+  source: string,
+  options: { for: string; name?: string },
+): Promise<void> {
+  const { volume, snapshot } = parseSnapshotReference(source);
+  const expires = expiryAfter(options.for);
+  const name = options.name ?? `${volume}-${snapshot}-${randomBytes(3).toString('hex')}`.slice(-100);
+  checkName(name, 'volume');
+  const made = await api.change<Volume>({
+    method: 'POST',
+    path: apiPath(['clones']),
+    body: { source, name, expires },
+    signal,
+    look: '`cellblock volume list`',
+  });
+  terminal.result(
+    made,
+    () =>
+      `Volume ${printable(made.name)} has the state of ${printable(source)} until ${formatTime(expires)}.\n` +
+      'What is written to it is thrown away with it, and clients that are connected then are disconnected.\n',
+  );
+}
+
+async function clone(
+  { api, terminal, signal }: Context,
+  source: string,
+  name: string,
+  options: { newIdentity?: boolean },
+): Promise<void> {
   parseSnapshotReference(source);
   checkName(name, 'volume');
   const volume = await api.change<Volume>({
     method: 'POST',
     path: apiPath(['clones']),
-    body: { source, name },
+    body: { source, name, new_identity: options.newIdentity ?? false },
     signal,
     look: '`cellblock volume list`',
   });

@@ -15,7 +15,7 @@ import {
 import { type Field, type Found, invalidValue, type Kind, type Restored, type Unsupported } from './kind.js';
 import { type Reading, readAt, type Writing, writeAt } from './steps.js';
 
-export const fat: Kind = { name: 'vfat', detect, restore };
+export const fat: Kind = { name: 'fat', detect, restore };
 
 /** Behind Layout.extended, whose own byte is the signature; the byte before it has the flags. */
 const SERIAL = 1;

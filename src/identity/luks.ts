@@ -8,7 +8,7 @@ import { damaged, type Field, type Found, type Kind, type Restored, type Unsuppo
 import { type Reading, readAt, type Writing, writeAt } from './steps.js';
 import { textBytes, textField } from './texts.js';
 
-export const luks: Kind = { name: 'crypto_LUKS', detect, restore };
+export const luks: Kind = { name: 'luks', detect, restore };
 
 const MAGIC = Buffer.from('LUKS\xba\xbe', 'latin1');
 const SECOND_MAGIC = Buffer.from('SKUL\xba\xbe', 'latin1');

@@ -37,22 +37,22 @@ export interface IdentityReport {
   /** Why the content is that of a boot disk, or null. */
   readonly boot: string | null;
   /** All that the target had. */
-  readonly captured: readonly CapturedField[];
+  readonly captured: CapturedField[];
   /** Those of the target whose value the content replaced: what claim 1 determines. */
-  readonly overwritten: readonly ReportedField[];
-  readonly restored: readonly ReportedField[];
-  readonly unsupported: readonly ReportedField[];
+  readonly overwritten: ReportedField[];
+  readonly restored: ReportedField[];
+  readonly unsupported: ReportedField[];
   /** The source's value, by policy. */
-  readonly skipped: readonly ReportedField[];
+  readonly skipped: ReportedField[];
   /** The source's value, because the target had none. */
-  readonly foreign: readonly ReportedField[];
-  readonly fresh: readonly ReportedField[];
-  readonly same: readonly ReportedField[];
+  readonly foreign: ReportedField[];
+  readonly fresh: ReportedField[];
+  readonly same: ReportedField[];
   /** Of the target, without a place in the content. */
-  readonly gone: readonly CapturedField[];
-  readonly damaged: readonly ReportedDamage[];
+  readonly gone: CapturedField[];
+  readonly damaged: ReportedDamage[];
   /** What was done besides, and what was left out. One sentence each. */
-  readonly notes: readonly string[];
+  readonly notes: string[];
 }
 
 export interface ReportInputs {

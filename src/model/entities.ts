@@ -60,6 +60,8 @@ export interface Container {
   line: number;
   /** `VOLUME@SNAPSHOT` as it was called when the clone was made. */
   clonedFrom: string | null;
+  /** ISO 8601: a throw-away clone is deleted by itself then. Null: never. */
+  expires: string | null;
   /** A shrink that has begun and has to be finished at start. */
   shrinkingTo: bigint | null;
   failure: Failure | null;
@@ -118,6 +120,7 @@ export function decodeContainer(text: string): Container {
       created: string(json['created']),
       line: natural(json['line']),
       clonedFrom: nullable(json['clonedFrom'], string),
+      expires: nullable(json['expires'] ?? null, string),
       shrinkingTo: nullable(json['shrinkingTo'], (value) => BigInt(string(value))),
       failure: failure && {
         at: string(failure['at']),

@@ -9,6 +9,7 @@ import { jsonKey } from '../model/keys.js';
 import { blocksPerWindow } from '../model/units.js';
 import type { PlaneOptions } from '../plane/treaty.js';
 import { Devices } from './devices.js';
+import { diskIdentity } from './disk-identity.js';
 import { Expiry } from './expiry.js';
 import { Exports } from './exports.js';
 import { Failures } from './failures.js';
@@ -25,7 +26,6 @@ import { Space } from './space.js';
 import type { StoreMeta } from './store-directory.js';
 import { parseRecord, readMeta } from './store-directory.js';
 import { SyncOperations } from './sync-operations.js';
-import type { SyncIdentity } from './sync-types.js';
 import { Syncs } from './syncs.js';
 import { Tasks } from './tasks.js';
 import { trouble } from './trouble.js';
@@ -71,12 +71,6 @@ export const DEFAULTS = {
   holdLimitMs: 5000,
 };
 
-const NO_IDENTITY: SyncIdentity = {
-  capture: async () => null,
-  restore: async () => null,
-  verify: async () => undefined,
-};
-
 const LONGEST_PAUSE_MS = 30_000;
 
 /** Opens catalog and journal, recovers, and builds everything else. */
@@ -119,12 +113,15 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   );
   const volumes = new Volumes({ catalog, devices, client, reclaim, files, space, log });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
-  const expiry = new Expiry(catalog, snapshots, log);
+  const expiry = new Expiry(catalog, snapshots, volumes, log);
   const syncs = new Syncs(
     { catalog, devices, client, rounds, reclaim, space, log },
     { holdLimitMs: options.holdLimitMs ?? DEFAULTS.holdLimitMs },
   );
-  const syncOperations = new SyncOperations(catalog, syncs, options.identity ?? (() => NO_IDENTITY));
+  const syncOperations = new SyncOperations(
+    { catalog, devices, client, volumes, syncs },
+    options.identity ?? diskIdentity,
+  );
   const exports = new Exports(catalog, devices, client, log);
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
   return {

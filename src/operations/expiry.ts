@@ -1,22 +1,25 @@
-// Snapshots that are kept for some time only: undo points of syncs, and those somebody took with a date. Deleted when it has
-// passed, as by hand; one that is in use or whose delete fails is tried again with the next look.
+// What is kept for some time only: undo points of syncs, snapshots somebody took with a date, throw-away clones. Deleted when it has
+// passed, as by hand, a clone with the connections it still has; a delete that fails is tried again with the next look.
 
 import type { Catalog } from '../catalog/catalog.js';
 import type { Snapshots } from './snapshots.js';
 import type { Logger } from './types.js';
+import type { Volumes } from './volumes.js';
 
 const LOOK_MS = 30_000;
 
 export class Expiry {
   readonly #catalog: Catalog;
   readonly #snapshots: Snapshots;
+  readonly #volumes: Volumes;
   readonly #log: Logger;
   #timer: NodeJS.Timeout | null = null;
   #looking: Promise<void> = Promise.resolve();
 
-  constructor(catalog: Catalog, snapshots: Snapshots, log: Logger) {
+  constructor(catalog: Catalog, snapshots: Snapshots, volumes: Volumes, log: Logger) {
     this.#catalog = catalog;
     this.#snapshots = snapshots;
+    this.#volumes = volumes;
     this.#log = log;
   }
 
@@ -29,16 +32,25 @@ export class Expiry {
 
   /** Deletes what has expired by then. */
   async look(nowMs: number): Promise<void> {
-    for (const snapshot of [...this.#catalog.snapshots.values()]) {
-      if (snapshot.expires === null || Date.parse(snapshot.expires) > nowMs) continue;
+    const isOver = ({ expires }: { expires: string | null }): boolean =>
+      expires !== null && Date.parse(expires) <= nowMs;
+    for (const snapshot of [...this.#catalog.snapshots.values()].filter(isOver)) {
       const volume = this.#catalog.containers.get(snapshot.container)?.name;
       if (volume === undefined) continue;
-      try {
-        await this.#snapshots.delete([{ volume, snapshot: snapshot.name }]);
-        this.#log.info({ snapshot: `${volume}@${snapshot.name}` }, 'a snapshot has expired');
-      } catch (error) {
-        this.#log.warn({ err: error, snapshot: snapshot.name }, 'an expired snapshot could not be deleted');
-      }
+      const reference = { volume, snapshot: snapshot.name };
+      await this.#end(`${volume}@${snapshot.name}`, () => this.#snapshots.delete([reference]));
+    }
+    for (const { name, state } of [...this.#catalog.containers.values()].filter(isOver))
+      if (state === 'live')
+        await this.#end(name, () => this.#volumes.delete(name, { withSnapshots: true, disconnect: true }));
+  }
+
+  async #end(name: string, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+      this.#log.info({ name }, 'its time has passed: deleted');
+    } catch (error) {
+      this.#log.warn({ err: error, name }, 'its time has passed, and it could not be deleted');
     }
   }
 

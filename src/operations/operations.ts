@@ -280,9 +280,12 @@ export class Operations {
   }
 
   /** Snapshots of one or several volumes in one instant, all or none. In the order asked. */
-  async createSnapshots(references: { volume: string; snapshot: string }[]): Promise<SnapshotInfo[]> {
+  async createSnapshots(
+    references: { volume: string; snapshot: string }[],
+    options: { expires?: string } = {},
+  ): Promise<SnapshotInfo[]> {
     this.#requireWritable();
-    const snapshots = await this.parts.snapshots.create(references);
+    const snapshots = await this.parts.snapshots.create(references, options);
     return snapshots.map((snapshot) => this.#snapshotInfo(snapshot));
   }
 
@@ -307,10 +310,17 @@ export class Operations {
     return this.#reclaimTask('snapshot-delete', subject, new Set(snapshots.map(({ line }) => line)));
   }
 
-  /** A new volume that continues the snapshot. */
-  async clone(reference: { volume: string; snapshot: string }, name: string): Promise<VolumeInfo> {
+  /** A new volume that continues the snapshot. `newIdentity`: with ids of its own; it does not expire. */
+  async clone(
+    reference: { volume: string; snapshot: string },
+    name: string,
+    options: { expires?: string; newIdentity?: boolean } = {},
+  ): Promise<VolumeInfo> {
     this.#requireWritable();
-    return this.#volumeInfo(await this.parts.snapshots.clone(reference, name));
+    const container = options.newIdentity
+      ? await this.syncs.cloneWithNewIdentity(reference, name)
+      : await this.parts.snapshots.clone(reference, name, options);
+    return this.#volumeInfo(container);
   }
 
   /** Makes a failed volume writable again. The answer says what may be lost. */
@@ -530,6 +540,7 @@ export class Operations {
       sizeBytes: container.sizeBytes,
       created: container.created,
       clonedFrom: container.clonedFrom,
+      expires: container.expires,
       snapshots: catalog.snapshotCount(container),
       connections: device?.connections ?? 0,
       open: device !== undefined,
@@ -552,6 +563,7 @@ export class Operations {
       fullName: `${volume}@${snapshot.name}`,
       sizeBytes: snapshot.sizeBytes,
       created: snapshot.created,
+      expires: snapshot.expires,
       clones: clones.sort(),
       connections: devices.view(snapshot.line, snapshot.version)?.connections ?? 0,
     };

@@ -38,6 +38,7 @@ interface Wanted {
   container: Container;
   name: string;
   id: Buffer;
+  expires: string | null;
 }
 
 export class Snapshots {
@@ -67,7 +68,10 @@ export class Snapshots {
     this.#log = collaborators.log;
   }
 
-  async create(references: readonly { volume: string; snapshot: string }[]): Promise<Snapshot[]> {
+  async create(
+    references: readonly { volume: string; snapshot: string }[],
+    { expires = null }: { expires?: string | null } = {},
+  ): Promise<Snapshot[]> {
     if (references.length === 0) {
       throw new CellblockError('option-invalid', 'No snapshot is named.', {
         hint: 'Name at least one VOLUME@SNAPSHOT.',
@@ -90,7 +94,7 @@ export class Snapshots {
       ordered.map(({ id }) => this.#devices.mutexOf(id)),
       async () => {
         const wanted = references.map(({ volume, snapshot }): Wanted => {
-          return { container: this.#free(volume, snapshot), name: snapshot, id: newId() };
+          return { container: this.#free(volume, snapshot), name: snapshot, id: newId(), expires };
         });
         const open = wanted.some(({ container }) => this.#devices.current(container.id));
         return open ? { snapshots: await this.#cut(wanted), durable: DURABLE } : this.#withoutData(wanted);
@@ -187,7 +191,7 @@ export class Snapshots {
       version,
       sizeBytes: container.sizeBytes,
       created: new Date().toISOString(),
-      expires: null,
+      expires: wanted.expires,
     };
     endVersion(line, state === 'listed' ? snapshot.id : null);
     change.line(line);
@@ -209,7 +213,11 @@ export class Snapshots {
     return [...snapshots];
   }
 
-  async clone(reference: { volume: string; snapshot: string }, name: string): Promise<Container> {
+  async clone(
+    reference: { volume: string; snapshot: string },
+    name: string,
+    { expires = null }: { expires?: string | null } = {},
+  ): Promise<Container> {
     checkName(name, 'volume');
     requireSnapshot(this.#catalog, reference.volume, reference.snapshot);
     await this.#space.check();
@@ -219,7 +227,8 @@ export class Snapshots {
     const change = this.#catalog.change();
     const from = `${reference.volume}@${reference.snapshot}`;
     const base = baseOf(this.#catalog, this.#devices, snapshot);
-    const container = newContainer({ name, sizeBytes: snapshot.sizeBytes, base, clonedFrom: from }, change);
+    const { sizeBytes } = snapshot;
+    const container = newContainer({ name, sizeBytes, base, clonedFrom: from, expires }, change);
     this.#files.add(container.id, change);
     await change.commit();
     return container;
@@ -286,7 +295,13 @@ export function newLine(what: { id: number; container: number; base: Base | null
 
 /** A container with one empty line, in the caller's group. */
 export function newContainer(
-  what: { name: string; sizeBytes: bigint; base: Base | null; clonedFrom: string | null },
+  what: {
+    name: string;
+    sizeBytes: bigint;
+    base: Base | null;
+    clonedFrom: string | null;
+    expires?: string | null;
+  },
   change: Change,
 ): Container {
   const id = change.take('container');
@@ -300,6 +315,7 @@ export function newContainer(
     created: new Date().toISOString(),
     line: line.id,
     clonedFrom: what.clonedFrom,
+    expires: what.expires ?? null,
     shrinkingTo: null,
     failure: null,
   };

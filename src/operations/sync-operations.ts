@@ -2,16 +2,22 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import type { IdentityReport } from '../identity/report.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncRecord } from '../model/sync.js';
+import type { Devices } from './devices.js';
+import { type FoundIdentity, findIdentity, type RecordedDisk } from './disk-identity.js';
+import { DeviceDisk, OverlaidDisk } from './disk-io.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
-import type { IdentityFactory, IdentityOptions, SyncIdentity, SyncOptions } from './sync-types.js';
+import type { PlaneClient } from './plane-client.js';
+import type { DiskIo, IdentityFactory, IdentityOptions, SyncIdentity, SyncOptions } from './sync-types.js';
 import type { Syncs } from './syncs.js';
+import type { Volumes } from './volumes.js';
 
 const HOUR_MS = 3_600_000;
 export const SAFETY_HOURS = 24;
 
-export interface SyncRequest extends IdentityOptions {
+export interface SyncRequest extends Omit<IdentityOptions, 'own'> {
   online: boolean;
   force: boolean;
   grow: boolean;
@@ -24,12 +30,22 @@ export interface SnapshotName {
   snapshot: string;
 }
 
-export interface SyncInfo {
-  id: number;
-  kind: SyncRecord['kind'];
-  phase: SyncRecord['phase'];
+/** What became, or would become, of one disk. */
+export interface SyncedDisk {
   target: string;
-  from: string[];
+  /** `VOLUME@SNAPSHOT` */
+  from: string;
+  /** Null: it was undone before. */
+  identity: IdentityReport | null;
+}
+
+export interface SyncInfo {
+  /** Null: a dry run. */
+  id: number | null;
+  kind: SyncRecord['kind'];
+  phase: SyncRecord['phase'] | 'planned';
+  target: string;
+  disks: SyncedDisk[];
   created: string;
   ended: string | null;
   /** `VOLUME@SNAPSHOT` of undo points that are still there. */
@@ -37,19 +53,33 @@ export interface SyncInfo {
   error: string | null;
   /** How long clients were held; of a sync that has just run. */
   heldMs: number | null;
-  identity: unknown;
 }
 
 export class SyncOperations {
   readonly #catalog: Catalog;
+  readonly #devices: Devices;
+  readonly #client: PlaneClient;
+  readonly #volumes: Volumes;
   readonly #syncs: Syncs;
   readonly #identity: IdentityFactory;
   /** Throws when the store takes no changes. */
   requireWritable: () => void = () => undefined;
 
-  constructor(catalog: Catalog, syncs: Syncs, identity: IdentityFactory) {
-    this.#catalog = catalog;
-    this.#syncs = syncs;
+  constructor(
+    collaborators: {
+      catalog: Catalog;
+      devices: Devices;
+      client: PlaneClient;
+      volumes: Volumes;
+      syncs: Syncs;
+    },
+    identity: IdentityFactory,
+  ) {
+    this.#catalog = collaborators.catalog;
+    this.#devices = collaborators.devices;
+    this.#client = collaborators.client;
+    this.#volumes = collaborators.volumes;
+    this.#syncs = collaborators.syncs;
     this.#identity = identity;
   }
 
@@ -60,6 +90,97 @@ export class SyncOperations {
     const snapshot = requireSnapshot(this.#catalog, from.volume, from.snapshot);
     const kind = snapshot.container === container.id ? 'restore' : 'sync';
     return this.#run(container, snapshot, { ...request, kind, target });
+  }
+
+  /** What a sync would do, worked out over the snapshot in memory; nothing changes. */
+  async plan(target: string, from: SnapshotName, request: SyncRequest): Promise<SyncInfo> {
+    const container = requireVolume(this.#catalog, target);
+    const snapshot = requireSnapshot(this.#catalog, from.volume, from.snapshot);
+    const own = snapshot.container === container.id;
+    const options = this.#options({ ...request, kind: own ? 'restore' : 'sync', target });
+    const pair = { container, snapshot, from: `${from.volume}@${from.snapshot}` };
+    this.#syncs.check(pair, { ...options, online: true });
+    const { rules, takeKeys } = request;
+    const planned = await this.#planned(pair, this.#identity({ rules, takeKeys, own }), request.grow);
+    return {
+      id: null,
+      kind: options.kind,
+      phase: 'planned',
+      target,
+      disks: [{ target, from: pair.from, identity: reportsOf(planned)[0] ?? null }],
+      created: new Date().toISOString(),
+      ended: null,
+      safety: [],
+      error: null,
+      heldMs: null,
+    };
+  }
+
+  async #planned(
+    { container, snapshot }: { container: Container; snapshot: Snapshot },
+    identity: SyncIdentity,
+    grow: boolean,
+  ): Promise<unknown> {
+    const { sizeBytes } = container;
+    const bytes = grow && snapshot.sizeBytes > sizeBytes ? snapshot.sizeBytes : sizeBytes;
+    const device = await this.#devices.acquire(container);
+    try {
+      const disk = new DeviceDisk(this.#client, { handle: device.handle, sizeBytes });
+      const { restore } = await identity.capture([disk]);
+      return await this.#overSnapshot(snapshot, bytes, (content) => restore([content]));
+    } finally {
+      this.#devices.release(device);
+    }
+  }
+
+  async #overSnapshot<T>(
+    snapshot: Snapshot,
+    bytes: bigint,
+    work: (content: DiskIo) => Promise<T>,
+  ): Promise<T> {
+    const view = await this.#devices.acquireView(snapshot);
+    try {
+      const { sizeBytes } = snapshot;
+      const disk = new DeviceDisk(this.#client, { handle: view.handle, sizeBytes });
+      return await work(new OverlaidDisk(disk, bytes));
+    } finally {
+      this.#devices.release(view);
+    }
+  }
+
+  /** What is found on `VOLUME` or `VOLUME@SNAPSHOT`. */
+  async identity(name: string): Promise<FoundIdentity> {
+    const at = name.indexOf('@');
+    if (at >= 0) {
+      const snapshot = requireSnapshot(this.#catalog, name.slice(0, at), name.slice(at + 1));
+      return this.#overSnapshot(snapshot, snapshot.sizeBytes, findIdentity);
+    }
+    const container = requireVolume(this.#catalog, name);
+    const device = await this.#devices.acquire(container);
+    try {
+      const { sizeBytes } = container;
+      return await findIdentity(new DeviceDisk(this.#client, { handle: device.handle, sizeBytes }));
+    } finally {
+      this.#devices.release(device);
+    }
+  }
+
+  /** A new volume that continues the snapshot and has ids of its own. */
+  async cloneWithNewIdentity(from: SnapshotName, name: string): Promise<Container> {
+    this.requireWritable();
+    const { sizeBytes } = requireSnapshot(this.#catalog, from.volume, from.snapshot);
+    const container = await this.#volumes.create(name, sizeBytes);
+    const rules = [{ field: 'all', policy: 'new' as const }];
+    const request = { rules, takeKeys: true, online: false, force: false, grow: false, safety: false };
+    try {
+      await this.sync(name, from, request);
+      container.clonedFrom = `${from.volume}@${from.snapshot}`;
+      await this.#catalog.change().container(container).commit();
+      return container;
+    } catch (error) {
+      await this.#volumes.delete(name, { withSnapshots: true, disconnect: true });
+      throw error;
+    }
   }
 
   /** To the state before its last sync, which is an undo point for it in turn. `sync-nothing-to-undo`. */
@@ -82,18 +203,18 @@ export class SyncOperations {
     request: SyncRequest & { kind: SyncRecord['kind']; target: string },
   ): Promise<SyncInfo> {
     const { rules, takeKeys } = request;
-    const options: SyncOptions = {
-      kind: request.kind,
-      target: request.target,
-      online: request.online,
-      force: request.force,
-      grow: request.grow,
-      safetyMs: request.safety ? SAFETY_HOURS * HOUR_MS : null,
-    };
+    const options = this.#options(request);
     const from = `${this.#catalog.containers.get(snapshot.container)!.name}@${snapshot.name}`;
     const pair = { container, snapshot, from };
-    const { record, heldMs } = await this.#syncs.run([pair], this.#identity({ rules, takeKeys }), options);
+    const own = snapshot.container === container.id;
+    const identity = this.#identity({ rules, takeKeys, own });
+    const { record, heldMs } = await this.#syncs.run([pair], identity, options);
     return this.#info(record, heldMs);
+  }
+
+  #options(request: SyncRequest & { kind: SyncRecord['kind']; target: string }): SyncOptions {
+    const { kind, target, online, force, grow, safety } = request;
+    return { kind, target, online, force, grow, safetyMs: safety ? SAFETY_HOURS * HOUR_MS : null };
   }
 
   /** The undo point of the newest sync that has one. */
@@ -109,7 +230,7 @@ export class SyncOperations {
 
   /** For what a start finds unfinished: it only verifies what is recorded. */
   plainIdentity(): SyncIdentity {
-    return this.#identity({ rules: [], takeKeys: false });
+    return this.#identity({ rules: [], takeKeys: false, own: true });
   }
 
   /** Under way and ended lately, oldest first. */
@@ -127,13 +248,18 @@ export class SyncOperations {
   }
 
   #info(record: SyncRecord, heldMs: number | null): SyncInfo {
-    const { id, kind, phase, target, created, ended, error, identity } = record;
+    const { id, kind, phase, target, created, ended, error } = record;
+    const reports = reportsOf((record.identity as { restored?: unknown } | null)?.restored);
     return {
       id,
       kind,
       phase,
       target,
-      from: record.members.map(({ from }) => from),
+      disks: record.members.map(({ container, from }, index) => ({
+        target: this.#catalog.containers.get(container)?.name ?? `volume ${container}`,
+        from,
+        identity: reports[index] ?? null,
+      })),
       created,
       ended,
       safety: record.members.flatMap(({ container, safety }) => {
@@ -144,7 +270,10 @@ export class SyncOperations {
       }),
       error,
       heldMs,
-      identity,
     };
   }
+}
+
+function reportsOf(restored: unknown): (IdentityReport | undefined)[] {
+  return Array.isArray(restored) ? restored.map(({ report }: RecordedDisk) => report) : [];
 }

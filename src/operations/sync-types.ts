@@ -38,18 +38,25 @@ export interface IdentityOptions {
   rules: readonly { field: string; policy: 'keep' | 'take' | 'new' }[];
   /** The source's key slots of encrypted disks may come along. */
   takeKeys: boolean;
+  /** The content is of the target itself: restore and undo. */
+  own: boolean;
 }
 
 export type IdentityFactory = (options: IdentityOptions) => SyncIdentity;
 
-/** The identity of the containers of one sync. Everything it answers is JSON. */
+/** The identity of the disks of one sync, in their order. */
 export interface SyncIdentity {
   /** Reads it, before anything changes. Throws when it cannot be believed. */
-  capture(disks: readonly DiskIo[]): Promise<unknown>;
-  /** Looks at the content that is there now, and writes what the policy keeps. */
-  restore(disks: readonly DiskIo[], captured: unknown): Promise<unknown>;
-  /** Throws when what was restored does not read back. */
+  capture(disks: readonly DiskIo[]): Promise<CapturedIdentity>;
+  /** `restored`: what restore() answered, read back from its JSON. Throws when it does not read back from the disks. */
   verify(disks: readonly DiskIo[], restored: unknown): Promise<void>;
+}
+
+export interface CapturedIdentity {
+  /** JSON, for the record. */
+  readonly captured: unknown;
+  /** Looks at the content that is there now, and writes what the policy keeps. Answers JSON. */
+  restore(disks: readonly DiskIo[]): Promise<unknown>;
 }
 
 export interface SyncResult {

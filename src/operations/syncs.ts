@@ -78,7 +78,7 @@ export class Syncs {
   }
 
   async #run(pairs: readonly SyncPair[], identity: SyncIdentity, options: SyncOptions): Promise<SyncResult> {
-    for (const pair of pairs) this.#check(pair, options);
+    for (const pair of pairs) this.check(pair, options);
     await this.#space.check();
     const ordered = [...pairs].sort((a, b) => a.container.id - b.container.id);
     // Whoever reads these versions by name keeps them from being merged; and what they say is in LevelDB before mutexes are held.
@@ -102,13 +102,13 @@ export class Syncs {
     identity: SyncIdentity,
     options: SyncOptions,
   ): Promise<SyncResult> {
-    for (const pair of pairs) this.#check(pair, options);
+    for (const pair of pairs) this.check(pair, options);
     const members: Member[] = [];
     try {
       for (const pair of pairs)
         members.push({ ...pair, device: await this.#devices.acquireLocked(pair.container) });
       if (options.force) for (const { device } of members) await this.#client.disconnect(device.handle);
-      for (const pair of pairs) this.#check(pair, { ...options, force: false });
+      for (const pair of pairs) this.check(pair, { ...options, force: false });
       // What is left for the round under the hold is little then.
       for (const { device } of members) await this.#rounds.run(device);
       return await this.#held(members, identity, options);
@@ -136,14 +136,14 @@ export class Syncs {
     { options, hold }: { options: SyncOptions; hold: Hold },
   ): Promise<SyncRecord> {
     for (const { device } of members) await hold.during(this.#rounds.run(device));
-    const captured = await hold.during(identity.capture(this.#disksOf(members)));
+    const { captured, restore } = await hold.during(identity.capture(this.#disksOf(members)));
     const record = this.#newRecord(members, options);
     const disks: DeviceDisk[] = [];
     try {
       await hold.during(this.#note(record, { identity: { captured } }));
       await hold.during(this.#rebase(record, members));
       disks.push(...this.#disksOf(members));
-      const restored = await hold.during(identity.restore(disks, captured));
+      const restored = await hold.during(restore(disks));
       for (const { device } of members) await hold.during(this.#client.flush(device.handle));
       await hold.during(this.#note(record, { phase: 'restored', identity: { captured, restored } }));
       await hold.during(identity.verify(disks, restored));
@@ -158,8 +158,8 @@ export class Syncs {
     return record;
   }
 
-  /** Asked twice: before anything is waited for, and when the mutexes are held. */
-  #check({ container, snapshot, from }: SyncPair, options: SyncOptions): void {
+  /** Why it cannot be done. Asked twice: before anything is waited for, and when the mutexes are held. */
+  check({ container, snapshot, from }: SyncPair, options: SyncOptions): void {
     const name = JSON.stringify(container.name);
     if (this.#catalog.containers.get(container.id) !== container || container.state !== 'live')
       throw new CellblockError('volume-not-found', `The volume ${name} is being deleted.`, {

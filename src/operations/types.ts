@@ -69,6 +69,8 @@ export interface VolumeInfo {
   created: string;
   /** `VOLUME@SNAPSHOT` it was cloned from, as far as that is still known. */
   clonedFrom: string | null;
+  /** ISO 8601: deleted by itself then. */
+  expires: string | null;
   snapshots: number;
   /** Open NBD connections. */
   connections: number;
@@ -96,6 +98,8 @@ export interface SnapshotInfo {
   fullName: string;
   sizeBytes: bigint;
   created: string;
+  /** ISO 8601: deleted by itself then. */
+  expires: string | null;
   /** Volumes whose data continues here. */
   clones: string[];
   connections: number;

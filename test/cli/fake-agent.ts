@@ -49,6 +49,7 @@ export class FakeOperations {
       sizeBytes,
       created: EPOCH,
       clonedFrom: null,
+      expires: null,
       snapshots: 0,
       connections: 0,
       open: false,
@@ -123,7 +124,13 @@ export class FakeOperations {
   }
 
   planDeleteVolume(name: string) {
-    return { volume: this.#volume(name), snapshots: this.listSnapshots(name), clones: [], connections: 0 };
+    return {
+      volume: this.#volume(name),
+      snapshots: this.listSnapshots(name),
+      expires: null,
+      clones: [],
+      connections: 0,
+    };
   }
 
   async createSnapshots(references: SnapshotReference[]): Promise<SnapshotInfo[]> {
@@ -149,6 +156,7 @@ export class FakeOperations {
         fullName,
         sizeBytes,
         created: EPOCH,
+        expires: null,
         clones: [],
         connections: 0,
       };

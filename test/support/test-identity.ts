@@ -18,6 +18,7 @@ async function all(disks: readonly DiskIo[]): Promise<string[]> {
 
 export interface TestIdentity extends SyncIdentity {
   /** Called at the beginning of each step. */
+  restore(disks: readonly DiskIo[], captured: readonly string[]): Promise<unknown>;
   onStep: (step: 'capture' | 'restore' | 'verify') => void | Promise<void>;
 }
 
@@ -26,15 +27,15 @@ export function testIdentity(): TestIdentity {
     onStep: () => undefined,
     async capture(disks) {
       await this.onStep('capture');
-      return all(disks);
+      const captured = await all(disks);
+      return { captured, restore: (disks) => this.restore(disks, captured) };
     },
     async restore(disks, captured) {
       await this.onStep('restore');
       const found = await all(disks);
-      const wanted = captured as string[];
       for (const [index, disk] of disks.entries())
-        if (found[index] !== wanted[index]) await disk.run(put(wanted[index]!));
-      return wanted;
+        if (found[index] !== captured[index]) await disk.run(put(captured[index]!));
+      return captured;
     },
     async verify(disks, restored) {
       await this.onStep('verify');

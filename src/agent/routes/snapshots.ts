@@ -32,7 +32,8 @@ export function snapshotRoutes(api: Api, { operations, inspection }: AgentParts)
       },
     },
     async ({ body }, reply) => {
-      const snapshots = await operations.createSnapshots(body.targets.map(parseSnapshotReference));
+      const { targets, ...options } = body;
+      const snapshots = await operations.createSnapshots(targets.map(parseSnapshotReference), options);
       return reply.status(201).send(snapshots);
     },
   );
@@ -115,7 +116,9 @@ export function snapshotRoutes(api: Api, { operations, inspection }: AgentParts)
         response: { 201: Volume, default: ErrorAnswer },
       },
     },
-    async ({ body }, reply) =>
-      reply.status(201).send(await operations.clone(parseSnapshotReference(body.source), body.name)),
+    async ({ body: { source, name, expires, new_identity } }, reply) => {
+      const options = { ...(expires && { expires }), newIdentity: new_identity ?? false };
+      return reply.status(201).send(await operations.clone(parseSnapshotReference(source), name, options));
+    },
   );
 }

@@ -118,6 +118,7 @@ async function volume(catalog: Catalog, base: Base | null): Promise<Line> {
       created: CREATED,
       line: line.id,
       clonedFrom: null,
+      expires: null,
       shrinkingTo: null,
       failure: null,
     })

@@ -105,6 +105,7 @@ export class SmallStore {
       created: '2024-01-01T00:00:00.000Z',
       line: line.id,
       clonedFrom: null,
+      expires: null,
       shrinkingTo: null,
       failure: null,
     });

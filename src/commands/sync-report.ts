@@ -1,0 +1,85 @@
+// The report of a sync for people: what it did, and what became of every field of the identity.
+
+import type { IdentityReport, Sync } from '../agent/sync-schema.js';
+import { printable, table } from './table.js';
+
+type Reported = IdentityReport['restored'][number];
+
+export function syncReport(sync: Sync): string {
+  return [headOf(sync), ...sync.disks.map((disk) => diskReport(disk, sync)), undoLine(sync)].join('');
+}
+
+function headOf({ id, kind, phase, target, disks, heldMs, error }: Sync): string {
+  const from = disks.map((disk) => printable(disk.from)).join(', ');
+  const name = printable(target);
+  const held = heldMs === null ? '' : ` in ${heldMs.toFixed(heldMs < 10 ? 1 : 0)} ms`;
+  switch (phase) {
+    case 'planned':
+      return `${name} would take the state of ${from}; nothing was changed.\n`;
+    case 'undone':
+      return `Sync ${id}: ${name} is as it was. ${error ?? ''}\n`;
+    case 'done':
+      return `Sync ${id}: ${name} ${kind === 'undo' ? 'has again' : 'has'} the state of ${from}${held}.\n`;
+    default:
+      return `Sync ${id}: ${name} is taking the state of ${from} (${phase}).\n`;
+  }
+}
+
+function diskReport({ target, identity }: Sync['disks'][number], { disks }: Sync): string {
+  if (!identity) return '';
+  const title = disks.length > 1 ? `\n${printable(target)}\n` : '';
+  const rows = [
+    ...rowsOf('restored', identity.restored),
+    ...rowsOf('new', identity.fresh),
+    ...rowsOf('taken', identity.skipped),
+    ...rowsOf('foreign', identity.foreign),
+    ...rowsOf('NOT KEPT', identity.unsupported),
+    ...rowsOf('same', identity.same),
+  ];
+  const fields =
+    rows.length === 0
+      ? 'No identity was found in it.\n'
+      : table(
+          [
+            { title: 'FIELD', cell: (row) => row.field },
+            { title: 'KIND', cell: (row) => row.kind },
+            { title: 'STATE', cell: (row) => row.state },
+            { title: 'NOW', cell: (row) => shown(row.now) },
+            { title: 'WAS', cell: (row) => shown(row.target) },
+            { title: 'SOURCE', cell: (row) => shown(row.source) },
+          ],
+          rows,
+        );
+  return [title, fields, ...remarks(identity)].join('');
+}
+
+function rowsOf(state: string, fields: readonly Reported[]): (Reported & { state: string })[] {
+  return fields.map((field) => ({ ...field, state }));
+}
+
+/** An empty label is a value, an unknown one is not. */
+function shown(value: string | null): string {
+  if (value === null) return '-';
+  return value === '' ? '""' : value;
+}
+
+function remarks({ boot, unsupported, foreign, skipped, gone, damaged, notes }: IdentityReport): string[] {
+  const lines = [
+    ...(boot === null
+      ? []
+      : [`It is a boot disk (${boot}), so ids come from the source unless you say otherwise.`]),
+    ...unsupported.map(({ field, reason }) => `${field} was not kept. ${reason ?? ''}`),
+    ...[...skipped, ...foreign].flatMap(({ field, reason }) =>
+      reason === null ? [] : [`${field}: ${reason}`],
+    ),
+    ...gone.map(({ field, value }) => `${field} (${value}) of the target has no place in the new content.`),
+    ...damaged.map(({ where, reason }) => `${where}: ${reason}`),
+    ...notes,
+  ];
+  return lines.map((line) => `${line}\n`);
+}
+
+function undoLine({ phase, kind, target, safety }: Sync): string {
+  if (phase !== 'done' || safety.length === 0 || kind === 'undo') return '';
+  return `Undo it within 24 h with: cellblock sync undo ${printable(target)}\n`;
+}

@@ -1,0 +1,12 @@
+// Every kind of identity a disk or partition may have, besides its partition table.
+
+import { btrfs } from './btrfs.js';
+import { exfat } from './exfat.js';
+import { ext } from './ext/ext.js';
+import { fat } from './fat.js';
+import type { Kind } from './kind.js';
+import { luks } from './luks.js';
+import { swap } from './swap.js';
+import { xfs } from './xfs/xfs.js';
+
+export const KINDS: readonly Kind[] = [luks, btrfs, xfs, ext, exfat, fat, swap];

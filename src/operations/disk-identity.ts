@@ -1,0 +1,140 @@
+// The identity of the disks of a sync: read from the target before, planned and written back into the new content, read again.
+// Invariant: what is recorded says everything that became of every field; a field that could not be written is in it with the reason.
+
+import { randomBytes } from 'node:crypto';
+
+import { CellblockError } from '../base/errors.js';
+import { type DiskIdentity, inspectDisk } from '../identity/disk.js';
+import { type DiskRestored, restoreDisk } from '../identity/disk-restore.js';
+import type { Kind } from '../identity/kind.js';
+import { KINDS } from '../identity/kinds.js';
+import {
+  type IdentityPlan,
+  labelOf,
+  notRestored,
+  planIdentity,
+  unrestored,
+  wantedFields,
+} from '../identity/policy.js';
+import { type IdentityReport, reportOf } from '../identity/report.js';
+import type { CapturedIdentity, DiskIo, IdentityOptions, SyncIdentity } from './sync-types.js';
+
+/** What is recorded of one disk. */
+export interface RecordedDisk {
+  readonly report: IdentityReport;
+  readonly plan: IdentityPlan;
+  readonly restored: DiskRestored;
+}
+
+export function diskIdentity(options: IdentityOptions, kinds: readonly Kind[] = KINDS): SyncIdentity {
+  return {
+    async capture(disks): Promise<CapturedIdentity> {
+      const targets = await inspectAll(disks, kinds);
+      for (const target of targets) refuseDamaged(target, 'target', options);
+      return {
+        captured: targets.map(capturedOf),
+        restore: (disks) => restoreAll(disks, targets, { options, kinds }),
+      };
+    },
+    async verify(disks, restored): Promise<void> {
+      const recorded = restored as readonly RecordedDisk[];
+      const after = await inspectAll(disks, kinds);
+      const wrong = recorded.flatMap((disk, index) => unrestored(disk.plan, after[index]!, disk.restored));
+      if (wrong.length > 0) throw notRestored(wrong);
+    },
+  };
+}
+
+/** What `identity show` tells. */
+export interface FoundIdentity {
+  boot: string | null;
+  fields: { field: string; kind: string; value: string }[];
+  unsupported: { field: string; kind: string; reason: string }[];
+  damaged: { where: string; kind: string; reason: string }[];
+  notes: string[];
+}
+
+export async function findIdentity(disk: DiskIo): Promise<FoundIdentity> {
+  const { bootable, parts, damaged, notes } = await disk.run(inspectDisk(disk.bytes, KINDS));
+  return {
+    boot: bootable,
+    fields: parts.flatMap((part) =>
+      part.found.fields.map((field) => {
+        return { field: labelOf(part, field), kind: part.found.kind, value: field.value };
+      }),
+    ),
+    unsupported: parts.flatMap(({ found: { kind, unsupported } }) =>
+      unsupported.map(({ field, reason }) => ({ field, kind, reason })),
+    ),
+    damaged: damaged.map(({ title, family, reason }) => ({ where: title, kind: family, reason })),
+    notes: [...notes, ...parts.flatMap(({ found }) => found.notes)],
+  };
+}
+
+/** Fields of a target, for the record of a sync that has just begun. */
+function capturedOf(target: DiskIdentity): unknown {
+  return target.parts.map(({ title, found }) => ({
+    where: title,
+    kind: found.kind,
+    fields: Object.fromEntries(found.fields.map(({ name, value }) => [name, value])),
+  }));
+}
+
+async function inspectAll(disks: readonly DiskIo[], kinds: readonly Kind[]): Promise<DiskIdentity[]> {
+  const found: DiskIdentity[] = [];
+  for (const disk of disks) found.push(await disk.run(inspectDisk(disk.bytes, kinds)));
+  return found;
+}
+
+/** In the order of the disks: `targets` as they were before, `disks` with the new content. */
+export async function restoreAll(
+  disks: readonly DiskIo[],
+  targets: readonly (DiskIdentity | null)[],
+  { options, kinds }: { options: IdentityOptions; kinds: readonly Kind[] },
+): Promise<RecordedDisk[]> {
+  const contents = await inspectAll(disks, kinds);
+  for (const content of contents) {
+    refuseDamaged(content, 'source', options);
+    refuseKeys(content, options);
+  }
+  const bootDiskInSync = contents.some(({ bootable }) => bootable !== null);
+  const recorded: RecordedDisk[] = [];
+  for (const [index, disk] of disks.entries()) {
+    const target = targets[index]!;
+    const content = contents[index]!;
+    const plan = planIdentity({
+      target,
+      content,
+      bootDiskInSync,
+      firmwareOutside: true,
+      rules: options.rules,
+      random: randomBytes,
+    });
+    const restored = await disk.run(restoreDisk(disk.bytes, kinds, wantedFields(plan)));
+    recorded.push({ report: reportOf({ target, content, plan, restored }), plan, restored });
+  }
+  return recorded;
+}
+
+/** What cannot be believed is neither kept nor overwritten in silence; who says that all may be taken needs nothing of it. */
+function refuseDamaged(identity: DiskIdentity, whose: 'target' | 'source', { rules }: IdentityOptions): void {
+  const [damaged] = identity.damaged;
+  if (!damaged || rules.some(({ field, policy }) => field === 'all' && policy === 'take')) return;
+  throw new CellblockError(
+    'identity-damaged',
+    `The identity of the ${whose} cannot be read, on ${damaged.title}: ${damaged.reason}`,
+    {
+      hint: 'Repair it with the tool it was made with, or give --identity all=take to sync without keeping any identity.',
+    },
+  );
+}
+
+function refuseKeys(content: DiskIdentity, { own, takeKeys }: IdentityOptions): void {
+  const part = content.parts.find(({ found }) => found.keySlots);
+  if (!part || own || takeKeys) return;
+  throw new CellblockError(
+    'sync-takes-keys',
+    `The source is encrypted (${part.found.kind} on ${part.title}): its key slots come along, and the passphrase of the target would not open it any more.`,
+    { hint: 'Give --take-keys if that is meant; the passphrases of the source open it then.' },
+  );
+}
