@@ -19,6 +19,7 @@ const syncOptions = {
   force: flag('Close the connections of clients first.'),
   safety: flag('Keep the state before as a snapshot for 24 h, to undo it; on by default.'),
   take_keys: flag('The key slots of an encrypted source may come along.'),
+  guest_identity: flag('Machine id, host name and SSH host keys on the boot disk survive.'),
 };
 
 export const SyncBody = closed({
@@ -26,6 +27,14 @@ export const SyncBody = closed({
   from: Type.String({ description: 'VOLUME@SNAPSHOT; of the target itself: a restore.' }),
   ...syncOptions,
   grow: flag('Take the size of a larger source.'),
+  disks: Type.Optional(
+    Type.Array(closed({ source: Type.String(), target: Type.String() }), {
+      minItems: 1,
+      description: 'Of a VM: only these pairs of slots, and not its configuration. Else all that pair by slot.',
+    }),
+  ),
+  boot: Type.Optional(Type.String({ description: "Slot of the target's boot disk, when a list of pairs has it." })),
+  files: flag('Of a VM, without a list: its files too, such as firmware variables.'),
   dry_run: flag('Only say what would become of the identity.'),
 });
 export const UndoBody = closed({ target: Type.String(), ...syncOptions });
@@ -59,6 +68,18 @@ export const IdentityReport = titled('IdentityReport', {
   notes: Type.Array(text),
 });
 
+const ConfigReport = titled('ConfigReport', {
+  restored: Type.Array(closed({ field: text, target: text, source: nullable(text) })),
+  same: Type.Array(text),
+  missing: Type.Array(closed({ field: text, target: text }), {
+    description: 'Of the target, without a place in the document.',
+  }),
+  foreign: Type.Array(closed({ field: text, source: text }), {
+    description: 'Of the source, which the target has not: they stay.',
+  }),
+  notes: Type.Array(text),
+});
+
 export const Sync = titled('Sync', {
   id: nullable(Type.Integer({ description: 'null: a dry run.' })),
   kind: oneOf(['sync', 'restore', 'undo']),
@@ -71,6 +92,7 @@ export const Sync = titled('Sync', {
       identity: nullable(IdentityReport),
     }),
   ),
+  config: nullable(ConfigReport),
   created: Time,
   ended: nullable(Time),
   safety: Type.Array(Type.String({ description: 'Undo points that are still there.' })),

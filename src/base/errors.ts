@@ -82,6 +82,9 @@ export const ERROR_CODES = {
   'identity-not-restored': 'corrupt',
   'container-kind-wrong': 'invalid',
   'disks-unpaired': 'invalid',
+  'vm-not-found': 'not-found',
+  'volume-in-vm': 'in-use',
+  'vm-snapshot-incomplete': 'refused',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -30,6 +30,14 @@ import type { BlockRange } from '../model/punch.js';
 import { decodePunch, encodePunch, MAX_PUNCH_RANGES } from '../model/punch.js';
 import { regionOf } from '../model/region-set.js';
 import { decodeSync, encodeSync, type SyncRecord } from '../model/sync.js';
+import {
+  decodeVm,
+  decodeVmSnapshot,
+  encodeVm,
+  encodeVmSnapshot,
+  type Vm,
+  type VmSnapshot,
+} from '../model/vm.js';
 import type { CommitQueue } from './commit-queue.js';
 import { bytesOf, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS } from './commit-queue.js';
 import type { Operation } from './level.js';
@@ -38,7 +46,7 @@ import type { WrittenNotes } from './written-index.js';
 import { WrittenIndex } from './written-index.js';
 
 const COUNTER_CHUNK = 1000;
-export type CounterName = 'container' | 'line' | 'file' | 'punch' | 'task' | 'sync';
+export type CounterName = 'container' | 'line' | 'file' | 'punch' | 'task' | 'sync' | 'vm';
 type Counters = Record<CounterName, number>;
 
 export interface PendingPunch {
@@ -55,6 +63,9 @@ export class Catalog {
   readonly punches = new Map<number, PendingPunch>();
   /** Syncs under way and those that have ended lately, oldest first. */
   readonly syncs = new Map<number, SyncRecord>();
+  readonly vms = new Map<number, Vm>();
+  /** Ids are of one sequence with those of VMs. */
+  readonly vmSnapshots = new Map<number, VmSnapshot>();
   /** Per line: everything of its journal entries at or below is in LevelDB. */
   readonly applied = new Map<number, bigint>();
   readonly written: WrittenIndex;
@@ -72,8 +83,16 @@ export class Catalog {
   readonly #filesOf = new Map<number, number[]>();
   /** Lines of each container, the newest last: a sync gives it another. */
   readonly #linesOf = new Map<number, Set<number>>();
-  readonly #next: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1, sync: 1 };
-  readonly #reserved: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1, sync: 1 };
+  readonly #next: Counters = { container: 1, line: 1, file: 1, punch: 1, task: 1, sync: 1, vm: 1 };
+  readonly #reserved: Counters = {
+    container: 1,
+    line: 1,
+    file: 1,
+    punch: 1,
+    task: 1,
+    sync: 1,
+    vm: 1,
+  };
 
   constructor(queue: CommitQueue) {
     this.queue = queue;
@@ -90,6 +109,8 @@ export class Catalog {
     this.#listSnapshots();
     await this.#each('file', (text) => this.#insertFile(decodeFile(text)));
     await this.#each('sync', (text) => this.#insertSync(text));
+    await this.#each('vm', (text) => this.keepVm(decodeVm(text)));
+    await this.#each('vm-snapshot', (text) => this.keepVmSnapshot(decodeVmSnapshot(text)));
     await this.#each('applied', (text, id) => this.applied.set(Number(id), BigInt(text)));
     await this.#loadPunches();
     await this.#loadCounters();
@@ -254,6 +275,33 @@ export class Catalog {
     }
   }
 
+  /** @internal */
+  keepVm(vm: Vm): void {
+    this.vms.set(vm.id, vm);
+  }
+
+  /** @internal */
+  keepVmSnapshot(snapshot: VmSnapshot): void {
+    this.vmSnapshots.set(snapshot.id, snapshot);
+  }
+
+  vmNamed(name: string): Vm | undefined {
+    for (const vm of this.vms.values()) if (vm.name === name) return vm;
+    return undefined;
+  }
+
+  /** The VM a container is a member of. */
+  vmOf(container: number): Vm | undefined {
+    for (const vm of this.vms.values())
+      if (vm.members.some((member) => member.container === container)) return vm;
+    return undefined;
+  }
+
+  /** Oldest first. */
+  vmSnapshotsOf(vm: number): VmSnapshot[] {
+    return [...this.vmSnapshots.values()].filter((one) => one.vm === vm).sort((a, b) => a.id - b.id);
+  }
+
   #insertFile(file: ExtentsFileRecord): void {
     this.files.set(file.number, file);
     const files = this.#filesOf.get(file.container);
@@ -299,8 +347,10 @@ export class Catalog {
       file: this.files,
       punch: this.punches,
       sync: this.syncs,
+      vm: new Map<number, unknown>([...this.vms, ...this.vmSnapshots]),
     };
     counters.sync ??= 1;
+    counters.vm ??= 1;
     for (const name of Object.keys(this.#next) as CounterName[]) {
       if (!Number.isSafeInteger(counters[name])) throw damaged(`the counter of ${name} numbers is missing`);
       let next = counters[name];
@@ -500,6 +550,30 @@ export class Change {
   removeSync(record: SyncRecord): this {
     this.#catalog.syncs.delete(record.id);
     this.#add({ type: 'del', key: jsonKey('sync', record.id) });
+    return this;
+  }
+
+  vm(vm: Vm): this {
+    this.#catalog.keepVm(vm);
+    this.#add(putJson('vm', vm.id, encodeVm(vm)));
+    return this;
+  }
+
+  removeVm(vm: Vm): this {
+    this.#catalog.vms.delete(vm.id);
+    this.#add({ type: 'del', key: jsonKey('vm', vm.id) });
+    return this;
+  }
+
+  vmSnapshot(snapshot: VmSnapshot): this {
+    this.#catalog.keepVmSnapshot(snapshot);
+    this.#add(putJson('vm-snapshot', snapshot.id, encodeVmSnapshot(snapshot)));
+    return this;
+  }
+
+  removeVmSnapshot(snapshot: VmSnapshot): this {
+    this.#catalog.vmSnapshots.delete(snapshot.id);
+    this.#add({ type: 'del', key: jsonKey('vm-snapshot', snapshot.id) });
     return this;
   }
 

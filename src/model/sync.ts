@@ -23,6 +23,20 @@ export interface SyncMember {
   safety: { id: string; name: string; expires: string | null } | null;
 }
 
+/** The configuration of a VM that is synced with its disks. */
+export interface SyncedConfig {
+  vm: number;
+  before: string;
+  after: string;
+  /** JSON: what became of its identity. */
+  report: unknown;
+}
+
+export interface SyncRule {
+  field: string;
+  policy: 'keep' | 'take' | 'new';
+}
+
 export interface SyncRecord {
   id: number;
   kind: SyncKind;
@@ -33,6 +47,10 @@ export interface SyncRecord {
   created: string;
   ended: string | null;
   members: SyncMember[];
+  /** Null: no VM, or its configuration stays. */
+  config: SyncedConfig | null;
+  /** What was asked about the identity. */
+  rules: SyncRule[];
   /** Why it was undone. */
   error: string | null;
   /** What was captured and what became of it: JSON of the identity's report and plan. */
@@ -70,6 +88,8 @@ export function decodeSync(text: string): SyncRecord {
     throw new Error(`the phase of a sync is ${JSON.stringify(stored.phase)}`);
   return {
     ...stored,
+    config: stored.config ?? null,
+    rules: stored.rules ?? [],
     members: stored.members.map((member) => ({
       ...member,
       oldSizeBytes: BigInt(member.oldSizeBytes),

@@ -30,6 +30,7 @@ import { Syncs } from './syncs.js';
 import { Tasks } from './tasks.js';
 import { trouble } from './trouble.js';
 import type { OperationsOptions, RecoveryReport } from './types.js';
+import { Vms } from './vms.js';
 import { Volumes } from './volumes.js';
 
 /** Everything a store is made of, in the order it is built; closed in reverse. Checks, sweeps and diffs work on it. */
@@ -51,6 +52,7 @@ export interface Parts {
   snapshots: Snapshots;
   expiry: Expiry;
   syncs: Syncs;
+  vms: Vms;
   syncOperations: SyncOperations;
   exports: Exports;
   failures: Failures;
@@ -118,8 +120,9 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { catalog, devices, client, rounds, reclaim, space, log },
     { holdLimitMs: options.holdLimitMs ?? DEFAULTS.holdLimitMs },
   );
+  const vms = new Vms(catalog, snapshots);
   const syncOperations = new SyncOperations(
-    { catalog, devices, client, volumes, syncs },
+    { catalog, devices, client, volumes, syncs, vms },
     options.identity ?? diskIdentity,
   );
   const exports = new Exports(catalog, devices, client, log);
@@ -142,6 +145,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     snapshots,
     expiry,
     syncs,
+    vms,
     syncOperations,
     exports,
     failures,

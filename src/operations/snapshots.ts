@@ -41,6 +41,12 @@ interface Wanted {
   expires: string | null;
 }
 
+export interface TakeOptions {
+  expires?: string | null;
+  /** Adds to the group that makes them durable in the metadata; they are answered after it then. */
+  alongside?: (change: Change, snapshots: readonly Snapshot[]) => void;
+}
+
 export class Snapshots {
   readonly #catalog: Catalog;
   readonly #devices: Devices;
@@ -70,8 +76,9 @@ export class Snapshots {
 
   async create(
     references: readonly { volume: string; snapshot: string }[],
-    { expires = null }: { expires?: string | null } = {},
+    options: TakeOptions = {},
   ): Promise<Snapshot[]> {
+    const { expires = null } = options;
     if (references.length === 0) {
       throw new CellblockError('option-invalid', 'No snapshot is named.', {
         hint: 'Name at least one VOLUME@SNAPSHOT.',
@@ -97,7 +104,9 @@ export class Snapshots {
           return { container: this.#free(volume, snapshot), name: snapshot, id: newId(), expires };
         });
         const open = wanted.some(({ container }) => this.#devices.current(container.id));
-        return open ? { snapshots: await this.#cut(wanted), durable: DURABLE } : this.#withoutData(wanted);
+        return open
+          ? { snapshots: await this.#cut(wanted, options), durable: DURABLE }
+          : this.#withoutData(wanted, options);
       },
     );
     await durable;
@@ -121,14 +130,18 @@ export class Snapshots {
   }
 
   /** The next one need not wait until this one is durable: it comes behind, and may share the batch. */
-  #withoutData(wanted: readonly Wanted[]): { snapshots: Snapshot[]; durable: Promise<void> } {
+  #withoutData(
+    wanted: readonly Wanted[],
+    { alongside }: TakeOptions,
+  ): { snapshots: Snapshot[]; durable: Promise<void> } {
     const change = this.#catalog.change();
     const snapshots = wanted.map((one) => this.#endVersion(one, change, 'listed')!);
+    alongside?.(change, snapshots);
     return { snapshots, durable: change.commit() };
   }
 
   /** At least one is open: all are opened, and end their version in one instant. */
-  async #cut(wanted: readonly Wanted[]): Promise<Snapshot[]> {
+  async #cut(wanted: readonly Wanted[], options: TakeOptions): Promise<Snapshot[]> {
     const devices: Device[] = [];
     try {
       for (const { container } of wanted) devices.push(await this.#devices.acquireLocked(container));
@@ -137,7 +150,7 @@ export class Snapshots {
       );
       if (answer.error !== 0 && answer.errors.length === 0)
         throw planeError('taking a snapshot', answer.error);
-      return await this.#cutDone(wanted, devices, answer.errors);
+      return await this.#cutDone(wanted, devices, { errors: answer.errors, options });
     } finally {
       for (const device of devices) this.#devices.release(device);
     }
@@ -147,7 +160,7 @@ export class Snapshots {
   async #cutDone(
     wanted: readonly Wanted[],
     devices: readonly Device[],
-    errors: readonly number[],
+    { errors, options: { alongside } }: { errors: readonly number[]; options: TakeOptions },
   ): Promise<Snapshot[]> {
     const failed = errors.findIndex((error) => error !== 0);
     const change = this.#catalog.change();
@@ -158,7 +171,9 @@ export class Snapshots {
       device.layers.raise(device.version);
       return snapshot;
     });
+    if (failed < 0) alongside?.(change, snapshots as Snapshot[]);
     const durable = change.commit();
+    if (failed < 0 && alongside) await durable;
     if (failed < 0) {
       durable.catch((error: unknown) =>
         this.#log.warn({ err: error }, 'a snapshot stands in the journal only, for now'),
@@ -201,13 +216,17 @@ export class Snapshots {
   }
 
   /** All or none; durable when it resolves. Answers the lines to reclaim in. */
-  async delete(references: readonly { volume: string; snapshot: string }[]): Promise<Snapshot[]> {
+  async delete(
+    references: readonly { volume: string; snapshot: string }[],
+    options: { alongside?: (change: Change) => void } = {},
+  ): Promise<Snapshot[]> {
     const snapshots = new Set(
       references.map(({ volume, snapshot }) => requireSnapshot(this.#catalog, volume, snapshot)),
     );
     const change = this.#catalog.change();
     const lines = new Set([...snapshots].map(({ line }) => line));
     for (const line of lines) unlist(this.#catalog.lines.get(line)!, snapshots, change);
+    options.alongside?.(change);
     await change.commit();
     for (const line of lines) this.#reclaim.note(line);
     return [...snapshots];
@@ -276,9 +295,11 @@ function unlist(line: Line, snapshots: Iterable<Snapshot>, change: Change): void
   change.line(line);
 }
 
+/** Volumes, files and VMs have one name space. */
 export function refuseTaken(catalog: Catalog, name: string): void {
-  if (!catalog.containerNamed(name)) return;
-  throw new CellblockError('volume-exists', `There is already a volume ${JSON.stringify(name)}.`, {
+  const what = catalog.containerNamed(name)?.kind ?? (catalog.vmNamed(name) && 'virtual machine');
+  if (!what) return;
+  throw new CellblockError('volume-exists', `There is already a ${what} ${JSON.stringify(name)}.`, {
     hint: 'Take another name; see `cellblock volume list`.',
   });
 }

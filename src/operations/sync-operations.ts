@@ -5,13 +5,24 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { IdentityReport } from '../identity/report.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncRecord } from '../model/sync.js';
-import type { Devices } from './devices.js';
+import type { Device, Devices } from './devices.js';
 import { type FoundIdentity, findIdentity, type RecordedDisk } from './disk-identity.js';
 import { DeviceDisk, OverlaidDisk } from './disk-io.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
 import type { PlaneClient } from './plane-client.js';
-import type { DiskIo, IdentityFactory, IdentityOptions, SyncIdentity, SyncOptions } from './sync-types.js';
+import { type ResolvedSync, type SnapshotName, SyncTargets } from './sync-targets.js';
+import type {
+  DiskIo,
+  IdentityFactory,
+  IdentityOptions,
+  SyncIdentity,
+  SyncOptions,
+  SyncPair,
+} from './sync-types.js';
 import type { Syncs } from './syncs.js';
+import type { ConfigReport } from './vm-config-sync.js';
+import type { PairingRequest } from './vm-pairing.js';
+import type { Vms } from './vms.js';
 import type { Volumes } from './volumes.js';
 
 const HOUR_MS = 3_600_000;
@@ -23,11 +34,10 @@ export interface SyncRequest extends Omit<IdentityOptions, 'own'> {
   grow: boolean;
   /** The undo point: on by default. */
   safety: boolean;
-}
-
-export interface SnapshotName {
-  volume: string;
-  snapshot: string;
+  /** Of VMs: pairs of slots; all when there is no list. */
+  disks?: readonly { source: string; target: string }[];
+  boot?: string;
+  files?: boolean;
 }
 
 /** What became, or would become, of one disk. */
@@ -46,6 +56,8 @@ export interface SyncInfo {
   phase: SyncRecord['phase'] | 'planned';
   target: string;
   disks: SyncedDisk[];
+  /** Of a VM whose configuration is synced too. */
+  config: ConfigReport | null;
   created: string;
   ended: string | null;
   /** `VOLUME@SNAPSHOT` of undo points that are still there. */
@@ -61,6 +73,7 @@ export class SyncOperations {
   readonly #client: PlaneClient;
   readonly #volumes: Volumes;
   readonly #syncs: Syncs;
+  readonly #targets: SyncTargets;
   readonly #identity: IdentityFactory;
   /** Throws when the store takes no changes. */
   requireWritable: () => void = () => undefined;
@@ -72,6 +85,7 @@ export class SyncOperations {
       client: PlaneClient;
       volumes: Volumes;
       syncs: Syncs;
+      vms: Vms;
     },
     identity: IdentityFactory,
   ) {
@@ -80,34 +94,50 @@ export class SyncOperations {
     this.#client = collaborators.client;
     this.#volumes = collaborators.volumes;
     this.#syncs = collaborators.syncs;
+    this.#targets = new SyncTargets(collaborators.catalog, collaborators.vms);
     this.#identity = identity;
   }
 
   /** `volume-not-found`, `snapshot-not-found`, `sync-source-larger`, `volume-in-use`, `hold-expired`, `identity-damaged`, ... */
   async sync(target: string, from: SnapshotName, request: SyncRequest): Promise<SyncInfo> {
     this.requireWritable();
-    const container = requireVolume(this.#catalog, target);
-    const snapshot = requireSnapshot(this.#catalog, from.volume, from.snapshot);
-    const kind = snapshot.container === container.id ? 'restore' : 'sync';
-    return this.#run(container, snapshot, { ...request, kind, target });
+    return this.#run(target, this.#targets.resolve(target, from, pairingOf(request)), request);
   }
 
-  /** What a sync would do, worked out over the snapshot in memory; nothing changes. */
+  /** To the state before its last sync, which is an undo point for it in turn. `sync-nothing-to-undo`. */
+  async undo(target: string, request: SyncRequest): Promise<SyncInfo> {
+    this.requireWritable();
+    const resolved = this.#targets.resolveUndo(target);
+    return this.#run(target, resolved, { ...request, rules: undoRules(resolved.record, request) });
+  }
+
+  async #run(target: string, resolved: ResolvedSync, request: SyncRequest): Promise<SyncInfo> {
+    const options = optionsOf(target, resolved, request);
+    const identity = this.#identityOf(resolved, request);
+    const { record, heldMs } = await this.#syncs.run(resolved.pairs, identity, options);
+    return this.#info(record, { heldMs, config: resolved.configReport });
+  }
+
+  #identityOf({ pairs }: ResolvedSync, { rules, takeKeys, guest }: SyncRequest): SyncIdentity {
+    const own = pairs.every(({ container, snapshot }) => snapshot.container === container.id);
+    return this.#identity({ rules, takeKeys, own, guest });
+  }
+
+  /** What a sync would do, worked out over the snapshots in memory; nothing changes. */
   async plan(target: string, from: SnapshotName, request: SyncRequest): Promise<SyncInfo> {
-    const container = requireVolume(this.#catalog, target);
-    const snapshot = requireSnapshot(this.#catalog, from.volume, from.snapshot);
-    const own = snapshot.container === container.id;
-    const options = this.#options({ ...request, kind: own ? 'restore' : 'sync', target });
-    const pair = { container, snapshot, from: `${from.volume}@${from.snapshot}` };
-    this.#syncs.check(pair, { ...options, online: true });
-    const { rules, takeKeys } = request;
-    const planned = await this.#planned(pair, this.#identity({ rules, takeKeys, own }), request.grow);
+    const resolved = this.#targets.resolve(target, from, pairingOf(request));
+    const options = optionsOf(target, resolved, request);
+    for (const pair of resolved.pairs) this.#syncs.check(pair, { ...options, online: true });
+    const reports = await this.#planned(resolved.pairs, this.#identityOf(resolved, request), request);
     return {
       id: null,
-      kind: options.kind,
+      kind: resolved.kind,
       phase: 'planned',
       target,
-      disks: [{ target, from: pair.from, identity: reportsOf(planned)[0] ?? null }],
+      disks: resolved.pairs.map(({ container, from }, index) => {
+        return { target: container.name, from, identity: reports[index] ?? null };
+      }),
+      config: resolved.configReport,
       created: new Date().toISOString(),
       ended: null,
       safety: [],
@@ -117,19 +147,29 @@ export class SyncOperations {
   }
 
   async #planned(
-    { container, snapshot }: { container: Container; snapshot: Snapshot },
+    pairs: readonly SyncPair[],
     identity: SyncIdentity,
-    grow: boolean,
-  ): Promise<unknown> {
-    const { sizeBytes } = container;
-    const bytes = grow && snapshot.sizeBytes > sizeBytes ? snapshot.sizeBytes : sizeBytes;
-    const device = await this.#devices.acquire(container);
+    { grow }: { grow: boolean },
+  ): Promise<(IdentityReport | undefined)[]> {
+    const open: Device[] = [];
     try {
-      const disk = new DeviceDisk(this.#client, { handle: device.handle, sizeBytes });
-      const { restore } = await identity.capture([disk]);
-      return await this.#overSnapshot(snapshot, bytes, (content) => restore([content]));
+      const targets: DiskIo[] = [];
+      const contents: DiskIo[] = [];
+      for (const { container, snapshot } of pairs) {
+        const device = await this.#devices.acquire(container);
+        open.push(device);
+        const { sizeBytes } = container;
+        targets.push(new DeviceDisk(this.#client, { handle: device.handle, sizeBytes }));
+        const view = await this.#devices.acquireView(snapshot);
+        open.push(view);
+        const bytes = grow && snapshot.sizeBytes > sizeBytes ? snapshot.sizeBytes : sizeBytes;
+        const content = { handle: view.handle, sizeBytes: snapshot.sizeBytes };
+        contents.push(new OverlaidDisk(new DeviceDisk(this.#client, content), bytes));
+      }
+      const { restore } = await identity.capture(targets);
+      return reportsOf(await restore(contents));
     } finally {
-      this.#devices.release(device);
+      for (const device of open) this.#devices.release(device);
     }
   }
 
@@ -171,7 +211,8 @@ export class SyncOperations {
     const { sizeBytes } = requireSnapshot(this.#catalog, from.volume, from.snapshot);
     const container = await this.#volumes.create(name, sizeBytes);
     const rules = [{ field: 'all', policy: 'new' as const }];
-    const request = { rules, takeKeys: true, online: false, force: false, grow: false, safety: false };
+    const plain = { online: false, force: false, grow: false, safety: false, guest: false };
+    const request = { ...plain, rules, takeKeys: true };
     try {
       await this.sync(name, from, request);
       container.clonedFrom = `${from.volume}@${from.snapshot}`;
@@ -183,71 +224,29 @@ export class SyncOperations {
     }
   }
 
-  /** To the state before its last sync, which is an undo point for it in turn. `sync-nothing-to-undo`. */
-  async undo(target: string, request: SyncRequest): Promise<SyncInfo> {
-    this.requireWritable();
-    const container = requireVolume(this.#catalog, target);
-    const last = this.#lastWithSafety(container);
-    if (!last)
-      throw new CellblockError(
-        'sync-nothing-to-undo',
-        `There is no undo point of ${JSON.stringify(target)}: it was never synced, or the point has expired or was deleted.`,
-        { hint: 'See `cellblock sync list` and `cellblock snapshot list`.' },
-      );
-    return this.#run(container, last, { ...request, kind: 'undo', target });
-  }
-
-  async #run(
-    container: Container,
-    snapshot: Snapshot,
-    request: SyncRequest & { kind: SyncRecord['kind']; target: string },
-  ): Promise<SyncInfo> {
-    const { rules, takeKeys } = request;
-    const options = this.#options(request);
-    const from = `${this.#catalog.containers.get(snapshot.container)!.name}@${snapshot.name}`;
-    const pair = { container, snapshot, from };
-    const own = snapshot.container === container.id;
-    const identity = this.#identity({ rules, takeKeys, own });
-    const { record, heldMs } = await this.#syncs.run([pair], identity, options);
-    return this.#info(record, heldMs);
-  }
-
-  #options(request: SyncRequest & { kind: SyncRecord['kind']; target: string }): SyncOptions {
-    const { kind, target, online, force, grow, safety } = request;
-    return { kind, target, online, force, grow, safetyMs: safety ? SAFETY_HOURS * HOUR_MS : null };
-  }
-
-  /** The undo point of the newest sync that has one. */
-  #lastWithSafety(container: Container): Snapshot | null {
-    for (const { phase, members } of [...this.#catalog.syncs.values()].reverse()) {
-      const member = members.find((one) => one.container === container.id);
-      if (phase !== 'done' || !member) continue;
-      const safety = member.safety && this.#catalog.snapshots.get(member.safety.id);
-      return safety ?? null;
-    }
-    return null;
-  }
-
   /** For what a start finds unfinished: it only verifies what is recorded. */
   plainIdentity(): SyncIdentity {
-    return this.#identity({ rules: [], takeKeys: false, own: true });
+    return this.#identity({ rules: [], takeKeys: false, own: true, guest: false });
   }
 
   /** Under way and ended lately, oldest first. */
   list(): SyncInfo[] {
-    return [...this.#catalog.syncs.values()].map((record) => this.#info(record, null));
+    return [...this.#catalog.syncs.values()].map((record) => this.#info(record, { heldMs: null, config: null }));
   }
 
   /** `sync-not-found`. */
   show(id: number): SyncInfo {
     const record = this.#catalog.syncs.get(id);
-    if (record) return this.#info(record, null);
+    if (record) return this.#info(record, { heldMs: null, config: null });
     throw new CellblockError('sync-not-found', `There is no sync ${id}.`, {
       hint: 'See `cellblock sync list`; the last two hundred are kept.',
     });
   }
 
-  #info(record: SyncRecord, heldMs: number | null): SyncInfo {
+  #info(
+    record: SyncRecord,
+    { heldMs, config }: { heldMs: number | null; config: ConfigReport | null },
+  ): SyncInfo {
     const { id, kind, phase, target, created, ended, error } = record;
     const reports = reportsOf((record.identity as { restored?: unknown } | null)?.restored);
     return {
@@ -260,6 +259,7 @@ export class SyncOperations {
         from,
         identity: reports[index] ?? null,
       })),
+      config: config ?? (record.config?.report as ConfigReport | undefined) ?? null,
       created,
       ended,
       safety: record.members.flatMap(({ container, safety }) => {
@@ -272,6 +272,24 @@ export class SyncOperations {
       heldMs,
     };
   }
+}
+
+function pairingOf({ disks, boot, files }: SyncRequest): PairingRequest {
+  return { disks: disks ?? null, boot: boot ?? null, files: files ?? false };
+}
+
+function optionsOf(target: string, { kind, config }: ResolvedSync, request: SyncRequest): SyncOptions {
+  const { online, force, grow, safety, rules } = request;
+  const safetyMs = safety ? SAFETY_HOURS * HOUR_MS : null;
+  return { kind, target, online, force, grow, safetyMs, config, rules };
+}
+
+/** What the sync took or made anew comes back from the undo point; what it kept is kept. */
+function undoRules(record: SyncRecord, { rules }: SyncRequest): SyncRequest['rules'] {
+  const before = record.rules.map(({ field, policy }) => {
+    return { field, policy: policy === 'new' ? ('take' as const) : policy };
+  });
+  return [...before, ...rules];
 }
 
 function reportsOf(restored: unknown): (IdentityReport | undefined)[] {

@@ -2,7 +2,7 @@
 
 import type { Reading, Writing } from '../identity/steps.js';
 import type { Container, Snapshot } from '../model/entities.js';
-import type { SyncKind, SyncRecord } from '../model/sync.js';
+import type { SyncedConfig, SyncKind, SyncRecord, SyncRule } from '../model/sync.js';
 
 /** One disk of a sync: its container, and the snapshot whose state it takes. */
 export interface SyncPair {
@@ -24,6 +24,10 @@ export interface SyncOptions {
   grow: boolean;
   /** How long the undo point is kept; null: there is none. */
   safetyMs: number | null;
+  /** Goes with the disks, in the same batch. */
+  config: SyncedConfig | null;
+  /** For the record. */
+  rules: readonly SyncRule[];
 }
 
 /** Runs computations over one disk. */
@@ -35,11 +39,13 @@ export interface DiskIo {
 /** What the caller may say about the identity of what is synced. */
 export interface IdentityOptions {
   /** In order; the last that matches a field counts. */
-  rules: readonly { field: string; policy: 'keep' | 'take' | 'new' }[];
+  rules: readonly SyncRule[];
   /** The source's key slots of encrypted disks may come along. */
   takeKeys: boolean;
   /** The content is of the target itself: restore and undo. */
   own: boolean;
+  /** /etc/machine-id, /etc/hostname and the SSH host keys of the target's boot disk survive. */
+  guest: boolean;
 }
 
 export type IdentityFactory = (options: IdentityOptions) => SyncIdentity;

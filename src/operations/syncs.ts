@@ -212,6 +212,8 @@ export class Syncs {
           safety: options.safetyMs === null ? null : this.#safety(container, id, now + options.safetyMs),
         };
       }),
+      config: options.config,
+      rules: [...options.rules],
       error: null,
       identity: null,
     };
@@ -235,11 +237,20 @@ export class Syncs {
       change.container(container);
     }
     record.phase = 'rebased';
+    this.#configure(record, 'after', change);
     await change.sync(record).commit();
     // Undone while this waited for the metadata: the maps are to stay.
     if (record.phase !== 'rebased') return;
     for (const { container, device } of members)
       await this.#devices.rebase(device, container, { discard: false });
+  }
+
+  /** The configuration that goes with the disks. */
+  #configure({ config }: SyncRecord, which: 'before' | 'after', change: Change): void {
+    const vm = config && this.#catalog.vms.get(config.vm);
+    if (!vm) return;
+    vm.config = config[which];
+    change.vm(vm);
   }
 
   #note(record: SyncRecord, what: Partial<SyncRecord>): Promise<void> {
@@ -293,6 +304,7 @@ export class Syncs {
       change.container(container).line(line);
       this.#reclaim.note(line.id);
     }
+    if (record.phase !== 'captured') this.#configure(record, 'before', change);
     record.phase = 'undone';
     record.ended = new Date().toISOString();
     record.error = why;

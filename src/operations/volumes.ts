@@ -17,6 +17,7 @@ import { failedVolume } from './rounds.js';
 import { newContainer, refuseTaken } from './snapshots.js';
 import type { Space } from './space.js';
 import type { Logger } from './types.js';
+import { inVm } from './vms.js';
 
 export class Volumes {
   readonly #catalog: Catalog;
@@ -175,6 +176,8 @@ export class Volumes {
   }
 
   #refuseDelete(container: Container, options: { withSnapshots: boolean; disconnect: boolean }): void {
+    const vm = this.#catalog.vmOf(container.id);
+    if (vm) throw inVm(container.name, vm.name);
     const snapshots = this.#catalog.snapshotCount(container);
     const name = JSON.stringify(container.name);
     if (snapshots > 0 && !options.withSnapshots) {

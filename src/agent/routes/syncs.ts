@@ -17,10 +17,19 @@ interface Asked {
   safety?: boolean;
   take_keys?: boolean;
   grow?: boolean;
+  disks?: { source: string; target: string }[];
+  boot?: string;
+  files?: boolean;
+  guest_identity?: boolean;
 }
 
-function requestOf({ identity, online, force, safety, take_keys, grow }: Asked): SyncRequest {
+function requestOf(asked: Asked): SyncRequest {
+  const { identity, online, force, safety, take_keys, grow, disks, boot, files, guest_identity } = asked;
   return {
+    ...(disks && { disks }),
+    ...(boot && { boot }),
+    files: files ?? false,
+    guest: guest_identity ?? false,
     rules: identity ?? [],
     online: online ?? false,
     force: force ?? false,

@@ -8,6 +8,7 @@ import { parsePunchKey, parseWrittenKey } from '../../model/keys.js';
 import type { BlockRange } from '../../model/punch.js';
 import { decodePunch } from '../../model/punch.js';
 import { decodeSync, type SyncRecord } from '../../model/sync.js';
+import { decodeVm, decodeVmSnapshot, type Vm, type VmSnapshot } from '../../model/vm.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../../model/units.js';
 import { FORMAT_VERSION } from '../store-directory.js';
 import type { Findings } from './findings.js';
@@ -20,6 +21,8 @@ export class StoreImage {
   readonly lines = new Map<number, Line>();
   readonly snapshots = new Map<string, Snapshot>();
   readonly syncs = new Map<number, SyncRecord>();
+  readonly vms = new Map<number, Vm>();
+  readonly vmSnapshots = new Map<number, VmSnapshot>();
   readonly files = new Map<number, ExtentsFileRecord>();
   readonly applied = new Map<number, bigint>();
   /** By slot. */
@@ -90,6 +93,12 @@ export class StoreImage {
         break;
       case 'sync':
         this.#keep(this.syncs, decodeSync(text), id, (value) => value.id);
+        break;
+      case 'vm':
+        this.#keep(this.vms, decodeVm(text), id, (value) => value.id);
+        break;
+      case 'vm-snapshot':
+        this.#keep(this.vmSnapshots, decodeVmSnapshot(text), id, (value) => value.id);
         break;
       case 'applied':
         if (!/^\d+$/.test(id)) throw new Error('its key names no line');

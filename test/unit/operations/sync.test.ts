@@ -15,6 +15,7 @@ const PLAIN: SyncRequest = {
   safety: true,
   rules: [],
   takeKeys: false,
+  guest: false,
 };
 const FROM = { volume: 'source', snapshot: 's' };
 const TARGET_ID = 7;
