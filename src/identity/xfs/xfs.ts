@@ -203,10 +203,8 @@ function* editSuperblocks(
 ): Writing<EditedGroups> {
   const damaged: number[] = [];
   let written = 0;
-  const groups = Math.min(
-    Math.max(superblock.groups, groupsInLog),
-    Number(bytes / superblock.groupBytes) + 1,
-  );
+  const room = Number((bytes - BigInt(superblock.sector.length)) / superblock.groupBytes) + 1;
+  const groups = Math.min(Math.max(superblock.groups, groupsInLog), room);
   for (let group = 0; group < groups; group++) {
     const copy = yield* readCopy(superblock, group);
     if (copy === null || (group >= superblock.groups && !isOfSame(superblock, copy))) {
