@@ -14,17 +14,10 @@
 import { formatUuid, parseUuid } from '../formats.js';
 import { type Found, invalidValue, type Kind, type Restored, type Unsupported } from '../kind.js';
 import { type Reading, readAt, type Writing, writeAt } from '../steps.js';
+import { COMPAT, INCOMPAT } from './features.js';
 import { backupGroups, firstBlockOf, renewOldChecksums, wrongOldChecksum } from './groups.js';
 import { replay } from './replay.js';
-import {
-  COMPAT,
-  INCOMPAT,
-  LABEL_BYTES,
-  readSuperblock,
-  SUPERBLOCK_AT,
-  SUPERBLOCK_BYTES,
-  Superblock,
-} from './superblock.js';
+import { LABEL_BYTES, readSuperblock, SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock } from './superblock.js';
 
 const NO_UUID = Buffer.alloc(16);
 
@@ -75,9 +68,11 @@ function whyNotUuid(superblock: Superblock): string | null {
     return `${named} has its journal on another device, which names the file system by its UUID.`;
   if (superblock.hasIncompat(INCOMPAT.eaInode) && !keepsSeed(superblock))
     return `${named} has ea_inode without metadata_csum: hashes of its attributes are made from its UUID.`;
-  const { incompat, roCompat } = superblock.unknownFeatures;
-  if (incompat !== 0 || roCompat !== 0)
-    return `${named} has unknown features (incompat 0x${incompat.toString(16)}, ro_compat 0x${roCompat.toString(16)}), which may follow its UUID.`;
+  const unknown = Object.entries(superblock.unknownFeatures).filter(([, bits]) => bits !== 0);
+  if (unknown.length > 0) {
+    const bits = unknown.map(([set, bits]) => `${set} 0x${bits.toString(16)}`).join(', ');
+    return `${named} has unknown features (${bits}), which may follow its UUID.`;
+  }
   return null;
 }
 

@@ -3,7 +3,8 @@
 
 import { damaged } from '../kind.js';
 import { type Reading, readAt, type Writing, writeAt } from '../steps.js';
-import { COMPAT, RO_COMPAT, rawCrc32c, type Superblock } from './superblock.js';
+import { COMPAT, RO_COMPAT } from './features.js';
+import { rawCrc32c, type Superblock } from './superblock.js';
 
 const CHECKSUM_AT = 0x1e;
 /** Without sparse_super every group has a copy of the superblock: more than this are not followed. */

@@ -3,8 +3,9 @@
 
 import { damaged } from '../kind.js';
 import { type Reading, readAt, type Writing, writeAt } from '../steps.js';
+import { RO_COMPAT } from './features.js';
 import { readDescriptor, wideField } from './groups.js';
-import { RO_COMPAT, rawCrc32c, type Superblock } from './superblock.js';
+import { rawCrc32c, type Superblock } from './superblock.js';
 
 const AT = {
   mode: 0x0,
@@ -23,7 +24,17 @@ const AT = {
   checksumHigh: 0x82,
   changedExtra: 0x84,
   modifiedExtra: 0x88,
+  accessed: 0x8,
+  accessedExtra: 0x8c,
+  created: 0x90,
+  createdExtra: 0x94,
+  uid: 0x2,
+  gid: 0x18,
+  uidHigh: 0x78,
+  gidHigh: 0x7a,
 } as const;
+/** Fields behind the first 128 bytes that every new inode has, up to the project. */
+const NEW_EXTRA_BYTES = 32;
 /** Where the part behind the first 128 bytes begins, and the upper half of the checksum ends in it. */
 const EXTRA = 128;
 const CHECKSUM_HIGH_END = 4;
@@ -48,6 +59,14 @@ const TYPE = { directory: 0x4000, file: 0x8000, symlink: 0xa000 } as const;
 export interface InodeTime {
   readonly seconds: number;
   readonly nanoseconds: number;
+}
+
+export interface NewInode {
+  readonly mode: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly time: InodeTime;
+  readonly hasExtents: boolean;
 }
 
 export class Inode {
@@ -129,6 +148,27 @@ export class Inode {
   touch(time: InodeTime): void {
     this.#setTime(AT.changed, AT.changedExtra, time);
     this.#setTime(AT.modified, AT.modifiedExtra, time);
+  }
+
+  /** A new regular file without content. */
+  begin({ mode, uid = 0, gid = 0, time, hasExtents }: NewInode): void {
+    this.raw.writeUInt16LE(TYPE.file | (mode & 0o7777), AT.mode);
+    this.raw.writeUInt16LE(uid & 0xffff, AT.uid);
+    this.raw.writeUInt16LE(uid >>> 16, AT.uidHigh);
+    this.raw.writeUInt16LE(gid & 0xffff, AT.gid);
+    this.raw.writeUInt16LE(gid >>> 16, AT.gidHigh);
+    this.raw.writeUInt16LE(1, AT.links);
+    if (hasExtents) this.#beginExtents();
+    if (this.raw.length > EXTRA) this.raw.writeUInt16LE(NEW_EXTRA_BYTES, AT.extraBytes);
+    this.touch(time);
+    this.#setTime(AT.accessed, AT.accessedExtra, time);
+    if (this.raw.length > EXTRA) this.#setTime(AT.created, AT.createdExtra, time);
+  }
+
+  #beginExtents(): void {
+    this.raw.writeUInt32LE(INODE_FLAG.extents, AT.flags);
+    this.blockArea.writeUInt16LE(0xf30a, 0);
+    this.blockArea.writeUInt16LE(4, 4);
   }
 
   #setTime(at: number, extraAt: number, { seconds, nanoseconds }: InodeTime): void {

@@ -5,6 +5,7 @@
 import { damaged } from '../kind.js';
 import { type Reading, readAt, type Writing, writeAt } from '../steps.js';
 import { runsOf } from './block-map.js';
+import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { countFree } from './groups.js';
 import { readInode } from './inode.js';
 import { JOURNAL_MAGIC, type Journal, openJournal } from './journal.js';
@@ -18,7 +19,7 @@ import {
   type Tag,
   tagsOf,
 } from './journal-scan.js';
-import { COMPAT, INCOMPAT, RO_COMPAT, rawCrc32c, readSuperblock, type Superblock } from './superblock.js';
+import { rawCrc32c, readSuperblock, type Superblock } from './superblock.js';
 
 /** How a replay ended: with the superblock as it is afterwards (changed in memory, not yet written), or why nothing was done. */
 export type Replayed =

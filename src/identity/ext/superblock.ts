@@ -5,56 +5,19 @@
 import { crc32c } from '../../base/crc32c.js';
 import { damaged } from '../kind.js';
 import { type Reading, readAt } from '../steps.js';
+import {
+  COMPAT,
+  EXT3_INCOMPAT,
+  EXT3_RO_COMPAT,
+  INCOMPAT,
+  KNOWN_COMPAT,
+  KNOWN_INCOMPAT,
+  KNOWN_RO_COMPAT,
+  RO_COMPAT,
+} from './features.js';
 
 export const SUPERBLOCK_AT = 1024n;
 export const SUPERBLOCK_BYTES = 1024;
-
-export const COMPAT = {
-  hasJournal: 0x4,
-  sparseSuper2: 0x200,
-  fastCommit: 0x400,
-  stableInodes: 0x800,
-  orphanFile: 0x1000,
-} as const;
-export const INCOMPAT = {
-  compression: 0x1,
-  fileType: 0x2,
-  recover: 0x4,
-  journalDevice: 0x8,
-  metaBg: 0x10,
-  extents: 0x40,
-  bits64: 0x80,
-  mmp: 0x100,
-  flexBg: 0x200,
-  eaInode: 0x400,
-  dirData: 0x1000,
-  checksumSeed: 0x2000,
-  largeDir: 0x4000,
-  inlineData: 0x8000,
-  encrypt: 0x10000,
-  caseFold: 0x20000,
-} as const;
-export const RO_COMPAT = {
-  sparseSuper: 0x1,
-  largeFile: 0x2,
-  btreeDir: 0x4,
-  hugeFile: 0x8,
-  groupChecksum: 0x10,
-  quota: 0x100,
-  bigAlloc: 0x200,
-  metadataChecksum: 0x400,
-  project: 0x2000,
-  orphanPresent: 0x10000,
-} as const;
-/** dir_nlink, extra_isize, snapshot, replica, read-only, shared_blocks, verity: known, and of no account here. */
-const RO_COMPAT_OTHER = 0x20 | 0x40 | 0x80 | 0x800 | 0x1000 | 0x4000 | 0x8000;
-
-const allOf = (bits: Record<string, number>): number =>
-  Object.values(bits).reduce((all, bit) => all | bit, 0);
-const KNOWN_INCOMPAT = allOf(INCOMPAT);
-const KNOWN_RO_COMPAT = allOf(RO_COMPAT) | RO_COMPAT_OTHER;
-const EXT3_INCOMPAT = INCOMPAT.fileType | INCOMPAT.recover | INCOMPAT.metaBg;
-const EXT3_RO_COMPAT = RO_COMPAT.sparseSuper | RO_COMPAT.largeFile | RO_COMPAT.btreeDir;
 
 const MAGIC = 0xef53;
 const AT = {
@@ -128,9 +91,10 @@ export class Superblock {
     return (this.raw.readUInt32LE(AT.roCompat) & bit) !== 0;
   }
 
-  /** Bits of no feature that is known here, as a set of incompatible and one of read-only compatible ones. */
-  get unknownFeatures(): { incompat: number; roCompat: number } {
+  /** Bits of no feature that is known here. */
+  get unknownFeatures(): { compat: number; incompat: number; roCompat: number } {
     return {
+      compat: (this.raw.readUInt32LE(AT.compat) & ~KNOWN_COMPAT) >>> 0,
       incompat: (this.raw.readUInt32LE(AT.incompat) & ~KNOWN_INCOMPAT) >>> 0,
       roCompat: (this.raw.readUInt32LE(AT.roCompat) & ~KNOWN_RO_COMPAT) >>> 0,
     };
@@ -207,6 +171,11 @@ export class Superblock {
     before.raw.copy(this.raw, AT.errors, AT.errors, AT.errorsEnd);
     const error = before.raw.readUInt16LE(AT.state) & ERROR_STATE;
     this.raw.writeUInt16LE(this.raw.readUInt16LE(AT.state) | error, AT.state);
+  }
+
+  /** The read-only feature, or blocks that several files share and nobody may write. */
+  get isReadOnly(): boolean {
+    return this.hasRoCompat(0x1000 | 0x4000);
   }
 
   /** Unmounted in order, and without noted errors. */

@@ -14,6 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
+import fc from 'fast-check';
 import t from 'tap';
 import { ext } from '../../../src/identity/ext/ext.js';
 import type { Restored } from '../../../src/identity/kind.js';
@@ -31,12 +32,16 @@ import {
   tree,
 } from '../../support/ext-image.js';
 import { FileDisk } from '../../support/identity-disk.js';
+import { MemoryDisk } from '../../support/memory-disk.js';
 import { must } from '../../support/programs.js';
+import { replay } from '../../support/replay.js';
 
 const WANTED = new Map([
   ['uuid', '0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0'],
   ['label', 'Target'],
 ]);
+
+const SMALL = 24 * MIB;
 
 function restore(image: string, wanted: ReadonlyMap<string, string>): Restored {
   const disk = new FileDisk(image);
@@ -138,7 +143,11 @@ const LOGGED: Record<string, { options: string; args: string[] }> = {
 t.test('what the kernel logged is replayed as e2fsck and the kernel do', { skip: cannotMount }, async (t) => {
   const folder = t.testdir();
   for (const [name, { options, args }] of Object.entries(LOGGED)) {
-    const image = await makeImage(path.join(folder, 'image'), ['-J', 'size=4', '-L', 'Source', ...args]);
+    const image = await makeImage(
+      path.join(folder, 'image'),
+      ['-J', 'size=4', '-L', 'Source', ...args],
+      SMALL,
+    );
     const crashed = (await crashImages(image, options, 2)).at(-1)!;
     const kernels = await copyImage(crashed, path.join(folder, 'kernels'));
     await replaysLikeOthers(crashed);
@@ -152,17 +161,12 @@ t.test('a journal that goes round, at many moments', { skip: cannotMount }, asyn
   const folder = t.testdir();
   const starts: number[] = [];
   for (const type of ['ext3', 'ext4']) {
-    const image = await makeImage(path.join(folder, type), [
-      '-t',
-      type,
-      '-b',
-      '1024',
-      '-J',
-      'size=1',
-      '-L',
-      'Source',
-    ]);
-    for (const crashed of await crashImages(image, 'defaults', 8)) {
+    const image = await makeImage(
+      path.join(folder, type),
+      ['-t', type, '-b', '1024', '-J', 'size=1', '-L', 'Source'],
+      SMALL,
+    );
+    for (const crashed of await crashImages(image, 'defaults', 5)) {
       starts.push(await journalStart(crashed));
       await replaysLikeOthers(crashed);
     }
@@ -171,6 +175,17 @@ t.test('a journal that goes round, at many moments', { skip: cannotMount }, asyn
     starts.some((start, at) => start < (starts[at - 1] ?? 0)),
     `it went round: ${starts}`,
   );
+});
+
+t.test('an empty journal of a mounted file system', { skip: cannotMount }, async (t) => {
+  const folder = t.testdir();
+  const image = await makeImage(path.join(folder, 'image'), ['-t', 'ext4']);
+  await mounted(image, 'defaults', (at) => writeDurably(path.join(at.folder, 'file'), 'one'));
+  const crashed = path.join(folder, 'crashed');
+  await mounted(image, 'defaults', () => copyImage(image, crashed));
+  t.equal(await journalStart(crashed), 0);
+  t.match(restore(crashed, WANTED).notes[0], 'Replayed 0 blocks of 0 transactions.');
+  await mustBeClean(crashed);
 });
 
 t.test('orphans stay for the mount to release', { skip: cannotMount }, async (t) => {
@@ -221,18 +236,11 @@ t.test('revokes and every form of tags, as debugfs logs them', { skip: noTools }
   writeFileSync(other, Buffer.alloc(4 * 1024, 0xa5));
   const blocks = Array.from({ length: 300 }, (_, at) => 9000 + at).join(',');
   for (const [name, { sums, features }] of Object.entries(VERSIONS)) {
-    const image = await makeImage(path.join(folder, 'image'), [
-      '-t',
-      'ext4',
-      '-b',
-      '1024',
-      '-J',
-      'size=4',
-      '-O',
-      features,
-      '-L',
-      'Source',
-    ]);
+    const image = await makeImage(
+      path.join(folder, 'image'),
+      ['-t', 'ext4', '-b', '1024', '-J', 'size=4', '-O', features, '-L', 'Source'],
+      SMALL,
+    );
     await log(image, sums, [
       `jw -b ${blocks} ${content}`,
       'jw -r 9000,9005,9007',
@@ -261,7 +269,11 @@ t.test(
     const folder = t.testdir();
     const content = path.join(folder, 'content');
     writeFileSync(content, Buffer.alloc(2 * 1024, 0x5a));
-    const image = await makeImage(path.join(folder, 'image'), ['-t', 'ext4', '-b', '1024', '-L', 'Source']);
+    const image = await makeImage(
+      path.join(folder, 'image'),
+      ['-t', 'ext4', '-b', '1024', '-L', 'Source'],
+      SMALL,
+    );
     // Blocks 1 to 4 and 5 to 8 of the journal: descriptor, two blocks, commit. Then 9 and 10: revokes, commit.
     await log(image, ['-v', '3'], [`jw -b 9000,9001 ${content}`, `jw -b 9002,9003 ${content}`, 'jw -r 9003']);
     const broken = path.join(folder, 'broken');
@@ -289,6 +301,42 @@ t.test(
     await mustBeClean(broken);
   },
 );
+
+t.test('whatever the log says, the answer is an identity or damage', { skip: noTools }, async (t) => {
+  const folder = t.testdir();
+  const content = path.join(folder, 'content');
+  writeFileSync(content, Buffer.alloc(4 * 1024, 0x5a));
+  const image = await makeImage(
+    path.join(folder, 'image'),
+    ['-t', 'ext4', '-b', '1024', '-J', 'size=1', '-O', '^metadata_csum'],
+    8 * MIB,
+  );
+  writeFileSync(
+    `${image}.commands`,
+    ['jo', `jw -b 5000,5001,5002 ${content}`, 'jw -r 5001', `jw -b 5003 ${content}`, 'jc'].join('\n'),
+  );
+  await must('debugfs', ['-w', '-f', `${image}.commands`, image]);
+  const sound = readFileSync(image);
+  const log = await journalBlock(image, 0);
+  const used = [...Array(16 * 1024).keys()]
+    .map((at) => log + at)
+    .filter((at) => sound[at] !== 0 && sound[at] !== 0x5a);
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { minLength: 1, maxLength: 3 }),
+      (changes) => {
+        const disk = new MemoryDisk(Buffer.from(sound));
+        for (const [at, value] of changes) disk.data[used[at % used.length]!] = value;
+        try {
+          disk.run(ext.restore(disk.bytes, WANTED));
+        } catch (error) {
+          strictEqual((error as { code?: string }).code, 'identity-damaged', String((error as Error).stack));
+        }
+      },
+    ),
+    replay({ quick: 50, normal: 300, long: 3000 }),
+  );
+});
 
 t.test('fast commits to replay are told, and nothing is written', { skip: cannotMount }, async (t) => {
   const folder = t.testdir();
