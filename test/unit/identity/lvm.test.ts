@@ -6,8 +6,10 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { lvmCrc } from '../../../src/identity/lvm/crc.js';
+import { hasRoom, writeText } from '../../../src/identity/lvm/physical-volume.js';
 import { readVolumeGroup } from '../../../src/identity/lvm/volume-group.js';
 import { lvm } from '../../../src/identity/lvm.js';
+import type { Writing } from '../../../src/identity/steps.js';
 import {
   blank,
   blkid,
@@ -171,6 +173,35 @@ t.test('around the end of the ring, again and again', { skip }, async (t) => {
   t.ok(offsets.size > 10, `${offsets.size} places`);
   t.ok(wrapped > 0, `${wrapped} texts lie around the end`);
 });
+
+t.test('a new text never lies over the current one, wherever that is', async (t) => {
+  const bytes = 3072;
+  let fitting = 0;
+  for (let offset = 512; offset < bytes; offset += 64)
+    for (let size = 100; size <= bytes - 512; size += 300)
+      for (const length of [99, 1000, 1459, 1460, 1999, 2048]) {
+        const current = { offset, bytes: size, crc: 0 };
+        const area = { at: 0n, bytes, header: Buffer.alloc(512), current, ignored: false, pending: false };
+        const text = 'x'.repeat(length);
+        if (!hasRoom(area, current, text)) continue;
+        fitting++;
+        const written = placesWritten(writeText(area, current, text));
+        if (written.size !== length + 1) t.fail(`${written.size} bytes of ${length + 1}`);
+        for (let at = 0; at < size; at++)
+          if (written.has(512 + ((offset - 512 + at) % (bytes - 512))))
+            return t.fail(`${offset} ${size} ${length}`);
+      }
+  t.ok(fitting > 500, `${fitting} fit`);
+});
+
+/** Of the ring only. */
+function placesWritten(work: Writing<void>): Set<number> {
+  const written = new Set<number>();
+  for (let next = work.next(); !next.done; next = work.next(new Uint8Array(0)))
+    if (next.value.do === 'write' && next.value.at > 0n)
+      for (let at = 0; at < next.value.data.length; at++) written.add(Number(next.value.at) + at);
+  return written;
+}
 
 t.test('a ring without room is reported, and nothing is written', { skip }, async (t) => {
   const [file] = (await made(t, ['no-room'])) as [string];
