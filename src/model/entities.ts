@@ -4,6 +4,7 @@
 // are sorted by first window and name live versions only.
 
 import { CellblockError } from '../base/errors.js';
+import type { RegionSet } from './region-set.js';
 import { decodeRegions, encodeRegions } from './region-set.js';
 
 /** Where a map continues: a version of another line. */
@@ -36,7 +37,7 @@ export interface Line {
   versions: Version[];
   cutOffs: CutOff[];
   /** Regions of 64 windows, modulo 4096, that may have records; see region-set.ts. Never too few. */
-  regions: Set<number>;
+  regions: RegionSet;
 }
 
 export interface Failure {

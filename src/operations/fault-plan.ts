@@ -9,7 +9,7 @@ import type { KeptVersion } from '../catalog/sparse-versions.js';
 import type { Link } from '../model/chain.js';
 import { countUpTo, liveNumbers } from '../model/chain.js';
 import { newestCutOff } from '../model/cut-offs.js';
-import { bucketsOf, hasAnyOf } from '../model/region-set.js';
+import { bucketsOf } from '../model/region-set.js';
 import { windowsIn } from '../model/window-list.js';
 import type { CursorSource } from './line-cursor.js';
 
@@ -44,7 +44,7 @@ export function planFault(links: readonly Link[], range: WindowRange): AskedLine
   const buckets = bucketsOf(range.first, range.count);
   const asked: AskedLine[] = [];
   for (const { line, upTo } of links) {
-    const mayHaveRecords = hasAnyOf(line.regions, buckets);
+    const mayHaveRecords = line.regions.hasAnyOf(buckets);
     const hasCutOffs = line.cutOffs.length > 0;
     if (!mayHaveRecords && !hasCutOffs) continue;
     const limits = hasCutOffs ? limitsOf({ line, upTo }, range) : null;

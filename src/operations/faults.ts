@@ -4,11 +4,10 @@
 // there, as it is changed first. How it is read (fault-reading.ts) makes no difference to the answer.
 
 import type { Catalog } from '../catalog/catalog.js';
-import type { Link } from '../model/chain.js';
-import { chainOf } from '../model/chain.js';
 import type { FaultRecord } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
 import { FaultAnswer } from './fault-answer.js';
+import { FaultChains } from './fault-chains.js';
 import type { WindowRange } from './fault-plan.js';
 import { lookUpVersions, planFault } from './fault-plan.js';
 import { FaultReading } from './fault-reading.js';
@@ -20,13 +19,6 @@ import type { Logger } from './types.js';
 
 const QUIET_MS = 10_000;
 
-interface CachedChain {
-  /** Of the device: a sync gives it another. */
-  line: number;
-  structure: number;
-  links: Link[];
-}
-
 /** So many lines are scanned, each by itself, before it is worth knowing which of them wrote the very windows. */
 const SCANNED_LINES = 4;
 
@@ -37,7 +29,7 @@ export class Faults {
   readonly #log: Logger;
   readonly #blocksPerWindow: number;
   readonly #scannedLines: number;
-  readonly #chains = new WeakMap<Device, CachedChain>();
+  readonly #chains: FaultChains;
   #failures = 0;
   #quietUntilMs = 0;
 
@@ -46,12 +38,13 @@ export class Faults {
     devices: Devices,
     client: PlaneClient,
     log: Logger,
-    options: { blocksPerWindow: number; scannedLines?: number },
+    options: { blocksPerWindow: number; scannedLines?: number; longChain?: number },
   ) {
     this.#catalog = catalog;
     this.#devices = devices;
     this.#client = client;
     this.#log = log;
+    this.#chains = new FaultChains(catalog, options);
     this.#blocksPerWindow = options.blocksPerWindow;
     this.#scannedLines = options.scannedLines ?? SCANNED_LINES;
   }
@@ -84,22 +77,9 @@ export class Faults {
     );
   }
 
-  /** Lines of the chain that can say anything, newest first. */
-  #chainOf(device: Device): Link[] {
-    const cached = this.#chains.get(device);
-    const { line } = device;
-    if (cached && cached.line === line && cached.structure === this.#catalog.structure) return cached.links;
-    const version = device.view ? device.version : Number.MAX_SAFE_INTEGER;
-    const links = chainOf(this.#catalog.lines, { line: device.line, version }).filter(
-      ({ line }) => line.regions.size > 0 || line.cutOffs.length > 0,
-    );
-    this.#chains.set(device, { line, structure: this.#catalog.structure, links });
-    return links;
-  }
-
   /** @internal What is said about a range of windows: called in the turn in which the snapshot was taken. */
   async collect(device: Device, range: WindowRange, source: CursorSource): Promise<FaultRecord[]> {
-    const lines = planFault(this.#chainOf(device), range);
+    const lines = planFault(this.#chains.linksOf(device, range), range);
     if (lines.length > this.#scannedLines) lookUpVersions(this.#catalog, lines, source);
     for (const { versions } of lines)
       for (const version of versions ?? []) if (version.reading) await version.reading;

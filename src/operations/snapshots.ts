@@ -13,6 +13,7 @@ import type { Catalog, Change } from '../catalog/catalog.js';
 import type { Base, Container, Line, Snapshot } from '../model/entities.js';
 import { endVersion } from '../model/entities.js';
 import { checkName } from '../model/names.js';
+import { RegionSet } from '../model/region-set.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
@@ -310,7 +311,7 @@ export function newLine(what: { id: number; container: number; base: Base | null
     ...what,
     versions: [{ version: 1, state: 'current', snapshot: null }],
     cutOffs: [],
-    regions: new Set(),
+    regions: new RegionSet(),
   };
 }
 

@@ -1,5 +1,5 @@
-// Every fault answered both ways, by scans alone and by exact keys wherever there can be any, from one LevelDB snapshot: there must be no
-// difference. An answer that differs is refused, and told like any fault that cannot be answered.
+// Every fault answered both ways, by scans of every line alone and by exact keys and tables of regions wherever there can be any, from
+// one LevelDB snapshot: there must be no difference. An answer that differs is refused, and told like any fault that cannot be answered.
 
 import { deepStrictEqual } from 'node:assert';
 import type { Device } from '../../src/operations/devices.js';
@@ -13,9 +13,11 @@ const WIDE = 8;
 /** Of the process that runs now. */
 export function answerBothWays(store: Store): void {
   const { catalog, devices, client, faults } = store.operations.parts;
-  const made = (scannedLines: number) =>
-    new Faults(catalog, devices, client, quiet, { blocksPerWindow: BLOCKS, scannedLines });
-  const [keys, scans] = [made(0), made(Number.POSITIVE_INFINITY)];
+  const made = (options: { scannedLines: number; longChain: number }) =>
+    new Faults(catalog, devices, client, quiet, { blocksPerWindow: BLOCKS, ...options });
+  const never = Number.POSITIVE_INFINITY;
+  const keys = made({ scannedLines: 0, longChain: 0 });
+  const scans = made({ scannedLines: never, longChain: never });
   const both = async (device: Device, first: bigint, count: number, source: CursorSource) => {
     const range = { first, count };
     const asked = [keys.collect(device, range, source), scans.collect(device, range, source)] as const;

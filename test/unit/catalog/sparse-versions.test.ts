@@ -12,6 +12,7 @@ import type { KeptVersion } from '../../../src/catalog/sparse-versions.js';
 import { SparseVersions } from '../../../src/catalog/sparse-versions.js';
 import type { Line } from '../../../src/model/entities.js';
 import { parseWindowKey, windowBound, writtenKey } from '../../../src/model/keys.js';
+import { RegionSet } from '../../../src/model/region-set.js';
 import { windowsIn } from '../../../src/model/window-list.js';
 import { CHUNK_WINDOWS } from '../../../src/model/written-set.js';
 import { answerLate, turns } from '../../support/late-level.js';
@@ -32,7 +33,7 @@ async function made(): Promise<{ level: TestLevel; catalog: Catalog; line: Line 
     pause: async () => undefined,
     giveUpAfter: 3,
   });
-  const line: Line = { id: 1, container: 1, base: null, cutOffs: [], regions: new Set(), versions: [] };
+  const line: Line = { id: 1, container: 1, base: null, cutOffs: [], regions: new RegionSet(), versions: [] };
   return { level, catalog: new Catalog(queue), line };
 }
 

@@ -10,6 +10,7 @@ import { CommitQueue } from '../../../src/catalog/commit-queue.js';
 import { levelOf } from '../../../src/catalog/level.js';
 import type { Line } from '../../../src/model/entities.js';
 import { jsonKey, parseWrittenKey, writtenKey } from '../../../src/model/keys.js';
+import { RegionSet } from '../../../src/model/region-set.js';
 import { CHUNK_WINDOWS, WrittenSet } from '../../../src/model/written-set.js';
 import { replay } from '../../support/replay.js';
 import { TestLevel } from '../../support/store-harness.js';
@@ -32,7 +33,7 @@ async function made(): Promise<{ level: TestLevel; open(): Catalog; line: Line }
         giveUpAfter: 3,
       }),
     );
-  const line: Line = { id: 1, container: 1, base: null, cutOffs: [], regions: new Set(), versions: [] };
+  const line: Line = { id: 1, container: 1, base: null, cutOffs: [], regions: new RegionSet(), versions: [] };
   return { level, open, line };
 }
 

@@ -8,6 +8,7 @@ import { CommitQueue } from '../../../src/catalog/commit-queue.js';
 import type { Level, Operation } from '../../../src/catalog/level.js';
 import { classicLevel } from '../../../src/catalog/level.js';
 import type { Base, Line } from '../../../src/model/entities.js';
+import { RegionSet } from '../../../src/model/region-set.js';
 import { slotOf } from '../../../src/model/slot.js';
 import type { Run } from '../../../src/model/window-record.js';
 import { encodeWindowRecord } from '../../../src/model/window-record.js';
@@ -104,7 +105,7 @@ async function volume(catalog: Catalog, base: Base | null): Promise<Line> {
     container: id,
     base,
     cutOffs: [],
-    regions: new Set(),
+    regions: new RegionSet(),
     versions: [{ version: 1, state: 'current', snapshot: null }],
   };
   await change

@@ -1,12 +1,13 @@
 import t from 'tap';
 
 import { chainOf, dependentsOf, nextLive, previousLive } from '../../../src/model/chain.js';
+import { ChainRegions } from '../../../src/model/chain-regions.js';
 import { addCutOff, inheritCutOffs, newestCutOff, renumberCutOffs } from '../../../src/model/cut-offs.js';
 import type { Line } from '../../../src/model/entities.js';
 import { decodeLine, encodeLine } from '../../../src/model/entities.js';
 import { ALL_WINDOWS, parseWindowKey, windowBound, windowKey } from '../../../src/model/keys.js';
 import { LayerTable } from '../../../src/model/layers.js';
-import { mayHaveRecords, regionOf } from '../../../src/model/region-set.js';
+import { mayHaveRecords, RegionSet, regionOf } from '../../../src/model/region-set.js';
 
 function line(id: number, versions: number[], base: Line['base'] = null): Line {
   return {
@@ -14,7 +15,7 @@ function line(id: number, versions: number[], base: Line['base'] = null): Line {
     container: id,
     base,
     cutOffs: [],
-    regions: new Set(),
+    regions: new RegionSet(),
     versions: versions.map((version) => ({ version, state: 'listed', snapshot: `${version}` })),
   };
 }
@@ -75,7 +76,7 @@ t.test('J2: cut-offs hide what is older than their version, for readers at it or
 });
 
 t.test('regions never hide a window that was noted', async (t) => {
-  const regions = new Set([regionOf(100n), regionOf(1_000_000n)]);
+  const regions = new RegionSet([regionOf(100n), regionOf(1_000_000n)]);
   t.ok(mayHaveRecords(regions, 64n, 64));
   t.notOk(mayHaveRecords(regions, 128n, 64));
   t.ok(mayHaveRecords(regions, 90n, 200));
@@ -83,24 +84,35 @@ t.test('regions never hide a window that was noted', async (t) => {
   t.ok(mayHaveRecords(regions, 0n, Number.MAX_SAFE_INTEGER));
 });
 
+t.test('the table of a chain finds the lines that say something of a region, in their order', async (t) => {
+  const links = Array.from({ length: 70 }, (_, at) => {
+    const regions = new RegionSet(at === 5 ? [] : [at % 3, 4095 - at]);
+    const cutOffs = at === 5 || at === 69 ? [{ first: 1n, end: null, version: 1 }] : [];
+    return { line: { ...line(at + 1, [], null), regions, cutOffs }, upTo: 1 };
+  });
+  const table = new ChainRegions(links);
+  for (const buckets of [[0], [1, 2], [4095, 4095 - 31, 4095 - 32, 4095 - 63, 4095 - 64], [2000], []]) {
+    const wanted = links.filter(({ line }) => line.cutOffs.length > 0 || line.regions.hasAnyOf(buckets));
+    t.strictSame(
+      table.linksOf(buckets).map(({ line }) => line.id),
+      wanted.map(({ line }) => line.id),
+    );
+  }
+});
+
 t.test('lines are stored without their listed versions, however many regions they have', async (t) => {
   for (const count of [3, 4096]) {
-    const regions = new Set(Array.from({ length: count }, (_, index) => index));
+    const regions = new RegionSet(Array.from({ length: count }, (_, index) => index));
     const cutOffs = [{ first: 1n, end: null, version: 2 }];
     const versions: Line['versions'] = [
       { version: 1, state: 'deleted', snapshot: null },
       { version: 3, state: 'current', snapshot: null },
     ];
     const stored = { ...line(1, [], { line: 9, version: 8 }), regions, cutOffs, versions };
-    t.strictSame(
-      decodeLine(
-        encodeLine({
-          ...stored,
-          versions: [versions[0]!, { version: 2, state: 'listed', snapshot: 'x' }, versions[1]!],
-        }),
-      ),
-      stored,
-    );
+    const listed = { version: 2, state: 'listed', snapshot: 'x' } as const;
+    const found = decodeLine(encodeLine({ ...stored, versions: [versions[0]!, listed, versions[1]!] }));
+    t.strictSame(found, stored);
+    t.strictSame([...found.regions], [...regions]);
     t.ok(encodeLine(stored).length < 1000);
   }
 });

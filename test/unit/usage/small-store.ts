@@ -10,6 +10,7 @@ import { levelOf } from '../../../src/catalog/level.js';
 import { addCutOff } from '../../../src/model/cut-offs.js';
 import type { Base, Line } from '../../../src/model/entities.js';
 import { ALL_WRITTEN } from '../../../src/model/keys.js';
+import { RegionSet } from '../../../src/model/region-set.js';
 import { overlay } from '../../../src/model/runs.js';
 import { slotOf } from '../../../src/model/slot.js';
 import type { WindowRecord } from '../../../src/model/window-record.js';
@@ -93,7 +94,7 @@ export class SmallStore {
       container: id,
       base,
       cutOffs: [],
-      regions: new Set(),
+      regions: new RegionSet(),
       versions: [{ version: 1, state: 'current', snapshot: null }],
     };
     change.line(line).container({

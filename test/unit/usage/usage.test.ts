@@ -4,6 +4,7 @@ import { strictEqual } from 'node:assert';
 import { tmpdir } from 'node:os';
 import fc from 'fast-check';
 import t from 'tap';
+import { RegionSet } from '../../../src/model/region-set.js';
 import { FamilyUsage, familiesOf } from '../../../src/model/usage.js';
 import { storeUsage } from '../../../src/operations/usage.js';
 import { replay } from '../../support/replay.js';
@@ -233,7 +234,7 @@ t.test('a long chain of clones of clones is gone through without recursion', asy
         container: at + 1,
         base: at === 0 ? null : { line: at, version: 1 },
         cutOffs: [],
-        regions: new Set<number>(),
+        regions: new RegionSet(),
         versions: [{ version: 1, state: 'current' as const, snapshot: null }],
       },
     ]),
