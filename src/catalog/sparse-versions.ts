@@ -48,8 +48,8 @@ export class SparseVersions {
   readonly #lines = new Map<number, KeptLine>();
   #bytes = 0;
   #faults = 0;
-  /** Begun for this fault. */
-  #readings = 0;
+  /** That may still be begun for this fault. */
+  #readings = READINGS_AT_ONCE;
 
   constructor(written: WrittenIndex, { keptBytes = KEPT_BYTES }: { keptBytes?: number } = {}) {
     this.#written = written;
@@ -64,7 +64,7 @@ export class SparseVersions {
   /** A fault begins that asks for lists. */
   tick(): void {
     this.#faults++;
-    this.#readings = 0;
+    this.#readings = READINGS_AT_ONCE;
   }
 
   /**
@@ -76,9 +76,8 @@ export class SparseVersions {
     if (kept) kept.used = this.#faults;
     const known = kept?.versions.get(version);
     if (known) return known;
-    if (this.#readings === READINGS_AT_ONCE) return null;
-    if (!this.#written.isSettled(line, version) || !this.#hasRoom()) return null;
-    this.#readings++;
+    if (this.#readings === 0 || !this.#hasRoom() || !this.#written.isSettled(line, version)) return null;
+    this.#readings--;
     return this.#read(line, version, source);
   }
 
@@ -135,7 +134,9 @@ export class SparseVersions {
       if (kept.used + UNUSED_FAULTS < this.#faults) this.#bytes -= kept.bytes;
       else this.#lines.set(line, kept);
     }
-    return this.#bytes < this.#keptBytes;
+    if (this.#bytes < this.#keptBytes) return true;
+    this.#readings = 0;
+    return false;
   }
 }
 

@@ -24,7 +24,7 @@ export class ChainRegions {
       const bit = 1 << (at % BITS);
       const word = Math.floor(at / BITS);
       if (line.cutOffs.length > 0) this.#always[word]! |= bit;
-      for (const bucket of line.regions) this.#rows[bucket * this.#stride + word]! |= bit;
+      for (const bucket of line.regions.all()) this.#rows[bucket * this.#stride + word]! |= bit;
     });
   }
 

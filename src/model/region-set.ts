@@ -56,8 +56,12 @@ export class RegionSet {
   }
 
   /** Ascending. */
-  *[Symbol.iterator](): Iterator<number> {
-    for (let bucket = 0; bucket < BUCKET_COUNT; bucket++) if (this.has(bucket)) yield bucket;
+  all(): number[] {
+    const buckets: number[] = [];
+    for (let byte = 0; byte < this.#bits.length; byte++)
+      for (let bits = this.#bits[byte]!; bits !== 0; bits &= bits - 1)
+        buckets.push(byte * 8 + 31 - Math.clz32(bits & -bits));
+    return buckets;
   }
 }
 
@@ -70,9 +74,9 @@ const LIST_AT_MOST = 150;
 
 /** A short list of numbers, else a bitmap in base64: a line's record stays small however much is written. */
 export function encodeRegions(regions: RegionSet): number[] | string {
-  if (regions.size <= LIST_AT_MOST) return [...regions];
+  if (regions.size <= LIST_AT_MOST) return regions.all();
   const bitmap = Buffer.alloc(BITMAP_BYTES);
-  for (const region of regions) bitmap[region >> 3]! |= 1 << (region & 7);
+  for (const region of regions.all()) bitmap[region >> 3]! |= 1 << (region & 7);
   return bitmap.toString('base64');
 }
 
