@@ -30,10 +30,13 @@ export const SyncBody = closed({
   disks: Type.Optional(
     Type.Array(closed({ source: Type.String(), target: Type.String() }), {
       minItems: 1,
-      description: 'Of a VM: only these pairs of slots, and not its configuration. Else all that pair by slot.',
+      description:
+        'Of a VM: only these pairs of slots, and not its configuration. Else all that pair by slot.',
     }),
   ),
-  boot: Type.Optional(Type.String({ description: "Slot of the target's boot disk, when a list of pairs has it." })),
+  boot: Type.Optional(
+    Type.String({ description: "Slot of the target's boot disk, when a list of pairs has it." }),
+  ),
   files: flag('Of a VM, without a list: its files too, such as firmware variables.'),
   dry_run: flag('Only say what would become of the identity.'),
 });

@@ -6,7 +6,10 @@ import { ext } from './ext/ext.js';
 import { fat } from './fat.js';
 import type { Kind } from './kind.js';
 import { luks } from './luks.js';
+import { lvm } from './lvm.js';
+import { md } from './md.js';
+import { ntfs } from './ntfs.js';
 import { swap } from './swap.js';
 import { xfs } from './xfs/xfs.js';
 
-export const KINDS: readonly Kind[] = [luks, btrfs, xfs, ext, exfat, fat, swap];
+export const KINDS: readonly Kind[] = [md, luks, lvm, btrfs, xfs, ext, ntfs, exfat, fat, swap];

@@ -108,7 +108,17 @@ export function parsePunchKey(key: Uint8Array): number | null {
 }
 
 /** The families of JSON records. */
-export type Family = 'meta' | 'container' | 'line' | 'snapshot' | 'file' | 'task' | 'applied' | 'sync' | 'vm' | 'vm-snapshot';
+export type Family =
+  | 'meta'
+  | 'container'
+  | 'line'
+  | 'snapshot'
+  | 'file'
+  | 'task'
+  | 'applied'
+  | 'sync'
+  | 'vm'
+  | 'vm-snapshot';
 
 export function jsonKey(family: Family, id: string | number): Buffer {
   return Buffer.from(`${family}/${id}`);

@@ -231,7 +231,9 @@ export class SyncOperations {
 
   /** Under way and ended lately, oldest first. */
   list(): SyncInfo[] {
-    return [...this.#catalog.syncs.values()].map((record) => this.#info(record, { heldMs: null, config: null }));
+    return [...this.#catalog.syncs.values()].map((record) =>
+      this.#info(record, { heldMs: null, config: null }),
+    );
   }
 
   /** `sync-not-found`. */

@@ -36,7 +36,8 @@ export class SyncTargets {
     const vm = this.#catalog.vmNamed(target);
     if (vm) return this.#resolveVm(vm, from, pairing);
     const container = requireVolume(this.#catalog, target);
-    if (this.#catalog.vmNamed(from.volume)) throw wrongKind(target, container.kind, from.volume, 'virtual machine');
+    if (this.#catalog.vmNamed(from.volume))
+      throw wrongKind(target, container.kind, from.volume, 'virtual machine');
     const snapshot = requireSnapshot(this.#catalog, from.volume, from.snapshot);
     const source = this.#catalog.containers.get(snapshot.container)!;
     if (source.kind !== container.kind) throw wrongKind(target, container.kind, from.volume, source.kind);
@@ -72,7 +73,9 @@ export class SyncTargets {
       vm
         ? record.target === target && record.members.every((member) => isMember(vm, member))
         : record.members.some((member) => member.container === container!.id);
-    const record = [...this.#catalog.syncs.values()].reverse().find((one) => one.phase === 'done' && isOf(one));
+    const record = [...this.#catalog.syncs.values()]
+      .reverse()
+      .find((one) => one.phase === 'done' && isOf(one));
     const members = record?.members.filter((member) => vm || member.container === container!.id) ?? [];
     const pairs = members.flatMap((member) => this.#undoPair(member));
     if (!record || pairs.length < members.length || pairs.length === 0) throw nothingToUndo(target);

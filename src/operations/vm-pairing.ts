@@ -54,7 +54,9 @@ function pairAll(
     target: mine.find((one) => one.slot === slot),
     source: theirs.find((one) => one.slot === slot),
   }));
-  const whole = lines.every(({ target, source }) => target && source && target.container.kind === source.kind);
+  const whole = lines.every(
+    ({ target, source }) => target && source && target.container.kind === source.kind,
+  );
   if (whole && lines.length > 0)
     return lines.map(({ slot, target, source }) => {
       return { slot, container: target!.container, snapshot: source!.snapshot };

@@ -67,11 +67,13 @@ export class Vms {
     if (disks.length === 0 || disks.length > MAX_MEMBERS)
       throw unpaired(`A virtual machine has 1 to ${MAX_MEMBERS} disks; ${disks.length} are named.`);
     const members = disks.map(({ slot, volume }): VmMember => {
-      if (!SLOT.test(slot)) throw unpaired(`${JSON.stringify(slot)} cannot name a disk of a virtual machine.`);
+      if (!SLOT.test(slot))
+        throw unpaired(`${JSON.stringify(slot)} cannot name a disk of a virtual machine.`);
       return { slot, container: requireVolume(this.#catalog, volume).id };
     });
     for (const [index, { slot, container }] of members.entries()) {
-      if (members.findIndex((one) => one.slot === slot) < index) throw unpaired(`The disk ${slot} is named twice.`);
+      if (members.findIndex((one) => one.slot === slot) < index)
+        throw unpaired(`The disk ${slot} is named twice.`);
       const { name } = this.#catalog.containers.get(container)!;
       if (members.findIndex((one) => one.container === container) < index)
         throw unpaired(`${JSON.stringify(name)} is named twice.`);
