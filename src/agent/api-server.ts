@@ -13,6 +13,7 @@ import { snapshotRoutes } from './routes/snapshots.js';
 import { debugRoutes, storeRoutes } from './routes/store.js';
 import { syncRoutes } from './routes/syncs.js';
 import { taskRoutes } from './routes/tasks.js';
+import { vmRoutes } from './routes/vms.js';
 import { volumeRoutes } from './routes/volumes.js';
 
 export interface ApiServerOptions {
@@ -46,6 +47,7 @@ export async function makeApiServer(parts: AgentParts, options: ApiServerOptions
     volumeRoutes(routes, parts);
     snapshotRoutes(routes, parts);
     syncRoutes(routes, parts);
+    vmRoutes(routes, parts);
     storeRoutes(routes, parts);
     taskRoutes(routes, parts);
     if (parts.debug) debugRoutes(routes);
@@ -71,6 +73,7 @@ function document(version: string) {
       { name: 'volumes', description: 'Block devices of fixed logical size' },
       { name: 'snapshots', description: 'Frozen states of volumes' },
       { name: 'syncs', description: 'Bringing volumes to the state of snapshots, with their identity kept' },
+      { name: 'vms', description: 'Volumes with a configuration, synced as one' },
       { name: 'store', description: 'The agent and its data directory' },
       { name: 'tasks', description: 'Work that takes long' },
     ],

@@ -14,6 +14,7 @@ import { addImportCommand } from './import-volume.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addSyncCommands } from './sync-commands.js';
 import { type Streams, Terminal, toJson } from './terminal.js';
+import { addVmCommands } from './vm-commands.js';
 import { addVolumeCommands } from './volume-commands.js';
 
 export interface ProgramOptions {
@@ -93,6 +94,7 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
   addExportCommand(volume, contextOf);
   addSnapshotCommands(program, contextOf);
   addSyncCommands(program, contextOf);
+  addVmCommands(program, contextOf);
   addAgentCommands(program, contextOf, offlineCheck);
   return program;
 }

@@ -29,6 +29,10 @@ interface CommonOptions {
   identity?: Rule[];
   dryRun?: boolean;
   grow?: boolean;
+  guestIdentity?: boolean;
+  disks?: { source: string; target: string }[];
+  boot?: string;
+  files?: boolean;
   pre?: string;
   post?: string;
   hookTimeout?: number;
@@ -47,7 +51,14 @@ export function addSyncCommands(program: Command, contextOf: ContextOf): void {
     .argument('[target...]')
     .option('--from <name@snap>', 'the snapshot whose state they take; has to be given')
     .option('--dry-run', 'only say what would become of the identity')
-    .option('--grow', 'take the size of a larger source');
+    .option('--grow', 'take the size of a larger source')
+    .option(
+      '--disks <src:dst,...>',
+      'of a virtual machine: only these disks, and not its configuration',
+      parsePairs,
+    )
+    .option('--boot <dst>', 'its boot disk is meant, when it is among --disks')
+    .option('--files', 'of a virtual machine: its files too, such as firmware variables');
   addCommonOptions(sync).action((targets: string[], options: SyncCommandOptions, command: Command) =>
     syncAll(contextOf(command), targets, options),
   );
@@ -89,6 +100,7 @@ function addCommonOptions(command: Command): Command {
     .option('--no-safety', 'do not keep the state before as a snapshot (else: for 24 h)')
     .option('--online', 'clients stay connected and are held meanwhile: for those that cache nothing')
     .addOption(new Option('--force', 'close the connections of clients first').conflicts('online'))
+    .option('--guest-identity', 'machine id, host name and SSH host keys on the boot disk survive')
     .option('--take-keys', 'the key slots of an encrypted source may come along')
     .option(
       '--identity <field=policy>',
@@ -106,6 +118,16 @@ function parseRule(text: string): Rule {
   if (match && policy) return { field: match[1]!, policy };
   throw new CellblockError('option-invalid', `${JSON.stringify(text)} says nothing about an identity.`, {
     hint: 'Write it as FIELD=keep, FIELD=take or FIELD=new, such as fs.uuid=keep.',
+  });
+}
+
+function parsePairs(text: string): { source: string; target: string }[] {
+  return text.split(',').map((pair) => {
+    const [source = '', target = '', ...more] = pair.split(':');
+    if (source !== '' && target !== '' && more.length === 0) return { source, target };
+    throw new CellblockError('option-invalid', `${JSON.stringify(pair)} is no pair of disks.`, {
+      hint: 'Write pairs as SOURCE:TARGET, such as --disks vda:vda,vdb:vdc.',
+    });
   });
 }
 
@@ -169,6 +191,7 @@ function bodyOf(options: CommonOptions): object {
     online: options.online ?? false,
     force: options.force ?? false,
     take_keys: options.takeKeys ?? false,
+    guest_identity: options.guestIdentity ?? false,
     identity: options.identity ?? [],
   };
 }
@@ -179,7 +202,8 @@ async function syncOne(
   options: CommonOptions & { from: string },
 ): Promise<Sync> {
   const { from, dryRun = false, grow = false } = options;
-  const body = { target, from, grow, dry_run: dryRun, ...bodyOf(options) };
+  const { disks, boot, files } = options;
+  const body = { target, from, grow, dry_run: dryRun, disks, boot, files, ...bodyOf(options) };
   const { api, signal } = context;
   const work = () => api.change<Sync>({ method: 'POST', path: apiPath(['syncs']), body, signal, look: LOOK });
   return dryRun ? work() : withHooks(context, options, work);

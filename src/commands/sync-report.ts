@@ -6,7 +6,35 @@ import { printable, table } from './table.js';
 type Reported = IdentityReport['restored'][number];
 
 export function syncReport(sync: Sync): string {
-  return [headOf(sync), ...sync.disks.map((disk) => diskReport(disk, sync)), undoLine(sync)].join('');
+  const disks = sync.disks.map((disk) => diskReport(disk, sync));
+  return [headOf(sync), ...disks, configReport(sync), undoLine(sync)].join('');
+}
+
+function configReport({ config }: Sync): string {
+  if (!config) return '';
+  const rows = config.restored.map(({ field, target, source }) => ({ field, target, source }));
+  const kept = table(
+    [
+      { title: 'CONFIGURATION', cell: (row) => row.field },
+      { title: 'KEPT', cell: (row) => shown(row.target) },
+      { title: 'SOURCE', cell: (row) => shown(row.source) },
+    ],
+    rows,
+  );
+  const lines = [
+    ...config.missing.map(
+      ({ field, target }) => `${field} (${target}) has no place in the new configuration.`,
+    ),
+    ...config.foreign.map(
+      ({ field, source }) => `${field} (${source}) is of the source: the target had none.`,
+    ),
+    ...config.notes,
+  ];
+  return [
+    '\n',
+    rows.length > 0 ? kept : 'The configuration keeps all it had.\n',
+    ...lines.map((line) => `${line}\n`),
+  ].join('');
 }
 
 function headOf({ id, kind, phase, target, disks, heldMs, error }: Sync): string {

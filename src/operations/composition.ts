@@ -30,6 +30,7 @@ import { Syncs } from './syncs.js';
 import { Tasks } from './tasks.js';
 import { trouble } from './trouble.js';
 import type { OperationsOptions, RecoveryReport } from './types.js';
+import { VmOperations } from './vm-operations.js';
 import { Vms } from './vms.js';
 import { Volumes } from './volumes.js';
 
@@ -54,6 +55,7 @@ export interface Parts {
   syncs: Syncs;
   vms: Vms;
   syncOperations: SyncOperations;
+  vmOperations: VmOperations;
   exports: Exports;
   failures: Failures;
   tasks: Tasks;
@@ -147,6 +149,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     syncs,
     vms,
     syncOperations,
+    vmOperations: new VmOperations(catalog, vms, volumes),
     exports,
     failures,
     tasks: new Tasks(),

@@ -28,6 +28,7 @@ import type {
   VolumeDetails,
   VolumeInfo,
 } from './types.js';
+import type { VmOperations } from './vm-operations.js';
 
 export type { Parts } from './composition.js';
 export type { TaskHandle } from './tasks.js';
@@ -79,6 +80,10 @@ export class Operations {
     }
   }
 
+  get vms(): VmOperations {
+    return this.parts.vmOperations;
+  }
+
   get syncs(): SyncOperations {
     return this.parts.syncOperations;
   }
@@ -122,6 +127,7 @@ export class Operations {
     const { log } = options;
     devices.rounding = rounds;
     this.parts.syncOperations.requireWritable = () => this.#requireWritable();
+    this.parts.vmOperations.requireWritable = () => this.#requireWritable();
     devices.onUnpin = () => {
       reclaim.noteAll();
       void reclaim.kick();
