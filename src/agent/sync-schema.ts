@@ -71,6 +71,17 @@ export const IdentityReport = titled('IdentityReport', {
   notes: Type.Array(text),
 });
 
+const GuestFile = closed({ path: text, digest: Type.String({ description: 'SHA-256 of the content.' }) });
+const GuestReport = titled('GuestReport', {
+  restored: Type.Array(GuestFile),
+  same: Type.Array(GuestFile),
+  foreign: Type.Array(text, { description: "The source's, which the target had not." }),
+  rewritten: Type.Array(text, {
+    description: 'In which ids that were kept took the place of those of the source.',
+  }),
+  unsupported: Type.Array(closed({ path: text, reason: text })),
+});
+
 const ConfigReport = titled('ConfigReport', {
   restored: Type.Array(closed({ field: text, target: text, source: nullable(text) })),
   same: Type.Array(text),
@@ -93,6 +104,7 @@ export const Sync = titled('Sync', {
       target: text,
       from: Type.String({ description: 'VOLUME@SNAPSHOT' }),
       identity: nullable(IdentityReport),
+      guest: nullable(GuestReport),
     }),
   ),
   config: nullable(ConfigReport),

@@ -53,7 +53,7 @@ function headOf({ id, kind, phase, target, disks, heldMs, error }: Sync): string
   }
 }
 
-function diskReport({ target, identity }: Sync['disks'][number], { disks }: Sync): string {
+function diskReport({ target, identity, guest }: Sync['disks'][number], { disks }: Sync): string {
   if (!identity) return '';
   const title = disks.length > 1 ? `\n${printable(target)}\n` : '';
   const rows = [
@@ -78,7 +78,26 @@ function diskReport({ target, identity }: Sync['disks'][number], { disks }: Sync
           ],
           rows,
         );
-  return [title, fields, ...remarks(identity)].join('');
+  return [title, fields, ...remarks(identity), ...guestLines(guest)].join('');
+}
+
+function guestLines(guest: Sync['disks'][number]['guest']): string[] {
+  if (!guest) return [];
+  const list = (what: string, paths: readonly string[]) =>
+    paths.length > 0 ? [`${what}: ${paths.join(', ')}.\n`] : [];
+  return [
+    ...list(
+      'Of the guest, kept',
+      guest.restored.map(({ path }) => path),
+    ),
+    ...list(
+      'The same already',
+      guest.same.map(({ path }) => path),
+    ),
+    ...list('Ids replaced in', guest.rewritten),
+    ...list("The source's, as the target had none", guest.foreign),
+    ...guest.unsupported.map(({ path, reason }) => `${path} was not kept. ${reason}\n`),
+  ];
 }
 
 function rowsOf(state: string, fields: readonly Reported[]): (Reported & { state: string })[] {

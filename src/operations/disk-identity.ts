@@ -6,6 +6,14 @@ import { randomBytes } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
 import { type DiskIdentity, inspectDisk } from '../identity/disk.js';
 import { type DiskRestored, restoreDisk } from '../identity/disk-restore.js';
+import {
+  captureGuest,
+  type GuestIdentity,
+  type GuestReport,
+  type ReplacedId,
+  restoreGuest,
+  wrongGuestFiles,
+} from '../identity/guest.js';
 import type { Kind } from '../identity/kind.js';
 import { KINDS } from '../identity/kinds.js';
 import {
@@ -17,6 +25,7 @@ import {
   wantedFields,
 } from '../identity/policy.js';
 import { type IdentityReport, reportOf } from '../identity/report.js';
+import { OverlaidDisk } from './disk-io.js';
 import type { CapturedIdentity, DiskIo, IdentityOptions, SyncIdentity } from './sync-types.js';
 
 /** What is recorded of one disk. */
@@ -24,6 +33,8 @@ export interface RecordedDisk {
   readonly report: IdentityReport;
   readonly plan: IdentityPlan;
   readonly restored: DiskRestored;
+  /** Null: it was not asked for. */
+  readonly guest: GuestReport | null;
 }
 
 export function diskIdentity(options: IdentityOptions, kinds: readonly Kind[] = KINDS): SyncIdentity {
@@ -31,9 +42,10 @@ export function diskIdentity(options: IdentityOptions, kinds: readonly Kind[] = 
     async capture(disks): Promise<CapturedIdentity> {
       const targets = await inspectAll(disks, kinds);
       for (const target of targets) refuseDamaged(target, 'target', options);
+      const guests = options.guest ? await captureGuests(disks, targets) : null;
       return {
         captured: targets.map(capturedOf),
-        restore: (disks) => restoreAll(disks, targets, { options, kinds }),
+        restore: (disks) => restoreAll(disks, { targets, guests }, { options, kinds }),
       };
     },
     async verify(disks, restored): Promise<void> {
@@ -41,6 +53,12 @@ export function diskIdentity(options: IdentityOptions, kinds: readonly Kind[] = 
       const after = await inspectAll(disks, kinds);
       const wrong = recorded.flatMap((disk, index) => unrestored(disk.plan, after[index]!, disk.restored));
       if (wrong.length > 0) throw notRestored(wrong);
+      for (const [index, { guest }] of recorded.entries()) {
+        const wanted = [...(guest?.restored ?? []), ...(guest?.same ?? [])];
+        if (wanted.length === 0) continue;
+        const paths = await disks[index]!.run(wrongGuestFiles(after[index]!, wanted));
+        if (paths.length > 0) throw guestNotRestored(paths);
+      }
     },
   };
 }
@@ -87,9 +105,9 @@ async function inspectAll(disks: readonly DiskIo[], kinds: readonly Kind[]): Pro
 }
 
 /** In the order of the disks: `targets` as they were before, `disks` with the new content. */
-export async function restoreAll(
+async function restoreAll(
   disks: readonly DiskIo[],
-  targets: readonly (DiskIdentity | null)[],
+  { targets, guests }: { targets: readonly DiskIdentity[]; guests: readonly (GuestIdentity | null)[] | null },
   { options, kinds }: { options: IdentityOptions; kinds: readonly Kind[] },
 ): Promise<RecordedDisk[]> {
   const contents = await inspectAll(disks, kinds);
@@ -111,9 +129,54 @@ export async function restoreAll(
       random: randomBytes,
     });
     const restored = await disk.run(restoreDisk(disk.bytes, kinds, wantedFields(plan)));
-    recorded.push({ report: reportOf({ target, content, plan, restored }), plan, restored });
+    recorded.push({ report: reportOf({ target, content, plan, restored }), plan, restored, guest: null });
   }
-  return recorded;
+  return guests ? withGuests(recorded, { disks, guests, kinds }) : recorded;
+}
+
+/** In memory, as a journal is replayed over the disk before its files are read. */
+async function captureGuests(
+  disks: readonly DiskIo[],
+  targets: readonly DiskIdentity[],
+): Promise<(GuestIdentity | null)[]> {
+  const guests: (GuestIdentity | null)[] = [];
+  for (const [index, disk] of disks.entries())
+    guests.push(await new OverlaidDisk(disk, disk.bytes).run(captureGuest(targets[index]!)));
+  return guests;
+}
+
+async function withGuests(
+  recorded: readonly RecordedDisk[],
+  on: { disks: readonly DiskIo[]; guests: readonly (GuestIdentity | null)[]; kinds: readonly Kind[] },
+): Promise<RecordedDisk[]> {
+  const replaced = recorded.flatMap(({ plan }) => replacedIds(plan));
+  const time = { seconds: Math.floor(Date.now() / 1000), nanoseconds: 0 };
+  // As they are now: their labels may have been put back.
+  const contents = await inspectAll(on.disks, on.kinds);
+  const done: RecordedDisk[] = [];
+  for (const [index, disk] of on.disks.entries()) {
+    const work = restoreGuest(contents[index]!, on.guests[index]!, { replaced, time });
+    done.push({ ...recorded[index]!, guest: await disk.run(work) });
+  }
+  return done;
+}
+
+/** Ids that are named in a guest's files, where the target's was put back. Labels are names people chose: they are not searched for. */
+function replacedIds({ fields }: IdentityPlan): ReplacedId[] {
+  return fields.flatMap(({ source, wanted, field }) => {
+    const isId = !/label|name/.test(field);
+    return isId && source !== null && source !== '' && wanted !== null && wanted !== source
+      ? [{ source, now: wanted }]
+      : [];
+  });
+}
+
+function guestNotRestored(paths: readonly string[]): CellblockError {
+  return new CellblockError(
+    'identity-not-restored',
+    `Files of the guest do not read back as they were written: ${paths.join(', ')}.`,
+    { hint: 'The target was put back as it was; please report this with the log of the agent.' },
+  );
 }
 
 /** What cannot be believed is neither kept nor overwritten in silence; who says that all may be taken needs nothing of it. */

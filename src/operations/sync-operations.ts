@@ -2,6 +2,7 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import type { GuestReport } from '../identity/guest.js';
 import type { IdentityReport } from '../identity/report.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncRecord } from '../model/sync.js';
@@ -47,6 +48,8 @@ export interface SyncedDisk {
   from: string;
   /** Null: it was undone before. */
   identity: IdentityReport | null;
+  /** Null: it was not asked for. */
+  guest: GuestReport | null;
 }
 
 export interface SyncInfo {
@@ -128,14 +131,14 @@ export class SyncOperations {
     const resolved = this.#targets.resolve(target, from, pairingOf(request));
     const options = optionsOf(target, resolved, request);
     for (const pair of resolved.pairs) this.#syncs.check(pair, { ...options, online: true });
-    const reports = await this.#planned(resolved.pairs, this.#identityOf(resolved, request), request);
+    const recorded = await this.#planned(resolved.pairs, this.#identityOf(resolved, request), request);
     return {
       id: null,
       kind: resolved.kind,
       phase: 'planned',
       target,
       disks: resolved.pairs.map(({ container, from }, index) => {
-        return { target: container.name, from, identity: reports[index] ?? null };
+        return { target: container.name, from, ...reportsOn(recorded[index]) };
       }),
       config: resolved.configReport,
       created: new Date().toISOString(),
@@ -150,7 +153,7 @@ export class SyncOperations {
     pairs: readonly SyncPair[],
     identity: SyncIdentity,
     { grow }: { grow: boolean },
-  ): Promise<(IdentityReport | undefined)[]> {
+  ): Promise<RecordedDisk[]> {
     const open: Device[] = [];
     try {
       const targets: DiskIo[] = [];
@@ -167,7 +170,7 @@ export class SyncOperations {
         contents.push(new OverlaidDisk(new DeviceDisk(this.#client, content), bytes));
       }
       const { restore } = await identity.capture(targets);
-      return reportsOf(await restore(contents));
+      return recordedIn(await restore(contents));
     } finally {
       for (const device of open) this.#devices.release(device);
     }
@@ -250,7 +253,7 @@ export class SyncOperations {
     { heldMs, config }: { heldMs: number | null; config: ConfigReport | null },
   ): SyncInfo {
     const { id, kind, phase, target, created, ended, error } = record;
-    const reports = reportsOf((record.identity as { restored?: unknown } | null)?.restored);
+    const recorded = recordedIn((record.identity as { restored?: unknown } | null)?.restored);
     return {
       id,
       kind,
@@ -259,7 +262,7 @@ export class SyncOperations {
       disks: record.members.map(({ container, from }, index) => ({
         target: this.#catalog.containers.get(container)?.name ?? `volume ${container}`,
         from,
-        identity: reports[index] ?? null,
+        ...reportsOn(recorded[index]),
       })),
       config: config ?? (record.config?.report as ConfigReport | undefined) ?? null,
       created,
@@ -294,6 +297,11 @@ function undoRules(record: SyncRecord, { rules }: SyncRequest): SyncRequest['rul
   return [...before, ...rules];
 }
 
-function reportsOf(restored: unknown): (IdentityReport | undefined)[] {
-  return Array.isArray(restored) ? restored.map(({ report }: RecordedDisk) => report) : [];
+/** Of one that got so far. */
+function recordedIn(restored: unknown): RecordedDisk[] {
+  return Array.isArray(restored) ? (restored as RecordedDisk[]) : [];
+}
+
+function reportsOn(disk: RecordedDisk | undefined): Pick<SyncedDisk, 'identity' | 'guest'> {
+  return { identity: disk?.report ?? null, guest: disk?.guest ?? null };
 }
