@@ -173,6 +173,10 @@ export const ConfigurationSchema = group({
         default: 10_000,
       },
     ),
+    hold_ms: count(
+      'A sync holds connected clients at most so long, else it is undone. Below the time after which clients give up.',
+      { minimum: 100, maximum: 300_000, default: 5000 },
+    ),
     request_body: size('Largest body of a control API request.', {
       minimum: '0',
       maximum: '1G',

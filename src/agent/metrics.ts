@@ -114,6 +114,21 @@ function storeFamilies(status: OperationsStatus): Family[] {
       'Ranges that wait to be given back to the file system.',
       status.pendingPunches,
     ),
+    {
+      name: 'cellblock_syncs_total',
+      help: 'Syncs, restores and undos; refused: or undone in the middle.',
+      type: 'counter',
+      samples: [
+        { labels: { result: 'done' }, value: status.syncs.done },
+        { labels: { result: 'refused' }, value: status.syncs.refused },
+      ],
+    },
+    single(
+      'counter',
+      'cellblock_sync_held_seconds_total',
+      'How long clients were held by syncs.',
+      status.syncs.heldMs / 1000,
+    ),
     single('gauge', 'cellblock_connections', 'Open NBD connections.', plane.connections),
     single(
       'counter',

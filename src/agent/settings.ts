@@ -35,7 +35,7 @@ export interface Settings {
   api: { path: string; mode: number; group: string };
   metrics: { address: string | undefined };
   log: { level: LogLevel };
-  limits: { stopDeadlineMs: number; requestBodyBytes: number };
+  limits: { stopDeadlineMs: number; holdMs: number; requestBodyBytes: number };
 }
 
 /** What stands on the command line; wins over the file. */
@@ -70,6 +70,7 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
     log,
     limits: {
       stopDeadlineMs: limits.stop_deadline_ms,
+      holdMs: limits.hold_ms,
       requestBodyBytes: Number(bytesOfSize(limits.request_body)),
     },
   };

@@ -50,6 +50,7 @@ export async function composeAgent(
       engine: engine.kind,
       maxConnections: nbd.maxConnections,
       handshakeTimeoutMs: nbd.handshakeTimeoutMs,
+      holdLimitMs: limits.holdMs,
       beforeMaking: () => requireFreeAddresses(settings),
     });
     stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));

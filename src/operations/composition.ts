@@ -9,7 +9,6 @@ import { jsonKey } from '../model/keys.js';
 import { blocksPerWindow } from '../model/units.js';
 import type { PlaneOptions } from '../plane/treaty.js';
 import { Devices } from './devices.js';
-import { diskIdentity } from './disk-identity.js';
 import { Expiry } from './expiry.js';
 import { Exports } from './exports.js';
 import { Failures } from './failures.js';
@@ -26,6 +25,7 @@ import { Space } from './space.js';
 import type { StoreMeta } from './store-directory.js';
 import { parseRecord, readMeta } from './store-directory.js';
 import { SyncOperations } from './sync-operations.js';
+import type { IdentityFactory } from './sync-types.js';
 import { Syncs } from './syncs.js';
 import { Tasks } from './tasks.js';
 import { trouble } from './trouble.js';
@@ -74,6 +74,10 @@ export const DEFAULTS = {
   giveUpAfter: 6,
   holdLimitMs: 5000,
 };
+
+/** All kinds of identity are a good part of the program, and volumes are served without them: loaded when they are asked for. */
+const loadedIdentity: IdentityFactory = async (options) =>
+  (await import('./disk-identity.js')).diskIdentity(options);
 
 const LONGEST_PAUSE_MS = 30_000;
 
@@ -125,7 +129,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   const vms = new Vms(catalog, snapshots);
   const syncOperations = new SyncOperations(
     { catalog, devices, client, volumes, syncs, vms },
-    options.identity ?? diskIdentity,
+    options.identity ?? loadedIdentity,
   );
   const exports = new Exports(catalog, devices, client, log);
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });

@@ -389,6 +389,7 @@ export class Operations {
       openDevices: devices.count,
       pendingDeletes: reclaim.pending,
       pendingPunches: catalog.punches.size,
+      syncs: this.parts.syncs.counts,
       failedVolumes: live.filter(({ failure }) => failure !== null).map(({ name }) => name),
       state: this.#state === 'running' && queue.healing ? 'healing' : this.#state,
       recovery,

@@ -7,7 +7,7 @@ import type { IdentityReport } from '../identity/report.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncRecord } from '../model/sync.js';
 import type { Device, Devices } from './devices.js';
-import { type FoundIdentity, findIdentity, type RecordedDisk } from './disk-identity.js';
+import type { FoundIdentity, RecordedDisk } from './disk-identity.js';
 import { DeviceDisk, OverlaidDisk } from './disk-io.js';
 import { requireSnapshot, requireVolume } from './lookup.js';
 import type { PlaneClient } from './plane-client.js';
@@ -116,12 +116,12 @@ export class SyncOperations {
 
   async #run(target: string, resolved: ResolvedSync, request: SyncRequest): Promise<SyncInfo> {
     const options = optionsOf(target, resolved, request);
-    const identity = this.#identityOf(resolved, request);
+    const identity = await this.#identityOf(resolved, request);
     const { record, heldMs } = await this.#syncs.run(resolved.pairs, identity, options);
     return this.#info(record, { heldMs, config: resolved.configReport });
   }
 
-  #identityOf({ pairs }: ResolvedSync, { rules, takeKeys, guest }: SyncRequest): SyncIdentity {
+  async #identityOf({ pairs }: ResolvedSync, { rules, takeKeys, guest }: SyncRequest): Promise<SyncIdentity> {
     const own = pairs.every(({ container, snapshot }) => snapshot.container === container.id);
     return this.#identity({ rules, takeKeys, own, guest });
   }
@@ -131,7 +131,7 @@ export class SyncOperations {
     const resolved = this.#targets.resolve(target, from, pairingOf(request));
     const options = optionsOf(target, resolved, request);
     for (const pair of resolved.pairs) this.#syncs.check(pair, { ...options, online: true });
-    const recorded = await this.#planned(resolved.pairs, this.#identityOf(resolved, request), request);
+    const recorded = await this.#planned(resolved.pairs, await this.#identityOf(resolved, request), request);
     return {
       id: null,
       kind: resolved.kind,
@@ -193,6 +193,7 @@ export class SyncOperations {
 
   /** What is found on `VOLUME` or `VOLUME@SNAPSHOT`. */
   async identity(name: string): Promise<FoundIdentity> {
+    const { findIdentity } = await import('./disk-identity.js');
     const at = name.indexOf('@');
     if (at >= 0) {
       const snapshot = requireSnapshot(this.#catalog, name.slice(0, at), name.slice(at + 1));
@@ -228,7 +229,7 @@ export class SyncOperations {
   }
 
   /** For what a start finds unfinished: it only verifies what is recorded. */
-  plainIdentity(): SyncIdentity {
+  async plainIdentity(): Promise<SyncIdentity> {
     return this.#identity({ rules: [], takeKeys: false, own: true, guest: false });
   }
 

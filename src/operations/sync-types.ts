@@ -48,7 +48,8 @@ export interface IdentityOptions {
   guest: boolean;
 }
 
-export type IdentityFactory = (options: IdentityOptions) => SyncIdentity;
+/** What it needs may have to be loaded. */
+export type IdentityFactory = (options: IdentityOptions) => SyncIdentity | Promise<SyncIdentity>;
 
 /** The identity of the disks of one sync, in their order. */
 export interface SyncIdentity {

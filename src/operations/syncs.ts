@@ -40,6 +40,8 @@ export class Syncs {
   readonly #log: Logger;
   readonly #holdLimitMs: number;
   readonly #running = new Set<Promise<unknown>>();
+  /** Since the start. */
+  readonly counts = { done: 0, refused: 0, heldMs: 0 };
 
   constructor(
     collaborators: {
@@ -66,7 +68,13 @@ export class Syncs {
   /** All of the group in one instant and one batch, or none. Durable when it resolves. */
   async run(pairs: readonly SyncPair[], identity: SyncIdentity, options: SyncOptions): Promise<SyncResult> {
     const work = this.#run(pairs, identity, options);
-    const settled = work.catch(() => undefined);
+    const settled = work.then(
+      ({ heldMs }) => {
+        this.counts.done++;
+        this.counts.heldMs += heldMs;
+      },
+      () => void this.counts.refused++,
+    );
     this.#running.add(settled);
     void settled.then(() => this.#running.delete(settled));
     return work;
@@ -337,7 +345,7 @@ export class Syncs {
   }
 
   /** At start: what a stop interrupted is finished when its identity is stable and reads back, else undone. Nothing is served before. */
-  async finishUnfinished(identityOf: (record: SyncRecord) => SyncIdentity): Promise<void> {
+  async finishUnfinished(identityOf: () => Promise<SyncIdentity>): Promise<void> {
     for (const record of [...this.#catalog.syncs.values()].filter(isUnfinished)) {
       const why = await this.#whyNot(record, identityOf);
       if (why === null) await this.#finish(record);
@@ -348,10 +356,7 @@ export class Syncs {
   }
 
   /** Null: it can be finished. */
-  async #whyNot(
-    record: SyncRecord,
-    identityOf: (record: SyncRecord) => SyncIdentity,
-  ): Promise<string | null> {
+  async #whyNot(record: SyncRecord, identityOf: () => Promise<SyncIdentity>): Promise<string | null> {
     if (record.phase !== 'restored') return 'The agent was stopped in the middle of it.';
     const devices: Device[] = [];
     try {
@@ -363,7 +368,7 @@ export class Syncs {
         disks.push(new DeviceDisk(this.#client, { handle: device.handle, sizeBytes: container.sizeBytes }));
       }
       const { restored } = record.identity as { restored: unknown };
-      await identityOf(record).verify(disks, restored);
+      await (await identityOf()).verify(disks, restored);
       return null;
     } catch (error) {
       return asCellblockError(error).message;

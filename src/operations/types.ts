@@ -147,6 +147,8 @@ export interface OperationsStatus {
   pendingDeletes: number;
   pendingPunches: number;
   failedVolumes: string[];
+  /** Since the start: done, refused or undone, and how long clients were held in all. */
+  syncs: { done: number; refused: number; heldMs: number };
   /** `running`; `read-only`: the journal failed; `healing`: LevelDB refuses writes, it is being reopened. */
   state: 'running' | 'read-only' | 'healing' | 'stopping';
   recovery: RecoveryReport;

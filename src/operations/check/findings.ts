@@ -93,6 +93,16 @@ export const FINDING_CODES = {
     'A sync that was interrupted names maps that are not there: it can be neither finished nor undone.',
     'Restore the store from a copy.',
   ],
+  'vm-member-missing': [
+    'error',
+    'A virtual machine names a volume that is not there, or that another one has.',
+    'Delete the virtual machine and make it again of what is there.',
+  ],
+  'vm-snapshot-strange': [
+    'warning',
+    'A snapshot is kept of a virtual machine that is not there.',
+    'Nothing is lost by it; snapshots of its volumes can be used by themselves.',
+  ],
   'line-left-open': [
     'error',
     'A map that its volume does not use any more is not ended, and no sync says why.',

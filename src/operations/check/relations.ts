@@ -17,6 +17,7 @@ export function checkRelations(image: StoreImage, findings: Findings): void {
   checkCycles(image, findings);
   checkSnapshots(image, findings);
   checkSyncs(image, findings);
+  checkVms(image, findings);
   for (const id of image.applied.keys()) {
     if (!image.lines.has(id))
       findings.add('applied-unknown', `A position is kept for line ${id}, which is not there.`);
@@ -135,6 +136,29 @@ function checkCutOffs(line: Line, findings: Findings): void {
       findings.add('cut-off-malformed', `The cut-off ${range} overlaps the next one.`);
     }
   });
+}
+
+/** Members of VMs are there, and each is of one VM. */
+function checkVms(image: StoreImage, findings: Findings): void {
+  const members = new Map<number, string>();
+  for (const { name, members: its } of image.vms.values()) {
+    for (const { slot, container } of its) {
+      const other = members.get(container);
+      if (image.containers.get(container)?.state !== 'live' || other !== undefined)
+        findings.add(
+          'vm-member-missing',
+          `Disk ${slot} of the virtual machine ${JSON.stringify(name)} is volume ${container}.`,
+        );
+      members.set(container, name);
+    }
+  }
+  for (const { id, vm, name } of image.vmSnapshots.values()) {
+    if (!image.vms.has(vm))
+      findings.add(
+        'vm-snapshot-strange',
+        `The snapshot ${id} (${JSON.stringify(name)}) is of virtual machine ${vm}.`,
+      );
+  }
 }
 
 /** Both maps of a sync under way are there, and only it leaves two of them open. */

@@ -241,6 +241,25 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
     (level) => level.batch([put('sync/1', UNFINISHED_SYNC)]),
   ],
   [
+    ['vm-member-missing'],
+    'a virtual machine of a volume that is not there',
+    (level) =>
+      level.batch([
+        put(
+          'vm/1',
+          JSON.stringify({ id: 1, name: 'v', config: '', members: [{ slot: 'vda', container: 9 }] }),
+        ),
+      ]),
+  ],
+  [
+    ['vm-snapshot-strange'],
+    'a snapshot of a virtual machine that is not there',
+    (level) =>
+      level.batch([
+        put('vm-snapshot/2', JSON.stringify({ id: 2, vm: 1, name: 's', config: '', members: [] })),
+      ]),
+  ],
+  [
     ['line-left-open'],
     'a map that was left and not ended',
     (level) => level.batch([put('line/5', OPEN_LINE)]),
