@@ -255,6 +255,7 @@ export class FakeOperations {
       pendingDeletes: 0,
       pendingPunches: 0,
       failedVolumes: [],
+      syncs: { done: 0, refused: 0, heldMs: 0 },
       state: 'running',
       recovery: {
         isNew: false,

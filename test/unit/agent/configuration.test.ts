@@ -34,7 +34,7 @@ metrics: { listen: tcp:127.0.0.1:9000 }
 log: { level: debug }
 store: { window: 64K, journal: 1M, cache: 1.5G, reserve: 0, direct: true, round_after_ms: 100 }
 engine: { kind: workers, reactors: 3 }
-limits: { stop_deadline_ms: 1, request_body: 2K }
+limits: { stop_deadline_ms: 1, hold_ms: 900, request_body: 2K }
 `;
   t.same(makeSettings(parseConfiguration(text, 'c.yaml'), NOTHING), {
     store: {
@@ -60,7 +60,7 @@ limits: { stop_deadline_ms: 1, request_body: 2K }
     api: { path: '/tmp/a.sock', mode: 0o666, group: 'disk' },
     metrics: { address: 'tcp:127.0.0.1:9000' },
     log: { level: 'debug' },
-    limits: { stopDeadlineMs: 1, requestBodyBytes: 2048 },
+    limits: { stopDeadlineMs: 1, holdMs: 900, requestBodyBytes: 2048 },
   });
 });
 
