@@ -1,8 +1,9 @@
 // The durable record of a sync: what it does to which containers, how far it is. Written before the maps change, so that a start
-// finishes or undoes what a stop had interrupted, before anything is served (D6).
+// undoes what a stop had interrupted, before anything is served (D6).
 //
 // Phases: `captured`: nothing has changed yet; `rebased`: the containers have their new lines, whose identity may be half written; the
-// old lines are as they were; `restored`: the identity is stable in the new lines; `done`; `undone`: the old lines count again.
+// old lines are as they were; `restored`: the identity is stable in the new lines, and still to be read back; `done`; `undone`: the old
+// lines count again. A start undoes whatever is not done: until then no client has written into a new line.
 
 import type { Base } from './entities.js';
 

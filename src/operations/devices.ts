@@ -359,14 +359,6 @@ export class Devices {
     else if (this.#current.get(device.container) === device) this.#current.delete(device.container);
   }
 
-  /** Gives back a use and closes it at once when that was the last. */
-  async closeNow(device: Device): Promise<void> {
-    device.users -= 1;
-    await this.mutexOf(device.container).run(async () => {
-      if (device.users === 0 && this.#byHandle.has(device.handle)) await this.closeLocked(device);
-    });
-  }
-
   /** Its clients are sent away, and it is closed without a round: what it holds is of no use. The caller, who uses it, holds the mutex. */
   async expel(device: Device): Promise<void> {
     await this.#client.disconnect(device.handle);

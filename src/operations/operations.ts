@@ -164,8 +164,8 @@ export class Operations {
 
   /** What an earlier run had begun: shrinks before anything is served; space is given back in the background. */
   async #finishUnfinished(): Promise<void> {
-    const { volumes, files, reclaim, punches, space, recovery, syncs, syncOperations, expiry } = this.parts;
-    await syncs.finishUnfinished(() => syncOperations.plainIdentity());
+    const { volumes, files, reclaim, punches, space, recovery, syncs, expiry } = this.parts;
+    await syncs.finishUnfinished();
     await volumes.finishShrinks();
     await files.finish();
     punches.kick();

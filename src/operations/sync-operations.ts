@@ -228,11 +228,6 @@ export class SyncOperations {
     }
   }
 
-  /** For what a start finds unfinished: it only verifies what is recorded. */
-  async plainIdentity(): Promise<SyncIdentity> {
-    return this.#identity({ rules: [], takeKeys: false, own: true, guest: false });
-  }
-
   /** Under way and ended lately, oldest first. */
   list(): SyncInfo[] {
     return [...this.#catalog.syncs.values()].map((record) =>

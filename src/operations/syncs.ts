@@ -4,6 +4,8 @@
 // Invariants: until the record says `done` the old lines are as they were, and any failure, stop or crash goes back to them; no
 // client reads or writes between the hold and its release, so nobody sees the new content before its identity is back; a phase is
 // recorded after what it says is stable; while clients are connected the hold has a limit, and what takes longer is undone.
+// `done` is handed in last, when the identity reads back, and clients are let go only when it is durable: what they write afterwards is
+// in the lines a start will find. Where it cannot be known, they are disconnected and nobody comes in until it is.
 
 import { asCellblockError, CellblockError } from '../base/errors.js';
 import { runWithAll } from '../base/mutex.js';
@@ -20,11 +22,17 @@ import type { Rounds } from './rounds.js';
 import { failedVolume } from './rounds.js';
 import { baseOf, newId, newLine } from './snapshots.js';
 import type { Space } from './space.js';
-import type { DiskIo, SyncIdentity, SyncOptions, SyncPair, SyncResult } from './sync-types.js';
+import type { SyncIdentity, SyncOptions, SyncPair, SyncResult } from './sync-types.js';
 import type { Logger } from './types.js';
 
 /** Ended ones that are still shown. */
 const RECORDS_KEPT = 200;
+const AGAIN_MS = 1000;
+
+interface RunOptions extends SyncOptions {
+  /** Answers whoever asked, while the work goes on. */
+  giveUp: (error: unknown) => void;
+}
 
 interface Member extends SyncPair {
   device: Device;
@@ -40,6 +48,7 @@ export class Syncs {
   readonly #log: Logger;
   readonly #holdLimitMs: number;
   readonly #running = new Set<Promise<unknown>>();
+  #stopping = false;
   /** Since the start. */
   readonly counts = { done: 0, refused: 0, heldMs: 0 };
 
@@ -67,7 +76,11 @@ export class Syncs {
 
   /** All of the group in one instant and one batch, or none. Durable when it resolves. */
   async run(pairs: readonly SyncPair[], identity: SyncIdentity, options: SyncOptions): Promise<SyncResult> {
-    const work = this.#run(pairs, identity, options);
+    let giveUp: (error: unknown) => void = () => undefined;
+    const givenUp = new Promise<never>((_, reject) => {
+      giveUp = reject;
+    });
+    const work = this.#run(pairs, identity, { ...options, giveUp });
     const settled = work.then(
       ({ heldMs }) => {
         this.counts.done++;
@@ -77,15 +90,16 @@ export class Syncs {
     );
     this.#running.add(settled);
     void settled.then(() => this.#running.delete(settled));
-    return work;
+    return Promise.race([work, givenUp]);
   }
 
   /** Resolves when none is under way. */
   async stop(): Promise<void> {
+    this.#stopping = true;
     await Promise.all(this.#running);
   }
 
-  async #run(pairs: readonly SyncPair[], identity: SyncIdentity, options: SyncOptions): Promise<SyncResult> {
+  async #run(pairs: readonly SyncPair[], identity: SyncIdentity, options: RunOptions): Promise<SyncResult> {
     for (const pair of pairs) this.check(pair, options);
     await this.#space.check();
     const ordered = [...pairs].sort((a, b) => a.container.id - b.container.id);
@@ -108,7 +122,7 @@ export class Syncs {
   async #withDevices(
     pairs: readonly SyncPair[],
     identity: SyncIdentity,
-    options: SyncOptions,
+    options: RunOptions,
   ): Promise<SyncResult> {
     for (const pair of pairs) this.check(pair, options);
     const members: Member[] = [];
@@ -125,7 +139,7 @@ export class Syncs {
     }
   }
 
-  async #held(members: readonly Member[], identity: SyncIdentity, options: SyncOptions): Promise<SyncResult> {
+  async #held(members: readonly Member[], identity: SyncIdentity, options: RunOptions): Promise<SyncResult> {
     const devices = members.map(({ device }) => device);
     const limitMs = devices.some(({ connections }) => connections > 0) ? this.#holdLimitMs : null;
     const hold = new Hold(this.#client, devices, { limitMs });
@@ -141,7 +155,7 @@ export class Syncs {
   async #underHold(
     members: readonly Member[],
     identity: SyncIdentity,
-    { options, hold }: { options: SyncOptions; hold: Hold },
+    { options, hold }: { options: RunOptions; hold: Hold },
   ): Promise<SyncRecord> {
     for (const { device } of members) await hold.during(this.#rounds.run(device));
     const { captured, restore } = await hold.during(identity.capture(this.#disksOf(members)));
@@ -161,9 +175,32 @@ export class Syncs {
       await this.#undo(record, error, { members, hold });
       throw error;
     }
-    // From here on it is done, whatever the metadata does: what is handed in comes in order.
-    await this.#finish(record);
+    try {
+      await hold.during(this.#finish(record));
+    } catch (error) {
+      await this.#untilKnown(members, error, options);
+    }
     return record;
+  }
+
+  /** `done` was handed in and may be durable or not: nobody is let in before it is. Whoever asked for the sync is told at once. */
+  async #untilKnown(members: readonly Member[], error: unknown, { giveUp }: RunOptions): Promise<void> {
+    giveUp(notKnown(error));
+    const names = members.map(({ container }) => container.name);
+    this.#log.error(
+      { err: error, volumes: names },
+      'a sync waits for the metadata; its volumes wait with it',
+    );
+    for (const { device } of members) await this.#client.disconnect(device.handle);
+    for (;;) {
+      if (this.#stopping) throw error;
+      try {
+        await this.#catalog.barrier();
+        return;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      }
+    }
   }
 
   /** Why it cannot be done. Asked twice: before anything is waited for, and when the mutexes are held. */
@@ -344,37 +381,12 @@ export class Syncs {
     for (const record of ended.slice(0, Math.max(0, ended.length - RECORDS_KEPT))) change.removeSync(record);
   }
 
-  /** At start: what a stop interrupted is finished when its identity is stable and reads back, else undone. Nothing is served before. */
-  async finishUnfinished(identityOf: () => Promise<SyncIdentity>): Promise<void> {
+  /** At start: what a stop interrupted before it was done is undone. Nothing is served before. */
+  async finishUnfinished(): Promise<void> {
     for (const record of [...this.#catalog.syncs.values()].filter(isUnfinished)) {
-      const why = await this.#whyNot(record, identityOf);
-      if (why === null) await this.#finish(record);
-      else await this.#takeBack(record, why).commit();
-      const facts = { sync: record.id, target: record.target, phase: record.phase, reason: why };
-      this.#log.warn(facts, 'a sync that a stop had interrupted was brought to an end');
-    }
-  }
-
-  /** Null: it can be finished. */
-  async #whyNot(record: SyncRecord, identityOf: () => Promise<SyncIdentity>): Promise<string | null> {
-    if (record.phase !== 'restored') return 'The agent was stopped in the middle of it.';
-    const devices: Device[] = [];
-    try {
-      const disks: DiskIo[] = [];
-      for (const { container: id } of record.members) {
-        const container = this.#catalog.containers.get(id)!;
-        const device = await this.#devices.acquire(container);
-        devices.push(device);
-        disks.push(new DeviceDisk(this.#client, { handle: device.handle, sizeBytes: container.sizeBytes }));
-      }
-      const { restored } = record.identity as { restored: unknown };
-      await (await identityOf()).verify(disks, restored);
-      return null;
-    } catch (error) {
-      return asCellblockError(error).message;
-    } finally {
-      // Opened on the new line, which may not stay.
-      for (const device of devices) await this.#devices.closeNow(device);
+      const facts = { sync: record.id, target: record.target, phase: record.phase };
+      await this.#takeBack(record, 'The agent was stopped in the middle of it.').commit();
+      this.#log.warn(facts, 'a sync that a stop had interrupted was undone');
     }
   }
 }
@@ -391,6 +403,14 @@ function safetySnapshot(member: SyncMember, line: Line): Snapshot {
     created: new Date().toISOString(),
     expires,
   };
+}
+
+function notKnown(cause: unknown): CellblockError {
+  return new CellblockError(
+    'catalog-write-failed',
+    'The sync waits for the metadata: whether it is done is known when that can be written again.',
+    { hint: 'Check the disk, and see `cellblock sync list`; its volumes are served again then.', cause },
+  );
 }
 
 function refuseSize(

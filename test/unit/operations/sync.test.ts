@@ -305,6 +305,46 @@ for (const death of ['process-death', 'power-loss'] as Death[]) {
   });
 }
 
+t.test(
+  'the end of a sync is not known: nobody gets in before it is, and nothing written afterwards is lost',
+  async (t) => {
+    const { store, identity } = await scene();
+    const session = await store.plane.connect('target');
+    identity.onStep = (step) => {
+      if (step !== 'verify') return;
+      store.level.failures = Array.from({ length: 40 }, () => ({ applied: false }));
+    };
+    const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+    await t.rejects(sync, { code: 'catalog-write-failed' }, 'whoever asked is told');
+    await until('the end of the connection', () => store.plane.leases.size === 0);
+    const { handle } = session;
+    const write = store.plane.volume(handle).write(1, [55]);
+    let written = false;
+    void write.then(() => (written = true));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    t.notOk(written, 'held');
+    store.level.failures = [];
+    await write;
+    store.plane.volume(handle).flush();
+    await store.restart('power-loss', { identity: () => testIdentity() });
+    const now = await readAll(store, 'target');
+    t.same(now, contents({ 0: TARGET_ID, 1: 55, 2: 22, [3 * BLOCKS]: 23 }));
+    await store.end();
+  },
+);
+
+t.test('a stop while the end of a sync is not known: before or after, as the metadata has it', async (t) => {
+  const { store, identity } = await scene();
+  identity.onStep = (step) => {
+    if (step === 'verify') store.level.failures = Array.from({ length: 400 }, () => ({ applied: false }));
+  };
+  await t.rejects(store.operations.syncs.sync('target', FROM, PLAIN), { code: 'catalog-write-failed' });
+  await store.operations.close({ deadlineMs: 100 });
+  await store.restart('process-death', { identity: () => testIdentity() });
+  t.same(await readAll(store, 'target'), OLD);
+  await store.end();
+});
+
 t.test('a record of a sync is read as it was written', async (t) => {
   const { store } = await scene();
   await store.operations.syncs.sync('target', FROM, PLAIN);
