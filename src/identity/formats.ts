@@ -65,6 +65,8 @@ export function freshValue(format: FieldFormat, random: (bytes: number) => Uint8
       return Buffer.from(random(4)).toString('hex');
     case 'hex64':
       return Buffer.from(random(8)).toString('hex');
+    case 'hex128':
+      return Buffer.from(random(16)).toString('hex');
     case 'fat': {
       const hex = Buffer.from(random(4)).toString('hex').toUpperCase();
       return `${hex.slice(0, 4)}-${hex.slice(4)}`;

@@ -15,6 +15,10 @@ interface KindName {
  * its members as well. Then those whose superblock has a checksum, then by how much of the format they check.
  */
 const KIND_NAMES: readonly KindName[] = [
+  // Formats of files: they begin with words of their own.
+  { names: ['vmdk'], group: 'image' },
+  { names: ['libvirt'], group: 'vm' },
+  { names: ['vmx'], group: 'vm' },
   { names: ['md', 'linux_raid_member'], group: 'md' },
   { names: ['luks', 'crypto_LUKS'], group: 'luks' },
   { names: ['lvm', 'LVM2_member'], group: 'lvm' },

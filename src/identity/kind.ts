@@ -5,14 +5,14 @@ import { CellblockError } from '../base/errors.js';
 import type { Reading, Writing } from './steps.js';
 
 /** What policies and people call a set of fields. */
-export type FieldGroup = 'disk' | 'partition' | 'fs' | 'swap' | 'luks' | 'md' | 'lvm';
+export type FieldGroup = 'disk' | 'partition' | 'fs' | 'swap' | 'luks' | 'md' | 'lvm' | 'image' | 'vm';
 
 /**
  * How a value is written: `uuid` 8-4-4-4-12 lower case as the bytes come; `guid` the same in upper case with the first three parts
- * little-endian (GPT); `hex32`, `hex64` lower-case digits without prefix (MBR signature, NTFS serial); `fat` XXXX-XXXX; `lvm` LVM's 6-4-4-4-4-4-6; `text` a
+ * little-endian (GPT); `hex32`, `hex64`, `hex128` lower-case digits without prefix (MBR signature, NTFS serial, VMDK content); `fat` XXXX-XXXX; `lvm` LVM's 6-4-4-4-4-4-6; `text` a
  * label or name.
  */
-export type FieldFormat = 'uuid' | 'guid' | 'hex32' | 'hex64' | 'fat' | 'lvm' | 'text';
+export type FieldFormat = 'uuid' | 'guid' | 'hex32' | 'hex64' | 'hex128' | 'fat' | 'lvm' | 'text';
 
 export interface Field {
   /** Within its kind, and the same in both containers where it means the same: `uuid`, `label`. */

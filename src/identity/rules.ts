@@ -41,6 +41,8 @@ const GROUP_WORDS: Record<FieldGroup, readonly string[]> = {
   luks: ['uuid', 'label'],
   md: ['uuid', 'name'],
   lvm: ['pv-uuid', 'vg-uuid', 'vg-name', 'uuid'],
+  image: ['cid', 'uuid', 'long-content-id'],
+  vm: ['name', 'uuid', 'mac'],
 };
 const TABLE_GROUPS: readonly [string, FieldGroup][] = [
   ['gpt', 'disk'],
