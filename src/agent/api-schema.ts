@@ -2,6 +2,8 @@
 // out and documents it in docs/openapi.json. Byte quantities are JSON integers; they may exceed 2^53.
 
 import { type Static, Type } from '@sinclair/typebox';
+import type { ContainerKind } from '../model/entities.js';
+import { MODE_BITS } from '../model/file-attributes.js';
 import { Bytes, BytesOrNull, closed, Moment, nullable, oneOf, Time, titled } from './schema-parts.js';
 
 export const ErrorAnswer = closed(
@@ -35,6 +37,32 @@ export const ChangeVolume = closed({
   name: Type.Optional(Type.String({ description: 'New name.' })),
   size: Type.Optional(SizeInput),
   force: Type.Optional(Type.Boolean({ description: 'Allow the volume to shrink.' })),
+});
+const UserOrGroup = Type.Integer({ minimum: 0, maximum: 2 ** 32 - 2 });
+const fileAttributes = {
+  owner: UserOrGroup,
+  group: UserOrGroup,
+  mode: Type.Integer({ minimum: 0, maximum: MODE_BITS, description: 'Permissions, 0 to 4095 (07777).' }),
+  xattrs: Type.Record(
+    Type.String({ pattern: '^user\\.[^\\0]{1,250}$' }),
+    Type.String({ pattern: '^[A-Za-z0-9+/]{0,87384}={0,2}$' }),
+    { additionalProperties: false, description: 'Extended attributes `user.*`: base64 by name.' },
+  ),
+  birth: Moment,
+  modified: Moment,
+};
+export const Attributes = titled('Attributes', { ...fileAttributes, birth: Time, modified: Time });
+const AttributesInput = Type.Partial(closed(fileAttributes), {
+  description: 'What is not given stays, or is that of a new file; `modified` only advances.',
+});
+export const CreateFile = closed({
+  name: Type.String(),
+  size: SizeInput,
+  attributes: Type.Optional(AttributesInput),
+});
+export const ChangeFile = closed({
+  ...ChangeVolume.properties,
+  attributes: Type.Optional(AttributesInput),
 });
 export const DeleteVolumeQuery = closed({
   with_snapshots: Type.Optional(Type.Boolean({ description: 'Delete its snapshots too.' })),
@@ -82,10 +110,13 @@ export const Failure = titled('Failure', {
   error: Type.String({ description: 'Name of the errno.' }),
 });
 
+/** What the answer is of; in types it may be any: one shape for all. */
+const kinds = (...values: ContainerKind[]) => Type.Unsafe<ContainerKind>({ type: 'string', enum: values });
+
 const volumeProperties = {
   name: Type.String(),
   id: Type.Integer({ description: 'Stable; the name may change.' }),
-  kind: Type.Literal('volume'),
+  kind: kinds('volume'),
   sizeBytes: Bytes,
   created: Time,
   clonedFrom: nullable(Type.String({ description: 'VOLUME@SNAPSHOT' })),
@@ -97,6 +128,9 @@ const volumeProperties = {
   failed: nullable(Failure),
 };
 export const Volume = titled('Volume', volumeProperties);
+const fileProperties = { ...volumeProperties, kind: kinds('file'), attributes: nullable(Attributes) };
+export const File = titled('File', fileProperties);
+export const Clone = titled('Clone', { ...volumeProperties, kind: kinds('volume', 'file') });
 
 export const Snapshot = titled('Snapshot', {
   id: Type.String(),
@@ -110,12 +144,13 @@ export const Snapshot = titled('Snapshot', {
   connections: Type.Integer(),
 });
 
-export const VolumeDetails = titled('VolumeDetails', {
-  ...volumeProperties,
+const details = {
   snapshotList: Type.Array(Snapshot),
   depth: Type.Integer({ description: 'Live versions below the current one.' }),
   files: Type.Array(Type.String({ description: 'Relative to the store directory.' })),
-});
+};
+export const VolumeDetails = titled('VolumeDetails', { ...volumeProperties, ...details });
+export const FileDetails = titled('FileDetails', { ...fileProperties, ...details });
 
 export const Task = titled('Task', {
   id: Type.Integer(),
@@ -133,7 +168,7 @@ export const Task = titled('Task', {
 });
 
 export const DeletePlan = titled('DeletePlan', {
-  volume: Volume,
+  volume: Clone,
   snapshots: Type.Array(Snapshot, { description: 'Would be deleted with it.' }),
   clones: Type.Array(Type.String(), { description: 'Stay as they are.' }),
   connections: Type.Integer(),
@@ -262,6 +297,9 @@ export type CheckReport = Static<typeof CheckReport>;
 export type Status = Static<typeof Status>;
 export type Volume = Static<typeof Volume>;
 export type VolumeDetails = Static<typeof VolumeDetails>;
+export type File = Static<typeof File>;
+export type FileDetails = Static<typeof FileDetails>;
+export type Attributes = Static<typeof Attributes>;
 export type Snapshot = Static<typeof Snapshot>;
 export type Task = Static<typeof Task>;
 export type DeletePlan = Static<typeof DeletePlan>;

@@ -9,6 +9,7 @@ import type { AgentParts } from './agent-parts.js';
 import { HTTP_STATUS } from './http-status.js';
 import { compileValidator } from './request-validator.js';
 import type { Api } from './route-types.js';
+import { fileRoutes } from './routes/files.js';
 import { snapshotRoutes } from './routes/snapshots.js';
 import { debugRoutes, storeRoutes } from './routes/store.js';
 import { syncRoutes } from './routes/syncs.js';
@@ -45,6 +46,7 @@ export async function makeApiServer(parts: AgentParts, options: ApiServerOptions
   await api.register(async (scope) => {
     const routes = scope as unknown as Api;
     volumeRoutes(routes, parts);
+    fileRoutes(routes, parts);
     snapshotRoutes(routes, parts);
     syncRoutes(routes, parts);
     vmRoutes(routes, parts);
@@ -71,6 +73,7 @@ function document(version: string) {
     ],
     tags: [
       { name: 'volumes', description: 'Block devices of fixed logical size' },
+      { name: 'files', description: 'Containers of an exact length in bytes, with attributes' },
       { name: 'snapshots', description: 'Frozen states of volumes' },
       { name: 'syncs', description: 'Bringing volumes to the state of snapshots, with their identity kept' },
       { name: 'vms', description: 'Volumes with a configuration, synced as one' },

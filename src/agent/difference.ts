@@ -4,7 +4,7 @@
 import { CellblockError } from '../base/errors.js';
 import { parseSnapshotReference } from '../model/names.js';
 import { type DiffSide, diffPage } from '../operations/diff.js';
-import { requireSnapshot, requireVolume } from '../operations/lookup.js';
+import { requireContainer, requireSnapshot } from '../operations/lookup.js';
 import type { Operations, Parts } from '../operations/operations.js';
 import type { DifferencePage } from './inspection.js';
 
@@ -61,7 +61,7 @@ function snapshotSide({ catalog }: Parts, name: string): DiffSide {
 }
 
 function currentSide({ catalog }: Parts, name: string): DiffSide {
-  const { line: id, sizeBytes } = requireVolume(catalog, name);
+  const { line: id, sizeBytes } = requireContainer(catalog, name);
   const current = catalog.lines.get(id)?.versions.at(-1);
   if (current === undefined) {
     throw new CellblockError('catalog-corrupt', `Volume ${JSON.stringify(name)} has no current version.`, {

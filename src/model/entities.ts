@@ -4,6 +4,7 @@
 // are sorted by first window and name live versions only.
 
 import { CellblockError } from '../base/errors.js';
+import { decodeAttributes, type FileAttributes } from './file-attributes.js';
 import type { RegionSet } from './region-set.js';
 import { decodeRegions, encodeRegions } from './region-set.js';
 
@@ -51,10 +52,13 @@ export interface Failure {
 /** `deleting`: the name is free, what it holds is being freed. */
 export type ContainerState = 'live' | 'deleting';
 
+/** A `volume` is a virtual disk; a `file` has an exact length in bytes and attributes. */
+export type ContainerKind = 'volume' | 'file';
+
 export interface Container {
   id: number;
   name: string;
-  kind: 'volume';
+  kind: ContainerKind;
   state: ContainerState;
   sizeBytes: bigint;
   created: string;
@@ -66,6 +70,8 @@ export interface Container {
   /** A shrink that has begun and has to be finished at start. */
   shrinkingTo: bigint | null;
   failure: Failure | null;
+  /** Of a file; null: it is none. */
+  attributes: FileAttributes | null;
 }
 
 export interface Snapshot {
@@ -115,7 +121,7 @@ export function decodeContainer(text: string): Container {
     return {
       id: natural(json['id']),
       name: string(json['name']),
-      kind: oneOf(json['kind'], ['volume']),
+      kind: oneOf(json['kind'], ['volume', 'file']),
       state: oneOf(json['state'], ['live', 'deleting']),
       sizeBytes: BigInt(string(json['sizeBytes'])),
       created: string(json['created']),
@@ -128,6 +134,7 @@ export function decodeContainer(text: string): Container {
         error: string(failure['error']),
         after: BigInt(string(failure['after'])),
       },
+      attributes: nullable(json['attributes'] ?? null, decodeAttributes),
     };
   });
 }

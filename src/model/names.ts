@@ -9,7 +9,7 @@ const RULE =
   'Names have 1 to 128 bytes of UTF-8 without `/`, `@` and control characters, and do not begin with `-`.';
 
 /** Throws one sentence when `name` cannot name a volume or a snapshot. */
-export function checkName(name: string, what: 'volume' | 'snapshot'): void {
+export function checkName(name: string, what: 'volume' | 'file' | 'snapshot'): void {
   if (name.length === 0) throw bad('name-empty', `The name of the ${what} is empty.`);
   if (Buffer.byteLength(name) > MAX_NAME_BYTES) {
     throw bad(

@@ -15,7 +15,7 @@ import {
   wrongGuestFiles,
 } from '../identity/guest.js';
 import type { Kind } from '../identity/kind.js';
-import { KINDS } from '../identity/kinds.js';
+import { FILE_KINDS, KINDS } from '../identity/kinds.js';
 import {
   type IdentityPlan,
   labelOf,
@@ -37,20 +37,25 @@ export interface RecordedDisk {
   readonly guest: GuestReport | null;
 }
 
-export function diskIdentity(options: IdentityOptions, kinds: readonly Kind[] = KINDS): SyncIdentity {
+/** A file may be the image of a disk, and has formats besides that no disk has. */
+function kindsOf({ kind }: Pick<DiskIo, 'kind'>): readonly Kind[] {
+  return kind === 'file' ? FILE_KINDS : KINDS;
+}
+
+export function diskIdentity(options: IdentityOptions): SyncIdentity {
   return {
     async capture(disks): Promise<CapturedIdentity> {
-      const targets = await inspectAll(disks, kinds);
+      const targets = await inspectAll(disks);
       for (const target of targets) refuseDamaged(target, 'target', options);
       const guests = options.guest ? await captureGuests(disks, targets) : null;
       return {
         captured: targets.map(capturedOf),
-        restore: (disks) => restoreAll(disks, { targets, guests }, { options, kinds }),
+        restore: (disks) => restoreAll(disks, { targets, guests }, options),
       };
     },
     async verify(disks, restored): Promise<void> {
       const recorded = restored as readonly RecordedDisk[];
-      const after = await inspectAll(disks, kinds);
+      const after = await inspectAll(disks);
       const wrong = recorded.flatMap((disk, index) => unrestored(disk.plan, after[index]!, disk.restored));
       if (wrong.length > 0) throw notRestored(wrong);
       for (const [index, { guest }] of recorded.entries()) {
@@ -73,7 +78,7 @@ export interface FoundIdentity {
 }
 
 export async function findIdentity(disk: DiskIo): Promise<FoundIdentity> {
-  const { bootable, parts, damaged, notes } = await disk.run(inspectDisk(disk.bytes, KINDS));
+  const { bootable, parts, damaged, notes } = await disk.run(inspectDisk(disk.bytes, kindsOf(disk)));
   return {
     boot: bootable,
     fields: parts.flatMap((part) =>
@@ -98,9 +103,9 @@ function capturedOf(target: DiskIdentity): unknown {
   }));
 }
 
-async function inspectAll(disks: readonly DiskIo[], kinds: readonly Kind[]): Promise<DiskIdentity[]> {
+async function inspectAll(disks: readonly DiskIo[]): Promise<DiskIdentity[]> {
   const found: DiskIdentity[] = [];
-  for (const disk of disks) found.push(await disk.run(inspectDisk(disk.bytes, kinds)));
+  for (const disk of disks) found.push(await disk.run(inspectDisk(disk.bytes, kindsOf(disk))));
   return found;
 }
 
@@ -108,9 +113,9 @@ async function inspectAll(disks: readonly DiskIo[], kinds: readonly Kind[]): Pro
 async function restoreAll(
   disks: readonly DiskIo[],
   { targets, guests }: { targets: readonly DiskIdentity[]; guests: readonly (GuestIdentity | null)[] | null },
-  { options, kinds }: { options: IdentityOptions; kinds: readonly Kind[] },
+  options: IdentityOptions,
 ): Promise<RecordedDisk[]> {
-  const contents = await inspectAll(disks, kinds);
+  const contents = await inspectAll(disks);
   for (const content of contents) {
     refuseDamaged(content, 'source', options);
     refuseKeys(content, options);
@@ -128,10 +133,10 @@ async function restoreAll(
       rules: options.rules,
       random: randomBytes,
     });
-    const restored = await disk.run(restoreDisk(disk.bytes, kinds, wantedFields(plan)));
+    const restored = await disk.run(restoreDisk(disk.bytes, kindsOf(disk), wantedFields(plan)));
     recorded.push({ report: reportOf({ target, content, plan, restored }), plan, restored, guest: null });
   }
-  return guests ? withGuests(recorded, { disks, guests, kinds }) : recorded;
+  return guests ? withGuests(recorded, { disks, guests }) : recorded;
 }
 
 /** In memory, as a journal is replayed over the disk before its files are read. */
@@ -147,12 +152,12 @@ async function captureGuests(
 
 async function withGuests(
   recorded: readonly RecordedDisk[],
-  on: { disks: readonly DiskIo[]; guests: readonly (GuestIdentity | null)[]; kinds: readonly Kind[] },
+  on: { disks: readonly DiskIo[]; guests: readonly (GuestIdentity | null)[] },
 ): Promise<RecordedDisk[]> {
   const replaced = recorded.flatMap(({ plan }) => replacedIds(plan));
   const time = { seconds: Math.floor(Date.now() / 1000), nanoseconds: 0 };
   // As they are now: their labels may have been put back.
-  const contents = await inspectAll(on.disks, on.kinds);
+  const contents = await inspectAll(on.disks);
   const done: RecordedDisk[] = [];
   for (const [index, disk] of on.disks.entries()) {
     const work = restoreGuest(contents[index]!, on.guests[index]!, { replaced, time });

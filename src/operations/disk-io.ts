@@ -4,6 +4,7 @@
 // Invariant: what a step has written, later reads see; nothing of it is stable before the device is flushed.
 
 import { MAX_STEP_BYTES, type Reading, type Step, type Writing } from '../identity/steps.js';
+import type { ContainerKind } from '../model/entities.js';
 import type { PlaneClient } from './plane-client.js';
 import type { DiskIo } from './sync-types.js';
 
@@ -12,15 +13,21 @@ const CHUNKS_KEPT = 64;
 
 export class DeviceDisk implements DiskIo {
   readonly bytes: bigint;
+  readonly kind: ContainerKind;
   readonly #client: PlaneClient;
   readonly #handle: number;
   readonly #chunks = new Map<bigint, Uint8Array>();
   #revoked = false;
 
-  constructor(client: PlaneClient, device: { handle: number; sizeBytes: bigint }) {
+  constructor(
+    client: PlaneClient,
+    device: { handle: number },
+    { sizeBytes, kind }: { sizeBytes: bigint; kind: ContainerKind },
+  ) {
     this.#client = client;
     this.#handle = device.handle;
-    this.bytes = device.sizeBytes;
+    this.bytes = sizeBytes;
+    this.kind = kind;
   }
 
   async run<T>(work: Reading<T> | Writing<T>): Promise<T> {
@@ -93,12 +100,14 @@ export class DeviceDisk implements DiskIo {
 /** Changes stay in memory: what a sync would do is worked out without doing it. */
 export class OverlaidDisk implements DiskIo {
   readonly bytes: bigint;
+  readonly kind: ContainerKind;
   readonly #below: DiskIo;
   readonly #changes: { at: bigint; data: Uint8Array | bigint }[] = [];
 
   constructor(below: DiskIo, bytes: bigint) {
     this.#below = below;
     this.bytes = bytes;
+    this.kind = below.kind;
   }
 
   async run<T>(work: Reading<T> | Writing<T>): Promise<T> {

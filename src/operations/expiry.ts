@@ -40,9 +40,11 @@ export class Expiry {
       const reference = { volume, snapshot: snapshot.name };
       await this.#end(`${volume}@${snapshot.name}`, () => this.#snapshots.delete([reference]));
     }
-    for (const { name, state } of [...this.#catalog.containers.values()].filter(isOver))
+    for (const { name, state, kind } of [...this.#catalog.containers.values()].filter(isOver))
       if (state === 'live')
-        await this.#end(name, () => this.#volumes.delete(name, { withSnapshots: true, disconnect: true }));
+        await this.#end(name, () =>
+          this.#volumes.delete(name, { withSnapshots: true, disconnect: true }, kind),
+        );
   }
 
   async #end(name: string, work: () => Promise<unknown>): Promise<void> {

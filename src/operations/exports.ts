@@ -134,7 +134,7 @@ function contextOf(device: Device, since: Snapshot): ChangedContext {
 }
 
 function describe({ container, snapshot }: Found): string {
-  return snapshot ? `snapshot of ${container.name}` : 'volume';
+  return snapshot ? `snapshot of ${container.name}` : container.kind;
 }
 
 function unknown(name: string): string {

@@ -3,13 +3,14 @@
 
 import { CellblockError } from '../base/errors.js';
 import { chainOf, countUpTo, liveNumbers } from '../model/chain.js';
-import type { Container, Snapshot } from '../model/entities.js';
+import type { Container, ContainerKind, Snapshot } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
+import { bornNow, type FileAttributes } from '../model/file-attributes.js';
 import type { Plane } from '../plane/treaty.js';
 import type { Parts } from './composition.js';
 import { build, DEFAULTS } from './composition.js';
 import { listenError } from './listen-error.js';
-import { requireSnapshot, requireVolume } from './lookup.js';
+import { requireContainer, requireKind, requireSnapshot } from './lookup.js';
 import { errnoName, PlaneClient } from './plane-client.js';
 import type { FreeSpace } from './space.js';
 import { StopSteps } from './stop-steps.js';
@@ -32,6 +33,9 @@ import type { VmOperations } from './vm-operations.js';
 
 export type { Parts } from './composition.js';
 export type { TaskHandle } from './tasks.js';
+
+/** Of a file that nobody said more about: only root may have it. */
+const NEW_FILE = { owner: 0, group: 0, mode: 0o600, xattrs: {}, birth: '', modified: '' };
 
 const JOURNAL_CELL_BYTES = 64n;
 
@@ -226,15 +230,32 @@ export class Operations {
     return this.#volumeInfo(await this.parts.volumes.create(name, options.sizeBytes));
   }
 
-  /** All volumes by name. */
-  listVolumes(): VolumeInfo[] {
-    return this.#live().map((container) => this.#volumeInfo(container));
+  /** Makes an empty file of so many bytes, born now. `birth`: when it is that of another. As createVolume. */
+  async createFile(
+    name: string,
+    options: { sizeBytes: bigint; attributes?: Partial<FileAttributes> },
+  ): Promise<VolumeInfo> {
+    this.#requireWritable();
+    const attributes = { ...bornNow(NEW_FILE), ...options.attributes };
+    return this.#volumeInfo(await this.parts.volumes.create(name, options.sizeBytes, attributes));
   }
 
-  /** `volume-not-found`. */
-  showVolume(name: string): VolumeDetails {
+  /** Of a file; what is not given stays. `volume-not-found`, `container-kind-wrong`. */
+  async setFileAttributes(name: string, changes: Partial<FileAttributes>): Promise<VolumeInfo> {
+    this.#requireWritable();
+    return this.#volumeInfo(await this.parts.volumes.setAttributes(name, changes));
+  }
+
+  /** By name; of one kind, or all. */
+  listVolumes(kind?: ContainerKind): VolumeInfo[] {
+    const containers = this.#live().filter((container) => kind === undefined || container.kind === kind);
+    return containers.map((container) => this.#volumeInfo(container));
+  }
+
+  /** `volume-not-found`, `container-kind-wrong`. */
+  showVolume(name: string, kind: ContainerKind = 'volume'): VolumeDetails {
     const { catalog } = this.parts;
-    const container = requireVolume(catalog, name);
+    const container = requireKind(catalog, name, kind);
     return {
       ...this.#volumeInfo(container),
       snapshotList: catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)),
@@ -244,16 +265,20 @@ export class Operations {
   }
 
   /** Open connections stay. `volume-not-found`, `volume-exists`. */
-  async renameVolume(name: string, newName: string): Promise<VolumeInfo> {
+  async renameVolume(name: string, newName: string, kind?: ContainerKind): Promise<VolumeInfo> {
     this.#requireWritable();
-    return this.#volumeInfo(await this.parts.volumes.rename(name, newName));
+    return this.#volumeInfo(await this.parts.volumes.rename(name, newName, kind));
   }
 
   /** Shrinking needs `force` (`shrink-needs-force`); what is behind the new end is gone for the volume, its snapshots keep it. */
-  async resizeVolume(name: string, options: { sizeBytes: bigint; force?: boolean }): Promise<VolumeInfo> {
+  async resizeVolume(
+    name: string,
+    options: { sizeBytes: bigint; force?: boolean },
+    kind?: ContainerKind,
+  ): Promise<VolumeInfo> {
     this.#requireWritable();
-    const { sizeBytes, force } = options;
-    return this.#volumeInfo(await this.parts.volumes.resize(name, { sizeBytes, force: force ?? false }));
+    const { sizeBytes, force = false } = options;
+    return this.#volumeInfo(await this.parts.volumes.resize(name, { sizeBytes, force }, kind));
   }
 
   /**
@@ -263,23 +288,25 @@ export class Operations {
   async deleteVolume(
     name: string,
     options: { withSnapshots?: boolean; disconnect?: boolean } = {},
+    kind?: ContainerKind,
   ): Promise<TaskInfo> {
     this.#requireWritable();
-    const container = await this.parts.volumes.delete(name, {
-      withSnapshots: options.withSnapshots ?? false,
-      disconnect: options.disconnect ?? false,
-    });
+    const { withSnapshots = false, disconnect = false } = options;
+    const container = await this.parts.volumes.delete(name, { withSnapshots, disconnect }, kind);
     return this.#reclaimTask('volume-delete', name, new Set([container.line]));
   }
 
   /** What deleteVolume would refuse or take along; changes nothing. */
-  planDeleteVolume(name: string): {
+  planDeleteVolume(
+    name: string,
+    kind?: ContainerKind,
+  ): {
     volume: VolumeInfo;
     snapshots: SnapshotInfo[];
     clones: string[];
     connections: number;
   } {
-    const details = this.showVolume(name);
+    const details = this.showVolume(name, kind);
     const { snapshotList, depth: _depth, files: _files, ...volume } = details;
     const clones = [...new Set(snapshotList.flatMap((snapshot) => snapshot.clones))];
     return { volume, snapshots: snapshotList, clones, connections: volume.connections };
@@ -298,7 +325,7 @@ export class Operations {
   /** Of one volume, or all; oldest first within a volume. */
   listSnapshots(volume?: string): SnapshotInfo[] {
     const { catalog } = this.parts;
-    const containers = volume === undefined ? this.#live() : [requireVolume(catalog, volume)];
+    const containers = volume === undefined ? this.#live() : [requireContainer(catalog, volume)];
     return containers.flatMap((container) =>
       catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)),
     );
@@ -330,14 +357,13 @@ export class Operations {
   }
 
   /** Makes a failed volume writable again. The answer says what may be lost. */
-  async repairVolume(name: string): Promise<RepairReport> {
+  async repairVolume(name: string, kind: ContainerKind = 'volume'): Promise<RepairReport> {
     this.#requireWritable();
-    const { at, error } = await this.parts.volumes.repair(name);
+    const { at, error } = await this.parts.volumes.repair(name, kind);
     return {
       volume: name,
       failure: { at, error },
-      warning:
-        'Writes that were answered after the last successful flush before the failure may be lost; check what is on the volume.',
+      warning: `Writes that were answered after the last successful flush before the failure may be lost; check what is on the ${kind}.`,
     };
   }
 
@@ -553,6 +579,7 @@ export class Operations {
       open: device !== undefined,
       readOnly: failure !== null,
       failed: failure && { at: failure.at, error: failure.error },
+      attributes: container.attributes,
     };
   }
 

@@ -8,7 +8,7 @@ import { CellblockError } from '../base/errors.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
 import { hasBelow } from '../model/chain.js';
 import { addCutOffs, newestCutOff } from '../model/cut-offs.js';
-import type { Line } from '../model/entities.js';
+import type { Container, Line } from '../model/entities.js';
 import { windowKey } from '../model/keys.js';
 import type { BlockRange } from '../model/punch.js';
 import { droppedPlaces, placesOf, slotSet } from '../model/runs.js';
@@ -278,12 +278,12 @@ function placeOf(version: number, window: bigint): string {
   return `${version}/${window}`;
 }
 
-export function failedVolume(name: string): CellblockError {
+export function failedVolume({ name, kind }: Pick<Container, 'name' | 'kind'>): CellblockError {
   return new CellblockError(
     'volume-failed',
-    `The volume ${JSON.stringify(name)} has failed: its data could not be written back.`,
+    `The ${kind} ${JSON.stringify(name)} has failed: its data could not be written back.`,
     {
-      hint: `Check the disk, then run \`cellblock volume repair ${name}\`.`,
+      hint: `Check the disk, then run \`cellblock ${kind} repair ${name}\`.`,
     },
   );
 }

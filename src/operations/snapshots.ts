@@ -10,13 +10,14 @@ import { randomBytes } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
 import { runWithAll } from '../base/mutex.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
-import type { Base, Container, Line, Snapshot } from '../model/entities.js';
+import type { Base, Container, ContainerKind, Line, Snapshot } from '../model/entities.js';
 import { endVersion } from '../model/entities.js';
+import { bornNow, type FileAttributes } from '../model/file-attributes.js';
 import { checkName } from '../model/names.js';
 import { RegionSet } from '../model/region-set.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
-import { requireSnapshot, requireVolume } from './lookup.js';
+import { requireContainer, requireSnapshot } from './lookup.js';
 import type { PlaneClient } from './plane-client.js';
 import { errnoName, planeError } from './plane-client.js';
 import type { Reclaim } from './reclaim.js';
@@ -87,7 +88,7 @@ export class Snapshots {
     }
     for (const { snapshot } of references) checkName(snapshot, 'snapshot');
     refuseTooMany(references.map(({ snapshot }) => snapshot));
-    const containers = references.map(({ volume }) => requireVolume(this.#catalog, volume));
+    const containers = references.map(({ volume }) => requireContainer(this.#catalog, volume));
     if (new Set(containers).size < containers.length) {
       throw new CellblockError('option-invalid', 'A volume is named twice for one instant.', {
         hint: 'Name every volume once; take a second snapshot afterwards.',
@@ -116,12 +117,12 @@ export class Snapshots {
 
   /** The volume, when it can get a snapshot of this name. */
   #free(volume: string, name: string): Container {
-    const container = requireVolume(this.#catalog, volume);
-    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(volume);
+    const container = requireContainer(this.#catalog, volume);
+    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(container);
     if (this.#catalog.snapshotNamed(container, name)) {
       throw new CellblockError(
         'snapshot-exists',
-        `The volume ${JSON.stringify(volume)} already has a snapshot ${JSON.stringify(name)}.`,
+        `The ${container.kind} ${JSON.stringify(volume)} already has a snapshot ${JSON.stringify(name)}.`,
         {
           hint: 'Take another name, or delete that snapshot first.',
         },
@@ -248,7 +249,9 @@ export class Snapshots {
     const from = `${reference.volume}@${reference.snapshot}`;
     const base = baseOf(this.#catalog, this.#devices, snapshot);
     const { sizeBytes } = snapshot;
-    const container = newContainer({ name, sizeBytes, base, clonedFrom: from, expires }, change);
+    const { kind, attributes } = this.#catalog.containers.get(snapshot.container)!;
+    const what = { name, kind, attributes: attributes && bornNow(attributes), sizeBytes, base };
+    const container = newContainer({ ...what, clonedFrom: from, expires }, change);
     this.#files.add(container.id, change);
     await change.commit();
     return container;
@@ -301,7 +304,7 @@ export function refuseTaken(catalog: Catalog, name: string): void {
   const what = catalog.containerNamed(name)?.kind ?? (catalog.vmNamed(name) && 'virtual machine');
   if (!what) return;
   throw new CellblockError('volume-exists', `There is already a ${what} ${JSON.stringify(name)}.`, {
-    hint: 'Take another name; see `cellblock volume list`.',
+    hint: `Take another name; see \`cellblock ${what === 'file' ? 'file' : what === 'volume' ? 'volume' : 'vm'} list\`.`,
   });
 }
 
@@ -323,6 +326,8 @@ export function newContainer(
     base: Base | null;
     clonedFrom: string | null;
     expires?: string | null;
+    kind?: ContainerKind;
+    attributes?: FileAttributes | null;
   },
   change: Change,
 ): Container {
@@ -331,7 +336,7 @@ export function newContainer(
   const container: Container = {
     id,
     name: what.name,
-    kind: 'volume',
+    kind: what.kind ?? 'volume',
     state: 'live',
     sizeBytes: what.sizeBytes,
     created: new Date().toISOString(),
@@ -340,6 +345,7 @@ export function newContainer(
     expires: what.expires ?? null,
     shrinkingTo: null,
     failure: null,
+    attributes: what.attributes ?? null,
   };
   change.container(container).line(line);
   return container;

@@ -5,11 +5,13 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { GuestReport } from '../identity/guest.js';
 import type { IdentityReport } from '../identity/report.js';
 import type { Container, Snapshot } from '../model/entities.js';
+import { bornNow } from '../model/file-attributes.js';
 import type { SyncRecord } from '../model/sync.js';
 import type { Device, Devices } from './devices.js';
 import type { FoundIdentity, RecordedDisk } from './disk-identity.js';
 import { DeviceDisk, OverlaidDisk } from './disk-io.js';
-import { requireSnapshot, requireVolume } from './lookup.js';
+import { attributeFields, withAttributes } from './file-identity.js';
+import { requireContainer, requireSnapshot } from './lookup.js';
 import type { PlaneClient } from './plane-client.js';
 import { type ResolvedSync, type SnapshotName, SyncTargets } from './sync-targets.js';
 import type {
@@ -29,7 +31,7 @@ import type { Volumes } from './volumes.js';
 const HOUR_MS = 3_600_000;
 export const SAFETY_HOURS = 24;
 
-export interface SyncRequest extends Omit<IdentityOptions, 'own'> {
+export interface SyncRequest extends Omit<IdentityOptions, 'own' | 'containerKind'> {
   online: boolean;
   force: boolean;
   grow: boolean;
@@ -123,7 +125,11 @@ export class SyncOperations {
 
   async #identityOf({ pairs }: ResolvedSync, { rules, takeKeys, guest }: SyncRequest): Promise<SyncIdentity> {
     const own = pairs.every(({ container, snapshot }) => snapshot.container === container.id);
-    return this.#identity({ rules, takeKeys, own, guest });
+    const identity = await this.#identity({ rules, takeKeys, own, guest });
+    return withAttributes(
+      identity,
+      pairs.map(({ container }) => container),
+    );
   }
 
   /** What a sync would do, worked out over the snapshots in memory; nothing changes. */
@@ -161,13 +167,13 @@ export class SyncOperations {
       for (const { container, snapshot } of pairs) {
         const device = await this.#devices.acquire(container);
         open.push(device);
-        const { sizeBytes } = container;
-        targets.push(new DeviceDisk(this.#client, { handle: device.handle, sizeBytes }));
+        targets.push(new DeviceDisk(this.#client, device, container));
+        const { sizeBytes, kind } = container;
         const view = await this.#devices.acquireView(snapshot);
         open.push(view);
         const bytes = grow && snapshot.sizeBytes > sizeBytes ? snapshot.sizeBytes : sizeBytes;
-        const content = { handle: view.handle, sizeBytes: snapshot.sizeBytes };
-        contents.push(new OverlaidDisk(new DeviceDisk(this.#client, content), bytes));
+        const content = new DeviceDisk(this.#client, view, { sizeBytes: snapshot.sizeBytes, kind });
+        contents.push(new OverlaidDisk(content, bytes));
       }
       const { restore } = await identity.capture(targets);
       return recordedIn(await restore(contents));
@@ -176,16 +182,11 @@ export class SyncOperations {
     }
   }
 
-  async #overSnapshot<T>(
-    snapshot: Snapshot,
-    bytes: bigint,
-    work: (content: DiskIo) => Promise<T>,
-  ): Promise<T> {
+  async #overSnapshot<T>(snapshot: Snapshot, work: (content: DiskIo) => Promise<T>): Promise<T> {
     const view = await this.#devices.acquireView(snapshot);
     try {
-      const { sizeBytes } = snapshot;
-      const disk = new DeviceDisk(this.#client, { handle: view.handle, sizeBytes });
-      return await work(new OverlaidDisk(disk, bytes));
+      const { kind } = this.#catalog.containers.get(snapshot.container)!;
+      return await work(new DeviceDisk(this.#client, view, { sizeBytes: snapshot.sizeBytes, kind }));
     } finally {
       this.#devices.release(view);
     }
@@ -197,13 +198,13 @@ export class SyncOperations {
     const at = name.indexOf('@');
     if (at >= 0) {
       const snapshot = requireSnapshot(this.#catalog, name.slice(0, at), name.slice(at + 1));
-      return this.#overSnapshot(snapshot, snapshot.sizeBytes, findIdentity);
+      return this.#overSnapshot(snapshot, findIdentity);
     }
-    const container = requireVolume(this.#catalog, name);
+    const container = requireContainer(this.#catalog, name);
     const device = await this.#devices.acquire(container);
     try {
-      const { sizeBytes } = container;
-      return await findIdentity(new DeviceDisk(this.#client, { handle: device.handle, sizeBytes }));
+      const found = await findIdentity(new DeviceDisk(this.#client, device, container));
+      return { ...found, fields: [...attributeFields(container), ...found.fields] };
     } finally {
       this.#devices.release(device);
     }
@@ -212,8 +213,9 @@ export class SyncOperations {
   /** A new volume that continues the snapshot and has ids of its own. */
   async cloneWithNewIdentity(from: SnapshotName, name: string): Promise<Container> {
     this.requireWritable();
-    const { sizeBytes } = requireSnapshot(this.#catalog, from.volume, from.snapshot);
-    const container = await this.#volumes.create(name, sizeBytes);
+    const { sizeBytes, container: id } = requireSnapshot(this.#catalog, from.volume, from.snapshot);
+    const { kind, attributes } = this.#catalog.containers.get(id)!;
+    const container = await this.#volumes.create(name, sizeBytes, attributes && bornNow(attributes));
     const rules = [{ field: 'all', policy: 'new' as const }];
     const plain = { online: false, force: false, grow: false, safety: false, guest: false };
     const request = { ...plain, rules, takeKeys: true };
@@ -223,7 +225,7 @@ export class SyncOperations {
       await this.#catalog.change().container(container).commit();
       return container;
     } catch (error) {
-      await this.#volumes.delete(name, { withSnapshots: true, disconnect: true });
+      await this.#volumes.delete(name, { withSnapshots: true, disconnect: true }, kind);
       throw error;
     }
   }

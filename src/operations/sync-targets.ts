@@ -5,7 +5,7 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncedConfig, SyncKind, SyncMember, SyncRecord } from '../model/sync.js';
 import type { Vm } from '../model/vm.js';
-import { requireSnapshot, requireVolume } from './lookup.js';
+import { requireSnapshot, requireContainer } from './lookup.js';
 import type { SyncPair } from './sync-types.js';
 import { type ConfigReport, syncConfig } from './vm-config-sync.js';
 import { type PairingRequest, pairDisks } from './vm-pairing.js';
@@ -32,10 +32,11 @@ export class SyncTargets {
     this.#vms = vms;
   }
 
+  /** Pairs in the order in which everybody takes several containers. */
   resolve(target: string, from: SnapshotName, pairing: PairingRequest): ResolvedSync {
     const vm = this.#catalog.vmNamed(target);
-    if (vm) return this.#resolveVm(vm, from, pairing);
-    const container = requireVolume(this.#catalog, target);
+    if (vm) return inOrder(this.#resolveVm(vm, from, pairing));
+    const container = requireContainer(this.#catalog, target);
     if (this.#catalog.vmNamed(from.volume))
       throw wrongKind(target, container.kind, from.volume, 'virtual machine');
     const snapshot = requireSnapshot(this.#catalog, from.volume, from.snapshot);
@@ -48,7 +49,7 @@ export class SyncTargets {
   #resolveVm(vm: Vm, from: SnapshotName, pairing: PairingRequest): ResolvedSync {
     const source = this.#catalog.vmNamed(from.volume);
     if (!source) {
-      const { kind } = requireVolume(this.#catalog, from.volume);
+      const { kind } = requireContainer(this.#catalog, from.volume);
       throw wrongKind(vm.name, 'virtual machine', from.volume, kind);
     }
     const record = this.#vms.requireSnapshot(from.volume, from.snapshot);
@@ -68,7 +69,7 @@ export class SyncTargets {
   /** Back to before the newest sync of it that has ended well. `sync-nothing-to-undo`. */
   resolveUndo(target: string): ResolvedSync & { record: SyncRecord } {
     const vm = this.#catalog.vmNamed(target);
-    const container = vm ? null : requireVolume(this.#catalog, target);
+    const container = vm ? null : requireContainer(this.#catalog, target);
     const isOf = (record: SyncRecord): boolean =>
       vm
         ? record.target === target && record.members.every((member) => isMember(vm, member))
@@ -80,7 +81,7 @@ export class SyncTargets {
     const pairs = members.flatMap((member) => this.#undoPair(member));
     if (!record || pairs.length < members.length || pairs.length === 0) throw nothingToUndo(target);
     const config = vm && record.config ? configOf(vm, record.config.before) : null;
-    return { kind: 'undo', pairs, config: null, configReport: null, ...config, record };
+    return { ...inOrder({ kind: 'undo', pairs, config: null, configReport: null, ...config }), record };
   }
 
   #undoPair({ container: id, safety }: SyncMember): SyncPair[] {
@@ -93,6 +94,10 @@ export class SyncTargets {
     const source = this.#catalog.containers.get(snapshot.container)!;
     return { container, snapshot, from: `${source.name}@${snapshot.name}` };
   }
+}
+
+function inOrder(resolved: ResolvedSync): ResolvedSync {
+  return { ...resolved, pairs: [...resolved.pairs].sort((a, b) => a.container.id - b.container.id) };
 }
 
 function isMember(vm: Vm, member: SyncMember): boolean {

@@ -1,7 +1,7 @@
 // What a sync is asked to do and what it answers.
 
 import type { Reading, Writing } from '../identity/steps.js';
-import type { Container, Snapshot } from '../model/entities.js';
+import type { Container, ContainerKind, Snapshot } from '../model/entities.js';
 import type { SyncedConfig, SyncKind, SyncRecord, SyncRule } from '../model/sync.js';
 
 /** One disk of a sync: its container, and the snapshot whose state it takes. */
@@ -33,6 +33,8 @@ export interface SyncOptions {
 /** Runs computations over one disk. */
 export interface DiskIo {
   readonly bytes: bigint;
+  /** A file may have formats that no disk has. */
+  readonly kind: ContainerKind;
   run<T>(work: Reading<T> | Writing<T>): Promise<T>;
 }
 

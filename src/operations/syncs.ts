@@ -12,6 +12,7 @@ import { runWithAll } from '../base/mutex.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
 import type { Container, Line, Snapshot } from '../model/entities.js';
 import { endLine } from '../model/entities.js';
+import { modifiedNow } from '../model/file-attributes.js';
 import { isUnfinished, type SyncMember, type SyncRecord } from '../model/sync.js';
 import type { Device, Devices } from './devices.js';
 import { DeviceDisk } from './disk-io.js';
@@ -210,7 +211,7 @@ export class Syncs {
       throw new CellblockError('volume-not-found', `The volume ${name} is being deleted.`, {
         hint: 'See `cellblock volume list`.',
       });
-    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(container.name);
+    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(container);
     if (this.#catalog.snapshots.get(snapshot.id) !== snapshot)
       throw new CellblockError(
         'snapshot-not-found',
@@ -219,16 +220,14 @@ export class Syncs {
           hint: 'See `cellblock snapshot list`.',
         },
       );
+    refuseKind(container, this.#catalog.containers.get(snapshot.container)!, from);
     refuseSize(container, snapshot, { from, grow: options.grow });
     const connections = this.#devices.current(container.id)?.connections ?? 0;
     if (connections > 0 && !options.online && !options.force) throw inUse(container, connections);
   }
 
   #disksOf(members: readonly Member[]): DeviceDisk[] {
-    return members.map(
-      ({ container: { sizeBytes }, device: { handle } }) =>
-        new DeviceDisk(this.#client, { handle, sizeBytes }),
-    );
+    return members.map(({ container, device }) => new DeviceDisk(this.#client, device, container));
   }
 
   #newRecord(members: readonly Member[], options: SyncOptions): SyncRecord {
@@ -311,6 +310,11 @@ export class Syncs {
       endLine(line, member.safety?.id ?? null);
       change.line(line);
       if (member.safety) change.snapshot(safetySnapshot(member, line));
+      const container = this.#catalog.containers.get(member.container);
+      if (container?.attributes) {
+        container.attributes = modifiedNow(container.attributes);
+        change.container(container);
+      }
       this.#reclaim.note(line.id);
     }
     record.phase = 'done';
@@ -410,6 +414,19 @@ function notKnown(cause: unknown): CellblockError {
     'catalog-write-failed',
     'The sync waits for the metadata: whether it is done is known when that can be written again.',
     { hint: 'Check the disk, and see `cellblock sync list`; its volumes are served again then.', cause },
+  );
+}
+
+/** What is identity follows from the kind, so both are of one. */
+function refuseKind(container: Container, source: Container, from: string): void {
+  if (container.kind === source.kind) return;
+  const name = JSON.stringify(container.name);
+  throw new CellblockError(
+    'container-kind-wrong',
+    `${name} is a ${container.kind}, and ${JSON.stringify(from)} is of a ${source.kind}.`,
+    {
+      hint: `Name a snapshot of a ${container.kind}; \`cellblock clone\` makes another ${source.kind} of it.`,
+    },
   );
 }
 

@@ -1,6 +1,8 @@
 // What goes into the operations and what comes out: plain values, no ids of LevelDB, byte quantities as bigint.
 
 import type { Level } from '../catalog/level.js';
+import type { ContainerKind } from '../model/entities.js';
+import type { FileAttributes } from '../model/file-attributes.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
 import type { IdentityFactory } from './sync-types.js';
 
@@ -63,7 +65,7 @@ export interface VolumeInfo {
   name: string;
   /** Stable number of the container; names may change. */
   id: number;
-  kind: 'volume';
+  kind: ContainerKind;
   sizeBytes: bigint;
   /** ISO 8601. */
   created: string;
@@ -79,6 +81,8 @@ export interface VolumeInfo {
   readOnly: boolean;
   /** Not null: write-back failed; read-only until `volume repair`. */
   failed: FailureInfo | null;
+  /** Of a file; null: it is none. */
+  attributes: FileAttributes | null;
 }
 
 export interface VolumeDetails extends VolumeInfo {

@@ -7,7 +7,7 @@ import { inspectConfig } from '../identity/vm-config.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import { checkName } from '../model/names.js';
 import type { Vm, VmMember, VmSnapshot } from '../model/vm.js';
-import { requireVolume } from './lookup.js';
+import { requireContainer } from './lookup.js';
 import { refuseTaken, type Snapshots } from './snapshots.js';
 
 const MAX_MEMBERS = 256;
@@ -69,7 +69,7 @@ export class Vms {
     const members = disks.map(({ slot, volume }): VmMember => {
       if (!SLOT.test(slot))
         throw unpaired(`${JSON.stringify(slot)} cannot name a disk of a virtual machine.`);
-      return { slot, container: requireVolume(this.#catalog, volume).id };
+      return { slot, container: requireContainer(this.#catalog, volume).id };
     });
     for (const [index, { slot, container }] of members.entries()) {
       if (members.findIndex((one) => one.slot === slot) < index)

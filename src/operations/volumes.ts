@@ -1,16 +1,17 @@
-// Volumes: made, renamed, resized, deleted, repaired.
+// Volumes and files: made, renamed, resized, deleted, repaired. Their data is the same; a file has attributes besides.
 //
 // Invariants: a shrink is durable as an intention before the data plane begins it, and finished at start (D6); the delete of a
 // volume begins after a round has passed everything of it, is one durable group, and is never undone.
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
-import type { Container, Failure } from '../model/entities.js';
+import type { Container, ContainerKind, Failure } from '../model/entities.js';
+import { type FileAttributes, laterOf } from '../model/file-attributes.js';
 import { checkName } from '../model/names.js';
 import { checkSize } from '../model/sizes.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
-import { requireVolume } from './lookup.js';
+import { requireKind } from './lookup.js';
 import type { PlaneClient } from './plane-client.js';
 import type { Reclaim } from './reclaim.js';
 import { failedVolume } from './rounds.js';
@@ -46,32 +47,43 @@ export class Volumes {
     this.#log = collaborators.log;
   }
 
-  async create(name: string, sizeBytes: bigint): Promise<Container> {
-    checkName(name, 'volume');
+  /** `attributes`: those of a file; without them a volume is made. */
+  async create(
+    name: string,
+    sizeBytes: bigint,
+    attributes: FileAttributes | null = null,
+  ): Promise<Container> {
+    const kind = attributes ? 'file' : 'volume';
+    checkName(name, kind);
     checkSize(sizeBytes);
     refuseTaken(this.#catalog, name);
     await this.#space.check();
     refuseTaken(this.#catalog, name);
     const change = this.#catalog.change();
-    const container = newContainer({ name, sizeBytes, base: null, clonedFrom: null }, change);
+    const what = { name, kind, attributes, sizeBytes, base: null, clonedFrom: null } as const;
+    const container = newContainer(what, change);
     this.#files.add(container.id, change);
     await change.commit();
     return container;
   }
 
-  async rename(name: string, newName: string): Promise<Container> {
-    const container = requireVolume(this.#catalog, name);
-    checkName(newName, 'volume');
+  async rename(name: string, newName: string, kind: ContainerKind = 'volume'): Promise<Container> {
+    const container = requireKind(this.#catalog, name, kind);
+    checkName(newName, kind);
     if (newName === name) return container;
     refuseTaken(this.#catalog, newName);
     await this.#catalog.change().rename(container, newName).commit();
     return container;
   }
 
-  async resize(name: string, options: { sizeBytes: bigint; force: boolean }): Promise<Container> {
+  async resize(
+    name: string,
+    options: { sizeBytes: bigint; force: boolean },
+    kind: ContainerKind = 'volume',
+  ): Promise<Container> {
     const { sizeBytes } = options;
     checkSize(sizeBytes);
-    const container = requireVolume(this.#catalog, name);
+    const container = requireKind(this.#catalog, name, kind);
     refuseShrink(container, options);
     if (sizeBytes < container.sizeBytes) {
       const device = await this.#devices.acquire(container);
@@ -88,7 +100,7 @@ export class Volumes {
 
   async #resizeLocked(container: Container, options: { sizeBytes: bigint; force: boolean }): Promise<void> {
     requireSame(this.#catalog, container);
-    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(container.name);
+    if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(container);
     refuseShrink(container, options);
     if (options.sizeBytes > container.sizeBytes) await this.#grow(container, options.sizeBytes);
     else if (options.sizeBytes < container.sizeBytes) await this.#shrink(container, options.sizeBytes);
@@ -152,8 +164,12 @@ export class Volumes {
   }
 
   /** Durable when it resolves; what it held is reclaimed afterwards. */
-  async delete(name: string, options: { withSnapshots: boolean; disconnect: boolean }): Promise<Container> {
-    const container = requireVolume(this.#catalog, name);
+  async delete(
+    name: string,
+    options: { withSnapshots: boolean; disconnect: boolean },
+    kind: ContainerKind = 'volume',
+  ): Promise<Container> {
+    const container = requireKind(this.#catalog, name, kind);
     this.#refuseDelete(container, options);
     await this.#devices.mutexOf(container.id).run(async () => {
       requireSame(this.#catalog, container);
@@ -179,11 +195,11 @@ export class Volumes {
     const vm = this.#catalog.vmOf(container.id);
     if (vm) throw inVm(container.name, vm.name);
     const snapshots = this.#catalog.snapshotCount(container);
-    const name = JSON.stringify(container.name);
+    const name = `${container.kind} ${JSON.stringify(container.name)}`;
     if (snapshots > 0 && !options.withSnapshots) {
       throw new CellblockError(
         'volume-has-snapshots',
-        `The volume ${name} has ${snapshots} snapshot${snapshots > 1 ? 's' : ''}.`,
+        `The ${name} has ${snapshots} snapshot${snapshots > 1 ? 's' : ''}.`,
         {
           hint: 'Delete them first, or give --with-snapshots; clones of them stay as they are.',
         },
@@ -193,7 +209,7 @@ export class Volumes {
     if (connections > 0 && !options.disconnect) {
       throw new CellblockError(
         'volume-in-use',
-        `The volume ${name} is in use by ${connections} connection${connections > 1 ? 's' : ''}.`,
+        `The ${name} is in use by ${connections} connection${connections > 1 ? 's' : ''}.`,
         {
           hint: 'Disconnect the clients first.',
           facts: { connections },
@@ -216,7 +232,7 @@ export class Volumes {
     if (this.#devices.current(container.id)) {
       throw new CellblockError(
         'volume-busy',
-        `The volume ${JSON.stringify(container.name)} is being worked on.`,
+        `The ${container.kind} ${JSON.stringify(container.name)} is being worked on.`,
         {
           hint: 'Try again in a moment.',
         },
@@ -224,13 +240,27 @@ export class Volumes {
     }
   }
 
-  async repair(name: string): Promise<Failure> {
-    const container = requireVolume(this.#catalog, name);
+  /** Of a file; what is not given stays. Its time of modification only advances. */
+  async setAttributes(name: string, changes: Partial<FileAttributes>): Promise<Container> {
+    const container = requireKind(this.#catalog, name, 'file');
+    // Not in the middle of a sync, which looks whether they are as before.
+    await this.#devices.mutexOf(container.id).run(async () => {
+      requireSame(this.#catalog, container);
+      const before = container.attributes!;
+      const modified = laterOf(before.modified, changes.modified ?? before.modified);
+      container.attributes = { ...before, ...changes, modified };
+      await this.#catalog.change().container(container).commit();
+    });
+    return container;
+  }
+
+  async repair(name: string, kind: ContainerKind = 'volume'): Promise<Failure> {
+    const container = requireKind(this.#catalog, name, kind);
     return this.#devices.mutexOf(container.id).run(async () => {
       requireSame(this.#catalog, container);
       const { failure } = container;
       if (!failure) {
-        throw new CellblockError('volume-not-failed', `The volume ${JSON.stringify(name)} has not failed.`, {
+        throw new CellblockError('volume-not-failed', `The ${kind} ${JSON.stringify(name)} has not failed.`, {
           hint: 'Nothing is to be done.',
         });
       }
@@ -250,7 +280,7 @@ export class Volumes {
     if (device.connections > 0) {
       throw new CellblockError(
         'volume-in-use',
-        `The volume ${JSON.stringify(container.name)} is in use by ${device.connections} connections.`,
+        `The ${container.kind} ${JSON.stringify(container.name)} is in use by ${device.connections} connections.`,
         {
           hint: 'Disconnect the clients, then run the repair again.',
           facts: { connections: device.connections },
@@ -265,7 +295,7 @@ function refuseShrink(container: Container, options: { sizeBytes: bigint; force:
   if (options.sizeBytes >= container.sizeBytes || options.force) return;
   throw new CellblockError(
     'shrink-needs-force',
-    `The volume ${JSON.stringify(container.name)} has ${container.sizeBytes} bytes; shrinking it loses what lies behind the new end.`,
+    `The ${container.kind} ${JSON.stringify(container.name)} has ${container.sizeBytes} bytes; shrinking it loses what lies behind the new end.`,
     {
       hint: 'Give --force if that is meant; snapshots keep what they hold.',
     },
@@ -277,9 +307,9 @@ function requireSame(catalog: Catalog, container: Container): void {
   if (catalog.containers.get(container.id) === container && container.state === 'live') return;
   throw new CellblockError(
     'volume-not-found',
-    `The volume ${JSON.stringify(container.name)} is being deleted.`,
+    `The ${container.kind} ${JSON.stringify(container.name)} is being deleted.`,
     {
-      hint: 'See `cellblock volume list`.',
+      hint: `See \`cellblock ${container.kind} list\`.`,
     },
   );
 }

@@ -12,6 +12,8 @@ import { Metrics } from '../../src/agent/metrics.js';
 import type { Api } from '../../src/agent/route-types.js';
 import { listenOnUnixSocket } from '../../src/agent/unix-socket.js';
 import { CellblockError } from '../../src/base/errors.js';
+import type { ContainerKind } from '../../src/model/entities.js';
+import type { FileAttributes } from '../../src/model/file-attributes.js';
 import { checkName, type SnapshotReference } from '../../src/model/names.js';
 import { checkSize } from '../../src/model/sizes.js';
 import type { Operations } from '../../src/operations/operations.js';
@@ -55,26 +57,41 @@ export class FakeOperations {
       open: false,
       readOnly: false,
       failed: null,
+      attributes: null,
     };
     this.volumes.set(name, volume);
     return volume;
   }
 
-  listVolumes(): VolumeInfo[] {
-    return [...this.volumes.values()];
+  async createFile(
+    name: string,
+    { sizeBytes, attributes }: { sizeBytes: bigint; attributes?: Partial<FileAttributes> },
+  ): Promise<VolumeInfo> {
+    const plain = { owner: 0, group: 0, mode: 0o600, xattrs: {}, birth: EPOCH, modified: EPOCH };
+    const file = await this.createVolume(name, { sizeBytes });
+    return Object.assign(file, { kind: 'file', attributes: { ...plain, ...attributes } });
   }
 
-  showVolume(name: string) {
+  async setFileAttributes(name: string, changes: Partial<FileAttributes>): Promise<VolumeInfo> {
+    const file = this.#volume(name, 'file');
+    return Object.assign(file, { attributes: { ...file.attributes, ...changes } });
+  }
+
+  listVolumes(kind?: ContainerKind): VolumeInfo[] {
+    return [...this.volumes.values()].filter((volume) => kind === undefined || volume.kind === kind);
+  }
+
+  showVolume(name: string, kind: ContainerKind = 'volume') {
     return {
-      ...this.#volume(name),
+      ...this.#volume(name, kind),
       snapshotList: this.listSnapshots(name),
       depth: 0,
       files: this.allocated.has(name) ? ['extents/1'] : [],
     };
   }
 
-  async renameVolume(name: string, newName: string): Promise<VolumeInfo> {
-    const volume = this.#volume(name);
+  async renameVolume(name: string, newName: string, kind: ContainerKind): Promise<VolumeInfo> {
+    const volume = this.#volume(name, kind);
     this.volumes.delete(name);
     volume.name = newName;
     this.volumes.set(newName, volume);
@@ -84,8 +101,9 @@ export class FakeOperations {
   async resizeVolume(
     name: string,
     { sizeBytes, force }: { sizeBytes: bigint; force?: boolean },
+    kind: ContainerKind,
   ): Promise<VolumeInfo> {
-    const volume = this.#volume(name);
+    const volume = this.#volume(name, kind);
     if (sizeBytes < volume.sizeBytes && force !== true) {
       throw new CellblockError('shrink-needs-force', `Volume ${JSON.stringify(name)} would shrink.`, {
         hint: 'Use --force.',
@@ -97,9 +115,10 @@ export class FakeOperations {
 
   async deleteVolume(
     name: string,
-    options: { withSnapshots?: boolean; disconnect?: boolean } = {},
+    options: { withSnapshots?: boolean; disconnect?: boolean },
+    kind: ContainerKind,
   ): Promise<TaskInfo> {
-    const volume = this.#volume(name);
+    const volume = this.#volume(name, kind);
     this.calls.push(`deleteVolume ${name} ${JSON.stringify(options)}`);
     const snapshots = this.listSnapshots(name);
     if (snapshots.length > 0 && options.withSnapshots !== true) {
@@ -123,9 +142,9 @@ export class FakeOperations {
     });
   }
 
-  planDeleteVolume(name: string) {
+  planDeleteVolume(name: string, kind: ContainerKind) {
     return {
-      volume: this.#volume(name),
+      volume: this.#volume(name, kind),
       snapshots: this.listSnapshots(name),
       expires: null,
       clones: [],
@@ -197,8 +216,8 @@ export class FakeOperations {
     return volume;
   }
 
-  async repairVolume(name: string) {
-    const { failed } = this.#volume(name);
+  async repairVolume(name: string, kind: ContainerKind) {
+    const { failed } = this.#volume(name, kind);
     if (failed === null) {
       throw new CellblockError('volume-not-failed', `Volume ${JSON.stringify(name)} has not failed.`, {
         hint: 'Nothing is to be done.',
@@ -298,12 +317,23 @@ export class FakeOperations {
     return task;
   }
 
-  #volume(name: string): VolumeInfo {
+  #volume(name: string, kind?: ContainerKind): VolumeInfo {
     const volume = this.volumes.get(name);
-    if (volume !== undefined) return volume;
-    throw new CellblockError('volume-not-found', `There is no volume ${JSON.stringify(name)}.`, {
-      hint: 'See `cellblock volume list`.',
-    });
+    if (volume === undefined) {
+      throw new CellblockError(
+        'volume-not-found',
+        `There is no ${kind ?? 'volume'} ${JSON.stringify(name)}.`,
+        {
+          hint: 'See `cellblock volume list`.',
+        },
+      );
+    }
+    if (kind === undefined || volume.kind === kind) return volume;
+    throw new CellblockError(
+      'container-kind-wrong',
+      `${JSON.stringify(name)} is a ${volume.kind}, not a ${kind}.`,
+      { hint: `Use \`cellblock ${volume.kind} ...\` for it.` },
+    );
   }
 }
 

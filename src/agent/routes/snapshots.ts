@@ -4,6 +4,7 @@ import { Type } from '@sinclair/typebox';
 import { parseSnapshotReference } from '../../model/names.js';
 import type { AgentParts } from '../agent-parts.js';
 import {
+  Clone,
   CreateClone,
   CreateSnapshots,
   DeleteSnapshots,
@@ -14,7 +15,6 @@ import {
   SnapshotParams,
   SnapshotsQuery,
   Task,
-  Volume,
 } from '../api-schema.js';
 import type { Api } from '../route-types.js';
 
@@ -111,9 +111,9 @@ export function snapshotRoutes(api: Api, { operations, inspection }: AgentParts)
     {
       schema: {
         tags: ['volumes'],
-        summary: 'Make a volume that continues a snapshot',
+        summary: 'Make a volume (of a file: a file) that continues a snapshot',
         body: CreateClone,
-        response: { 201: Volume, default: ErrorAnswer },
+        response: { 201: Clone, default: ErrorAnswer },
       },
     },
     async ({ body: { source, name, expires, new_identity } }, reply) => {

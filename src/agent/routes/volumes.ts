@@ -1,8 +1,11 @@
-// Volumes: create, list, show, rename, resize, delete, repair.
+// Volumes: create, rename, resize; and what they share with files: list, show, delete, repair.
 
-import { Type } from '@sinclair/typebox';
+import { type TSchema, Type } from '@sinclair/typebox';
 import { CellblockError } from '../../base/errors.js';
+import type { ContainerKind } from '../../model/entities.js';
 import { parseSize } from '../../model/sizes.js';
+import type { Operations } from '../../operations/operations.js';
+import type { VolumeInfo } from '../../operations/types.js';
 import type { AgentParts } from '../agent-parts.js';
 import {
   ChangeVolume,
@@ -10,6 +13,8 @@ import {
   DeletePlan,
   DeleteVolumeQuery,
   ErrorAnswer,
+  type File,
+  type FileDetails,
   RepairReport,
   Task,
   Volume,
@@ -19,6 +24,15 @@ import {
 import type { Api } from '../route-types.js';
 
 const tags = ['volumes'];
+
+/** What differs between the routes of volumes and those of files. */
+export interface Noun {
+  kind: ContainerKind;
+  path: string;
+  tags: string[];
+  One: typeof Volume | typeof File;
+  Details: typeof VolumeDetails | typeof FileDetails;
+}
 
 export function volumeRoutes(api: Api, { operations }: AgentParts): void {
   api.post(
@@ -37,27 +51,6 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
     },
   );
 
-  api.get(
-    '/v1/volumes',
-    {
-      schema: { tags, summary: 'List volumes', response: { 200: Type.Array(Volume), default: ErrorAnswer } },
-    },
-    async () => operations.listVolumes(),
-  );
-
-  api.get(
-    '/v1/volumes/:name',
-    {
-      schema: {
-        tags,
-        summary: 'Show a volume',
-        params: VolumeParams,
-        response: { 200: VolumeDetails, default: ErrorAnswer },
-      },
-    },
-    async ({ params }) => operations.showVolume(params.name),
-  );
-
   api.patch(
     '/v1/volumes/:name',
     {
@@ -71,66 +64,103 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
         response: { 200: Volume, default: ErrorAnswer },
       },
     },
-    async ({ params, body }) => {
-      if ((body.name === undefined) === (body.size === undefined)) {
-        throw new CellblockError('request-invalid', 'A change names either a new name or a new size.', {
-          hint: 'Send {"name": ...} to rename or {"size": ...} to resize.',
-        });
-      }
-      if (body.name !== undefined) return operations.renameVolume(params.name, body.name);
-      return operations.resizeVolume(params.name, {
-        sizeBytes: sizeOf(body.size ?? ''),
-        force: body.force === true,
-      });
-    },
+    async ({ params, body }) => changeContainer(operations, params.name, { kind: 'volume', ...body }),
   );
 
-  api.delete(
-    '/v1/volumes/:name',
-    {
-      schema: {
-        tags,
-        summary: 'Delete a volume',
-        description: 'Durable when answered; the task frees its space. Clones stay.',
-        params: VolumeParams,
-        querystring: DeleteVolumeQuery,
-        response: { 200: Task, default: ErrorAnswer },
-      },
-    },
-    async ({ params, query }) =>
-      operations.deleteVolume(params.name, {
-        withSnapshots: query.with_snapshots === true,
-        disconnect: query.disconnect === true,
-      }),
+  commonRoutes(api, operations, {
+    kind: 'volume',
+    path: '/v1/volumes',
+    tags,
+    One: Volume,
+    Details: VolumeDetails,
+  });
+}
+
+/** Renames or resizes. */
+export async function changeContainer(
+  operations: Operations,
+  container: string,
+  change: { kind: ContainerKind; name?: string; size?: number | string; force?: boolean },
+): Promise<VolumeInfo> {
+  const { kind, name, size, force } = change;
+  if ((name === undefined) === (size === undefined)) {
+    throw new CellblockError('request-invalid', 'A change names either a new name or a new size.', {
+      hint: 'Send {"name": ...} to rename or {"size": ...} to resize.',
+    });
+  }
+  if (name !== undefined) return operations.renameVolume(container, name, kind);
+  const options = { sizeBytes: sizeOf(size ?? ''), force: force === true };
+  return operations.resizeVolume(container, options, kind);
+}
+
+/** What both nouns have, with the same answers. */
+export function commonRoutes(api: Api, operations: Operations, noun: Noun): void {
+  const { kind, path, tags } = noun;
+  // Of one shape, whichever of the two schemas writes it.
+  const One = noun.One as typeof Volume;
+  const Details = noun.Details as typeof VolumeDetails;
+  const answers = <Answer extends TSchema>(answer: Answer) => ({ 200: answer, default: ErrorAnswer });
+
+  api.get(
+    path,
+    { schema: { tags, summary: `List ${kind}s`, response: answers(Type.Array(One)) } },
+    async () => operations.listVolumes(kind),
   );
 
   api.get(
-    '/v1/volumes/:name/delete-plan',
+    `${path}/:name`,
+    { schema: { tags, summary: `Show a ${kind}`, params: VolumeParams, response: answers(Details) } },
+    async ({ params }) => operations.showVolume(params.name, kind),
+  );
+
+  api.delete(
+    `${path}/:name`,
     {
       schema: {
         tags,
-        summary: 'What deleting a volume would take along',
+        summary: `Delete a ${kind}`,
+        description: 'Durable when answered; the task frees its space. Clones stay.',
         params: VolumeParams,
-        response: { 200: DeletePlan, default: ErrorAnswer },
+        querystring: DeleteVolumeQuery,
+        response: answers(Task),
       },
     },
-    async ({ params }) => operations.planDeleteVolume(params.name),
+    async ({ params, query }) => {
+      const options = {
+        withSnapshots: query.with_snapshots === true,
+        disconnect: query.disconnect === true,
+      };
+      return operations.deleteVolume(params.name, options, kind);
+    },
+  );
+
+  api.get(
+    `${path}/:name/delete-plan`,
+    {
+      schema: {
+        tags,
+        summary: `What deleting a ${kind} would take along`,
+        params: VolumeParams,
+        response: answers(DeletePlan),
+      },
+    },
+    async ({ params }) => operations.planDeleteVolume(params.name, kind),
   );
 
   api.post(
-    '/v1/volumes/:name/repair',
+    `${path}/:name/repair`,
     {
       schema: {
         tags,
-        summary: 'Make a failed volume writable again',
+        summary: `Make a failed ${kind} writable again`,
         params: VolumeParams,
-        response: { 200: RepairReport, default: ErrorAnswer },
+        response: answers(RepairReport),
       },
     },
-    async ({ params }) => operations.repairVolume(params.name),
+    async ({ params }) => operations.repairVolume(params.name, kind),
   );
 }
 
-function sizeOf(size: number | string): bigint {
+export function sizeOf(size: number | string): bigint {
   return parseSize(typeof size === 'number' ? BigInt(size).toString() : size);
 }

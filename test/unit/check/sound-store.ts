@@ -122,6 +122,7 @@ async function volume(catalog: Catalog, base: Base | null): Promise<Line> {
       expires: null,
       shrinkingTo: null,
       failure: null,
+      attributes: null,
     })
     .file({ number: change.take('file'), container: id, state: 'live', movedOut: false })
     .commit();

@@ -109,6 +109,7 @@ export class SmallStore {
       expires: null,
       shrinkingTo: null,
       failure: null,
+      attributes: null,
     });
     change.file({ number: change.take('file'), container: id, state: 'live', movedOut: false });
     await change.commit();
