@@ -26,6 +26,8 @@ export interface TargetOptions {
   force: boolean;
   stdout: NodeJS.WritableStream;
   signal: AbortSignal;
+  /** Gives a new file what it has besides its content, before it appears; until then only its owner reads it. */
+  dress?: ((path: string) => Promise<void>) | undefined;
 }
 
 export async function openTarget(options: TargetOptions): Promise<ImageTarget> {
@@ -91,10 +93,12 @@ class FileTarget implements ImageTarget {
   static async create(options: TargetOptions): Promise<FileTarget> {
     await removeAbandoned(options.path);
     const partial = `${options.path}.partial-${process.pid}`;
-    const file = await open(partial, 'wx', 0o666).catch((error: NodeJS.ErrnoException) => {
-      // The name beside is our affair: what is wrong is wrong with the directory.
-      throw Object.assign(error, { path: dirname(options.path) });
-    });
+    const file = await open(partial, 'wx', options.dress ? 0o600 : 0o666).catch(
+      (error: NodeJS.ErrnoException) => {
+        // The name beside is our affair: what is wrong is wrong with the directory.
+        throw Object.assign(error, { path: dirname(options.path) });
+      },
+    );
     const target = new FileTarget(file, partial, options);
     try {
       await target.#file.truncate(Number(options.sizeBytes));
@@ -118,7 +122,8 @@ class FileTarget implements ImageTarget {
   async finish(): Promise<void> {
     await this.#file.sync().catch(this.#named);
     await this.#file.close();
-    const { path, force } = this.#options;
+    const { path, force, dress } = this.#options;
+    await dress?.(this.#partial);
     if (force) {
       await rename(this.#partial, path);
       return;

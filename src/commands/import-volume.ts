@@ -1,4 +1,4 @@
-// cellblock volume import: an image into a volume. A volume made for it is deleted again when the import does not end well; of an
+// cellblock volume import, cellblock file import: an image into a volume, a file into a file. One made for it is deleted again when the import does not end well; of an
 // existing one is said what it holds then. An existing volume that holds anything is not written to unasked.
 
 import { createHash, getHashes, type Hash } from 'node:crypto';
@@ -15,6 +15,7 @@ import { connectExport } from './find-export.js';
 import { formatBytes } from './format.js';
 import { type ImageSource, openSource } from './image-source.js';
 import { checkVolumeName } from './names.js';
+import type { Noun } from './noun.js';
 import { printable } from './table.js';
 import { SourceTooLarge, writeImage } from './write-image.js';
 
@@ -25,37 +26,49 @@ export interface ImportOptions {
   dryRun?: boolean;
 }
 
-export function addImportCommand(volume: Command, contextOf: ContextOf, stdin: Readable): void {
-  volume
+export function addImportCommand(
+  command: Command,
+  contextOf: ContextOf,
+  { noun, stdin }: { noun: Noun; stdin: Readable },
+): void {
+  const { kind } = noun;
+  command
     .command('import')
     .description(
-      'fill a volume from a raw image; makes the volume when there is none; holes cost no space; what is left of the volume behind the image is zeroed',
+      kind === 'file'
+        ? 'take the content of a file; makes the file when there is none, with the attributes of the other; holes cost no space; what is left of a longer one is zeroed'
+        : 'fill a volume from a raw image; makes the volume when there is none; holes cost no space; what is left of the volume behind the image is zeroed',
     )
     .argument('<name>')
     .argument('<file>', 'file or device to read; - for a pipe')
-    .option('--size <size>', 'size of a volume that has to be made; default: of the file')
+    .option('--size <size>', `size of a ${kind} that has to be made; default: of the file`)
     .option('--hash <algorithm>', 'print a hash of what was read, such as sha256')
-    .option('--force', 'overwrite a volume that holds data, has snapshots or is open by clients')
+    .option('--force', `overwrite a ${kind} that holds data, has snapshots or is open by clients`)
     .option('--dry-run', 'only say what would be done')
     .action((name: string, file: string, options: ImportOptions, command: Command) =>
-      importVolume(contextOf(command), { name, file, stdin, ...options }),
+      importVolume(contextOf(command), { noun, name, file, stdin, ...options }),
     );
 }
 
-type Wanted = ImportOptions & { name: string; file: string };
+type Wanted = ImportOptions & { noun: Noun; name: string; file: string };
 
 export async function importVolume(context: Context, options: Wanted & { stdin: Readable }): Promise<void> {
-  checkVolumeName(options.name, { instead: 'Import into a volume: nothing writes to a snapshot.' });
+  const { noun } = options;
+  checkVolumeName(options.name, {
+    instead: `Import into a ${noun.kind}: nothing writes to a snapshot.`,
+    kind: noun.kind,
+  });
   const hash = makeHash(options.hash);
   const source = await openSource(options.file, options.stdin, context.signal);
   try {
     const target = await findTarget(context, options, source);
-    if (options.dryRun === true) return announce(context, { target, source, file: options.file });
-    if (target.existing !== null && options.force !== true) refuseToOverwrite(target.existing);
+    if (options.dryRun === true) return announce(context, { noun, target, source, file: options.file });
+    if (target.existing !== null && options.force !== true) refuseToOverwrite(target.existing, noun);
     const fresh = target.existing === null;
-    const { name, sizeBytes } = target.existing?.volume ?? (await makeVolume(context, target));
-    const bytes = await fill(context, { name, source, fresh, hash });
-    report(context, { name, sizeBytes, fresh, bytes, hash, algorithm: options.hash });
+    const { name, sizeBytes } = target.existing?.volume ?? (await makeVolume(context, target, options));
+    const bytes = await fill(context, { noun, name, source, fresh, hash });
+    if (noun.kind === 'file') await noteModified(context, name);
+    report(context, { noun, name, sizeBytes, fresh, bytes, hash, algorithm: options.hash });
   } finally {
     await source.close();
   }
@@ -83,46 +96,59 @@ interface Target {
 }
 
 async function findTarget(context: Context, options: Wanted, source: ImageSource): Promise<Target> {
-  const { api, signal } = context;
-  const { name, size } = options;
-  const volumes = await api.call<Volume[]>({ method: 'GET', path: apiPath(['volumes']), signal });
-  const volume = volumes.find((other) => other.name === name);
+  const { noun, name, size } = options;
+  const volume = await findVolume(context, options);
   const sizeBytes = volume === undefined ? newSize(options, source) : volume.sizeBytes;
   if (volume !== undefined && size !== undefined && parseSize(size) !== sizeBytes) {
     throw new CellblockError(
       'option-invalid',
-      `Volume ${name} is there already and has ${sizeBytes} bytes, not ${size}.`,
-      { hint: 'Leave --size out, or change the size with `cellblock volume resize` first.' },
+      `${noun.title} ${name} is there already and has ${sizeBytes} bytes, not ${size}.`,
+      { hint: `Leave --size out, or change the size with \`cellblock ${noun.kind} resize\` first.` },
     );
   }
-  checkFits(name, sizeBytes, source);
+  checkFits({ noun, name, sizeBytes, source });
   const existing = volume && { volume, allocatedBytes: await allocatedBytes(context, volume) };
   return { name, sizeBytes, existing: existing ?? null };
 }
 
-function newSize({ name, size, file }: Wanted, source: ImageSource): bigint {
+/** Undefined: the name is free. Throws `container-kind-wrong`. */
+async function findVolume(
+  { api, signal }: Context,
+  { noun, name }: Wanted,
+): Promise<VolumeDetails | undefined> {
+  try {
+    const path = apiPath([noun.collection, name]);
+    return await api.call<VolumeDetails>({ method: 'GET', path, signal });
+  } catch (error) {
+    if (error instanceof CommandError && error.code === 'volume-not-found') return undefined;
+    throw error;
+  }
+}
+
+function newSize({ noun: { kind }, name, size, file }: Wanted, source: ImageSource): bigint {
   const sizeBytes = size === undefined ? source.sizeBytes : parseSize(size);
   if (sizeBytes === null) {
     throw new CellblockError(
       'option-invalid',
-      `How large volume ${JSON.stringify(name)} has to be cannot be seen from a pipe.`,
+      `How large ${kind} ${JSON.stringify(name)} has to be cannot be seen from a pipe.`,
       {
-        hint: 'Say it with --size, or make the volume first.',
+        hint: `Say it with --size, or make the ${kind} first.`,
       },
     );
   }
   if (sizeBytes === 0n) {
     throw new CellblockError('size-zero', `${file} is empty.`, {
-      hint: 'Say the size of the volume with --size.',
+      hint: `Say the size of the ${kind} with --size.`,
     });
   }
   return sizeBytes;
 }
 
 /** Counting them takes the agent a while in a large store: a volume that is no clone and has no files holds nothing. */
-async function allocatedBytes({ api, signal }: Context, { name, clonedFrom }: Volume): Promise<bigint> {
-  const details = apiPath(['volumes', name]);
-  const { files } = await api.call<VolumeDetails>({ method: 'GET', path: details, signal });
+async function allocatedBytes(
+  { api, signal }: Context,
+  { name, clonedFrom, files }: VolumeDetails,
+): Promise<bigint> {
   if (clonedFrom === null && files.length === 0) return 0n;
   const { volumes } = await api.call<StoreSpace>({
     method: 'GET',
@@ -132,13 +158,13 @@ async function allocatedBytes({ api, signal }: Context, { name, clonedFrom }: Vo
   return volumes.find((row) => row.name === name)?.allocatedBytes ?? 0n;
 }
 
-function refuseToOverwrite(existing: Existing): void {
+function refuseToOverwrite(existing: Existing, { title, kind }: Noun): void {
   const { volume } = existing;
   if (volume.connections > 0) {
     throw new CommandError(
       'in-use',
       'volume-in-use',
-      `Volume ${volume.name} is open by ${clients(volume.connections)}.`,
+      `${title} ${volume.name} is open by ${clients(volume.connections)}.`,
       'Disconnect them, or import all the same with --force.',
     );
   }
@@ -147,8 +173,8 @@ function refuseToOverwrite(existing: Existing): void {
   throw new CommandError(
     'exists',
     'volume-not-empty',
-    `Volume ${volume.name} ${has}.`,
-    'Import into a new volume, or overwrite this one with --force.',
+    `${title} ${volume.name} ${has}.`,
+    `Import into a new ${kind}, or overwrite this one with --force.`,
   );
 }
 
@@ -166,23 +192,37 @@ function clients(count: number): string {
   return `${count} ${count === 1 ? 'client' : 'clients'}`;
 }
 
-async function makeVolume({ api, signal }: Context, { name, sizeBytes }: Target): Promise<Volume> {
+async function makeVolume(
+  { api, terminal, signal }: Context,
+  { name, sizeBytes }: Target,
+  { noun, file }: Wanted,
+): Promise<Volume> {
+  const extras = await noun.extrasOf({ path: file, note: (text) => terminal.note(text) });
   return api.change<Volume>({
     method: 'POST',
-    path: apiPath(['volumes']),
-    body: { name, size: String(sizeBytes) },
+    path: apiPath([noun.collection]),
+    body: { name, size: String(sizeBytes), ...extras },
     signal,
-    look: '`cellblock volume list`; delete the volume if the import made it',
+    look: `${noun.look}; delete the ${noun.kind} if the import made it`,
   });
 }
 
+/** Its content is another one from now on; what else it has it keeps. */
+async function noteModified({ api, signal }: Context, name: string): Promise<void> {
+  const body = { attributes: { modified: new Date().toISOString() } };
+  const path = apiPath(['files', name]);
+  await api.change({ method: 'PATCH', path, body, signal, look: '`cellblock file show`' });
+}
+
 interface Announced {
+  noun: Noun;
   target: Target;
   source: ImageSource;
   file: string;
 }
 
-function announce({ terminal }: Context, { target, source, file }: Announced): void {
+function announce({ terminal }: Context, { noun, target, source, file }: Announced): void {
+  const { kind, size } = noun;
   const { name, sizeBytes, existing } = target;
   const restBytes = source.sizeBytes === null ? null : sizeBytes - source.sizeBytes;
   const has = existing === null ? '' : contentOf(existing);
@@ -198,44 +238,43 @@ function announce({ terminal }: Context, { target, source, file }: Announced): v
     zeroedBytes: restBytes,
     needsForce: has !== '' || connections > 0,
   };
-  const image = source.sizeBytes === null ? 'what the pipe holds' : formatBytes(source.sizeBytes);
+  const image = source.sizeBytes === null ? 'what the pipe holds' : size(source.sizeBytes);
   const lines = [
     existing === null
-      ? `Would make volume ${printable(name)}, ${formatBytes(sizeBytes)}, and write ${printable(file)} to it, ${image}.`
-      : `Would write ${printable(file)}, ${image}, over volume ${printable(name)}, ${formatBytes(sizeBytes)}.`,
-    ...(has === '' ? [] : [`Needs --force: the volume ${has}; snapshots stay as they are.`]),
+      ? `Would make ${kind} ${printable(name)}, ${size(sizeBytes)}, and write ${printable(file)} to it, ${image}.`
+      : `Would write ${printable(file)}, ${image}, over ${kind} ${printable(name)}, ${size(sizeBytes)}.`,
+    ...(has === '' ? [] : [`Needs --force: the ${kind} ${has}; snapshots stay as they are.`]),
     ...(connections > 0 ? [`Needs --force: ${clients(connections)} have it open.`] : []),
     ...(restBytes === null
-      ? ['What is left of the volume behind the image would be zeroed.']
+      ? [`What is left of the ${kind} behind the image would be zeroed.`]
       : restBytes > 0n
-        ? [`The rest of the volume, ${formatBytes(restBytes)}, would be zeroed.`]
+        ? [`The rest of the ${kind}, ${size(restBytes)}, would be zeroed.`]
         : []),
   ];
   terminal.result(value, () => `${lines.join('\n')}\n`);
 }
 
-function checkFits(name: string, sizeBytes: bigint, source: ImageSource): void {
+function checkFits(wanted: { noun: Noun; name: string; sizeBytes: bigint; source: ImageSource }): void {
+  const { noun, name, sizeBytes, source } = wanted;
   if (source.sizeBytes === null || source.sizeBytes <= sizeBytes) return;
-  throw tooLarge(`The image has ${formatBytes(source.sizeBytes)}, volume ${name} ${formatBytes(sizeBytes)}.`);
+  const { kind, size } = noun;
+  throw tooLarge(`The image has ${size(source.sizeBytes)}, ${kind} ${name} ${size(sizeBytes)}.`, noun);
 }
 
-function tooLarge(message: string): CommandError {
-  return new CommandError(
-    'invalid',
-    'image-too-large',
-    message,
-    'Resize the volume, or give a larger --size.',
-  );
+function tooLarge(message: string, { kind }: Noun): CommandError {
+  const hint = `Resize the ${kind}, or give a larger --size.`;
+  return new CommandError('invalid', 'image-too-large', message, hint);
 }
 
 interface Filling {
+  noun: Noun;
   name: string;
   source: ImageSource;
   fresh: boolean;
   hash: Hash | undefined;
 }
 
-async function fill(context: Context, { name, source, fresh, hash }: Filling): Promise<bigint> {
+async function fill(context: Context, { noun, name, source, fresh, hash }: Filling): Promise<bigint> {
   const progress = context.terminal.progress(`import ${printable(name)}`);
   let client: NbdClient | undefined;
   try {
@@ -257,37 +296,41 @@ async function fill(context: Context, { name, source, fresh, hash }: Filling): P
   } catch (error) {
     progress.end();
     client?.destroy();
-    await takeBack(context, { name, fresh, began: client !== undefined });
+    await takeBack(context, { noun, name, fresh, began: client !== undefined });
     if (context.signal.aborted) context.signal.throwIfAborted();
-    throw error instanceof SourceTooLarge ? tooLarge(`The input is larger than volume ${name}.`) : error;
+    throw error instanceof SourceTooLarge
+      ? tooLarge(`The input is larger than ${noun.kind} ${name}.`, noun)
+      : error;
   }
 }
 
 /** Without the signal: it may be what brought us here. */
 async function takeBack(
   { api, terminal }: Context,
-  { name, fresh, began }: { name: string; fresh: boolean; began: boolean },
+  { noun, name, fresh, began }: { noun: Noun; name: string; fresh: boolean; began: boolean },
 ): Promise<void> {
+  const { title, kind } = noun;
   if (!fresh) {
     terminal.error(
       began
-        ? `Volume ${name} holds part of the image now; import it again.`
-        : `Nothing was written to volume ${name}.`,
+        ? `${title} ${name} holds part of the image now; import it again.`
+        : `Nothing was written to ${kind} ${name}.`,
     );
     return;
   }
   try {
-    const path = apiPath(['volumes', name], { disconnect: 'true' });
-    await api.change({ method: 'DELETE', path, look: '`cellblock volume list`' });
-    terminal.error(`The import did not end; volume ${name}, made for it, is deleted again.`);
+    const path = apiPath([noun.collection, name], { disconnect: 'true' });
+    await api.change({ method: 'DELETE', path, look: noun.look });
+    terminal.error(`The import did not end; ${kind} ${name}, made for it, is deleted again.`);
   } catch {
     terminal.error(
-      `The import did not end, and volume ${name}, made for it, could not be deleted: delete it by hand.`,
+      `The import did not end, and ${kind} ${name}, made for it, could not be deleted: delete it by hand.`,
     );
   }
 }
 
 interface Imported {
+  noun: Noun;
   name: string;
   sizeBytes: bigint;
   fresh: boolean;
@@ -297,7 +340,8 @@ interface Imported {
 }
 
 function report({ terminal }: Context, imported: Imported): void {
-  const { name, sizeBytes, fresh, bytes, hash, algorithm } = imported;
+  const { noun, name, sizeBytes, fresh, bytes, hash, algorithm } = imported;
+  const { title, size } = noun;
   const digest = hash?.digest('hex');
   const zeroedBytes = sizeBytes - bytes;
   const value = {
@@ -308,8 +352,8 @@ function report({ terminal }: Context, imported: Imported): void {
     ...(digest === undefined ? {} : { hash: { algorithm, digest } }),
   };
   terminal.result(value, () => {
-    const rest = zeroedBytes > 0n ? `; the rest of it, ${formatBytes(zeroedBytes)}, is zeros` : '';
+    const rest = zeroedBytes > 0n ? `; the rest of it, ${size(zeroedBytes)}, is zeros` : '';
     const sum = digest === undefined ? '' : `${algorithm} ${digest}\n`;
-    return `Volume ${printable(name)} holds the image, ${formatBytes(bytes)}${rest}.\n${sum}`;
+    return `${title} ${printable(name)} holds the image, ${size(bytes)}${rest}.\n${sum}`;
   });
 }

@@ -4,13 +4,16 @@ import { CellblockError } from '../base/errors.js';
 import { checkName, parseSnapshotReference } from '../model/names.js';
 
 /** `instead`: what to do about a snapshot, one sentence. Throws one sentence for everything that cannot name a volume. */
-export function checkVolumeName(name: string, { instead }: { instead: string }): void {
+export function checkVolumeName(
+  name: string,
+  { instead, kind = 'volume' }: { instead: string; kind?: 'volume' | 'file' },
+): void {
   if (isSnapshot(name)) {
-    throw new CellblockError('name-bad-character', `${JSON.stringify(name)} is a snapshot, not a volume.`, {
+    throw new CellblockError('name-bad-character', `${JSON.stringify(name)} is a snapshot, not a ${kind}.`, {
       hint: instead,
     });
   }
-  checkName(name, 'volume');
+  checkName(name, kind);
 }
 
 function isSnapshot(name: string): boolean {

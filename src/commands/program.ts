@@ -11,6 +11,7 @@ import { asCommandError, CommandError, interrupted } from './command-error.js';
 import { type ContextOf, contextMaker } from './context.js';
 import { addExportCommand } from './export-volume.js';
 import { addImportCommand } from './import-volume.js';
+import { FILE, VOLUME } from './noun.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addSyncCommands } from './sync-commands.js';
 import { type Streams, Terminal, toJson } from './terminal.js';
@@ -89,9 +90,11 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
       'after',
       `\nSizes take K, M, G, T, P, E (binary).\n\nExit codes:\n${exitCodeLines(EXIT_CODE_MEANINGS)}`,
     );
-  const volume = addVolumeCommands(program, contextOf);
-  addImportCommand(volume, contextOf, streams.stdin);
-  addExportCommand(volume, contextOf);
+  for (const noun of [VOLUME, FILE]) {
+    const command = addVolumeCommands(program, contextOf, noun);
+    addImportCommand(command, contextOf, { noun, stdin: streams.stdin });
+    addExportCommand(command, contextOf, noun);
+  }
   addSnapshotCommands(program, contextOf);
   addSyncCommands(program, contextOf);
   addVmCommands(program, contextOf);

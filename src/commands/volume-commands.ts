@@ -1,7 +1,14 @@
-// cellblock volume ...: the verbs that are one call of the API. Import and export have files of their own.
+// cellblock volume ... and cellblock file ...: the verbs that are one call of the API. Import and export have files of their own.
 
 import type { Command } from 'commander';
-import type { DeletePlan, RepairReport, Task, Volume, VolumeDetails } from '../agent/api-schema.js';
+import type {
+  DeletePlan,
+  FileDetails,
+  RepairReport,
+  Task,
+  Volume,
+  VolumeDetails,
+} from '../agent/api-schema.js';
 import { CellblockError } from '../base/errors.js';
 import { parseSize } from '../model/sizes.js';
 import { apiPath } from './api-client.js';
@@ -9,90 +16,97 @@ import type { Context, ContextOf } from './context.js';
 import { followTask } from './follow-task.js';
 import { formatBytes, formatTime } from './format.js';
 import { checkVolumeName, volumeOf } from './names.js';
+import { type Noun, VOLUME } from './noun.js';
 import { printable, table } from './table.js';
 
-const LOOK = '`cellblock volume list`';
+/** The context of a command, and what it speaks of. */
+type Spoken = Context & { noun: Noun };
 
-export function addVolumeCommands(program: Command, contextOf: ContextOf): Command {
-  const volume = program.command('volume').description('virtual disks');
+export function addVolumeCommands(program: Command, contextOf: ContextOf, noun = VOLUME): Command {
+  const { kind, sizeExample } = noun;
+  const spoken = (command: Command): Spoken => ({ ...contextOf(command), noun });
+  const volume = program.command(kind).description(noun.description);
   volume
     .command('create')
-    .description('make an empty volume')
+    .description(`make an empty ${kind}`)
     .argument('<name>')
-    .option('--size <size>', 'logical size, such as 10G; has to be given')
+    .option('--size <size>', `logical size, such as ${sizeExample}; has to be given`)
     .action((name: string, options: { size?: string }, command: Command) =>
-      create(contextOf(command), name, required(options.size)),
+      create(spoken(command), name, required(options.size, noun)),
     );
   volume
     .command('list')
-    .description('list volumes')
-    .action((_options: object, command: Command) => list(contextOf(command)));
+    .description(`list ${kind}s`)
+    .action((_options: object, command: Command) => list(spoken(command)));
   volume
     .command('show')
-    .description('all about one volume')
+    .description(`all about one ${kind}`)
     .argument('<name>')
-    .action((name: string, _options: object, command: Command) => show(contextOf(command), name));
+    .action((name: string, _options: object, command: Command) => show(spoken(command), name));
   volume
     .command('rename')
-    .description('give a volume another name; connections stay')
+    .description(`give a ${kind} another name; connections stay`)
     .argument('<name>')
     .argument('<new-name>')
     .action((name: string, newName: string, _options: object, command: Command) =>
-      rename(contextOf(command), name, newName),
+      rename(spoken(command), name, newName),
     );
   volume
     .command('resize')
     .description('change the logical size')
     .argument('<name>')
-    .option('--size <size>', 'new logical size, such as 20G; has to be given')
+    .option('--size <size>', `new logical size, such as ${sizeExample}; has to be given`)
     .option('--force', 'allow to shrink: what lies behind the new end is gone')
     .action((name: string, options: { size?: string; force?: boolean }, command: Command) =>
-      resize(contextOf(command), name, { ...options, size: required(options.size) }),
+      resize(spoken(command), name, { ...options, size: required(options.size, noun) }),
     );
   volume
     .command('delete')
-    .description('delete a volume; its clones stay')
+    .description(`delete a ${kind}; its clones stay`)
     .argument('<name>')
     .option('--with-snapshots', 'delete its snapshots too')
     .option('--disconnect', 'close the connections of its clients')
     .option('--dry-run', 'only say what would be deleted')
     .option('--wait', 'wait until its space is free')
     .action((name: string, options: DeleteOptions, command: Command) =>
-      remove(contextOf(command), name, options),
+      remove(spoken(command), name, options),
     );
   volume
     .command('repair')
-    .description('make a volume writable again after its disk failed')
+    .description(`make a ${kind} writable again after its disk failed`)
     .argument('<name>')
-    .action((name: string, _options: object, command: Command) => repair(contextOf(command), name));
+    .action((name: string, _options: object, command: Command) => repair(spoken(command), name));
   return volume;
 }
 
 /** Not commander's requiredOption(): that hides a misspelt option behind the one that is missing then. */
-function required(size: string | undefined): string {
+function required(size: string | undefined, { sizeExample }: Noun): string {
   if (size !== undefined) return size;
   throw new CellblockError('option-invalid', "The option '--size <size>' is missing.", {
-    hint: 'Say the size with it, such as --size 10G.',
+    hint: `Say the size with it, such as --size ${sizeExample}.`,
   });
 }
 
-async function create({ api, terminal, signal }: Context, name: string, size: string): Promise<void> {
-  checkVolumeName(name, { instead: `Take it with \`cellblock snapshot create ${name}\`.` });
-  const body = { name, size: String(parseSize(size)) };
-  const path = apiPath(['volumes']);
-  const volume = await api.change<Volume>({ method: 'POST', path, body, signal, look: LOOK });
-  terminal.result(volume, () => `Volume ${printable(volume.name)} made, ${formatBytes(volume.sizeBytes)}.\n`);
+async function create({ api, terminal, signal, noun }: Spoken, name: string, size: string): Promise<void> {
+  checkVolumeName(name, { instead: `Take it with \`cellblock snapshot create ${name}\`.`, kind: noun.kind });
+  const body = { name, size: String(parseSize(size)), ...noun.extras() };
+  const path = apiPath([noun.collection]);
+  const volume = await api.change<Volume>({ method: 'POST', path, body, signal, look: noun.look });
+  terminal.result(
+    volume,
+    () => `${noun.title} ${printable(volume.name)} made, ${noun.size(volume.sizeBytes)}.\n`,
+  );
 }
 
-async function list({ api, terminal, signal }: Context): Promise<void> {
-  const volumes = await api.call<Volume[]>({ method: 'GET', path: apiPath(['volumes']), signal });
+async function list({ api, terminal, signal, noun }: Spoken): Promise<void> {
+  const volumes = await api.call<Volume[]>({ method: 'GET', path: apiPath([noun.collection]), signal });
   terminal.result(volumes, () =>
     volumes.length === 0
-      ? 'No volumes. Make one with: cellblock volume create NAME --size 10G\n'
+      ? `No ${noun.kind}s. Make one with: cellblock ${noun.kind} create NAME --size ${noun.sizeExample}\n`
       : table(
           [
             { title: 'NAME', cell: (row) => row.name },
-            { title: 'SIZE', cell: (row) => formatBytes(row.sizeBytes), align: 'right' },
+            { title: 'SIZE', cell: (row) => noun.size(row.sizeBytes), align: 'right' },
             { title: 'SNAPSHOTS', cell: (row) => String(row.snapshots), align: 'right' },
             { title: 'CLIENTS', cell: (row) => String(row.connections), align: 'right' },
             { title: 'STATE', cell: stateOf },
@@ -104,9 +118,10 @@ async function list({ api, terminal, signal }: Context): Promise<void> {
   );
 }
 
-async function show({ api, terminal, signal }: Context, name: string): Promise<void> {
-  checkVolumeName(name, { instead: `See \`cellblock snapshot list ${volumeOf(name)}\`.` });
-  const volume = await api.call<VolumeDetails>({ method: 'GET', path: apiPath(['volumes', name]), signal });
+async function show({ api, terminal, signal, noun }: Spoken, name: string): Promise<void> {
+  checkVolumeName(name, { instead: `See \`cellblock snapshot list ${volumeOf(name)}\`.`, kind: noun.kind });
+  const path = apiPath([noun.collection, name]);
+  const volume = await api.call<VolumeDetails | FileDetails>({ method: 'GET', path, signal });
   terminal.result(volume, () => {
     const facts: [string, string][] = [
       ['Name', volume.name],
@@ -115,13 +130,14 @@ async function show({ api, terminal, signal }: Context, name: string): Promise<v
       ['Clients', String(volume.connections)],
       ['Created', formatTime(volume.created)],
       ['Cloned from', volume.clonedFrom ?? '-'],
+      ...noun.facts(volume),
       ['Versions below', String(volume.depth)],
       ['Files', volume.files.join(', ') || '-'],
       ['Snapshots', volume.snapshotList.map((snapshot) => snapshot.name).join(', ') || '-'],
     ];
     return table(
       [
-        { title: 'VOLUME', cell: ([key]) => key },
+        { title: noun.kind.toUpperCase(), cell: ([key]) => key },
         { title: '', cell: ([, value]) => value },
       ],
       facts,
@@ -129,33 +145,36 @@ async function show({ api, terminal, signal }: Context, name: string): Promise<v
   });
 }
 
-async function rename({ api, terminal, signal }: Context, name: string, newName: string): Promise<void> {
-  checkVolumeName(name, { instead: 'Snapshots keep their names; name a volume.' });
-  checkVolumeName(newName, { instead: 'Give a name without `@`.' });
-  const path = apiPath(['volumes', name]);
+async function rename({ api, terminal, signal, noun }: Spoken, name: string, newName: string): Promise<void> {
+  checkVolumeName(name, { instead: `Snapshots keep their names; name a ${noun.kind}.`, kind: noun.kind });
+  checkVolumeName(newName, { instead: 'Give a name without `@`.', kind: noun.kind });
+  const path = apiPath([noun.collection, name]);
   const volume = await api.change<Volume>({
     method: 'PATCH',
     path,
     body: { name: newName },
     signal,
-    look: LOOK,
+    look: noun.look,
   });
-  terminal.result(volume, () => `Volume ${printable(name)} is now ${printable(volume.name)}.\n`);
+  terminal.result(volume, () => `${noun.title} ${printable(name)} is now ${printable(volume.name)}.\n`);
 }
 
 async function resize(
-  { api, terminal, signal }: Context,
+  { api, terminal, signal, noun }: Spoken,
   name: string,
   options: { size: string; force?: boolean },
 ) {
-  checkVolumeName(name, { instead: `Snapshots keep their size; name the volume, ${volumeOf(name)}.` });
+  checkVolumeName(name, {
+    instead: `Snapshots keep their size; name the ${noun.kind}, ${volumeOf(name)}.`,
+    kind: noun.kind,
+  });
   const body = { size: String(parseSize(options.size)), force: options.force === true };
-  const path = apiPath(['volumes', name]);
-  const volume = await api.change<Volume>({ method: 'PATCH', path, body, signal, look: LOOK });
+  const path = apiPath([noun.collection, name]);
+  const volume = await api.change<Volume>({ method: 'PATCH', path, body, signal, look: noun.look });
   terminal.result(
     volume,
     () =>
-      `Volume ${printable(volume.name)} has ${formatBytes(volume.sizeBytes)} now; clients see it when they connect again.\n`,
+      `${noun.title} ${printable(volume.name)} has ${noun.size(volume.sizeBytes)} now; clients see it when they connect again.\n`,
   );
 }
 
@@ -166,17 +185,20 @@ interface DeleteOptions {
   wait?: boolean;
 }
 
-async function remove(context: Context, name: string, options: DeleteOptions): Promise<void> {
-  const { api, terminal, signal } = context;
-  checkVolumeName(name, { instead: `Delete it with \`cellblock snapshot delete ${name}\`.` });
+async function remove(context: Spoken, name: string, options: DeleteOptions): Promise<void> {
+  const { api, terminal, signal, noun } = context;
+  checkVolumeName(name, {
+    instead: `Delete it with \`cellblock snapshot delete ${name}\`.`,
+    kind: noun.kind,
+  });
   if (options.dryRun === true) return plan(context, name);
-  const path = apiPath(['volumes', name], {
+  const path = apiPath([noun.collection, name], {
     with_snapshots: options.withSnapshots === true ? 'true' : undefined,
     disconnect: options.disconnect === true ? 'true' : undefined,
   });
-  const task = await api.change<Task>({ method: 'DELETE', path, signal, look: LOOK });
+  const task = await api.change<Task>({ method: 'DELETE', path, signal, look: noun.look });
   const last = options.wait === true ? await followTask(context, task) : task;
-  terminal.result(last, () => `Volume ${printable(name)} deleted; ${spaceIs(last)}.\n`);
+  terminal.result(last, () => `${noun.title} ${printable(name)} deleted; ${spaceIs(last)}.\n`);
 }
 
 /** How far the freeing of space is, as the end of a sentence. */
@@ -184,16 +206,16 @@ export function spaceIs(task: Task): string {
   return task.state === 'done' ? 'its space is free' : `its space is being freed (task ${task.id})`;
 }
 
-async function plan({ api, terminal, signal }: Context, name: string): Promise<void> {
+async function plan({ api, terminal, signal, noun }: Spoken, name: string): Promise<void> {
   const plan = await api.call<DeletePlan>({
     method: 'GET',
-    path: apiPath(['volumes', name, 'delete-plan']),
+    path: apiPath([noun.collection, name, 'delete-plan']),
     signal,
   });
   terminal.result(plan, () => {
     const snapshots = plan.snapshots.map((snapshot) => printable(snapshot.fullName));
     const lines = [
-      `Would delete volume ${printable(plan.volume.name)}, ${formatBytes(plan.volume.sizeBytes)}.`,
+      `Would delete ${noun.kind} ${printable(plan.volume.name)}, ${noun.size(plan.volume.sizeBytes)}.`,
       ...(snapshots.length > 0
         ? [`With --with-snapshots, which it needs, these go too: ${snapshots.join(', ')}.`]
         : []),
@@ -204,15 +226,18 @@ async function plan({ api, terminal, signal }: Context, name: string): Promise<v
   });
 }
 
-async function repair({ api, terminal, signal }: Context, name: string): Promise<void> {
-  checkVolumeName(name, { instead: `Name the volume, ${volumeOf(name)}.` });
+async function repair({ api, terminal, signal, noun }: Spoken, name: string): Promise<void> {
+  checkVolumeName(name, { instead: `Name the ${noun.kind}, ${volumeOf(name)}.`, kind: noun.kind });
   const report = await api.change<RepairReport>({
     method: 'POST',
-    path: apiPath(['volumes', name, 'repair']),
+    path: apiPath([noun.collection, name, 'repair']),
     signal,
-    look: LOOK,
+    look: noun.look,
   });
-  terminal.result(report, () => `Volume ${printable(report.volume)} is writable again. ${report.warning}\n`);
+  terminal.result(
+    report,
+    () => `${noun.title} ${printable(report.volume)} is writable again. ${report.warning}\n`,
+  );
 }
 
 function stateOf(volume: Volume): string {
