@@ -66,6 +66,8 @@ function* findDescriptor(bytes: bigint): Reading<Descriptor | 'elsewhere' | null
   if (place === null) return 'elsewhere';
   const area = yield* readText(place);
   if (DESCRIPTOR_MARK.test(area.text)) return { area, filler: '\0' };
+  // An extent of a split disk may have an empty place for one.
+  if (area.text === '') return 'elsewhere';
   throw damaged(`the VMDK has no descriptor at ${place.at}, where its header says`);
 }
 
