@@ -5,7 +5,7 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncedConfig, SyncKind, SyncMember, SyncRecord } from '../model/sync.js';
 import type { Vm } from '../model/vm.js';
-import { requireSnapshot, requireContainer } from './lookup.js';
+import { requireContainer, requireSnapshot } from './lookup.js';
 import type { SyncPair } from './sync-types.js';
 import { type ConfigReport, syncConfig } from './vm-config-sync.js';
 import { type PairingRequest, pairDisks } from './vm-pairing.js';

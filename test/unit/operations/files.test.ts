@@ -5,6 +5,7 @@ import t from 'tap';
 import { decodeContainer, encodeContainer } from '../../../src/model/entities.js';
 import { attributeFields, withAttributes } from '../../../src/operations/file-identity.js';
 import type { SyncRequest } from '../../../src/operations/sync-operations.js';
+import type { SyncIdentity } from '../../../src/operations/sync-types.js';
 import { Store } from '../../support/store-harness.js';
 import { until } from '../../support/waiting.js';
 
@@ -15,6 +16,7 @@ const PLAIN: SyncRequest = {
   safety: true,
   rules: [],
   takeKeys: false,
+  guest: false,
 };
 const FROM = { volume: 'source', snapshot: 's' };
 const LONG_AGO = '2001-02-03T04:05:06.000Z';
@@ -217,21 +219,18 @@ t.test('records: as they were written; those from before files have no attribute
   await store.end();
 });
 
-t.test('what a stop has interrupted is looked at as the kind it is', async (t) => {
+t.test('the identity of a file is looked for as that of a file', async (t) => {
   const store = await scene();
   const asked: unknown[] = [];
-  await store.operations.syncs.sync('target', FROM, PLAIN);
-  await store.restart('clean', {
-    identity: (options) => {
-      asked.push(options.containerKind);
-      return {
-        capture: async () => ({ captured: null, restore: async () => [] }),
-        verify: async () => undefined,
-      };
+  const identity: SyncIdentity = {
+    capture: async (disks) => {
+      asked.push(...disks.map(({ kind }) => kind));
+      return { captured: null, restore: async () => [] };
     },
-  });
-  const [record] = [...store.operations.parts.catalog.syncs.values()];
-  store.operations.syncs.plainIdentity(record!);
+    verify: async () => undefined,
+  };
+  await store.restart('clean', { identity: () => identity });
+  await store.operations.syncs.sync('target', FROM, PLAIN);
   t.same(asked, ['file']);
   await store.end();
 });
