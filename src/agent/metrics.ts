@@ -100,7 +100,7 @@ function storeFamilies(status: OperationsStatus): Family[] {
       STORE_STATES,
       status.state,
     ),
-    single('gauge', 'cellblock_volumes', 'Volumes.', status.volumes),
+    single('gauge', 'cellblock_volumes', 'Volumes and files.', status.volumes),
     single('gauge', 'cellblock_snapshots', 'Snapshots.', status.snapshots),
     single(
       'gauge',

@@ -50,6 +50,7 @@ t.test(
       t.strictSame(restoreIn(file, libvirtDomain, { name, uuid: UUID }).unsupported, [], name);
       t.match(valuesOf(detectIn(file, libvirtDomain)), { name, uuid: UUID });
       t.equal(readFileSync(file).length, Buffer.byteLength(text), 'the same length');
+      t.notOk(readFileSync(file).includes(0), 'zeros are no white space');
       await must('xmllint', ['--noout', file]);
     }
   },
