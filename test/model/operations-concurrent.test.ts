@@ -43,7 +43,9 @@ function play(work: Work, onPlayed: (played: Played) => boolean): Promise<void> 
 
 t.test(`concurrent histories, seeds ${seeds[0]} to ${seeds[seeds.length - 1]}`, async (t) => {
   const failed: Played[] = [];
+  const endings: Record<string, number> = {};
   await play({ seeds, lives: 6 }, (played) => {
+    for (const [ending, count] of played.endings) endings[ending] = (endings[ending] ?? 0) + count;
     if (played.failure !== null) failed.push(played);
     return failed.length < MOST_FAILURES;
   });
@@ -53,5 +55,6 @@ t.test(`concurrent histories, seeds ${seeds[0]} to ${seeds[seeds.length - 1]}`, 
       `run it again: CELLBLOCK_SEED=${seed} node dist/test/model/operations-concurrent.test.js\n${failure}`,
     );
   }
+  t.comment(`syncs: ${JSON.stringify(endings)}`);
   t.equal(failed.length, 0, `${seeds.length} histories`);
 });

@@ -6,9 +6,11 @@ import t from 'tap';
 
 import { ALL_WINDOWS } from '../../src/model/keys.js';
 import { answerBothWays } from '../support/both-ways.js';
+import { metadataErrors, unfinishedSyncs } from '../support/checked.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { StoreModel } from '../support/store-model.js';
 import { unnoted, writtenLeft } from '../support/written.js';
+import { endings, type SyncCommand, SyncSteps, syncCommand } from './sync-steps.js';
 
 t.setTimeout(600_000);
 
@@ -24,6 +26,7 @@ type Command =
   | { do: 'delete-snapshot'; volume: number; which: number; wait: boolean }
   | { do: 'group'; volume: number; other: number }
   | { do: 'resize'; volume: number; blocks: number }
+  | SyncCommand
   | { do: 'restart'; how: 'clean' | 'process-death' | 'power-loss' };
 
 const volume = fc.nat(7);
@@ -81,6 +84,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       blocks: fc.integer({ min: 1, max: VOLUME_BLOCKS }),
     }),
   },
+  { weight: 8, arbitrary: syncCommand },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -93,11 +97,13 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 class History {
   readonly store: Store;
   readonly model = new StoreModel();
+  readonly syncs = new SyncSteps(this.model, () => ++this.#value);
   #value = 0;
   #name = 0;
 
   constructor(store: Store) {
     this.store = store;
+    store.options = { identity: this.syncs.identity, holdLimitMs: this.syncs.limit.ms };
   }
 
   pick(index: number): string | undefined {
@@ -191,6 +197,7 @@ class History {
         if (snapshot === undefined) return;
         const task = await operations.deleteSnapshots([{ volume: name, snapshot }]);
         model.snapshots.delete(snapshot);
+        if (model.undoPoint === snapshot) model.undoPoint = null;
         if (command.wait) await operations.waitForTask(task.id);
         return;
       }
@@ -207,7 +214,14 @@ class History {
         await operations.resizeVolume(name, { sizeBytes: blocksBytes(command.blocks), force: true });
         return this.model.resize(name, command.blocks);
       }
+      case 'sync':
+        return this.#sync(name, command);
     }
+  }
+
+  async #sync(name: string, command: SyncCommand): Promise<void> {
+    const source = command.source === null ? null : this.pick(command.source)!;
+    await this.syncs.run(this.store, name, source, command);
   }
 
   async #restart(how: 'clean' | 'process-death' | 'power-loss'): Promise<void> {
@@ -229,6 +243,8 @@ class History {
     }
     const missing = await unnoted(this.store.database);
     if (missing.length > 0) throw new Error(`not in the index of written windows: ${missing.join(' ')}`);
+    const [wrong] = [...unfinishedSyncs(this.store), ...(await metadataErrors(this.store))];
+    if (wrong !== undefined) throw new Error(wrong);
     for (const { message, facts } of this.store.troubles) {
       if (message !== 'changes that were never flushed did not survive')
         throw Object.assign(new Error(message), { cause: facts });
@@ -255,8 +271,10 @@ async function play(commands: readonly Command[]): Promise<void> {
   const store = await Store.make();
   store.started = answerBothWays;
   answerBothWays(store);
+  const history = new History(store);
+  history.syncs.limit.install();
   try {
-    const history = new History(store);
+    await store.restart('clean');
     await history.create();
     await history.create();
     let step = 0;
@@ -280,6 +298,7 @@ async function play(commands: readonly Command[]): Promise<void> {
     if ((await writtenLeft(store.database)) > 0)
       throw new Error('deleted volumes left parts of the index of written windows');
   } finally {
+    history.syncs.limit.uninstall();
     await store.end();
   }
 }
@@ -297,4 +316,6 @@ t.test(`random histories agree with the model (CELLBLOCK_SEED=${seed})`, { timeo
     endOnFailure: process.env.CELLBLOCK_SHRINK === undefined,
   });
   t.pass('they agree');
+  t.comment(`syncs: ${JSON.stringify(Object.fromEntries(endings))}`);
+  t.ok(runs < 30 || endings.size === 7, 'syncs ended in every way');
 });

@@ -3,7 +3,10 @@
 // deletes of snapshots, which go on from the side.
 
 import type { Operations } from '../../src/operations/operations.js';
+import type { SyncInfo, SyncRequest } from '../../src/operations/sync-operations.js';
+import type { SyncIdentity } from '../../src/operations/sync-types.js';
 import { type Contents, type ModelSnapshot, ModelVolume } from './concurrent-model.js';
+import { FAILING_STEPS, type FailingStep, failingIdentity, OnPurpose } from './failing-identity.js';
 import type { Session } from './fake-plane.js';
 import { turns } from './late-level.js';
 import { BLOCKS, blocksBytes, type Store } from './store-harness.js';
@@ -16,6 +19,18 @@ const MOST_VOLUMES = 8;
 const MOST_SNAPSHOTS = 8;
 const LONGEST_WRITE = 20;
 const LONGEST_TRIM = 60;
+
+/** Longer than the hold of clients may last. */
+const SLOW_TURNS = 250;
+
+/** What is synced, and how. */
+interface SyncWork {
+  /** Null: an undo. */
+  from: { volume: string; snapshot: ModelSnapshot };
+  undo: boolean;
+  request: SyncRequest;
+  failing: FailingStep | null;
+}
 
 /** Where actors act: the history they are of. */
 export interface Stage {
@@ -36,6 +51,10 @@ export interface Stage {
   /** An actor for the volume. */
   begin(volume: ModelVolume): void;
   create(): Promise<ModelVolume>;
+  /** That of the sync that is called next in this turn. */
+  nextIdentity: SyncIdentity | null;
+  /** A sync has ended in this way. */
+  synced(ending: string): void;
   compare(read: { where: string; block: number; values: readonly number[] }, contents: Contents): void;
 }
 
@@ -124,6 +143,7 @@ export class Actor {
       [9, () => this.#deleteSnapshots()],
       [4, () => this.#readSnapshot()],
       [3, () => this.#resize()],
+      [9, () => this.#sync()],
       [1, () => this.#wantFile()],
       [1, () => this.#createOther()],
       [1, () => this.#deleteVolume()],
@@ -162,9 +182,10 @@ export class Actor {
     const values = Array.from({ length: count }, () => this.#history.newValue());
     const changes = new Map(values.map((value, index) => [block + index, value]));
     this.#note(`write ${block}+${count}: ${values[0]} and on`);
-    this.#volume.requestBegins(changes);
+    const request = { changes };
+    this.#volume.requestBegins(request);
     await this.#ask(session.write(block, values));
-    this.#volume.requestEnds(changes);
+    this.#volume.requestEnds(request);
   }
 
   /** A few blocks, or all that follow: then it is a cut-off. */
@@ -177,9 +198,10 @@ export class Actor {
     const within = this.#volume.now.written().filter((at) => at >= block && at < block + count);
     const changes = new Map(within.map((at) => [at, 0]));
     this.#note(`trim ${block}+${count}`);
-    this.#volume.requestBegins(changes);
+    const request = { changes, trimmed: { block, count } };
+    this.#volume.requestBegins(request);
     await this.#ask(session.trim(block, count));
-    this.#volume.requestEnds(changes);
+    this.#volume.requestEnds(request);
   }
 
   async #read(): Promise<void> {
@@ -320,7 +342,7 @@ export class Actor {
   async #resize(): Promise<void> {
     const blocks = this.#pick(SIZES)!;
     const before = this.#volume.size;
-    if (blocks === before) return;
+    if (blocks === before || this.#volume.sync) return;
     this.#note(`resize to ${blocks}`);
     this.#volume.resizeBegins(blocks);
     try {
@@ -331,6 +353,122 @@ export class Actor {
       if (!this.#isOver) this.#volume.resizeRefused(blocks);
       throw error;
     }
+  }
+
+  async #sync(): Promise<void> {
+    const work = this.#volume.sync ? null : this.#syncWork();
+    if (!work) return;
+    const { request, from, failing } = work;
+    if (!request.online) this.#leave();
+    const { volume, snapshot } = from;
+    const how = [request.online && 'online', request.force && 'force', request.grow && 'grow', failing];
+    this.#note(`${work.undo ? 'undo' : 'sync'} to ${volume}@${snapshot.name} ${how.filter(Boolean).join(' ')}`);
+    this.#volume.syncBegins(
+      { contents: snapshot.contents, size: [...snapshot.sizes][0]! },
+      { ...request, after: this.#lastSync() },
+    );
+    const ended = this.#syncFromTheSide(work);
+    // Who connects meanwhile would be sent away, or in the way.
+    if (!request.online) await this.#ask(ended);
+  }
+
+  /** Null: there is nothing to sync to. */
+  #syncWork(): SyncWork | null {
+    const from = this.#below(5) === 0 ? this.#undoPoint() : this.#anySnapshot();
+    if (!from || from.snapshot.sizes.size > 1 || this.#volume.sizes.size > 1) return null;
+    const [size] = from.snapshot.sizes;
+    const clients = this.#pick(['stay', 'stay', 'stay', 'none', 'sent away']);
+    return {
+      from,
+      undo: from.volume === this.#volume.name && from.snapshot.name === this.#volume.undoPoint,
+      request: {
+        online: clients === 'stay',
+        force: clients === 'sent away',
+        grow: size! > this.#volume.size || this.#below(2) === 0,
+        safety: this.#volume.snapshots.size < MOST_SNAPSHOTS && this.#below(2) === 0,
+        rules: [],
+        takeKeys: false,
+      },
+      failing: this.#below(3) === 0 ? this.#pick(FAILING_STEPS)! : null,
+    };
+  }
+
+  #undoPoint(): SyncWork['from'] | null {
+    const snapshot = this.#volume.snapshots.get(this.#volume.undoPoint ?? '');
+    return snapshot ? { volume: this.#volume.name, snapshot } : null;
+  }
+
+  /** Of any volume, or of its own. */
+  #anySnapshot(): SyncWork['from'] | undefined {
+    const volumes = this.#below(3) === 0 ? [this.#volume] : [...this.#history.volumes.values()];
+    return this.#pick(
+      volumes.flatMap((volume) =>
+        volume.takenSnapshots().map((snapshot) => ({ volume: volume.name, snapshot })),
+      ),
+    );
+  }
+
+  #lastSync(): number {
+    return Math.max(0, ...this.#history.operations.syncs.list().map(({ id }) => id!));
+  }
+
+  async #syncFromTheSide(work: SyncWork): Promise<void> {
+    const asked = this.#callSync(work);
+    const error = await asked.then(
+      () => null,
+      (error: unknown) => error,
+    );
+    if (this.#life !== this.#history.life) return;
+    const ending = this.#syncEnded(error);
+    this.#note(`sync ${ending} ${error ?? ''}`);
+    this.#history.synced(error === null ? ending : `${ending} ${(error as { code?: string }).code ?? work.failing}`);
+    if (error !== null && !this.#isOver && !this.#isExpected(error, work))
+      this.#history.fail(`${this.#volume.name}: sync: ${stackOf(error)}`);
+    if (error === null && ending !== 'done') this.#history.fail(`${this.#volume.name}: a sync is ${ending}`);
+  }
+
+  #callSync({ from, undo, request, failing }: SyncWork): Promise<SyncInfo> {
+    const { operations } = this.#history;
+    const slow = failing === 'expire';
+    const identity = failingIdentity(slow ? null : failing, {
+      atStep: (step) => (slow && step === 'restore' ? turns(SLOW_TURNS) : undefined),
+    });
+    this.#history.nextIdentity = identity;
+    try {
+      const { name } = this.#volume;
+      if (undo) return operations.syncs.undo(name, request);
+      return operations.syncs.sync(name, { volume: from.volume, snapshot: from.snapshot.name }, request);
+    } finally {
+      this.#history.nextIdentity = null;
+    }
+  }
+
+  /** The record says how it ended, whatever was answered. */
+  #syncEnded(error: unknown): string {
+    const { sync } = this.#volume;
+    const { name } = this.#volume;
+    const [info] = this.#history.operations.syncs
+      .list()
+      .filter(({ id, target }) => target === name && id! > sync!.after);
+    if (info?.phase !== 'done') {
+      if (info && info.phase !== 'undone') this.#history.fail(`${name}: a sync that ended is ${info.phase}`);
+      this.#volume.syncUndone();
+      return 'undone';
+    }
+    const [safety] = info.safety;
+    if (sync!.safety && safety === undefined) this.#history.fail(`${name}: the undo point is missing: ${error}`);
+    this.#volume.syncEnds(safety === undefined ? null : safety.slice(name.length + 1));
+    return 'done';
+  }
+
+  #isExpected(error: unknown, { from, undo, request, failing }: SyncWork): boolean {
+    const { code } = error as { code?: string };
+    if (error instanceof OnPurpose) return failing !== null;
+    if (code === 'hold-expired') return request.online;
+    if (code === 'volume-in-use') return !request.online && !request.force;
+    if (code === 'sync-nothing-to-undo') return undo && from.snapshot.going;
+    if (isNotFound(error)) return from.snapshot.going || this.#volume.going;
+    return this.#history.isExcused(error);
   }
 
   async #createOther(): Promise<void> {

@@ -5,14 +5,16 @@
 // A history is determined by its seed: no clock and no disk of this machine is asked while actors are at work.
 
 import { ALL_WINDOWS, familyRange } from '../../src/model/keys.js';
-import { checkStore } from '../../src/operations/check.js';
 import type { Operations } from '../../src/operations/operations.js';
+import type { SyncIdentity } from '../../src/operations/sync-types.js';
 import { answerBothWays } from './both-ways.js';
+import { metadataErrors, unfinishedSyncs } from './checked.js';
 import { Actor, HOT_WINDOWS, type Stage, VOLUME_BLOCKS } from './concurrent-actor.js';
 import { Contents, type ModelSnapshot, ModelVolume } from './concurrent-model.js';
 import { answerLate, turn } from './late-level.js';
 import { randomOf } from './random.js';
 import { BLOCKS, blocksBytes, type Death, Store } from './store-harness.js';
+import { testIdentity } from './test-identity.js';
 import { TurnClock } from './turn-clock.js';
 
 type End = 'clean' | Death;
@@ -21,6 +23,8 @@ type End = 'clean' | Death;
 const MOST_FAILURES = 6;
 /** Volumes nobody uses are closed after fifty turns. */
 const IDLE_CLOSE_MS = 500;
+/** A hundred and fifty turns: a sync takes fewer as long as LevelDB takes its batches. */
+const HOLD_LIMIT_MS = 1500;
 
 export interface HistoryOptions {
   seed: number;
@@ -29,12 +33,13 @@ export interface HistoryOptions {
   log?: (line: string) => void;
 }
 
-/** Throws when something is not as it must be. */
-export async function playConcurrently(options: HistoryOptions): Promise<void> {
+/** Answers how often syncs ended in which way. Throws when something is not as it must be. */
+export async function playConcurrently(options: HistoryOptions): Promise<Map<string, number>> {
   const history = new ConcurrentHistory(await Store.make(), options);
   history.clock.install();
   try {
     await history.play(options.lives);
+    return history.endings;
   } finally {
     await history.end();
   }
@@ -49,6 +54,9 @@ export class ConcurrentHistory implements Stage {
   /** Its number; 0 between lives. */
   life = 0;
   isStopping = false;
+  nextIdentity: SyncIdentity | null = null;
+  /** How often syncs ended in which way. */
+  readonly endings = new Map<string, number>();
   readonly #random: () => number;
   readonly #log: (line: string) => void;
   readonly #failures: string[] = [];
@@ -65,6 +73,11 @@ export class ConcurrentHistory implements Stage {
     this.store = store;
     store.started = answerBothWays;
     answerBothWays(store);
+    store.options = {
+      idleCloseMs: IDLE_CLOSE_MS,
+      holdLimitMs: HOLD_LIMIT_MS,
+      identity: () => this.nextIdentity ?? testIdentity(),
+    };
     this.#random = randomOf(seed);
     this.#log = log ?? (() => undefined);
   }
@@ -99,6 +112,10 @@ export class ConcurrentHistory implements Stage {
     return this.#levelFails && /The metadata of the store cannot be written/.test(String(error));
   }
 
+  synced(ending: string): void {
+    this.endings.set(ending, (this.endings.get(ending) ?? 0) + 1);
+  }
+
   begin(volume: ModelVolume): void {
     this.#actors.push(new Actor(this, volume).run());
   }
@@ -112,6 +129,7 @@ export class ConcurrentHistory implements Stage {
   }
 
   async play(lives: number): Promise<void> {
+    await this.store.restart('clean');
     for (let count = 0; count < 3; count++) await this.create();
     for (let count = 0; count < lives; count++) {
       await this.#live();
@@ -217,13 +235,13 @@ export class ConcurrentHistory implements Stage {
     if (this.below(3) === 0) {
       const number = 1 + this.below(12);
       const outcome = await this.store.survive(() =>
-        this.store.start({ idleCloseMs: IDLE_CLOSE_MS }, () =>
+        this.store.start({}, () =>
           this.#dieAtPoint(number, end === 'power-loss' ? end : 'process-death'),
         ),
       );
       if (outcome === 'ended') return this.#dieAtPoint(0, 'process-death');
     }
-    await this.store.start({ idleCloseMs: IDLE_CLOSE_MS });
+    await this.store.start();
   }
 
   // ---- after it ----
@@ -267,6 +285,7 @@ export class ConcurrentHistory implements Stage {
     for (const name of names) if (!this.volumes.has(name)) this.fail(`volume ${name} came back`);
     for (const [name, volume] of [...this.volumes]) {
       if (names.has(name)) {
+        if (volume.sync) this.#endSync(volume);
         volume.restarted(end);
         this.#checkSize(name, volume, this.operations.showVolume(name).sizeBytes);
         this.#checkSnapshots(volume);
@@ -275,6 +294,19 @@ export class ConcurrentHistory implements Stage {
       if (!volume.coming && !volume.going) this.fail(`volume ${name} is gone`);
       this.volumes.delete(name);
     }
+  }
+
+  /** It was under way when the life ended: wholly there or wholly not, as its record says. */
+  #endSync(volume: ModelVolume): void {
+    const { after, safety } = volume.sync!;
+    const { name } = volume;
+    const infos = this.operations.syncs.list().filter(({ id, target }) => target === name && id! > after);
+    const [info] = infos;
+    if (infos.length > 1) this.fail(`${name} has ${infos.length} records of one sync`);
+    this.synced(`death: ${info?.phase ?? 'not begun'}`);
+    if (info?.phase !== 'done') return volume.syncUndone();
+    if (safety && info.safety.length === 0) this.fail(`${name}: the undo point is missing`);
+    volume.syncEnds(info.safety[0]?.slice(name.length + 1) ?? null);
   }
 
   #checkSnapshots(volume: ModelVolume): void {
@@ -342,17 +374,8 @@ export class ConcurrentHistory implements Stage {
     }
   }
 
-  /** The disk is a fake one: of files and journal the check knows nothing. */
   async #checkMetadata(): Promise<void> {
-    const { queue, catalog } = this.operations.parts;
-    const { findings } = await checkStore({
-      directory: this.store.directory,
-      queue,
-      isKnownFile: (number) => catalog.files.has(number),
-    });
-    for (const { severity, code, message } of findings)
-      if (severity === 'error' && !/^(extents|journal)/.test(code))
-        this.fail(`store check: ${code}: ${message}`);
+    for (const wrong of [...unfinishedSyncs(this.store), ...(await metadataErrors(this.store))]) this.fail(wrong);
   }
 
   #checkTroubles(): void {
@@ -389,7 +412,10 @@ export class ConcurrentHistory implements Stage {
   }
 }
 
-const EXPECTED_TROUBLES = new Set(['changes that were never flushed did not survive']);
+const EXPECTED_TROUBLES = new Set([
+  'changes that were never flushed did not survive',
+  'a sync that a stop had interrupted was brought to an end',
+]);
 
 /** Of an export that was asked for while it was deleted. */
 function isGone(error: unknown): boolean {

@@ -14,6 +14,8 @@ export interface Played {
   failure: string | null;
   /** All that happened, when it failed. */
   log: string[];
+  /** How often syncs ended in which way. */
+  endings: Map<string, number>;
 }
 
 const { seeds, lives } = workerData as Work;
@@ -21,10 +23,10 @@ const { seeds, lives } = workerData as Work;
 async function play(seed: number): Promise<Played> {
   const log: string[] = [];
   try {
-    await playConcurrently({ seed, lives, log: (line) => log.push(line) });
-    return { seed, failure: null, log: [] };
+    const endings = await playConcurrently({ seed, lives, log: (line) => log.push(line) });
+    return { seed, failure: null, log: [], endings };
   } catch (error) {
-    return { seed, failure: error instanceof Error ? error.message : String(error), log };
+    return { seed, failure: error instanceof Error ? error.message : String(error), log, endings: new Map() };
   }
 }
 

@@ -111,14 +111,17 @@ export class Store {
   operations!: Operations;
   /** Called after every start. */
   started: (store: Store) => void = () => undefined;
+  /** Of every start from now on. */
+  options: Partial<OperationsOptions> = {};
   #died: (() => void)[] = [];
 
   private constructor(directory: string) {
     this.directory = directory;
   }
 
-  static async make(): Promise<Store> {
+  static async make(options: Partial<OperationsOptions> = {}): Promise<Store> {
     const store = new Store(await mkdtemp(join(tmpdir(), 'cellblock-store-')));
+    store.options = options;
     await store.start();
     return store;
   }
@@ -139,6 +142,7 @@ export class Store {
       idleCloseMs: 1_000_000,
       bootId: this.disk.bootId,
       pause: () => new Promise((resolve) => setImmediate(resolve)),
+      ...this.options,
       ...options,
     });
     this.started(this);

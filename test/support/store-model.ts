@@ -1,11 +1,14 @@
-// What a store must read as: every volume is a list of numbers, a snapshot is a copy, a clone copies a copy. For power loss every
-// block carries the values it may come back with: the last flushed one and what was written since.
+// What a store must read as: every volume is a list of numbers, a snapshot is a copy, a clone copies a copy, a sync copies a copy and
+// puts the identity (block 0) back. For power loss every block carries the values it may come back with: the last flushed one and what
+// was written since.
 
 export interface ModelVolume {
   blocks: number[];
   /** Per block: what it may read as after power loss. */
   may: Set<number>[];
   snapshots: Map<string, number[]>;
+  /** The snapshot an undo goes back to. */
+  undoPoint: string | null;
 }
 
 export class StoreModel {
@@ -37,6 +40,19 @@ export class StoreModel {
     this.volumes.set(clone, volumeOf(this.volumes.get(name)!.snapshots.get(snapshot)!));
   }
 
+  /** The target keeps its size, or takes that of a larger source; `safety`: the name of the undo point. */
+  sync(target: string, from: { volume: string; snapshot: string }, safety: string | null): void {
+    const volume = this.volumes.get(target)!;
+    const before = volume.blocks;
+    const content = [...this.volumes.get(from.volume)!.snapshots.get(from.snapshot)!];
+    while (content.length < before.length) content.push(0);
+    content[0] = before[0]!;
+    if (safety !== null) volume.snapshots.set(safety, before);
+    volume.undoPoint = safety;
+    volume.blocks = content;
+    this.flush(target);
+  }
+
   resize(name: string, blocks: number): void {
     const volume = this.volumes.get(name)!;
     while (volume.blocks.length > blocks) {
@@ -66,5 +82,10 @@ export class StoreModel {
 }
 
 function volumeOf(blocks: readonly number[]): ModelVolume {
-  return { blocks: [...blocks], may: blocks.map((value) => new Set([value])), snapshots: new Map() };
+  return {
+    blocks: [...blocks],
+    may: blocks.map((value) => new Set([value])),
+    snapshots: new Map(),
+    undoPoint: null,
+  };
 }
