@@ -307,7 +307,8 @@ export class Devices {
       chainOf(this.#catalog.lines, { line: line.id, version }),
       device.layers.current,
     );
-    await this.#client.rebase(device.handle, {
+    const before = { ...device };
+    const asked = this.#client.rebase(device.handle, {
       line: line.id,
       version,
       sizeBytes: container.sizeBytes,
@@ -315,10 +316,15 @@ export class Devices {
       empty: this.#isEmpty(line.id, version),
       discard: how.discard,
     });
-    device.line = line.id;
-    device.version = version;
-    device.layers = layers;
-    device.settledBelow = version;
+    // In this turn: a version that leaves while this is answered has a layer of the new ones.
+    Object.assign(device, { line: line.id, version, layers, settledBelow: version });
+    try {
+      await asked;
+    } catch (error) {
+      const { line, version, layers, settledBelow } = before;
+      Object.assign(device, { line, version, layers, settledBelow });
+      throw error;
+    }
   }
 
   filesOf(container: number): ExtentsFile[] {
