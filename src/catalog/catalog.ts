@@ -108,7 +108,7 @@ export class Catalog {
     });
     this.#listSnapshots();
     await this.#each('file', (text) => this.#insertFile(decodeFile(text)));
-    await this.#each('sync', (text) => this.#insertSync(text));
+    await this.#loadSyncs();
     await this.#each('vm', (text) => this.keepVm(decodeVm(text)));
     await this.#each('vm-snapshot', (text) => this.keepVmSnapshot(decodeVmSnapshot(text)));
     await this.#each('applied', (text, id) => this.applied.set(Number(id), BigInt(text)));
@@ -266,13 +266,11 @@ export class Catalog {
     this.structure++;
   }
 
-  #insertSync(text: string): void {
-    try {
-      const record = decodeSync(text);
-      this.syncs.set(record.id, record);
-    } catch (cause) {
-      throw damaged(`the record of a sync cannot be read (${(cause as Error).message})`);
-    }
+  /** Oldest first, as they were made: by their keys 10 comes before 9. */
+  async #loadSyncs(): Promise<void> {
+    const records: SyncRecord[] = [];
+    await this.#each('sync', (text) => void records.push(readSync(text)));
+    for (const record of records.sort((a, b) => a.id - b.id)) this.syncs.set(record.id, record);
   }
 
   /** @internal */
@@ -366,6 +364,14 @@ export class Catalog {
         for (const [key, value] of page) insert(value.toString(), key.toString().slice(family.length + 1));
       }
     });
+  }
+}
+
+function readSync(text: string): SyncRecord {
+  try {
+    return decodeSync(text);
+  } catch (cause) {
+    throw damaged(`the record of a sync cannot be read (${(cause as Error).message})`);
   }
 }
 
