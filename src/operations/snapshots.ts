@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
 import { runWithAll } from '../base/mutex.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
+import { countUpTo, liveNumbers } from '../model/chain.js';
 import type { Base, Container, ContainerKind, Line, Snapshot } from '../model/entities.js';
 import { endVersion } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
@@ -258,11 +259,20 @@ export class Snapshots {
   }
 }
 
-/** A new line of a snapshot whose own line says nothing continues where that one does. */
+/**
+ * A new line of a snapshot whose own line says nothing continues where that one does; but not in a version that is deleted, which may
+ * be on its way into this line at the moment. It holds in this turn: whoever makes the line does so in it.
+ */
 export function baseOf(catalog: Catalog, devices: Devices, { line: id, version }: Snapshot): Base {
   const line = catalog.lines.get(id)!;
   const says = line.regions.size > 0 || line.cutOffs.length > 0 || !devices.isSettled(id, version);
-  return line.base && !says ? line.base : { line: id, version };
+  return line.base && !says && isListed(catalog, line.base) ? line.base : { line: id, version };
+}
+
+function isListed(catalog: Catalog, { line: id, version }: Base): boolean {
+  const line = catalog.lines.get(id)!;
+  const index = countUpTo(liveNumbers(line), version) - 1;
+  return line.versions[index]?.version === version && line.versions[index].state === 'listed';
 }
 
 /** 16 random bytes, the id of a snapshot. Taken from the system for many at a time: one call each would be a good part of a snapshot's cost. */

@@ -1,6 +1,7 @@
 // Scenarios of HAZARDS.md in which TypeScript has a part of its own, each named after its number there: parts A and B.
 
 import t from 'tap';
+import { parseWindowKey } from '../../../src/model/keys.js';
 import type { FaultRecord } from '../../../src/plane/treaty.js';
 import { byEffort } from '../../support/effort.js';
 import { turns } from '../../support/late-level.js';
@@ -394,3 +395,30 @@ t.test(
     await store.end();
   },
 );
+
+t.test('A5: a clone of a snapshot that says nothing, in the middle of a merge into it', async (t) => {
+  const { store, snapshot } = await furnished();
+  const { operations, level } = store;
+  await operations.clone({ volume: 'a', snapshot: 's' }, 'b');
+  await operations.createSnapshots([{ volume: 'b', snapshot: 'says-nothing' }]);
+  await operations.deleteVolume('a', { withSnapshots: true, disconnect: true });
+  const { getMany } = level;
+  let cloned: Promise<unknown> | null = null;
+  // What the snapshot has of its own is looked up: the merge is decided, and not done.
+  const { line } = operations.parts.catalog.containerNamed('b')!;
+  level.getMany = async (keys, options) => {
+    if (parseWindowKey(keys[0]!)?.line === line)
+      cloned ??= operations.clone({ volume: 'b', snapshot: 'says-nothing' }, 'c');
+    await turns(4);
+    return getMany.call(level, keys, options);
+  };
+  await store.settle();
+  level.getMany = getMany;
+  t.ok(cloned, 'it came in between');
+  await cloned;
+  t.same(await store.readAll('c'), snapshot);
+  t.same(await store.readAll('b'), snapshot);
+  await store.settle();
+  t.same(await store.readAll('c'), snapshot, 'when all had ended');
+  await store.end();
+});
