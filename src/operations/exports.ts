@@ -1,11 +1,11 @@
 // Answers clients: which exports there are, what one looks like, and leases on devices for those who open one.
 // A lease pins the versions its connection reads by name: the snapshot itself, and those of its changed-since contexts.
 
-import { asCellblockError } from '../base/errors.js';
+import { asCellblockError, CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { chainOf } from '../model/chain.js';
 import type { Container, Snapshot } from '../model/entities.js';
-import type { ChangedContext, ExportDescription } from '../plane/treaty.js';
+import type { ChangedContext, ExportDescription, Plane } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
 import { EIO, ENOENT } from './plane-client.js';
@@ -15,8 +15,11 @@ type Found = { container: Container; snapshot: Snapshot | null };
 
 interface Lease {
   device: Device;
-  pins: Snapshot[];
+  pins: readonly Snapshot[];
 }
+
+/** As the data plane is told of it. */
+type OpenedLease = NonNullable<Parameters<Plane['openReply']>[1]>;
 
 export class Exports {
   readonly #catalog: Catalog;
@@ -68,33 +71,39 @@ export class Exports {
 
   async open({ ticket, name, changedSince }: RecordOf<'open'>): Promise<void> {
     const { plane } = this.#client;
-    const found = this.#find(name);
-    if (!found) return plane.openReply(ticket, null, ENOENT, unknown(name));
-    const older = this.#older(found);
-    const pins = changedSince.map((wanted) => older.find((snapshot) => snapshot.name === wanted));
-    if (pins.includes(undefined))
-      return plane.openReply(ticket, null, ENOENT, 'No such snapshot of this export.');
-    const since = pins as Snapshot[];
-    for (const { line, version } of since) this.#devices.pin(line, version);
     try {
-      const device = await (found.snapshot
-        ? this.#devices.acquireView(found.snapshot)
-        : this.#devices.acquire(found.container));
-      device.connections += 1;
-      const lease = ++this.#lastLease;
-      this.#leases.set(lease, { device, pins: since });
-      plane.openReply(
-        ticket,
-        { lease, handle: device.handle, contexts: since.map((pin) => contextOf(device, pin)) },
-        0,
-        '',
-      );
+      const found = this.#find(name);
+      if (!found) return plane.openReply(ticket, null, ENOENT, unknown(name));
+      const older = this.#older(found);
+      const since = changedSince.map((wanted) => older.find((snapshot) => snapshot.name === wanted));
+      if (since.includes(undefined)) return plane.openReply(ticket, null, ENOENT, noSuchSnapshot().message);
+      plane.openReply(ticket, await this.#lease(found, since as Snapshot[]), 0, '');
     } catch (error) {
-      for (const { line, version } of since) this.#devices.unpin(line, version);
       const { code, kind, message } = asCellblockError(error);
       const why = kind === 'internal' ? { err: error } : { code, reason: message };
       this.#log.warn({ ...why, export: name }, 'an export could not be opened');
-      plane.openReply(ticket, null, code === 'volume-not-found' ? ENOENT : EIO, message);
+      plane.openReply(ticket, null, code.endsWith('-not-found') ? ENOENT : EIO, message);
+    }
+  }
+
+  /** Counts the connection, or nothing when it throws. */
+  async #lease(found: Found, since: readonly Snapshot[]): Promise<OpenedLease> {
+    for (const { line, version } of since) this.#devices.pin(line, version);
+    let device: Device | null = null;
+    try {
+      device = await (found.snapshot
+        ? this.#devices.acquireView(found.snapshot)
+        : this.#devices.acquire(found.container));
+      // A sync may have come in between: the volume does not continue these snapshots any more.
+      const contexts = contextsOf(device, since);
+      device.connections += 1;
+      const lease = ++this.#lastLease;
+      this.#leases.set(lease, { device, pins: since });
+      return { lease, handle: device.handle, contexts };
+    } catch (error) {
+      if (device) this.#devices.release(device);
+      for (const { line, version } of since) this.#devices.unpin(line, version);
+      throw error;
     }
   }
 
@@ -126,11 +135,18 @@ export class Exports {
   }
 }
 
-function contextOf(device: Device, since: Snapshot): ChangedContext {
-  const sinceLayer = device.layers.layerOf(since.line, since.version);
-  if (sinceLayer === undefined)
-    throw new Error(`snapshot ${since.id} is no layer of handle ${device.handle}`);
-  return { sinceLayer, alsoChanged: new BigUint64Array(0) };
+function contextsOf({ layers }: Device, since: readonly Snapshot[]): ChangedContext[] {
+  return since.map(({ line, version }) => {
+    const sinceLayer = layers.layerOf(line, version);
+    if (sinceLayer === undefined) throw noSuchSnapshot();
+    return { sinceLayer, alsoChanged: new BigUint64Array(0) };
+  });
+}
+
+function noSuchSnapshot(): CellblockError {
+  return new CellblockError('snapshot-not-found', 'No such snapshot of this export.', {
+    hint: 'See `cellblock snapshot list`.',
+  });
 }
 
 function describe({ container, snapshot }: Found): string {
