@@ -273,9 +273,12 @@ export class Syncs {
   /** One batch for all of the group, then the maps in memory. */
   async #rebase(record: SyncRecord, members: readonly Member[]): Promise<void> {
     const change = this.#catalog.change();
-    for (const [index, { container }] of members.entries()) {
-      const { newLine: id, base, newSizeBytes } = record.members[index]!;
-      change.line(newLine({ id, container: container.id, base }));
+    for (const [index, { container, snapshot }] of members.entries()) {
+      const member = record.members[index]!;
+      const { newLine: id, newSizeBytes } = member;
+      // As it is in this turn: what the snapshot continues may have been merged into it since it was asked last.
+      member.base = baseOf(this.#catalog, this.#devices, snapshot);
+      change.line(newLine({ id, container: container.id, base: member.base }));
       container.line = id;
       container.sizeBytes = newSizeBytes;
       change.container(container);
@@ -330,31 +333,41 @@ export class Syncs {
     error: unknown,
     { members, hold }: { members: readonly Member[]; hold: Hold },
   ): Promise<void> {
-    const change = this.#takeBack(record, asCellblockError(error).message);
+    this.#goBack(record);
     for (const { container, device } of members) await this.#rebaseBack(container, device);
+    // Not made before: a volume may be renamed at any time, and a new line that is ended be gone in a moment.
+    const durable = this.#takeBack(record, asCellblockError(error).message).commit();
     hold.end();
     try {
-      await change.commit();
+      await durable;
       void this.#reclaim.kick();
     } catch (failure) {
       this.#log.error({ err: failure, sync: record.id }, 'a sync was undone in memory only, for now');
     }
   }
 
+  #goBack(record: SyncRecord): void {
+    record.phase = 'undone';
+    for (const member of record.members) {
+      const container = this.#catalog.containers.get(member.container);
+      if (!container || !this.#catalog.lines.has(member.newLine)) continue;
+      container.line = member.oldLine;
+      container.sizeBytes = member.oldSizeBytes;
+    }
+  }
+
+  /** After #goBack. */
   #takeBack(record: SyncRecord, why: string): Change {
     const change = this.#catalog.change();
     for (const member of record.members) {
       const container = this.#catalog.containers.get(member.container);
       const line = this.#catalog.lines.get(member.newLine);
       if (!container || !line) continue;
-      container.line = member.oldLine;
-      container.sizeBytes = member.oldSizeBytes;
       endLine(line, null);
       change.container(container).line(line);
       this.#reclaim.note(line.id);
     }
-    if (record.phase !== 'captured') this.#configure(record, 'before', change);
-    record.phase = 'undone';
+    this.#configure(record, 'before', change);
     record.ended = new Date().toISOString();
     record.error = why;
     this.#forgetOldest(change.sync(record));
@@ -389,6 +402,7 @@ export class Syncs {
   async finishUnfinished(): Promise<void> {
     for (const record of [...this.#catalog.syncs.values()].filter(isUnfinished)) {
       const facts = { sync: record.id, target: record.target, phase: record.phase };
+      this.#goBack(record);
       await this.#takeBack(record, 'The agent was stopped in the middle of it.').commit();
       this.#log.warn(facts, 'a sync that a stop had interrupted was undone');
     }

@@ -185,5 +185,5 @@ export class SyncSteps {
 
 function request({ clients, grow, safety }: SyncCommand): SyncRequest {
   const [online, force] = [clients === 'stay', clients === 'sent away'];
-  return { online, force, grow, safety, rules: [], takeKeys: false };
+  return { online, force, grow, safety, rules: [], takeKeys: false, guest: false };
 }

@@ -387,7 +387,7 @@ export class Actor {
         grow: size! > this.#volume.size || this.#below(2) === 0,
         safety: this.#volume.snapshots.size < MOST_SNAPSHOTS && this.#below(2) === 0,
         rules: [],
-        takeKeys: false,
+        takeKeys: false, guest: false,
       },
       failing: this.#below(3) === 0 ? this.#pick(FAILING_STEPS)! : null,
     };

@@ -2,6 +2,7 @@ import t from 'tap';
 
 import { encodeSync } from '../../../src/model/sync.js';
 import type { SyncRequest } from '../../../src/operations/sync-operations.js';
+import { metadataErrors } from '../../support/checked.js';
 import { BLOCKS, blocksBytes, type Death, Store } from '../../support/store-harness.js';
 import { type TestIdentity, testIdentity } from '../../support/test-identity.js';
 import { until } from '../../support/waiting.js';
@@ -352,5 +353,87 @@ t.test('a record of a sync is read as it was written', async (t) => {
   await store.restart('clean', { identity: () => testIdentity() });
   const [again] = [...store.operations.parts.catalog.syncs.values()];
   t.equal(encodeSync(again!), encodeSync(record!));
+  await store.end();
+});
+
+t.test(
+  'after a start the newest sync is still the one that is undone, and the oldest the first to be forgotten',
+  async (t) => {
+    const { store } = await scene();
+    const { syncs } = store.operations;
+    for (let nth = 1; nth <= 11; nth++) {
+      await write(store, 'target', 2, [100 + nth]);
+      await syncs.sync('target', FROM, PLAIN);
+    }
+    await store.restart('clean', { identity: () => testIdentity() });
+    const ids = store.operations.syncs.list().map(({ id }) => id!);
+    t.same(
+      ids,
+      [...ids].sort((a, b) => a - b),
+      'oldest first',
+    );
+    await store.operations.syncs.undo('target', PLAIN);
+    t.equal((await readAll(store, 'target'))[2], 111, 'what was before the last one');
+    await store.end();
+  },
+);
+
+t.test('what a snapshot continues is merged into it in the middle of a sync', async (t) => {
+  const { store, identity } = await scene();
+  const { operations } = store;
+  await operations.clone(FROM, 'clone');
+  await operations.createSnapshots([{ volume: 'clone', snapshot: 'c' }]);
+  await readAll(store, 'target');
+  await operations.deleteVolume('source', { withSnapshots: true, disconnect: true });
+  // The clone's snapshot says nothing itself: a new line continues where it does, in the deleted source.
+  store.level.onBatch = (when) => {
+    if (when === 'before') void store.settle();
+  };
+  identity.onStep = (step) => (step === 'capture' ? store.settle() : undefined);
+  await operations.syncs.sync('target', { volume: 'clone', snapshot: 'c' }, PLAIN);
+  store.level.onBatch = () => undefined;
+  t.same(await readAll(store, 'target'), NEW);
+  await store.restart('process-death', { identity: () => testIdentity() });
+  t.same(await readAll(store, 'target'), NEW);
+  await store.end();
+});
+
+t.test('a rename and reclaiming in the middle of what is undone', async (t) => {
+  const { store, identity } = await scene();
+  const { operations } = store;
+  const { parts } = operations;
+  identity.verify = () => Promise.reject(new Error('it does not read back'));
+  let renamed: Promise<unknown> | null = null;
+  // The map is swapped a second time: it goes back.
+  let swaps = 0;
+  store.plane.onStep = (step) => {
+    if (step !== 'rebase done' || ++swaps < 2) return;
+    renamed = operations.renameVolume('target', 'renamed');
+    void parts.reclaim.kick();
+  };
+  await t.rejects(operations.syncs.sync('target', FROM, PLAIN), /does not read back/);
+  store.plane.onStep = () => undefined;
+  await renamed;
+  await store.settle();
+  t.same(await metadataErrors(store), []);
+  await store.restart('process-death', { identity: () => testIdentity() });
+  t.same(await readAll(store, 'renamed'), OLD, 'under its new name');
+  t.equal(store.operations.parts.catalog.linesOf(2).length, 1, 'the new line is gone for good');
+  await store.end();
+});
+
+t.test('who connects for what has changed since a snapshot, in the middle of a sync', async (t) => {
+  const { store, identity } = await scene();
+  await store.operations.createSnapshots([{ volume: 'target', snapshot: 'before' }]);
+  let refused: Promise<unknown> = Promise.resolve();
+  identity.onStep = (step) => {
+    if (step === 'capture')
+      refused = t.rejects(store.plane.connect('target', ['before']), /No such snapshot/);
+  };
+  await store.operations.syncs.sync('target', FROM, PLAIN);
+  await refused;
+  identity.onStep = () => undefined;
+  await store.operations.syncs.undo('target', PLAIN);
+  t.same(await readAll(store, 'target'), OLD, 'nobody is counted who was refused');
   await store.end();
 });
