@@ -3,9 +3,9 @@
 // and what was begun ends by itself. The same for deaths in the middle of the recovery.
 
 import t from 'tap';
-import type { Death } from '../support/store-harness.js';
 import { unfinishedSyncs } from '../support/checked.js';
 import { failingIdentity } from '../support/failing-identity.js';
+import type { Death } from '../support/store-harness.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { until } from '../support/waiting.js';
 import { unnoted } from '../support/written.js';

@@ -136,7 +136,10 @@ export class SyncSteps {
     if (session && command.clients === 'stay') await this.#sees(target, session);
   }
 
-  #synced(target: string, { from, command, info }: { from: From; command: SyncCommand; info: SyncInfo }): void {
+  #synced(
+    target: string,
+    { from, command, info }: { from: From; command: SyncCommand; info: SyncInfo },
+  ): void {
     if (info.phase !== 'done') throw new Error(`a sync of ${target} ended as ${info.phase}`);
     const safety = command.safety ? info.safety[0]!.slice(target.length + 1) : null;
     this.#model.sync(target, from, safety);

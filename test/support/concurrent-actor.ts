@@ -25,8 +25,7 @@ const SLOW_TURNS = 250;
 
 /** What is synced, and how. */
 interface SyncWork {
-  /** Null: an undo. */
-  from: { volume: string; snapshot: ModelSnapshot };
+  from: { volume: ModelVolume; snapshot: ModelSnapshot };
   undo: boolean;
   request: SyncRequest;
   failing: FailingStep | null;
@@ -362,7 +361,9 @@ export class Actor {
     if (!request.online) this.#leave();
     const { volume, snapshot } = from;
     const how = [request.online && 'online', request.force && 'force', request.grow && 'grow', failing];
-    this.#note(`${work.undo ? 'undo' : 'sync'} to ${volume}@${snapshot.name} ${how.filter(Boolean).join(' ')}`);
+    this.#note(
+      `${work.undo ? 'undo' : 'sync'} to ${volume.name}@${snapshot.name} ${how.filter(Boolean).join(' ')}`,
+    );
     this.#volume.syncBegins(
       { contents: snapshot.contents, size: [...snapshot.sizes][0]! },
       { ...request, after: this.#lastSync() },
@@ -380,7 +381,7 @@ export class Actor {
     const clients = this.#pick(['stay', 'stay', 'stay', 'none', 'sent away']);
     return {
       from,
-      undo: from.volume === this.#volume.name && from.snapshot.name === this.#volume.undoPoint,
+      undo: from.volume === this.#volume && from.snapshot.name === this.#volume.undoPoint,
       request: {
         online: clients === 'stay',
         force: clients === 'sent away',
@@ -395,16 +396,14 @@ export class Actor {
 
   #undoPoint(): SyncWork['from'] | null {
     const snapshot = this.#volume.snapshots.get(this.#volume.undoPoint ?? '');
-    return snapshot ? { volume: this.#volume.name, snapshot } : null;
+    return snapshot ? { volume: this.#volume, snapshot } : null;
   }
 
   /** Of any volume, or of its own. */
   #anySnapshot(): SyncWork['from'] | undefined {
     const volumes = this.#below(3) === 0 ? [this.#volume] : [...this.#history.volumes.values()];
     return this.#pick(
-      volumes.flatMap((volume) =>
-        volume.takenSnapshots().map((snapshot) => ({ volume: volume.name, snapshot })),
-      ),
+      volumes.flatMap((volume) => volume.takenSnapshots().map((snapshot) => ({ volume, snapshot }))),
     );
   }
 
@@ -421,7 +420,9 @@ export class Actor {
     if (this.#life !== this.#history.life) return;
     const ending = this.#syncEnded(error);
     this.#note(`sync ${ending} ${error ?? ''}`);
-    this.#history.synced(error === null ? ending : `${ending} ${(error as { code?: string }).code ?? work.failing}`);
+    this.#history.synced(
+      error === null ? ending : `${ending} ${(error as { code?: string }).code ?? work.failing}`,
+    );
     if (error !== null && !this.#isOver && !this.#isExpected(error, work))
       this.#history.fail(`${this.#volume.name}: sync: ${stackOf(error)}`);
     if (error === null && ending !== 'done') this.#history.fail(`${this.#volume.name}: a sync is ${ending}`);
@@ -437,7 +438,7 @@ export class Actor {
     try {
       const { name } = this.#volume;
       if (undo) return operations.syncs.undo(name, request);
-      return operations.syncs.sync(name, { volume: from.volume, snapshot: from.snapshot.name }, request);
+      return operations.syncs.sync(name, { volume: from.volume.name, snapshot: from.snapshot.name }, request);
     } finally {
       this.#history.nextIdentity = null;
     }
@@ -456,7 +457,8 @@ export class Actor {
       return 'undone';
     }
     const [safety] = info.safety;
-    if (sync!.safety && safety === undefined) this.#history.fail(`${name}: the undo point is missing: ${error}`);
+    if (sync!.safety && safety === undefined)
+      this.#history.fail(`${name}: the undo point is missing: ${error}`);
     this.#volume.syncEnds(safety === undefined ? null : safety.slice(name.length + 1));
     return 'done';
   }
@@ -467,7 +469,7 @@ export class Actor {
     if (code === 'hold-expired') return request.online;
     if (code === 'volume-in-use') return !request.online && !request.force;
     if (code === 'sync-nothing-to-undo') return undo && from.snapshot.going;
-    if (isNotFound(error)) return from.snapshot.going || this.#volume.going;
+    if (isNotFound(error)) return from.snapshot.going || from.volume.going || this.#volume.going;
     return this.#history.isExcused(error);
   }
 

@@ -235,9 +235,7 @@ export class ConcurrentHistory implements Stage {
     if (this.below(3) === 0) {
       const number = 1 + this.below(12);
       const outcome = await this.store.survive(() =>
-        this.store.start({}, () =>
-          this.#dieAtPoint(number, end === 'power-loss' ? end : 'process-death'),
-        ),
+        this.store.start({}, () => this.#dieAtPoint(number, end === 'power-loss' ? end : 'process-death')),
       );
       if (outcome === 'ended') return this.#dieAtPoint(0, 'process-death');
     }
@@ -375,7 +373,8 @@ export class ConcurrentHistory implements Stage {
   }
 
   async #checkMetadata(): Promise<void> {
-    for (const wrong of [...unfinishedSyncs(this.store), ...(await metadataErrors(this.store))]) this.fail(wrong);
+    for (const wrong of [...unfinishedSyncs(this.store), ...(await metadataErrors(this.store))])
+      this.fail(wrong);
   }
 
   #checkTroubles(): void {

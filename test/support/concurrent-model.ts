@@ -39,8 +39,7 @@ export class Contents {
   }
 
   alsoMayBeAsIn(other: Contents): void {
-    for (const block of other.written())
-      for (const value of other.mayBe(block)) this.alsoMayBe(block, value);
+    for (const block of other.written()) for (const value of other.mayBe(block)) this.alsoMayBe(block, value);
   }
 }
 

@@ -15,7 +15,10 @@ const FOREIGN = Buffer.from('7777770000000000', 'hex');
 /** `expire` is called in the middle of restoring, when that is where it is to fail; `atStep` at the beginning of every step. */
 export function failingIdentity(
   at: FailingStep | null,
-  { expire, atStep }: { expire?: () => void; atStep?: (step: 'capture' | 'restore' | 'verify') => void | Promise<void> } = {},
+  {
+    expire,
+    atStep,
+  }: { expire?: () => void; atStep?: (step: 'capture' | 'restore' | 'verify') => void | Promise<void> } = {},
 ): SyncIdentity {
   const identity = testIdentity();
   identity.onStep = (step) => {
