@@ -34,6 +34,13 @@ interface Answer {
   readonly body: Record<string, unknown>;
 }
 
+/** Of what a sync answers. */
+export interface SyncAnswer {
+  /** `VOLUME@SNAPSHOT` of undo points. */
+  readonly safety: readonly string[];
+  readonly disks: readonly { readonly identity: { readonly restored: readonly { field: string; kind: string }[] } }[];
+}
+
 async function readAnswer(response: IncomingMessage): Promise<Answer> {
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(Buffer.from(chunk as Uint8Array));
@@ -152,17 +159,23 @@ export class Cellblock {
     await this.#call('POST', '/v1/clones', { source, name });
   }
 
+  /** Brings a volume to the state of NAME@SNAP and keeps its identity; answers what is known of the sync. */
+  async sync(target: string, from: string): Promise<SyncAnswer> {
+    return (await this.#call('POST', '/v1/syncs', { target, from })) as unknown as SyncAnswer;
+  }
+
   /** Holds the JavaScript thread busy; resolves when it is free again. */
   async busy(ms: number): Promise<void> {
     await this.#call('POST', '/v1/debug/busy', { ms });
   }
 
-  async #call(method: string, path: string, body?: unknown): Promise<void> {
+  async #call(method: string, path: string, body?: unknown): Promise<Answer['body']> {
     const answer = await this.#exchange(method, path, body);
     if (answer.status >= 400) {
       throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
     }
     if (method === 'DELETE') await this.#finished(answer);
+    return answer.body;
   }
 
   /** A delete is durable when it is answered; the task it answers with has done all of its work when it has ended. */

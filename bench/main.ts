@@ -22,6 +22,7 @@ import { flushedWrites } from './rows/flushed-writes.js';
 import { snapshotDelete } from './rows/snapshot-delete.js';
 import { snapshotPause } from './rows/snapshot-pause.js';
 import { start } from './rows/start.js';
+import { syncs } from './rows/syncs.js';
 import { trimAndMkfs } from './rows/trim-and-mkfs.js';
 import { buildPrograms, installPeers } from './setup.js';
 
@@ -31,6 +32,7 @@ const ROWS: readonly Row[] = [
   flushedWrites,
   afterSnapshot,
   snapshotPause,
+  syncs,
   snapshotDelete,
   depth,
   trimAndMkfs,

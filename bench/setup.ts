@@ -10,6 +10,7 @@ const PROGRAMS: readonly (readonly [program: string, debian: string])[] = [
   ['nbdkit', 'nbdkit'],
   ['nbd-server', 'nbd-server'],
   ['nbdfuse', 'libnbd-bin'],
+  ['sgdisk', 'gdisk'],
   ['mkfs.ext4', 'e2fsprogs'],
   ['mkfs.xfs', 'xfsprogs'],
   ['mkfs.btrfs', 'btrfs-progs'],

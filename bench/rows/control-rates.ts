@@ -1,48 +1,16 @@
 // B17: snapshots and clones per second, against the synced LevelDB batches per second that this machine gives.
-import { mkdir } from 'node:fs/promises';
-import { ClassicLevel } from 'classic-level';
 import { type Bench, inTurn } from '../bench.js';
 import type { Cellblock } from '../cellblock.js';
 import { judge, judgeNumber } from '../judge.js';
+import { perSecond, withBatches } from '../rates.js';
 import type { Row } from '../row.js';
 
 const VOLUMES = 32;
 const IN_FLIGHT = 8;
-const BATCH_VALUE = Buffer.alloc(200, 1);
 
-/** Calls `work` with 0, 1, 2, ... from so many loops for so long; how often a second it was done. */
-async function perSecond(
-  runtime_ms: number,
-  loops: number,
-  work: (turn: number, loop: number) => Promise<void>,
-): Promise<number> {
-  const started = performance.now();
-  let turn = 0;
-  const one = async (loop: number): Promise<void> => {
-    while (performance.now() - started < runtime_ms) {
-      turn += 1;
-      await work(turn, loop);
-    }
-  };
-  await Promise.all(Array.from({ length: loops }, (_, loop) => one(loop)));
-  return turn / ((performance.now() - started) / 1000);
-}
-
-/** One batch after the other, as a store writes them. */
-async function syncedBatches(bench: Bench): Promise<number> {
-  const directory = bench.path('batches');
-  await mkdir(directory, { recursive: true });
-  const level = new ClassicLevel<string, Buffer>(directory, { valueEncoding: 'buffer' });
-  await level.open();
-  const rate = await perSecond(bench.options.runtime_ms, 1, (turn) =>
-    level.batch(
-      ['a', 'b', 'c'].map((part) => ({ type: 'put' as const, key: `${part}${turn}`, value: BATCH_VALUE })),
-      { sync: true },
-    ),
-  );
-  await level.close();
-  await bench.remove(directory);
-  return rate;
+/** One batch after the other. */
+function syncedBatches(bench: Bench): Promise<number> {
+  return withBatches(bench, (batch) => perSecond(bench.options.runtime_ms, 1, batch));
 }
 
 export const controlRates: Row = {

@@ -302,7 +302,10 @@ export class ConcurrentHistory implements Stage {
     const [info] = infos;
     if (infos.length > 1) this.fail(`${name} has ${infos.length} records of one sync`);
     this.synced(`death: ${info?.phase ?? 'not begun'}`);
-    if (info?.phase !== 'done') return volume.syncUndone();
+    if (info?.phase !== 'done') {
+      volume.syncUndone();
+      return;
+    }
     if (safety && info.safety.length === 0) this.fail(`${name}: the undo point is missing`);
     volume.syncEnds(info.safety[0]?.slice(name.length + 1) ?? null);
   }
