@@ -1,14 +1,18 @@
 // What a guest's own system knows itself by: machine id, host name and SSH host keys, as files of an ext file system on its boot disk.
-// And where that system names file systems by ids that a sync has kept from its target: fstab, crypttab, the kernel command line.
+// And where that system names file systems by ids that a sync has kept from its target: fstab, crypttab, the kernel command line, and what
+// a boot loader on an EFI system partition reads.
 //
 // Contents never leave this module but into the disk: what is answered are paths and digests.
 // Invariant: a file system is made clean before a file in it is changed; what cannot be changed is said with the reason.
 
 import { createHash } from 'node:crypto';
 
+import { CellblockError } from '../base/errors.js';
 import type { DiskIdentity, DiskPart } from './disk.js';
 import { ext } from './ext/ext.js';
 import { type ExtFiles, type InodeTime, openFiles, type Refused } from './ext/files.js';
+import { type FatFiles, openFatFiles } from './fat/files.js';
+import { fat } from './fat.js';
 import { type Reading, type Writing, within } from './steps.js';
 
 const NAMED = ['/etc/machine-id', '/etc/hostname'];
@@ -26,6 +30,8 @@ const NAMING = [
   '/grub2/grub.cfg',
   '/etc/initramfs-tools/conf.d/resume',
 ];
+/** Of a FAT file system that a boot loader reads: an ESP, or /boot. Besides these, grub.cfg of every system below /EFI. */
+const NAMING_ON_FAT = ['/grub/grub.cfg', '/grub2/grub.cfg', '/refind_linux.conf', '/cmdline.txt'];
 const LOADER_ENTRIES = ['/boot/loader/entries', '/loader/entries'];
 const MAX_FILE_BYTES = 1 << 20;
 
@@ -116,6 +122,9 @@ export function* restoreGuest(
     if (isRoot && guest) yield* within(part, putBack(part.bytes, guest, { theirs, report, time }));
     if (replaced.length > 0) yield* within(part, rewriteIds(part.bytes, replaced, { report, time }));
   }
+  for (const part of parts)
+    if (part.family === fat.name && replaced.length > 0)
+      yield* within(part, rewriteIdsOnFat(part.bytes, replaced, report));
   if (!isFound && guest)
     report.unsupported.push({
       path: '/etc',
@@ -182,6 +191,46 @@ function* namingFiles(bytes: bigint): Reading<string[]> {
     const names = yield* files.listDirectory(directory);
     if (!Array.isArray(names)) continue;
     found.push(...names.filter((name) => name.endsWith('.conf')).map((name) => `${directory}/${name}`));
+  }
+  return found;
+}
+
+/** In place: an id and what it is replaced by are of one length. */
+function* rewriteIdsOnFat(
+  bytes: bigint,
+  replaced: readonly ReplacedId[],
+  report: GuestReport,
+): Writing<void> {
+  try {
+    const files = yield* openFatFiles(bytes);
+    if (!files) return;
+    for (const path of yield* namingFilesOnFat(files)) yield* rewriteOnFat(files, path, { replaced, report });
+  } catch (error) {
+    if (!(error instanceof CellblockError && error.code === 'identity-damaged')) throw error;
+    report.unsupported.push({ path: '/EFI', reason: error.message });
+  }
+}
+
+function* rewriteOnFat(
+  files: FatFiles,
+  path: string,
+  { replaced, report }: { replaced: readonly ReplacedId[]; report: GuestReport },
+): Writing<void> {
+  const content = yield* files.readFile(path);
+  if (content === null) return;
+  const text = content.toString('latin1');
+  const changed = withIds(text, replaced);
+  if (changed === text) return;
+  if (yield* files.overwriteFile(path, Buffer.from(changed, 'latin1'))) report.rewritten.push(path);
+  else report.unsupported.push({ path, reason: 'The ids in it would be of another length.' });
+}
+
+function* namingFilesOnFat(files: FatFiles): Reading<string[]> {
+  const found = [...NAMING_ON_FAT];
+  for (const system of yield* files.listDirectory('/EFI')) found.push(`/EFI/${system}/grub.cfg`);
+  for (const directory of LOADER_ENTRIES) {
+    const names = yield* files.listDirectory(directory);
+    found.push(...names.filter((name) => /\.conf$/i.test(name)).map((name) => `${directory}/${name}`));
   }
   return found;
 }

@@ -6,6 +6,7 @@ import { type Area, type Reading, readAt } from '../steps.js';
 
 export const BOOT_BYTES = 512;
 const ENTRY_BYTES = 32;
+const MAX_CLUSTERS_12 = 4084;
 const SECTORS = [512, 1024, 2048, 4096];
 /** Others that begin like a FAT: NTFS, exFAT, BitLocker. */
 const STRANGERS = ['NTFS    ', 'EXFAT   ', '-FVE-FS-'];
@@ -18,6 +19,19 @@ export interface Layout {
   /** FAT32 only. */
   readonly backupAt: bigint | null;
   readonly root: FixedRoot | ChainedRoot;
+  readonly data: DataArea;
+}
+
+/** Where files lie, in clusters that begin with number 2. */
+export interface DataArea {
+  /** Of an entry of the table. */
+  readonly bits: 12 | 16 | 32;
+  readonly clusters: number;
+  readonly clusterBytes: number;
+  /** Of the table that is kept up. */
+  readonly tableAt: bigint;
+  /** Of cluster 2. */
+  readonly dataAt: bigint;
 }
 
 /** FAT12 and FAT16. */
@@ -27,14 +41,9 @@ export interface FixedRoot {
 }
 
 /** FAT32: clusters as any directory has. */
-export interface ChainedRoot {
+export interface ChainedRoot extends DataArea {
   readonly chained: true;
   readonly first: number;
-  readonly clusters: number;
-  readonly clusterBytes: number;
-  readonly tableAt: bigint;
-  /** Of cluster 2, the first there is. */
-  readonly dataAt: bigint;
 }
 
 interface Numbers {
@@ -103,19 +112,31 @@ function dataSector({ sector, reserved, tables, tableSectors, rootEntries }: Num
 
 /** Not more than the table has entries for: the numbers may disagree. */
 function clustersOf(numbers: Numbers): number {
-  const byData = Math.floor((numbers.totalSectors - dataSector(numbers)) / numbers.clusterSectors);
-  return Math.min(byData, (numbers.tableSectors * numbers.sector) / 4 - 2);
+  const byTable = Math.floor((numbers.tableSectors * numbers.sector * 8) / bitsOf(numbers)) - 2;
+  return Math.min(byData(numbers), byTable);
+}
+
+function byData(numbers: Numbers): number {
+  return Math.floor((numbers.totalSectors - dataSector(numbers)) / numbers.clusterSectors);
+}
+
+/** The number of clusters alone tells the two older ones apart. */
+function bitsOf(numbers: Numbers): 12 | 16 | 32 {
+  if (numbers.is32) return 32;
+  return byData(numbers) > MAX_CLUSTERS_12 ? 16 : 12;
 }
 
 function layoutOf(numbers: Numbers, boot: Buffer): Layout {
-  if (!numbers.is32) return { boot, extended: 0x26, backupAt: null, root: fixedRoot(numbers) };
+  const data = dataArea(numbers, boot);
+  if (!numbers.is32) return { boot, extended: 0x26, backupAt: null, root: fixedRoot(numbers), data };
   const backup = boot.readUInt16LE(0x32);
   const hasBackup = backup > 0 && backup < numbers.reserved;
   return {
     boot,
     extended: 0x42,
     backupAt: hasBackup ? BigInt(backup * numbers.sector) : null,
-    root: chainedRoot(numbers, boot),
+    root: { chained: true, first: boot.readUInt32LE(0x2c), ...data },
+    data,
   };
 }
 
@@ -124,14 +145,13 @@ function fixedRoot({ sector, reserved, tables, tableSectors, rootEntries }: Numb
   return { chained: false, area: { at, bytes: BigInt(rootEntries * ENTRY_BYTES) } };
 }
 
-/** Bit 7 of the flags: one table only is kept up, that of the lowest bits. */
-function chainedRoot(numbers: Numbers, boot: Buffer): ChainedRoot {
+/** Bit 7 of the flags, which only FAT32 has: one table only is kept up, that of the lowest bits. */
+function dataArea(numbers: Numbers, boot: Buffer): DataArea {
   const { sector, reserved, tables, tableSectors } = numbers;
-  const flags = boot.readUInt16LE(0x28);
+  const flags = numbers.is32 ? boot.readUInt16LE(0x28) : 0;
   const active = (flags & 0x80) !== 0 && (flags & 0xf) < tables ? flags & 0xf : 0;
   return {
-    chained: true,
-    first: boot.readUInt32LE(0x2c),
+    bits: bitsOf(numbers),
     clusters: clustersOf(numbers),
     clusterBytes: numbers.clusterSectors * sector,
     tableAt: BigInt(reserved + active * tableSectors) * BigInt(sector),
