@@ -1,6 +1,6 @@
 // Makes a machine ready: Debian packages, npm packages, both builds. Plain Node, so it runs on a fresh checkout.
 //
-//   node scripts/setup.js start|test|bench
+//   node scripts/setup.js start|test|bench|boot
 //
 // What is there already is left alone: when nothing is missing this ends within a second. What cannot be put right
 // here is said in one sentence with the command that does it, and the exit code is 1.
@@ -32,6 +32,7 @@ const debianPackages = {
     'gdisk',
     'fdisk',
     'dosfstools',
+    'mtools',
     'exfatprogs',
     'ntfs-3g',
     'cryptsetup-bin',
@@ -52,6 +53,19 @@ const debianPackages = {
     'e2fsprogs',
     'xfsprogs',
     'btrfs-progs',
+  ],
+  boot: [
+    ...compiling,
+    'mmdebstrap',
+    'qemu-system-x86',
+    'ovmf',
+    'grub-efi-amd64-signed',
+    'mtools',
+    'dosfstools',
+    'e2fsprogs',
+    'xfsprogs',
+    'gdisk',
+    'openssh-client',
   ],
 };
 
