@@ -7,7 +7,7 @@ type Reported = IdentityReport['restored'][number];
 
 export function syncReport(sync: Sync): string {
   const disks = sync.disks.map((disk) => diskReport(disk, sync));
-  return [headOf(sync), ...disks, configReport(sync), undoLine(sync)].join('');
+  return [headOf(sync), ...disks, configReport(sync), guestLine(sync), undoLine(sync)].join('');
 }
 
 function configReport({ config }: Sync): string {
@@ -124,6 +124,17 @@ function remarks({ boot, unsupported, foreign, skipped, gone, damaged, notes }: 
     ...notes,
   ];
   return lines.map((line) => `${line}\n`);
+}
+
+/** Ids that files of the guest name, which nothing but --guest-identity changes. */
+const NAMED_IN_GUEST = /\/(?:fs|swap|luks|md|lvm)\.(?!label|name)/;
+
+function guestLine({ disks }: Sync): string {
+  const isBooted = disks.some(({ identity }) => identity !== null && identity.boot !== null);
+  const isFollowed = disks.some(({ guest }) => guest);
+  const kept = disks.flatMap(({ identity }) => identity?.restored ?? []);
+  if (!isBooted || isFollowed || !kept.some(({ field }) => NAMED_IN_GUEST.test(field))) return '';
+  return "Ids were kept that fstab and boot loader of the source's system do not know: with --guest-identity they follow.\n";
 }
 
 function undoLine({ phase, kind, target, safety }: Sync): string {
