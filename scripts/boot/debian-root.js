@@ -21,12 +21,21 @@ export async function makeRoot(tree) {
   if (existsSync(tree)) return;
   const part = `${tree}.part`;
   rmSync(part, { recursive: true, force: true });
-  const left = UNNEEDED.map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`);
-  const options = ['--mode=root', '--variant=minbase', `--include=${PACKAGES}`, '--quiet', ...left];
-  const plain = '--aptopt=APT::Install-Recommends "false"';
-  await run('mmdebstrap', [...options, plain, codeName(), part, ...aptSources()], { seconds: 1200 });
+  mkdirSync(part);
+  const archive = `${tree}.tar`;
+  await makeArchive(archive);
+  await run('tar', ['-C', part, '-xpf', archive, '--exclude=./dev/*']);
+  rmSync(archive);
   addFiles(part);
   renameSync(part, tree);
+}
+
+/** Not a folder: what is mounted in it meanwhile is mmdebstrap's to clean up, and nothing here removes it. */
+async function makeArchive(archive) {
+  const left = UNNEEDED.map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`);
+  const plain = '--aptopt=APT::Install-Recommends "false"';
+  const options = ['--mode=root', '--variant=minbase', `--include=${PACKAGES}`, '--quiet', plain, ...left];
+  await run('mmdebstrap', [...options, codeName(), archive, ...aptSources()], { seconds: 1200 });
 }
 
 function codeName() {
