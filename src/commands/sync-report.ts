@@ -53,7 +53,7 @@ function headOf({ id, kind, phase, target, disks, heldMs, error }: Sync): string
   }
 }
 
-function diskReport({ target, identity, guest }: Sync['disks'][number], { disks }: Sync): string {
+function diskReport({ target, identity, guest }: Sync['disks'][number], { disks, phase }: Sync): string {
   if (!identity) return '';
   const title = disks.length > 1 ? `\n${printable(target)}\n` : '';
   const rows = [
@@ -78,7 +78,7 @@ function diskReport({ target, identity, guest }: Sync['disks'][number], { disks 
           ],
           rows,
         );
-  return [title, fields, ...remarks(identity), ...guestLines(guest)].join('');
+  return [title, fields, ...remarks(identity, phase), ...guestLines(guest)].join('');
 }
 
 function guestLines(guest: Sync['disks'][number]['guest']): string[] {
@@ -110,7 +110,10 @@ function shown(value: string | null): string {
   return value === '' ? '""' : value;
 }
 
-function remarks({ boot, unsupported, foreign, skipped, gone, damaged, notes }: IdentityReport): string[] {
+function remarks(
+  { boot, unsupported, foreign, skipped, gone, damaged, notes }: IdentityReport,
+  phase: Sync['phase'],
+): string[] {
   const lines = [
     ...(boot === null
       ? []
@@ -121,7 +124,8 @@ function remarks({ boot, unsupported, foreign, skipped, gone, damaged, notes }: 
     ),
     ...gone.map(({ field, value }) => `${field} (${value}) of the target has no place in the new content.`),
     ...damaged.map(({ where, reason }) => `${where}: ${reason}`),
-    ...notes,
+    // They speak of what was done, which a plan has not.
+    ...notes.map((note) => (phase === 'planned' ? `When done: ${note}` : note)),
   ];
   return lines.map((line) => `${line}\n`);
 }
