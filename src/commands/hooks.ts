@@ -11,15 +11,18 @@ const GRACE_MS = 2000;
 export interface HookLimit {
   timeoutMs: number;
   signal: AbortSignal;
+  /** Given to the command as CELLBLOCK_TARGET: one hook serves many targets. */
+  target: string;
 }
 
 /** Its output is the caller's. Throws `hook-failed` or `hook-timed-out`. */
 export async function runHook(
   name: 'pre' | 'post',
   command: string,
-  { timeoutMs, signal }: HookLimit,
+  { timeoutMs, signal, target }: HookLimit,
 ): Promise<void> {
-  const child = spawn('/bin/sh', ['-c', command], { detached: true, stdio: ['ignore', 2, 2] });
+  const env = { ...process.env, CELLBLOCK_TARGET: target };
+  const child = spawn('/bin/sh', ['-c', command], { detached: true, env, stdio: ['ignore', 2, 2] });
   const exit = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
   let late = false;
   const stop = (): void => end(child.pid, exit);

@@ -5,7 +5,7 @@ import type { FoundIdentity, Sync } from '../agent/sync-schema.js';
 import { CellblockError } from '../base/errors.js';
 import { checkName, parseSnapshotReference } from '../model/names.js';
 import { apiPath } from './api-client.js';
-import { asCommandError } from './command-error.js';
+import { asCommandError, type CommandError } from './command-error.js';
 import type { Context, ContextOf } from './context.js';
 import { formatTime } from './format.js';
 import { runHook } from './hooks.js';
@@ -107,8 +107,8 @@ function addCommonOptions(command: Command): Command {
       'keep, take or new for a field or group, such as fs=keep, partition-2/fs.uuid=new, all=take',
       (text: string, before: Rule[] = []) => [...before, parseRule(text)],
     )
-    .option('--pre <command>', 'run before, as you; if it fails nothing is done')
-    .option('--post <command>', 'run after, as you')
+    .option('--pre <command>', 'run before, as you, with CELLBLOCK_TARGET; if it fails nothing is done')
+    .option('--post <command>', 'run after, as you, whatever became of the sync')
     .option('--hook-timeout <seconds>', 'how long a hook may take', parseSeconds, 60);
 }
 
@@ -154,17 +154,25 @@ async function syncAll(context: Context, targets: string[], options: SyncCommand
   await each(context, targets, (target) => syncOne(context, target, { ...options, from: options.from! }));
 }
 
+interface Ended {
+  sync: Sync;
+  /** Why what was to run after it failed; null: it did not. */
+  after: CommandError | null;
+}
+
 /** Each target has its own result; what went wrong with one keeps no other from its turn. */
 async function each(
   { terminal }: Context,
   targets: readonly string[],
-  work: (target: string) => Promise<Sync>,
+  work: (target: string) => Promise<Ended>,
 ): Promise<void> {
   const done: Sync[] = [];
   const failed: { target: string; error: unknown }[] = [];
   for (const target of targets) {
     try {
-      done.push(await work(target));
+      const { sync, after } = await work(target);
+      done.push(sync);
+      if (after) failed.push({ target, error: after });
     } catch (error) {
       if (targets.length === 1) throw error;
       failed.push({ target, error });
@@ -172,6 +180,7 @@ async function each(
   }
   if (targets.length === 1) {
     terminal.result(done[0], () => syncReport(done[0]!));
+    if (failed[0]) throw failed[0].error;
     return;
   }
   const errors = failed.map(({ target, error }) => {
@@ -200,34 +209,37 @@ async function syncOne(
   context: Context,
   target: string,
   options: CommonOptions & { from: string },
-): Promise<Sync> {
+): Promise<Ended> {
   const { from, dryRun = false, grow = false } = options;
   const { disks, boot, files } = options;
   const body = { target, from, grow, dry_run: dryRun, disks, boot, files, ...bodyOf(options) };
   const { api, signal } = context;
   const work = () => api.change<Sync>({ method: 'POST', path: apiPath(['syncs']), body, signal, look: LOOK });
-  return dryRun ? work() : withHooks(context, options, work);
+  return dryRun ? { sync: await work(), after: null } : withHooks(context, { ...options, target }, work);
 }
 
-/** Hooks run as the caller, never in the agent: before anything is held, and when it is served again. */
+/**
+ * Hooks run as the caller, never in the agent: before anything is held, and when it is served again. The one behind runs whatever became
+ * of the sync, for it puts back what the one before took away.
+ */
 async function withHooks(
   { terminal, signal }: Context,
-  { pre, post, hookTimeout = 60 }: CommonOptions,
+  { pre, post, hookTimeout = 60, target }: CommonOptions & { target: string },
   work: () => Promise<Sync>,
-): Promise<Sync> {
-  const limit = { timeoutMs: hookTimeout * 1000, signal };
+): Promise<Ended> {
+  const limit = { timeoutMs: hookTimeout * 1000, signal, target };
   if (pre !== undefined) await runHook('pre', pre, limit);
+  const runPost = (): Promise<CommandError | null> =>
+    post === undefined ? Promise.resolve(null) : runHook('post', post, limit).then(() => null, asCommandError);
+  let sync: Sync;
   try {
-    return await work();
-  } finally {
-    if (post !== undefined) {
-      try {
-        await runHook('post', post, limit);
-      } catch (error) {
-        terminal.error(`cellblock: ${asCommandError(error).message}`);
-      }
-    }
+    sync = await work();
+  } catch (error) {
+    const after = await runPost();
+    if (after) terminal.error(`cellblock: ${after.message}`);
+    throw error;
   }
+  return { sync, after: await runPost() };
 }
 
 async function undoSync(context: Context, target: string, options: CommonOptions): Promise<void> {
@@ -236,14 +248,16 @@ async function undoSync(context: Context, target: string, options: CommonOptions
   const body = { target, ...bodyOf(options) };
   const path = apiPath(['syncs', 'undo']);
   const work = () => api.change<Sync>({ method: 'POST', path, body, signal, look: LOOK });
-  const sync = await withHooks(context, options, work);
+  const { sync, after } = await withHooks(context, { ...options, target }, work);
   terminal.result(sync, () => syncReport(sync));
+  if (after) throw after;
 }
 
 async function restoreOne(context: Context, snapshot: string, options: CommonOptions): Promise<void> {
   const { volume } = parseSnapshotReference(snapshot);
-  const sync = await syncOne(context, volume, { ...options, from: snapshot });
+  const { sync, after } = await syncOne(context, volume, { ...options, from: snapshot });
   context.terminal.result(sync, () => syncReport(sync));
+  if (after) throw after;
 }
 
 async function list({ api, terminal, signal }: Context): Promise<void> {

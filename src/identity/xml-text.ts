@@ -118,7 +118,7 @@ class TreeReader {
 }
 
 function malformed(why: string): CellblockError {
-  return new CellblockError('identity-damaged', `The configuration is no well-formed XML: ${why}.`, {
+  return new CellblockError('identity-damaged', `The configuration is no well-formed XML: ${why.replace(/\.$/, '')}.`, {
     hint: 'Take it anew from what it belongs to, for example with `virsh dumpxml --inactive`.',
   });
 }

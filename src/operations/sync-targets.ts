@@ -8,7 +8,7 @@ import type { Vm } from '../model/vm.js';
 import { requireContainer, requireSnapshot } from './lookup.js';
 import type { SyncPair } from './sync-types.js';
 import { type ConfigReport, syncConfig } from './vm-config-sync.js';
-import { type PairingRequest, pairDisks } from './vm-pairing.js';
+import { type PairingRequest, pairDisks, slotOf } from './vm-pairing.js';
 import type { Vms } from './vms.js';
 
 export interface SnapshotName {
@@ -54,6 +54,7 @@ export class SyncTargets {
     }
     const record = this.#vms.requireSnapshot(from.volume, from.snapshot);
     const named = pairing.disks?.map((one) => one.source);
+    for (const slot of named ?? []) slotOf(record.members, slot, `The snapshot ${JSON.stringify(record.name)}`);
     const wanted = record.members.filter(({ slot }) => !named || named.includes(slot));
     const parts = this.#vms.partsOf({ ...record, members: wanted }).map(({ slot, snapshot }) => {
       return { slot, snapshot, kind: this.#catalog.containers.get(snapshot.container)!.kind };

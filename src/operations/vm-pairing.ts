@@ -94,7 +94,8 @@ function pairNamed(
   return pairs;
 }
 
-function slotOf<T extends { slot: string }>(all: readonly T[], slot: string, whose: string): T {
+/** Throws `disks-unpaired` with those that there are. */
+export function slotOf<T extends { slot: string }>(all: readonly T[], slot: string, whose: string): T {
   const found = all.find((one) => one.slot === slot);
   if (found) return found;
   throw unpaired(`${whose} has no disk ${slot}; it has ${all.map((one) => one.slot).join(', ')}.`);
