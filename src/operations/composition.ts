@@ -121,12 +121,12 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   );
   const volumes = new Volumes({ catalog, devices, client, reclaim, files, space, log });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
-  const expiry = new Expiry(catalog, snapshots, volumes, log);
   const syncs = new Syncs(
     { catalog, devices, client, rounds, reclaim, space, log },
     { holdLimitMs: options.holdLimitMs ?? DEFAULTS.holdLimitMs },
   );
   const vms = new Vms(catalog, snapshots);
+  const expiry = new Expiry({ catalog, snapshots, volumes, vms, log });
   const syncOperations = new SyncOperations(
     { catalog, devices, client, volumes, syncs, vms },
     options.identity ?? loadedIdentity,

@@ -4,6 +4,7 @@
 import type { Catalog } from '../catalog/catalog.js';
 import type { Snapshots } from './snapshots.js';
 import type { Logger } from './types.js';
+import type { Vms } from './vms.js';
 import type { Volumes } from './volumes.js';
 
 const LOOK_MS = 30_000;
@@ -12,15 +13,23 @@ export class Expiry {
   readonly #catalog: Catalog;
   readonly #snapshots: Snapshots;
   readonly #volumes: Volumes;
+  readonly #vms: Vms;
   readonly #log: Logger;
   #timer: NodeJS.Timeout | null = null;
   #looking: Promise<void> = Promise.resolve();
 
-  constructor(catalog: Catalog, snapshots: Snapshots, volumes: Volumes, log: Logger) {
-    this.#catalog = catalog;
-    this.#snapshots = snapshots;
-    this.#volumes = volumes;
-    this.#log = log;
+  constructor(collaborators: {
+    catalog: Catalog;
+    snapshots: Snapshots;
+    volumes: Volumes;
+    vms: Vms;
+    log: Logger;
+  }) {
+    this.#catalog = collaborators.catalog;
+    this.#snapshots = collaborators.snapshots;
+    this.#volumes = collaborators.volumes;
+    this.#vms = collaborators.vms;
+    this.#log = collaborators.log;
   }
 
   start(): void {
@@ -34,6 +43,11 @@ export class Expiry {
   async look(nowMs: number): Promise<void> {
     const isOver = ({ expires }: { expires: string | null }): boolean =>
       expires !== null && Date.parse(expires) <= nowMs;
+    // Before the snapshots of their disks, which go with them: none is left that lacks its disks.
+    for (const { vm, name } of [...this.#catalog.vmSnapshots.values()].filter(isOver)) {
+      const machine = this.#catalog.vms.get(vm)?.name;
+      if (machine !== undefined) await this.#end(`${machine}@${name}`, () => this.#vms.deleteSnapshot(machine, name));
+    }
     for (const snapshot of [...this.#catalog.snapshots.values()].filter(isOver)) {
       const volume = this.#catalog.containers.get(snapshot.container)?.name;
       if (volume === undefined) continue;
