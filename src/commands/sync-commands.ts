@@ -230,7 +230,9 @@ async function withHooks(
   const limit = { timeoutMs: hookTimeout * 1000, signal, target };
   if (pre !== undefined) await runHook('pre', pre, limit);
   const runPost = (): Promise<CommandError | null> =>
-    post === undefined ? Promise.resolve(null) : runHook('post', post, limit).then(() => null, asCommandError);
+    post === undefined
+      ? Promise.resolve(null)
+      : runHook('post', post, limit).then(() => null, asCommandError);
   let sync: Sync;
   try {
     sync = await work();

@@ -118,9 +118,13 @@ class TreeReader {
 }
 
 function malformed(why: string): CellblockError {
-  return new CellblockError('identity-damaged', `The configuration is no well-formed XML: ${why.replace(/\.$/, '')}.`, {
-    hint: 'Take it anew from what it belongs to, for example with `virsh dumpxml --inactive`.',
-  });
+  return new CellblockError(
+    'identity-damaged',
+    `The configuration is no well-formed XML: ${why.replace(/\.$/, '')}.`,
+    {
+      hint: 'Take it anew from what it belongs to, for example with `virsh dumpxml --inactive`.',
+    },
+  );
 }
 
 function refused(why: string): CellblockError {

@@ -46,7 +46,8 @@ export class Expiry {
     // Before the snapshots of their disks, which go with them: none is left that lacks its disks.
     for (const { vm, name } of [...this.#catalog.vmSnapshots.values()].filter(isOver)) {
       const machine = this.#catalog.vms.get(vm)?.name;
-      if (machine !== undefined) await this.#end(`${machine}@${name}`, () => this.#vms.deleteSnapshot(machine, name));
+      if (machine !== undefined)
+        await this.#end(`${machine}@${name}`, () => this.#vms.deleteSnapshot(machine, name));
     }
     for (const snapshot of [...this.#catalog.snapshots.values()].filter(isOver)) {
       const volume = this.#catalog.containers.get(snapshot.container)?.name;

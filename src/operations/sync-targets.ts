@@ -54,7 +54,8 @@ export class SyncTargets {
     }
     const record = this.#vms.requireSnapshot(from.volume, from.snapshot);
     const named = pairing.disks?.map((one) => one.source);
-    for (const slot of named ?? []) slotOf(record.members, slot, `The snapshot ${JSON.stringify(record.name)}`);
+    for (const slot of named ?? [])
+      slotOf(record.members, slot, `The snapshot ${JSON.stringify(record.name)}`);
     const wanted = record.members.filter(({ slot }) => !named || named.includes(slot));
     const parts = this.#vms.partsOf({ ...record, members: wanted }).map(({ slot, snapshot }) => {
       return { slot, snapshot, kind: this.#catalog.containers.get(snapshot.container)!.kind };

@@ -211,7 +211,13 @@ export async function makeBootDisk(scene: Scene, name: string, dataUuid: string)
     `2:${name}`,
     file,
   ]);
-  await must('mkfs.vfat', [`--offset=${sectors(ESP.at)}`, '-n', name.toUpperCase(), file, String(ESP.bytes / 1024)]);
+  await must('mkfs.vfat', [
+    `--offset=${sectors(ESP.at)}`,
+    '-n',
+    name.toUpperCase(),
+    file,
+    String(ESP.bytes / 1024),
+  ]);
   const rootUuid = randomUUID();
   const guest: Guest = {
     machineId: `${randomBytes(16).toString('hex')}\n`,
@@ -233,7 +239,8 @@ function guestTree(folder: string, guest: Guest, ids: { rootUuid: string; dataUu
   put('etc/hostname', guest.hostname);
   put('etc/ssh/ssh_host_ed25519_key', guest.hostKey);
   put('etc/fstab', `UUID=${ids.rootUuid} / ext4 defaults 0 1\nUUID=${ids.dataUuid} /srv xfs defaults 0 2\n`);
-  for (let index = 0; index < 8; index++) put(`srv/file-${index}`, randomBytes(20_000 + index).toString('hex'));
+  for (let index = 0; index < 8; index++)
+    put(`srv/file-${index}`, randomBytes(20_000 + index).toString('hex'));
   return folder;
 }
 

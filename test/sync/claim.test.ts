@@ -12,7 +12,7 @@ import {
   noDiskTools,
   type Report,
   ROOT,
-  Scene,
+  type Scene,
   type SyncAnswer,
 } from '../support/sync-scene.js';
 import { until } from '../support/waiting.js';
@@ -39,7 +39,10 @@ t.test('the new map holds the identity blocks and nothing else', { skip }, async
   await scene.sync(web, '--from', now, ...KEEP, '--no-safety');
   const { exclusiveBytes, allocatedBytes } = await scene.space(web);
   t.ok(allocatedBytes >= whole.allocatedBytes, 'it reads all that the snapshot holds');
-  t.ok(exclusiveBytes > 0 && exclusiveBytes <= 16 * BLOCK, `of its own it has ${exclusiveBytes / BLOCK} blocks`);
+  t.ok(
+    exclusiveBytes > 0 && exclusiveBytes <= 16 * BLOCK,
+    `of its own it has ${exclusiveBytes / BLOCK} blocks`,
+  );
   const [mine, theirs] = [await scene.copyOf(web), await scene.copyOf(now)];
   const { stdout } = await run('cmp', ['-l', mine, theirs]);
   const different = new Set(
@@ -99,21 +102,25 @@ t.test('what the target writes is unseen in the source and its snapshot', { skip
   t.same([await scene.sha256(prod), await scene.sha256(now)], before);
 });
 
-t.test('the source and its snapshot are deleted with their space, and the target reads right', { skip }, async (t) => {
-  const { scene, web, prod, now } = await disks.pair();
-  await scene.sync(web, '--from', now, ...KEEP, '--no-safety');
-  const before = await scene.sha256(web);
-  await scene.must('snapshot', 'delete', now, '--wait');
-  await scene.must('volume', 'delete', prod, '--with-snapshots', '--wait');
-  await until('the end of all tasks', async () => {
-    const tasks = JSON.parse(await scene.must('task', 'list', '--json')) as { state: string }[];
-    return tasks.every(({ state }) => state !== 'running' && state !== 'waiting');
-  });
-  t.equal(await scene.sha256(web), before);
-  await scene.daemon.restart('stop');
-  t.equal(await scene.sha256(web), before, 'after a restart too');
-  const image = await scene.copyOf(web);
-  t.equal(await isClean.ext4(image, ROOT.at), null);
-  t.equal(await isClean.gpt(image), null);
-  t.ok((await scene.daemon.api.check()).clean);
-});
+t.test(
+  'the source and its snapshot are deleted with their space, and the target reads right',
+  { skip },
+  async (t) => {
+    const { scene, web, prod, now } = await disks.pair();
+    await scene.sync(web, '--from', now, ...KEEP, '--no-safety');
+    const before = await scene.sha256(web);
+    await scene.must('snapshot', 'delete', now, '--wait');
+    await scene.must('volume', 'delete', prod, '--with-snapshots', '--wait');
+    await until('the end of all tasks', async () => {
+      const tasks = JSON.parse(await scene.must('task', 'list', '--json')) as { state: string }[];
+      return tasks.every(({ state }) => state !== 'running' && state !== 'waiting');
+    });
+    t.equal(await scene.sha256(web), before);
+    await scene.daemon.restart('stop');
+    t.equal(await scene.sha256(web), before, 'after a restart too');
+    const image = await scene.copyOf(web);
+    t.equal(await isClean.ext4(image, ROOT.at), null);
+    t.equal(await isClean.gpt(image), null);
+    t.ok((await scene.daemon.api.check()).clean);
+  },
+);

@@ -46,58 +46,72 @@ async function noise(scene: Scene, isOver: () => boolean): Promise<void> {
   }
 }
 
-t.test('killed at random moments of syncs: wholly before or wholly after', { skip: noDiskTools }, async (t) => {
-  t.comment(`CELLBLOCK_SEED=${seed}`);
-  const random = randomOf(seed);
-  const scene = await Scene.start(t);
-  const own = randomUUID();
-  const contents = new Map<string, string>();
-  for (const name of ['web', 'prod', 'test']) {
-    const file = blankFile(scene.path(`${name}.img`), SIZE);
-    const uuid = name === 'web' ? own : randomUUID();
-    await must('mkfs.ext4', ['-qF', '-L', name, '-U', uuid, file]);
-    await scene.import(name, file);
-    if (name !== 'web') await scene.must('snapshot', 'create', `${name}@s`);
-  }
-  for (const name of ['prod', 'test']) {
-    await scene.must('sync', 'web', '--from', `${name}@s`);
-    contents.set(name, hashOf(await bytesOf(scene, 'web')));
-  }
-  t.equal(new Set(contents.values()).size, 2, 'they can be told apart');
-  await scene.daemon.api.createVolume('noise', SIZE);
+t.test(
+  'killed at random moments of syncs: wholly before or wholly after',
+  { skip: noDiskTools },
+  async (t) => {
+    t.comment(`CELLBLOCK_SEED=${seed}`);
+    const random = randomOf(seed);
+    const scene = await Scene.start(t);
+    const own = randomUUID();
+    const contents = new Map<string, string>();
+    for (const name of ['web', 'prod', 'test']) {
+      const file = blankFile(scene.path(`${name}.img`), SIZE);
+      const uuid = name === 'web' ? own : randomUUID();
+      await must('mkfs.ext4', ['-qF', '-L', name, '-U', uuid, file]);
+      await scene.import(name, file);
+      if (name !== 'web') await scene.must('snapshot', 'create', `${name}@s`);
+    }
+    for (const name of ['prod', 'test']) {
+      await scene.must('sync', 'web', '--from', `${name}@s`);
+      contents.set(name, hashOf(await bytesOf(scene, 'web')));
+    }
+    t.equal(new Set(contents.values()).size, 2, 'they can be told apart');
+    await scene.daemon.api.createVolume('noise', SIZE);
 
-  let state = 'test';
-  const seen = { before: 0, after: 0 };
-  for (let kill = 1; kill <= KILLS; kill++) {
-    let isOver = false;
-    let asked = state;
-    const sync = async (): Promise<void> => {
-      try {
-        for (let turn = 0; !isOver; turn++) {
-          asked = asked === 'prod' ? 'test' : 'prod';
-          await scene.daemon.api.call('POST', '/v1/syncs', { target: 'web', from: `${asked}@s`, safety: turn % 2 === 0 });
-          state = asked;
+    let state = 'test';
+    const seen = { before: 0, after: 0 };
+    for (let kill = 1; kill <= KILLS; kill++) {
+      let isOver = false;
+      let asked = state;
+      const sync = async (): Promise<void> => {
+        try {
+          for (let turn = 0; !isOver; turn++) {
+            asked = asked === 'prod' ? 'test' : 'prod';
+            await scene.daemon.api.call('POST', '/v1/syncs', {
+              target: 'web',
+              from: `${asked}@s`,
+              safety: turn % 2 === 0,
+            });
+            state = asked;
+          }
+        } catch (error) {
+          if (!isOver) throw error;
         }
-      } catch (error) {
-        if (!isOver) throw error;
-      }
-    };
-    const work = [sync(), noise(scene, () => isOver), noise(scene, () => isOver)];
-    await new Promise((resolve) => setTimeout(resolve, 20 + random() * 250));
-    isOver = true;
-    await scene.daemon.kill();
-    await Promise.all(work);
-    await scene.daemon.run();
-    const bytes = await bytesOf(scene, 'web');
-    const content = hashOf(bytes);
-    t.equal(uuidOf(bytes), own.replaceAll('-', ''), `kill ${kill}: its own identity`);
-    t.ok([contents.get(state), contents.get(asked)].includes(content), `kill ${kill}: ${state} or ${asked}, wholly`);
-    if (asked !== state) seen[content === contents.get(asked) ? 'after' : 'before']++;
-    if (content === contents.get(asked)) state = asked;
-    const check = await scene.daemon.api.check();
-    t.ok(check.clean, `kill ${kill}: the store is clean ${JSON.stringify(check.raw).slice(0, 300)}`);
-    const syncs = await scene.daemon.api.call<{ phase: string }[]>('GET', '/v1/syncs');
-    t.ok(syncs.every(({ phase }) => phase === 'done' || phase === 'undone'), 'no sync is left in the middle');
-  }
-  t.comment(JSON.stringify(seen));
-});
+      };
+      const work = [sync(), noise(scene, () => isOver), noise(scene, () => isOver)];
+      await new Promise((resolve) => setTimeout(resolve, 20 + random() * 250));
+      isOver = true;
+      await scene.daemon.kill();
+      await Promise.all(work);
+      await scene.daemon.run();
+      const bytes = await bytesOf(scene, 'web');
+      const content = hashOf(bytes);
+      t.equal(uuidOf(bytes), own.replaceAll('-', ''), `kill ${kill}: its own identity`);
+      t.ok(
+        [contents.get(state), contents.get(asked)].includes(content),
+        `kill ${kill}: ${state} or ${asked}, wholly`,
+      );
+      if (asked !== state) seen[content === contents.get(asked) ? 'after' : 'before']++;
+      if (content === contents.get(asked)) state = asked;
+      const check = await scene.daemon.api.check();
+      t.ok(check.clean, `kill ${kill}: the store is clean ${JSON.stringify(check.raw).slice(0, 300)}`);
+      const syncs = await scene.daemon.api.call<{ phase: string }[]>('GET', '/v1/syncs');
+      t.ok(
+        syncs.every(({ phase }) => phase === 'done' || phase === 'undone'),
+        'no sync is left in the middle',
+      );
+    }
+    t.comment(JSON.stringify(seen));
+  },
+);

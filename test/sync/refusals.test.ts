@@ -23,13 +23,25 @@ async function machines(t: Test): Promise<Scene> {
 }
 
 const WRONG: [words: string[], code: number, says: RegExp][] = [
-  [['plain', '--from', 'web@s'], 2, /"plain" is a volume, and "web" a virtual machine\. A sync is between two of a kind/],
+  [
+    ['plain', '--from', 'web@s'],
+    2,
+    /"plain" is a volume, and "web" a virtual machine\. A sync is between two of a kind/,
+  ],
   [['web', '--from', 'plain@s'], 2, /"web" is a virtual machine, and "plain" a volume\./],
-  [['web', '--from', 'big@s'], 2, /do not pair, from source to target: vda to vda, \(none\) to vdb\. .*--disks vda:vda/],
+  [
+    ['web', '--from', 'big@s'],
+    2,
+    /do not pair, from source to target: vda to vda, \(none\) to vdb\. .*--disks vda:vda/,
+  ],
   [['big', '--from', 'web@s'], 2, /from source to target: vda to vda, vdb to \(none\)\./],
   [['web', '--from', 'prod@s', '--disks', 'vda:vda'], 2, /vda is the boot disk of "web".*--boot vda/],
   [['web', '--from', 'prod@s', '--disks', 'vdb:vdq'], 2, /"web" has no disk vdq; it has vda, vdb\./],
-  [['web', '--from', 'prod@s', '--disks', 'vdq:vdb'], 2, /The snapshot "s" has no disk vdq; it has vda, vdb\./],
+  [
+    ['web', '--from', 'prod@s', '--disks', 'vdq:vdb'],
+    2,
+    /The snapshot "s" has no disk vdq; it has vda, vdb\./,
+  ],
   [['web', '--from', 'prod@s', '--disks', 'vdb:vdb,vda:vdb'], 2, /vdb is named as a target twice/],
   [['web', '--from', 'prod@s', '--disks', 'vda'], 2, /"vda" is no pair of disks/],
   [['plain', '--from', 'large@s'], 7, /"large@s" has 16777216 bytes, "plain" only 8388608\. Give --grow/],
@@ -41,8 +53,16 @@ const WRONG: [words: string[], code: number, says: RegExp][] = [
   [['plain'], 2, /--from <name@snap>' is missing/],
   [['--from', 'plain@s'], 2, /No target is named/],
   [['plain', '--from', 'large@s', '--grow', '--identity', 'fs.uuit=keep'], 2, /fields of fs are/],
-  [['plain', '--from', 'large@s', '--grow', '--identity', 'sf=keep'], 2, /No field can match "sf": subjects are/],
-  [['plain', '--from', 'large@s', '--grow', '--identity', 'fs=kep'], 2, /FIELD=keep, FIELD=take or FIELD=new/],
+  [
+    ['plain', '--from', 'large@s', '--grow', '--identity', 'sf=keep'],
+    2,
+    /No field can match "sf": subjects are/,
+  ],
+  [
+    ['plain', '--from', 'large@s', '--grow', '--identity', 'fs=kep'],
+    2,
+    /FIELD=keep, FIELD=take or FIELD=new/,
+  ],
   [['plain', '--from', 'large@s', '--grow', '--hook-timeout', '0'], 2, /no number of seconds/],
   [['undo', 'plain'], 7, /no undo point of "plain"/],
   [['undo', 'nowhere'], 3, /no volume "nowhere"/],
@@ -63,11 +83,14 @@ t.test('wrong words: refused, and no sync is recorded', async (t) => {
     syncs.every(({ phase, error }) => phase === 'undone' && error.startsWith('No field can match')),
     'only what the disks themselves had to be asked for was begun, and it was undone',
   );
-  t.match(await scene.cli('volume', 'delete', 'web-root'), { code: 5, stderr: /is a disk of the virtual machine "web"/ });
+  t.match(await scene.cli('volume', 'delete', 'web-root'), {
+    code: 5,
+    stderr: /is a disk of the virtual machine "web"/,
+  });
 
   const several = await scene.cli('sync', 'plain', 'large', 'nowhere', '--from', 'plain@s');
   t.equal(several.code, 3, 'several targets: the code of the first that failed');
-  t.match(several.stdout, /Sync \d+: plain has[^]*Sync \d+: large has/);
+  t.match(several.stdout, /Sync \d+: plain has[\s\S]*Sync \d+: large has/);
   t.match(several.stderr, /nowhere: There is no volume "nowhere"/);
 });
 
@@ -75,11 +98,20 @@ t.test('a snapshot that is being deleted, and one that lacks a disk', async (t) 
   const scene = await machines(t);
   await scene.must('clone', 'large@s', 'held');
   await scene.must('snapshot', 'delete', 'large@s');
-  t.match(await scene.cli('sync', 'plain', '--from', 'large@s', '--grow'), { code: 3, stderr: /no snapshot/ });
+  t.match(await scene.cli('sync', 'plain', '--from', 'large@s', '--grow'), {
+    code: 3,
+    stderr: /no snapshot/,
+  });
   await scene.must('snapshot', 'delete', 'prod-data@s');
   const refused = await scene.cli('sync', 'web', '--from', 'prod@s');
-  t.match(refused, { code: 7, stderr: /The snapshot "s" lacks its disk vdb: .*Name the disks that are still there/ });
-  t.match(await scene.must('sync', 'web', '--from', 'prod@s', '--disks', 'vda:vda', '--boot', 'vda'), /web has the state/);
+  t.match(refused, {
+    code: 7,
+    stderr: /The snapshot "s" lacks its disk vdb: .*Name the disks that are still there/,
+  });
+  t.match(
+    await scene.must('sync', 'web', '--from', 'prod@s', '--disks', 'vda:vda', '--boot', 'vda'),
+    /web has the state/,
+  );
 });
 
 const BOMB = `<?xml version="1.0"?><!DOCTYPE domain [<!ENTITY a "aaaaaaaaaa">${[...'bcdefghi']
@@ -91,7 +123,11 @@ const DOCUMENTS: [what: string, text: string, says: RegExp][] = [
   ['not XML at all', 'name: web\n', /configuration/i],
   ['broken XML', '<domain><name>x</domain>', /configuration|XML|tag/i],
   ['an XML bomb', BOMB, /DOCTYPE|entit/i],
-  ['a file of the host', '<!DOCTYPE d [<!ENTITY f SYSTEM "file:///etc/passwd">]><domain><name>&f;</name></domain>', /DOCTYPE|entit/i],
+  [
+    'a file of the host',
+    '<!DOCTYPE d [<!ENTITY f SYSTEM "file:///etc/passwd">]><domain><name>&f;</name></domain>',
+    /DOCTYPE|entit/i,
+  ],
   ['JSON without a name', '{"uuid": "x"}', /\/name/],
   ['empty', '', /empty|configuration/i],
 ];
@@ -111,6 +147,14 @@ t.test('a configuration that is none: refused at once', async (t) => {
     t.ok(Date.now() - started < 5000, 'at once');
   }
   t.match(await scene.must('vm', 'list'), 'No virtual machines.');
-  const missing = await scene.cli('vm', 'create', 'x', '--config', scene.path('no.xml'), '--disk', 'vda=disk');
+  const missing = await scene.cli(
+    'vm',
+    'create',
+    'x',
+    '--config',
+    scene.path('no.xml'),
+    '--disk',
+    'vda=disk',
+  );
   t.match(missing, { code: 3, stderr: /no\.xml/ });
 });

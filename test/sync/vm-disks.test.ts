@@ -24,23 +24,27 @@ t.test('only the disks that are listed change, and a data disk alone keeps its i
   t.equal(answer.config, null, 'nor is the configuration touched');
 });
 
-t.test('with a boot disk in the sync all ids are those of the source, but the ESP partition’s', { skip }, async (t) => {
-  const { scene, web, prod } = await twoVms(t);
-  await scene.must('vm', 'snapshot', 'prod@now');
-  const guids = async (file: string, number: number): Promise<string | undefined> =>
-    /unique GUID: (\S+)/.exec(await must('sgdisk', ['-i', String(number), file]))?.[1];
-  const text = await scene.must('sync', 'web', '--from', 'prod@now', '--dry-run');
-  t.match(text, /^web would take the state of prod-root@now, prod-data@now; nothing was changed\./);
-  t.match(text, 'It is a boot disk (partition 1 is an EFI system partition)');
-  t.notMatch(text, /^\d+ bytes .* were written/m, 'a dry run says of nothing that it was done');
-  t.match(text, /^When done: \d+ bytes of the partition table were written\.$/m);
-  await scene.must('sync', 'web', '--from', 'prod@now');
-  const images = { root: await scene.copyOf('web-root'), data: await scene.copyOf('web-data') };
-  t.equal((await blkid(images.root, ROOT)).UUID, prod.boot.rootUuid);
-  t.equal((await blkid(images.data)).UUID, prod.data.uuid);
-  t.equal(await guids(images.root, 2), await guids(prod.boot.file, 2));
-  t.equal(await guids(images.root, 1), await guids(web.boot.file, 1), 'the firmware’s boot entry names it');
-  t.not(await guids(web.boot.file, 1), await guids(prod.boot.file, 1));
-  const fstab = await guestFile(images.root, '/etc/fstab');
-  t.ok(fstab.includes(prod.boot.rootUuid) && fstab.includes(prod.data.uuid), 'its fstab finds every disk');
-});
+t.test(
+  'with a boot disk in the sync all ids are those of the source, but the ESP partition’s',
+  { skip },
+  async (t) => {
+    const { scene, web, prod } = await twoVms(t);
+    await scene.must('vm', 'snapshot', 'prod@now');
+    const guids = async (file: string, number: number): Promise<string | undefined> =>
+      /unique GUID: (\S+)/.exec(await must('sgdisk', ['-i', String(number), file]))?.[1];
+    const text = await scene.must('sync', 'web', '--from', 'prod@now', '--dry-run');
+    t.match(text, /^web would take the state of prod-root@now, prod-data@now; nothing was changed\./);
+    t.match(text, 'It is a boot disk (partition 1 is an EFI system partition)');
+    t.notMatch(text, /^\d+ bytes .* were written/m, 'a dry run says of nothing that it was done');
+    t.match(text, /^When done: \d+ bytes of the partition table were written\.$/m);
+    await scene.must('sync', 'web', '--from', 'prod@now');
+    const images = { root: await scene.copyOf('web-root'), data: await scene.copyOf('web-data') };
+    t.equal((await blkid(images.root, ROOT)).UUID, prod.boot.rootUuid);
+    t.equal((await blkid(images.data)).UUID, prod.data.uuid);
+    t.equal(await guids(images.root, 2), await guids(prod.boot.file, 2));
+    t.equal(await guids(images.root, 1), await guids(web.boot.file, 1), 'the firmware’s boot entry names it');
+    t.not(await guids(web.boot.file, 1), await guids(prod.boot.file, 1));
+    const fstab = await guestFile(images.root, '/etc/fstab');
+    t.ok(fstab.includes(prod.boot.rootUuid) && fstab.includes(prod.data.uuid), 'its fstab finds every disk');
+  },
+);

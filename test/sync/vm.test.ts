@@ -1,6 +1,6 @@
 // A virtual machine takes the state of another one that was snapshotted while it was being written: both run side by side afterwards,
 // each with its own ids, and what was not in the sync is untouched.
-import { fsyncSync, openSync, readFileSync, writeSync, closeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { attach, mount, noBlockDevices } from '../support/block-device.js';
@@ -50,7 +50,12 @@ function startWriter(folders: readonly string[]): { stable: () => number; stop: 
 }
 
 /** Root and data file system of a VM, mounted from the live exports or from clones. */
-async function mountVm(t: Test, scene: Scene, volumes: { root: string; data: string }, dataOptions = 'noatime') {
+async function mountVm(
+  t: Test,
+  scene: Scene,
+  volumes: { root: string; data: string },
+  dataOptions = 'noatime',
+) {
   const root = await attach(t, scene.daemon, volumes.root, ROOT);
   const data = await attach(t, scene.daemon, volumes.data);
   const mounts = [await mount(t, root.device), await mount(t, data.device, dataOptions)] as const;
@@ -80,7 +85,10 @@ async function snapshotUnderLoad(t: Test, scene: Scene): Promise<number> {
 }
 
 /** What the snapshot itself holds after its own replay: a clone of it is mounted by the kernel. */
-async function replayed(t: Test, scene: Scene): Promise<{ root: Record<string, string>; data: Record<string, string> }> {
+async function replayed(
+  t: Test,
+  scene: Scene,
+): Promise<{ root: Record<string, string>; data: Record<string, string> }> {
   await scene.must('clone', 'prod-root@live', 'judge-root');
   await scene.must('clone', 'prod-data@live', 'judge-data');
   const judge = await mountVm(t, scene, { root: 'judge-root', data: 'judge-data' });
@@ -106,60 +114,78 @@ async function twoVms(t: Test): Promise<Pair> {
 
 const KEEP = ['--identity', 'fs=keep', '--guest-identity'];
 
-t.test('a snapshot of a running VM becomes the state of another, and both are mounted side by side', { skip }, async (t) => {
-  const { scene, web, prod } = await twoVms(t);
-  const stable = await snapshotUnderLoad(t, scene);
-  const before = [await scene.sha256('web-root'), await scene.sha256('web-data')];
-  const expected = await replayed(t, scene);
+t.test(
+  'a snapshot of a running VM becomes the state of another, and both are mounted side by side',
+  { skip },
+  async (t) => {
+    const { scene, web, prod } = await twoVms(t);
+    const stable = await snapshotUnderLoad(t, scene);
+    const before = [await scene.sha256('web-root'), await scene.sha256('web-data')];
+    const expected = await replayed(t, scene);
 
-  const text = await scene.must('sync', 'web', '--from', 'prod@live', ...KEEP);
-  t.match(text, /Sync 1: web has the state of prod-root@live, prod-data@live in \d+(\.\d)? ms\./);
-  t.match(text, 'Undo it within 24 h with: cellblock sync undo web');
-  const answer = JSON.parse(await scene.must('sync', 'show', '1', '--json')) as SyncAnswer;
-  const [rootReport, dataReport] = answer.disks.map(({ identity }) => identity);
-  t.match(
-    rootReport?.restored.map(({ field }) => field),
-    ['partition-1/partition.guid', 'partition-1/fs.serial', 'partition-1/fs.label', 'partition-2/fs.uuid'],
-  );
-  t.match(
-    dataReport?.restored.map(({ field }) => field),
-    ['disk/fs.uuid', 'disk/fs.label'],
-  );
+    const text = await scene.must('sync', 'web', '--from', 'prod@live', ...KEEP);
+    t.match(text, /Sync 1: web has the state of prod-root@live, prod-data@live in \d+(\.\d)? ms\./);
+    t.match(text, 'Undo it within 24 h with: cellblock sync undo web');
+    const answer = JSON.parse(await scene.must('sync', 'show', '1', '--json')) as SyncAnswer;
+    const [rootReport, dataReport] = answer.disks.map(({ identity }) => identity);
+    t.match(
+      rootReport?.restored.map(({ field }) => field),
+      ['partition-1/partition.guid', 'partition-1/fs.serial', 'partition-1/fs.label', 'partition-2/fs.uuid'],
+    );
+    t.match(
+      dataReport?.restored.map(({ field }) => field),
+      ['disk/fs.uuid', 'disk/fs.label'],
+    );
 
-  const images = { root: await scene.copyOf('web-root'), data: await scene.copyOf('web-data') };
-  t.equal(await isClean.ext4(images.root, ROOT.at), null, 'e2fsck -fn');
-  t.equal(await isClean.gpt(images.root), null, 'sgdisk -v');
-  t.equal((await blkid(images.root, ROOT)).UUID, web.boot.rootUuid, 'blkid sees the id of the target');
-  t.equal((await blkid(images.data)).UUID, web.data.uuid);
-  t.equal(await guestFile(images.root, '/etc/machine-id'), web.boot.guest.machineId);
-  t.equal(await guestFile(images.root, '/etc/hostname'), web.boot.guest.hostname);
-  t.equal(await guestFile(images.root, '/etc/ssh/ssh_host_ed25519_key'), web.boot.guest.hostKey);
-  const fstab = await guestFile(images.root, '/etc/fstab');
-  t.ok(fstab.includes(web.boot.rootUuid) && fstab.includes(web.data.uuid), 'fstab names the ids that are there');
-  t.notOk(fstab.includes(prod.boot.rootUuid) || fstab.includes(prod.data.uuid), 'and not those of the source');
-  t.same(answer.disks[0]?.guest?.rewritten, ['/etc/fstab']);
+    const images = { root: await scene.copyOf('web-root'), data: await scene.copyOf('web-data') };
+    t.equal(await isClean.ext4(images.root, ROOT.at), null, 'e2fsck -fn');
+    t.equal(await isClean.gpt(images.root), null, 'sgdisk -v');
+    t.equal((await blkid(images.root, ROOT)).UUID, web.boot.rootUuid, 'blkid sees the id of the target');
+    t.equal((await blkid(images.data)).UUID, web.data.uuid);
+    t.equal(await guestFile(images.root, '/etc/machine-id'), web.boot.guest.machineId);
+    t.equal(await guestFile(images.root, '/etc/hostname'), web.boot.guest.hostname);
+    t.equal(await guestFile(images.root, '/etc/ssh/ssh_host_ed25519_key'), web.boot.guest.hostKey);
+    const fstab = await guestFile(images.root, '/etc/fstab');
+    t.ok(
+      fstab.includes(web.boot.rootUuid) && fstab.includes(web.data.uuid),
+      'fstab names the ids that are there',
+    );
+    t.notOk(
+      fstab.includes(prod.boot.rootUuid) || fstab.includes(prod.data.uuid),
+      'and not those of the source',
+    );
+    t.same(answer.disks[0]?.guest?.rewritten, ['/etc/fstab']);
 
-  const live = await mountVm(t, scene, { root: 'prod-root', data: 'prod-data' });
-  // The kernel mounts no two XFS of one UUID.
-  const mine = await mountVm(t, scene, { root: 'web-root', data: 'web-data' });
-  t.same(without(hashesOf(mine.root), GUEST), without(expected.root, GUEST), 'the files are those of the snapshot');
-  t.same(hashesOf(mine.data), expected.data, 'on the data disk too');
-  for (const folder of mine.folders) {
-    const records = readFileSync(path.join(folder, 'records'), 'latin1').split('\n');
-    t.ok(records.length > stable, 'what was stable before the snapshot is there');
-  }
-  await mine.close();
-  await live.close();
+    const live = await mountVm(t, scene, { root: 'prod-root', data: 'prod-data' });
+    // The kernel mounts no two XFS of one UUID.
+    const mine = await mountVm(t, scene, { root: 'web-root', data: 'web-data' });
+    t.same(
+      without(hashesOf(mine.root), GUEST),
+      without(expected.root, GUEST),
+      'the files are those of the snapshot',
+    );
+    t.same(hashesOf(mine.data), expected.data, 'on the data disk too');
+    for (const folder of mine.folders) {
+      const records = readFileSync(path.join(folder, 'records'), 'latin1').split('\n');
+      t.ok(records.length > stable, 'what was stable before the snapshot is there');
+    }
+    await mine.close();
+    await live.close();
 
-  // xfs_repair reads no log, so it can judge only what the kernel has replayed.
-  t.equal(await isClean.xfs(await scene.copyOf('web-data')), null, 'xfs_repair -n');
-  t.equal(await isClean.ext4(await scene.copyOf('web-root'), ROOT.at), null, 'e2fsck -fn after all that');
+    // xfs_repair reads no log, so it can judge only what the kernel has replayed.
+    t.equal(await isClean.xfs(await scene.copyOf('web-data')), null, 'xfs_repair -n');
+    t.equal(await isClean.ext4(await scene.copyOf('web-root'), ROOT.at), null, 'e2fsck -fn after all that');
 
-  const config = readFileSync(web.xml, 'utf8');
-  t.equal(await scene.must('vm', 'show', 'web', '--config'), config, 'its configuration is its own');
-  const undone = await scene.must('sync', 'undo', 'web');
-  t.match(undone, /web has again the state of web-root@before-sync-1, web-data@before-sync-1/);
-  t.same([await scene.sha256('web-root'), await scene.sha256('web-data')], before, 'the bytes of both disks');
-  t.equal(await scene.must('vm', 'show', 'web', '--config'), config);
-  t.ok((await scene.daemon.api.check()).clean);
-});
+    const config = readFileSync(web.xml, 'utf8');
+    t.equal(await scene.must('vm', 'show', 'web', '--config'), config, 'its configuration is its own');
+    const undone = await scene.must('sync', 'undo', 'web');
+    t.match(undone, /web has again the state of web-root@before-sync-1, web-data@before-sync-1/);
+    t.same(
+      [await scene.sha256('web-root'), await scene.sha256('web-data')],
+      before,
+      'the bytes of both disks',
+    );
+    t.equal(await scene.must('vm', 'show', 'web', '--config'), config);
+    t.ok((await scene.daemon.api.check()).clean);
+  },
+);

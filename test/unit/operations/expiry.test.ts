@@ -42,22 +42,28 @@ t.test('the undo point of a sync goes after a day, and the sync cannot be undone
   await store.end();
 });
 
-t.test('snapshots and throw-away clones with a date go, across a restart and with their connections', async (t) => {
-  const store = await withDisk();
-  const expires = new Date(Date.now() + HOUR_MS).toISOString();
-  await store.operations.createSnapshots([{ volume: 'disk', snapshot: 'short' }], { expires });
-  await store.operations.clone({ volume: 'other', snapshot: 's' }, 'files', { expires });
-  await store.restart('clean', { identity: () => testIdentity() });
-  const session = await store.plane.connect('files');
-  await store.operations.parts.expiry.look(Date.now());
-  t.same(names(store), ['disk@short', 'other@s'], 'not before');
-  await store.operations.parts.expiry.look(Date.now() + 2 * HOUR_MS);
-  t.same(names(store), ['other@s']);
-  t.same(store.operations.listVolumes().map(({ name }) => name), ['disk', 'other']);
-  session.close();
-  await store.settle();
-  await store.end();
-});
+t.test(
+  'snapshots and throw-away clones with a date go, across a restart and with their connections',
+  async (t) => {
+    const store = await withDisk();
+    const expires = new Date(Date.now() + HOUR_MS).toISOString();
+    await store.operations.createSnapshots([{ volume: 'disk', snapshot: 'short' }], { expires });
+    await store.operations.clone({ volume: 'other', snapshot: 's' }, 'files', { expires });
+    await store.restart('clean', { identity: () => testIdentity() });
+    const session = await store.plane.connect('files');
+    await store.operations.parts.expiry.look(Date.now());
+    t.same(names(store), ['disk@short', 'other@s'], 'not before');
+    await store.operations.parts.expiry.look(Date.now() + 2 * HOUR_MS);
+    t.same(names(store), ['other@s']);
+    t.same(
+      store.operations.listVolumes().map(({ name }) => name),
+      ['disk', 'other'],
+    );
+    session.close();
+    await store.settle();
+    await store.end();
+  },
+);
 
 t.test('a snapshot of a whole VM goes with those of its disks', async (t) => {
   const store = await withDisk();
