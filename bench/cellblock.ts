@@ -38,7 +38,9 @@ interface Answer {
 export interface SyncAnswer {
   /** `VOLUME@SNAPSHOT` of undo points. */
   readonly safety: readonly string[];
-  readonly disks: readonly { readonly identity: { readonly restored: readonly { field: string; kind: string }[] } }[];
+  readonly disks: readonly {
+    readonly identity: { readonly restored: readonly { field: string; kind: string }[] };
+  }[];
 }
 
 async function readAnswer(response: IncomingMessage): Promise<Answer> {

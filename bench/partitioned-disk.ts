@@ -21,7 +21,14 @@ async function makeImage(bench: Bench, bytes: number): Promise<string> {
   const [image, part] = [bench.path('disk.image'), bench.path('xfs.image')];
   await run('truncate', ['-s', String(bytes), image]);
   await run('sgdisk', [...partition(1, EXT4), ...partition(2, XFS), image]);
-  const ext4 = ['-q', '-F', '-O', 'metadata_csum,^metadata_csum_seed', '-E', `offset=${EXT4.start_mib * MIB}`];
+  const ext4 = [
+    '-q',
+    '-F',
+    '-O',
+    'metadata_csum,^metadata_csum_seed',
+    '-E',
+    `offset=${EXT4.start_mib * MIB}`,
+  ];
   await run('mkfs.ext4', [...ext4, image, `${EXT4.mib}M`]);
   await run('truncate', ['-s', `${XFS.mib}M`, part]);
   await run('mkfs.xfs', ['-q', '-f', part]);

@@ -107,16 +107,19 @@ async function measure(bench: Bench, daemon: Cellblock, { source, target }: Poin
       () => daemon.clone(source, clone),
       () => daemon.deleteVolume(clone),
     ),
-    sync: await medianOf(async () => {
-      const answer = await daemon.sync(target, source);
-      requireRestored(answer);
-      safety = answer.safety;
-    }, async () => {
-      // Back to what differs from the source.
-      await forget();
-      ({ safety } = await daemon.sync(target, `${target}@own`));
-      await forget();
-    }),
+    sync: await medianOf(
+      async () => {
+        const answer = await daemon.sync(target, source);
+        requireRestored(answer);
+        safety = answer.safety;
+      },
+      async () => {
+        // Back to what differs from the source.
+        await forget();
+        ({ safety } = await daemon.sync(target, `${target}@own`));
+        await forget();
+      },
+    ),
     restore: await medianOf(async () => {
       ({ safety } = await daemon.sync(target, `${target}@own`));
     }, forget),

@@ -146,7 +146,15 @@ const SCENARIOS: Scenario[] = [
   { name: 'stop', run: ({ operations }) => operations.close() },
 ];
 
-const PLAIN = { online: false, force: false, grow: false, safety: true, rules: [], takeKeys: false, guest: false };
+const PLAIN = {
+  online: false,
+  force: false,
+  grow: false,
+  safety: true,
+  rules: [],
+  takeKeys: false,
+  guest: false,
+};
 
 /** Where the next sync fails. */
 let failingNow: 'half-written' | null = null;

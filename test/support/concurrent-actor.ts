@@ -388,7 +388,8 @@ export class Actor {
         grow: size! > this.#volume.size || this.#below(2) === 0,
         safety: this.#volume.snapshots.size < MOST_SNAPSHOTS && this.#below(2) === 0,
         rules: [],
-        takeKeys: false, guest: false,
+        takeKeys: false,
+        guest: false,
       },
       failing: this.#below(3) === 0 ? this.#pick(FAILING_STEPS)! : null,
     };
