@@ -24,6 +24,17 @@ export type Step =
   | { kind: 'delete-volume'; volume: number }
   | { kind: 'delete-snapshot'; volume: number; snapshot: number }
   | { kind: 'resize'; volume: number; sizeBlocks: number }
+  | { kind: 'stamp'; volume: number; uuid: number }
+  | {
+      kind: 'sync';
+      volume: number;
+      /** Whose snapshot; null: an undo. */
+      source: number | null;
+      snapshot: number;
+      clients: 'leave' | 'stay' | 'are sent away';
+      grow: boolean;
+      safety: boolean;
+    }
   | { kind: 'restart'; how: 'stop' | 'kill' }
   | { kind: 'verify' };
 
@@ -91,6 +102,26 @@ const steps: { weight: number; arbitrary: fc.Arbitrary<Step> }[] = [
     arbitrary: fc.record({ kind: fc.constant('delete-snapshot' as const), volume: victim, snapshot: victim }),
   },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('resize' as const), volume: victim, sizeBlocks }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('stamp' as const),
+      volume: victim,
+      uuid: fc.integer({ min: 1, max: 255 }),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('sync' as const),
+      volume: victim,
+      source: fc.option(victim, { nil: null, freq: 5 }),
+      snapshot: victim,
+      clients: fc.constantFrom('leave' as const, 'stay' as const, 'are sent away' as const),
+      grow: fc.boolean(),
+      safety: fc.boolean(),
+    }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({

@@ -158,7 +158,9 @@ t.test(`${SYNCS} syncs in a row of one target`, async (t) => {
   t.comment(`after ${SYNCS}: ${JSON.stringify(last)}`);
   const tail = Math.min(20, SYNCS / 2);
   const [early, late] = [median(times.slice(0, tail)), median(times.slice(-tail))];
-  t.comment(`a sync took ${early.toFixed(1)} ms at first, ${late.toFixed(1)} ms at last (${(late / early).toFixed(2)} x)`);
+  t.comment(
+    `a sync took ${early.toFixed(1)} ms at first, ${late.toFixed(1)} ms at last (${(late / early).toFixed(2)} x)`,
+  );
   for (const what of ['lines', 'versions', 'keys', 'files', 'depth', 'punches', 'residentBytes'] as const)
     t.equal(last[what], first[what], `${what} as after ${FIRST}`);
   t.ok(last.journalCells <= first.journalCells + 64, 'nothing stays in the journal');
@@ -177,9 +179,7 @@ t.test(`${SYNCS} syncs in a row of one target`, async (t) => {
     t.ok(more <= wanted + OF_FILE_SYSTEM && more >= wanted - MIB, `${more} bytes, ${wanted} of undo points`);
     const points = scene.operations.listSnapshots('target');
     t.equal(points.length, UNDO_POINTS);
-    await scene.operations.deleteSnapshots(
-      points.map(({ name }) => ({ volume: 'target', snapshot: name })),
-    );
+    await scene.operations.deleteSnapshots(points.map(({ name }) => ({ volume: 'target', snapshot: name })));
     const after = await scene.held();
     for (const what of ['lines', 'versions', 'keys', 'files', 'depth', 'punches'] as const)
       t.equal(after[what], last[what], `${what} as before when they are deleted`);

@@ -1,9 +1,10 @@
 // The daemon and the model side by side: every step is done to both, and they have to agree.
+import type { ApiError } from '../support/api-client.js';
 import type { Daemon } from '../support/daemon.js';
 import { CMD, FLAG, MIB } from '../support/nbd-wire.js';
 import { type Answer, RawNbd } from '../support/raw-nbd.js';
 import { clip, type Place, type Step } from './history.js';
-import { ModelStore } from './store-model.js';
+import { ModelStore, swapHeader, swapIn } from './store-model.js';
 
 const BLOCK = 4096;
 /** More volumes or snapshots make histories slower, not better. */
@@ -66,6 +67,10 @@ export class Subject {
         return this.#deleteSnapshot(this.#pick(step.volume), step.snapshot);
       case 'resize':
         return this.#resize(this.#pick(step.volume), step.sizeBlocks * BLOCK);
+      case 'stamp':
+        return this.#stamp(this.#pick(step.volume), step.uuid);
+      case 'sync':
+        return this.#sync(this.#pick(step.volume), step);
       case 'restart':
         return this.#restart(step.how);
       case 'verify':
@@ -158,13 +163,59 @@ export class Subject {
     if (snapshot === undefined) return;
     await this.#close(`${volume}@${snapshot}`);
     await this.#daemon.api.deleteSnapshot(`${volume}@${snapshot}`);
-    this.#model.volume(volume).snapshots.delete(snapshot);
+    const model = this.#model.volume(volume);
+    model.snapshots.delete(snapshot);
+    if (model.undoPoint === snapshot) model.undoPoint = null;
   }
 
   async #resize(name: string, size: number): Promise<void> {
     await this.#close(name);
     await this.#daemon.api.resizeVolume(name, size, { force: true });
     this.#model.volume(name).resize(size);
+  }
+
+  /** From now on it is a swap area with this UUID, as far as it is not overwritten. */
+  async #stamp(name: string, uuid: number): Promise<void> {
+    const volume = this.#model.volume(name);
+    const header = swapHeader(Buffer.alloc(16, uuid));
+    if (volume.bytes.length < header.length) return;
+    await this.#succeed(name, { type: CMD.write, offset: 0, length: header.length }, header);
+    volume.write(0, header);
+  }
+
+  async #sync(name: string, step: Extract<Step, { kind: 'sync' }>): Promise<void> {
+    const volume = this.#model.volume(name);
+    const source = step.source === null ? name : this.#pick(step.source);
+    const snapshot = step.source === null ? volume.undoPoint : this.#pickSnapshot(source, step.snapshot);
+    if (snapshot === undefined || snapshot === null) return;
+    const content = this.#model.volume(source).snapshots.get(snapshot) as Buffer;
+    const safety = step.safety && volume.snapshots.size < MOST_SNAPSHOTS;
+    if (step.clients !== 'stay') await this.#close(name);
+    const force = step.clients === 'are sent away';
+    const asked = { safety, online: step.clients === 'stay', force };
+    const from = step.source === null ? null : `${source}@${snapshot}`;
+    const ask = () =>
+      this.#daemon.api.sync(name, from, from === null ? asked : { ...asked, grow: step.grow });
+    const refusal = refusalOf(volume.bytes, content, from !== null && step.grow);
+    const points = await this.#refusedOr(refusal, ask);
+    if (points) this.#model.sync(name, content, safety ? (points[0] as string).slice(name.length + 1) : null);
+  }
+
+  /** Null: it was refused as it had to be. Whoever has just left may still be counted. */
+  async #refusedOr<T>(refusal: string | null, ask: () => Promise<T>): Promise<T | null> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const answer = await ask();
+        if (refusal === null) return answer;
+      } catch (error) {
+        const { code } = error as ApiError;
+        if (code === refusal) return null;
+        if (code !== 'volume-in-use' || attempt > 500) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        continue;
+      }
+      throw new Disagreement(`it was not refused as ${refusal}`);
+    }
   }
 
   async #restart(how: 'stop' | 'kill'): Promise<void> {
@@ -206,6 +257,8 @@ export class Subject {
     context: string,
   ): Promise<{ offset: number; length: number; flags: number }[]> {
     const { client, contexts } = await this.#export(exportName, [context]);
+    // A volume does not continue each of its snapshots after a sync.
+    if (!contexts.has(context)) return [];
     const size = this.#model.volume(exportName).bytes.length;
     const found: { offset: number; length: number; flags: number }[] = [];
     for (let offset = 0; offset < size; ) {
@@ -282,4 +335,11 @@ export class Subject {
     for (const { client } of this.#open.values()) await client.leave();
     this.#open.clear();
   }
+}
+
+/** The code a sync is refused with; null: it is not. */
+function refusalOf(before: Buffer, content: Buffer, grow: boolean): string | null {
+  if (content.length > before.length && !grow) return 'sync-source-larger';
+  const damaged = [before, content].some((bytes) => swapIn(bytes) === 'damaged');
+  return damaged ? 'identity-damaged' : null;
 }

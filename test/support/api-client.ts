@@ -98,6 +98,13 @@ export class ApiClient {
     return this.call('POST', '/v1/clones', { source, name });
   }
 
+  /** `from` null: an undo. Answers the names of undo points, `VOLUME@SNAPSHOT`. */
+  async sync(target: string, from: string | null, options: Record<string, boolean> = {}): Promise<string[]> {
+    const path = from === null ? '/v1/syncs/undo' : '/v1/syncs';
+    const body = { target, ...(from === null ? {} : { from }), ...options };
+    return (await this.call<{ safety: string[] }>('POST', path, body)).safety;
+  }
+
   /** The store's own check. */
   async check(): Promise<CheckReport> {
     const raw = await this.call<{ clean: boolean }>('GET', '/v1/store/check');
