@@ -37,13 +37,17 @@ t.test('undo gives the earlier bytes, and an undo of the undo those after the sy
   t.match(await scene.must('sync', 'list'), new RegExp(`undo +${web} .*\\n.*undo +${web} `));
 });
 
-t.test('what was taken by policy comes back with an undo', { skip }, async (t) => {
-  const { scene, web, now } = await disks.pair();
-  const before = await scene.sha256(web);
-  await scene.sync(web, '--from', now);
-  await scene.must('sync', 'undo', web);
-  t.equal(await scene.sha256(web), before);
-});
+for (const rules of [[], ['all=take'], ['all=new'], ['fs=keep', 'partition-2/fs.uuid=new']]) {
+  const said = rules.join(', ') || 'no rules';
+  t.test(`what was taken or made anew comes back with an undo: ${said}`, { skip }, async (t) => {
+    const { scene, web, now } = await disks.pair();
+    const before = await scene.sha256(web);
+    await scene.must('sync', web, '--from', now, ...rules.flatMap((rule) => ['--identity', rule]));
+    t.not(await scene.sha256(web), before);
+    await scene.must('sync', 'undo', web);
+    t.equal(await scene.sha256(web), before);
+  });
+}
 
 t.test('an own snapshot is restored with the identity of now', { skip }, async (t) => {
   const { scene } = await disks.pair();
