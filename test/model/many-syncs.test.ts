@@ -19,7 +19,7 @@ const MIB = 1 << 20;
 const SIZE = 64n << 20n;
 const CONTENT_MIB = 8;
 const BLOCK = 4096;
-const PLAIN = { online: false, force: false, grow: false, rules: [], takeKeys: false };
+const PLAIN = { online: false, force: false, grow: false, rules: [], takeKeys: false, guest: false };
 
 const FIRST = 5;
 const SYNCS = byEffort({ quick: 40, normal: 200, long: 1000 });
