@@ -268,6 +268,7 @@ t.test('the metadata refuses a batch of the sync: all or nothing', async (t) => 
       () => OLD,
     );
     store.level.failures = [];
+    await until('the metadata', () => !store.operations.parts.queue.healing);
     t.same(await readAll(store, 'target'), result, `batch ${nth}`);
     await store.restart('power-loss', { identity: () => testIdentity() });
     t.same(await readAll(store, 'target'), result, `batch ${nth}, after power loss`);
