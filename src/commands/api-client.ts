@@ -262,7 +262,7 @@ async function* chunksOf(response: IncomingMessage): AsyncGenerator<string> {
 /** Byte quantities become bigint, whatever their size: JSON.parse alone would round those above 2^53. */
 export function parseJson(text: string): unknown {
   const marked = text.replaceAll(
-    /("(?:[^"\\]|\\.)*")|(-?\d{16,})(?![\d.eE])/g,
+    /("(?:[^"\\]|\\.)*")|(?<![\d.])(-?\d{16,})(?![\d.eE])/g,
     (_all, quoted: string | undefined, digits: string) =>
       quoted === undefined ? `"\\u0001${digits}"` : quoted,
   );

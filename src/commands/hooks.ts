@@ -51,7 +51,11 @@ function end(pid: number | undefined, exit: Promise<unknown>): void {
   if (pid === undefined) return;
   signalGroup(pid, 'SIGTERM');
   const timer = setTimeout(() => signalGroup(pid, 'SIGKILL'), GRACE_MS);
-  void exit.then(() => clearTimeout(timer));
+  void exit.then(() => {
+    clearTimeout(timer);
+    // What it started may take no notice of the first signal.
+    signalGroup(pid, 'SIGKILL');
+  });
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {

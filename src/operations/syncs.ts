@@ -7,6 +7,7 @@
 // `done` is handed in last, when the identity reads back, and clients are let go only when it is durable: what they write afterwards is
 // in the lines a start will find. Where it cannot be known, they are disconnected and nobody comes in until it is.
 
+import { setTimeout as aWhile } from 'node:timers/promises';
 import { asCellblockError, CellblockError } from '../base/errors.js';
 import { runWithAll } from '../base/mutex.js';
 import type { Catalog, Change } from '../catalog/catalog.js';
@@ -28,6 +29,9 @@ import type { Logger } from './types.js';
 
 /** Ended ones that are still shown. */
 const RECORDS_KEPT = 200;
+/** For connections that are ending: a second in all. */
+const LOOK_AGAIN_MS = 10;
+const LOOKS = 100;
 const AGAIN_MS = 1000;
 
 interface RunOptions extends SyncOptions {
@@ -130,7 +134,7 @@ export class Syncs {
     try {
       for (const pair of pairs)
         members.push({ ...pair, device: await this.#devices.acquireLocked(pair.container) });
-      if (options.force) for (const { device } of members) await this.#client.disconnect(device.handle);
+      if (options.force) for (const { device } of members) await this.#sendAway(device);
       for (const pair of pairs) this.check(pair, { ...options, force: false });
       // What is left for the round under the hold is little then.
       for (const { device } of members) await this.#rounds.run(device);
@@ -138,6 +142,12 @@ export class Syncs {
     } finally {
       for (const { device } of members) this.#devices.release(device);
     }
+  }
+
+  /** A connection that was ending by itself is told of a little later than the plane answers; who comes back meanwhile counts. */
+  async #sendAway(device: Device): Promise<void> {
+    await this.#client.disconnect(device.handle);
+    for (let look = 0; look < LOOKS && device.connections > 0; look++) await aWhile(LOOK_AGAIN_MS);
   }
 
   async #held(members: readonly Member[], identity: SyncIdentity, options: RunOptions): Promise<SyncResult> {

@@ -45,6 +45,8 @@ t.test('JSON keeps integers of any size, out and in', async (t) => {
   );
   const back = parseJson(toJson({ sizeBytes: big, done: 1n, id: 5, text: 'a 12345678901234567890 "b" \\' }));
   t.strictSame(back, { sizeBytes: big, done: 1n, id: 5, text: 'a 12345678901234567890 "b" \\' });
+  const fractions = '{"heldMs":9.1234567890123456,"others":[-0.12345678901234567]}';
+  t.same(parseJson(fractions), JSON.parse(fractions), 'many digits behind a point are no byte quantity');
   t.throws(() => parseJson('220 smtp'), { message: /is not cellblockd/ });
 });
 
