@@ -24,12 +24,12 @@ export interface ImageSource {
 
 /** `-` is `stdin`. */
 export async function openSource(path: string, stdin: Readable, signal: AbortSignal): Promise<ImageSource> {
-  if (path === '-') return streamSource(addAbortSignal(signal, stdin));
-  if ((await stat(path)).isFIFO()) return streamSource(addAbortSignal(signal, openFifo(path)));
+  if (path === '-') return streamSource(interruptible(stdin, signal));
+  if ((await stat(path)).isFIFO()) return streamSource(interruptible(openFifo(path), signal));
   const file = await open(path, 'r');
   try {
     const sizeBytes = await sizeOf(file, path);
-    if (sizeBytes === null) return streamSource(addAbortSignal(signal, file.createReadStream()));
+    if (sizeBytes === null) return streamSource(interruptible(file.createReadStream(), signal));
     return {
       sizeBytes,
       pieces: (pool) => filePieces({ file, path, sizeBytes, nextExtent: extentFinder() }, pool),
@@ -39,6 +39,12 @@ export async function openSource(path: string, stdin: Readable, signal: AbortSig
     await file.close();
     throw error;
   }
+}
+
+/** It may be interrupted before anybody reads: an error nobody listens to would end the process. Whoever reads then is told. */
+function interruptible(stream: Readable, signal: AbortSignal): Readable {
+  stream.on('error', () => undefined);
+  return addAbortSignal(signal, stream);
 }
 
 /** Neither the wait for a writer nor that for its bytes may hold the process: both would be calls that nothing ends. */

@@ -1,12 +1,22 @@
 // The programs as processes: what they say and how they end when they are started wrongly, stopped, or lose their reader.
 
 import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { loadPlane } from '../../src/plane/addon.js';
+import { until } from '../support/waiting.js';
 import { startFakeAgent } from './fake-agent.js';
 import { serveNbdkit, withoutNbdkit } from './nbdkit.js';
 
@@ -235,6 +245,12 @@ function fifo(t: Test): string {
   return path;
 }
 
+/** The process has a handler for the signal. */
+function catches(pid: number, signal: 'SIGHUP'): boolean {
+  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';
+  return (BigInt(`0x${caught}`) & (1n << BigInt(constants.signals[signal] - 1))) !== 0n;
+}
+
 const aWhile = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 t.test('a fifo without another end can be left by a signal', { skip: withoutNbdkit }, async (t) => {
@@ -249,7 +265,9 @@ t.test('a fifo without another end can be left by a signal', { skip: withoutNbdk
       file,
       ...(verb === 'export' ? ['--force'] : ['--size', '1M']),
     ]);
-    await aWhile(1500);
+    // The last of its handlers; Node itself has some for the others.
+    await until('its handlers of signals', () => catches(child.pid!, 'SIGHUP'));
+    await aWhile(500);
     t.equal(child.exitCode, null, 'it waits');
     child.kill('SIGTERM');
     const outcome = await ended;
