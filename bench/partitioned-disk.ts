@@ -11,6 +11,7 @@ const EXT4 = { start_mib: 1, mib: 256 };
 /** The least an XFS may have is 300 MiB. */
 const XFS = { start_mib: 257, mib: 320 };
 const FRONT_MIB = 640;
+const ZEROS = Buffer.alloc(MIB);
 
 function partition(number: number, { start_mib, mib }: { start_mib: number; mib: number }): string[] {
   return ['-n', `${number}:${start_mib * 2048}:+${mib}M`];
@@ -44,7 +45,7 @@ async function copyPart(image: string, client: NbdClient, from: number, end: num
     for (let offset = from; offset < end; offset += MIB) {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(MIB), 0, MIB, offset);
       const content = buffer.subarray(0, bytesRead);
-      if (content.some((byte) => byte !== 0)) await client.write(BigInt(offset), content);
+      if (!content.equals(ZEROS.subarray(0, bytesRead))) await client.write(BigInt(offset), content);
     }
   } finally {
     await file.close();

@@ -49,7 +49,7 @@ async function makePoint(
   }
   const change = { range_bytes: bytes, windows: CHANGED };
   for (let number = 1; number <= depth; number += 1) {
-    // Zeros in a few windows: they hit the disk's own blocks at the front too seldom to matter, but it is put there again at last.
+    // It may hit blocks of the disk, which is put there again at last.
     if (number > 1) await changeWindows(bench, daemon.target(source), { ...change, seed: number });
     if (number === depth && depth > 1) await putDisk(bench, daemon.target(source), bytes);
     await daemon.snapshot(`${source}@s${number}`);
