@@ -1,8 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 
+import { writeAt } from '../../../src/identity/steps.js';
 import { encodeSync } from '../../../src/model/sync.js';
 import type { SyncRequest } from '../../../src/operations/sync-operations.js';
 import { metadataErrors } from '../../support/checked.js';
+import { turns } from '../../support/late-level.js';
 import { BLOCKS, blocksBytes, type Death, Store } from '../../support/store-harness.js';
 import { type TestIdentity, testIdentity } from '../../support/test-identity.js';
 import { until } from '../../support/waiting.js';
@@ -436,5 +439,63 @@ t.test('who connects for what has changed since a snapshot, in the middle of a s
   identity.onStep = () => undefined;
   await store.operations.syncs.undo('target', PLAIN);
   t.same(await readAll(store, 'target'), OLD, 'nobody is counted who was refused');
+  await store.end();
+});
+
+t.test('the source snapshot is deleted in the middle of a sync', async (t) => {
+  const { store, identity } = await scene();
+  identity.onStep = async (step) => {
+    if (step !== 'capture') return;
+    await store.operations.deleteSnapshots([FROM]);
+    await store.settle();
+  };
+  await store.operations.syncs.sync('target', FROM, PLAIN);
+  identity.onStep = () => undefined;
+  await store.settle();
+  t.same(await readAll(store, 'target'), NEW);
+  t.same(await metadataErrors(store), []);
+  await store.restart('process-death', { identity: () => testIdentity() });
+  t.same(await readAll(store, 'target'), NEW);
+  await store.end();
+});
+
+t.test('held clients go on when it is durable that the sync is done, not before', async (t) => {
+  const { store } = await scene();
+  const session = await store.plane.connect('target');
+  const { batch } = store.level;
+  const seen: number[] = [];
+  let whileNotDurable: number[] | null = null;
+  store.level.batch = async (operations) => {
+    if (operations.some((one) => one.type === 'put' && one.value.includes('"phase":"done"'))) {
+      void session.read(0, 1).then(([value]) => seen.push(value!));
+      await turns(10);
+      whileNotDurable = [...seen];
+    }
+    return batch.call(store.level, operations);
+  };
+  await store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+  await turns(10);
+  t.same(whileNotDurable, []);
+  t.same(seen, [TARGET_ID]);
+  await end(store, session);
+  await store.end();
+});
+
+t.test('an identity that is written on when the hold has expired is written nowhere', async (t) => {
+  const { store, identity } = await scene();
+  await store.restart('clean', { identity: () => identity, holdLimitMs: 50 });
+  const session = await store.plane.connect('target');
+  let late: Promise<unknown> = Promise.resolve();
+  identity.restore = (disks) => {
+    const restoring = sleep(150).then(() => disks[0]!.run(writeAt(0n, Buffer.from([SOURCE_ID]))));
+    late = t.rejects(restoring, /taken away/);
+    return restoring;
+  };
+  const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+  await t.rejects(sync, { code: 'hold-expired' });
+  await late;
+  t.same(await session.read(0, 2), [TARGET_ID, 11]);
+  await end(store, session);
+  t.same(await readAll(store, 'target'), OLD);
   await store.end();
 });
