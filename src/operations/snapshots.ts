@@ -1,8 +1,9 @@
 // Snapshots: taking them (of several volumes in one instant), deleting them, and clones of them.
 //
 // Invariants: a snapshot is answered when its cut is durable in the journal; the LevelDB group is handed in in the same turn, so
-// whatever is asked of the snapshot afterwards is ordered behind it. A snapshot of volumes none of which is open is a LevelDB
-// group alone: nothing of theirs is dirty and the last round before closing passed everything the journal had of them.
+// whatever is asked of the snapshot afterwards is ordered behind it. A snapshot of volumes none of which is open, or has been written
+// before an unclean stop, is a LevelDB group alone: nothing of theirs is dirty or unsynced, and the last round before closing passed
+// everything the journal had of them.
 // Line and version a snapshot names are live as long as it is listed.
 
 import { randomBytes } from 'node:crypto';
@@ -106,14 +107,18 @@ export class Snapshots {
         const wanted = references.map(({ volume, snapshot }): Wanted => {
           return { container: this.#free(volume, snapshot), name: snapshot, id: newId(), expires };
         });
-        const open = wanted.some(({ container }) => this.#devices.current(container.id));
-        return open
+        return wanted.some(({ container }) => this.#mayHaveData(container))
           ? { snapshots: await this.#cut(wanted, options), durable: DURABLE }
           : this.#withoutData(wanted, options);
       },
     );
     await durable;
     return snapshots;
+  }
+
+  /** It is open, or its files have not been synced since the unclean stop of the agent: overwrites of then are in the page cache only. */
+  #mayHaveData({ id }: Container): boolean {
+    return this.#devices.current(id) !== undefined || this.#devices.unclean.has(id);
   }
 
   /** The volume, when it can get a snapshot of this name. */

@@ -246,7 +246,7 @@ async function verify(store: Store, before: Contents, after: Contents): Promise<
 
 const EXPECTED_TROUBLES = new Set([
   'changes that were never flushed did not survive',
-  'a sync that a stop had interrupted was brought to an end',
+  'a sync that a stop had interrupted was undone',
 ]);
 
 async function prepared(scenario: Scenario): Promise<Store> {

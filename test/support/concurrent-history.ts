@@ -416,7 +416,7 @@ export class ConcurrentHistory implements Stage {
 
 const EXPECTED_TROUBLES = new Set([
   'changes that were never flushed did not survive',
-  'a sync that a stop had interrupted was brought to an end',
+  'a sync that a stop had interrupted was undone',
 ]);
 
 /** Of an export that was asked for while it was deleted. */

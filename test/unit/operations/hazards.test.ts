@@ -422,3 +422,26 @@ t.test('A5: a clone of a snapshot that says nothing, in the middle of a merge in
   t.same(await store.readAll('c'), snapshot, 'when all had ended');
   await store.end();
 });
+
+t.test(
+  'J4: overwrites before a kill, a snapshot of the volume while nobody has it open, power loss',
+  async (t) => {
+    const store = await Store.make();
+    await store.operations.createVolume('a', { sizeBytes: SIZE });
+    const write = async (values: number[]): Promise<void> => {
+      const session = await store.plane.connect('a');
+      await session.write(0, values);
+      session.close();
+    };
+    await write([1, 2]);
+    await store.restart('clean');
+    // In place, over blocks that are committed: nothing of it is in the journal.
+    await write([3, 4]);
+    await store.restart('process-death');
+    await store.operations.createSnapshots([{ volume: 'a', snapshot: 's' }]);
+    await store.restart('power-loss');
+    t.same((await store.readAll('a@s')).slice(0, 2), [3, 4], 'what was answered with the snapshot');
+    t.same((await store.readAll('a')).slice(0, 2), [3, 4]);
+    await store.end();
+  },
+);
