@@ -213,7 +213,10 @@ export class Superblock {
     return this.#wide(AT.freeBlocks, AT.freeBlocksHigh);
   }
 
+  /** Throws `identity-damaged`: more were taken than it said to be free, or freed than there are. */
   set freeBlocks(blocks: number) {
+    if (blocks < 0 || blocks > this.blocks)
+      throw damaged('the count of free blocks in the superblock of the ext file system is wrong');
     this.raw.writeUInt32LE(blocks % 2 ** 32, AT.freeBlocks);
     if (this.hasIncompat(INCOMPAT.bits64))
       this.raw.writeUInt32LE(Math.floor(blocks / 2 ** 32), AT.freeBlocksHigh);
@@ -228,7 +231,10 @@ export class Superblock {
     return this.raw.readUInt32LE(AT.freeInodes);
   }
 
+  /** Throws `identity-damaged`. */
   set freeInodes(inodes: number) {
+    if (inodes < 0 || inodes > 0xffffffff)
+      throw damaged('the count of free inodes in the superblock of the ext file system is wrong');
     this.raw.writeUInt32LE(inodes, AT.freeInodes);
   }
 
