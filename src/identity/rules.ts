@@ -2,7 +2,7 @@
 //
 //   [PLACE/]SUBJECT[.FIELD]   PLACE: disk, partition-N    SUBJECT: all, a group (fs, disk...), a kind (ext4, gpt...)    FIELD: uuid, label...
 //
-// A field of several parts (`lv/root/uuid`) is meant by all of it or by its last part.
+// A field of several parts (`lv/data/uuid`) is meant by all of it or by its last part.
 //
 // Invariant: a pattern that could never match anything anywhere is refused, so a slip of the pen does not change an identity in silence.
 
@@ -26,7 +26,7 @@ export interface FieldName {
   /** All names of the kind, in lower case: `ext4`, `ext`. */
   readonly kinds: readonly string[];
   readonly group: FieldGroup;
-  /** The field's name: `uuid`, `lv/root/uuid`. */
+  /** The field's name: `uuid`, `lv/data/uuid`. */
   readonly field: string;
 }
 

@@ -9,6 +9,7 @@ import { NbdClient } from '../../src/nbd-client/nbd-client.js';
 import { Operations } from '../../src/operations/operations.js';
 import { loadPlane } from '../../src/plane/addon.js';
 import { byEffort } from '../support/effort.js';
+import { PLAIN_SYNC } from '../support/plain-sync.js';
 import { quiet } from '../support/store-harness.js';
 import { testIdentity } from '../support/test-identity.js';
 import { until } from '../support/waiting.js';
@@ -19,7 +20,6 @@ const MIB = 1 << 20;
 const SIZE = 64n << 20n;
 const CONTENT_MIB = 8;
 const BLOCK = 4096;
-const PLAIN = { online: false, force: false, grow: false, rules: [], takeKeys: false, guest: false };
 
 const FIRST = 5;
 const SYNCS = byEffort({ quick: 40, normal: 200, long: 1000 });
@@ -92,7 +92,11 @@ class Scene {
   async sync(options: { safety: boolean }): Promise<number> {
     await this.write('target', MIB, Buffer.alloc(MIB, 3 + (this.#turn++ % 200)));
     const began = performance.now();
-    await this.operations.syncs.sync('target', { volume: 'source', snapshot: 's' }, { ...PLAIN, ...options });
+    await this.operations.syncs.sync(
+      'target',
+      { volume: 'source', snapshot: 's' },
+      { ...PLAIN_SYNC, ...options },
+    );
     return performance.now() - began;
   }
 

@@ -5,6 +5,7 @@
 import t from 'tap';
 import { unfinishedSyncs } from '../support/checked.js';
 import { failingIdentity } from '../support/failing-identity.js';
+import { PLAIN_SYNC } from '../support/plain-sync.js';
 import type { Death } from '../support/store-harness.js';
 import { BLOCKS, blocksBytes, Store } from '../support/store-harness.js';
 import { until } from '../support/waiting.js';
@@ -129,7 +130,7 @@ const SCENARIOS: Scenario[] = [
       await sync(store, 'b', 'a@s3');
       await fill(store, 'b', 3, 20, 7000);
     },
-    run: (store) => gone(store).then(() => store.operations.syncs.undo('b', PLAIN)),
+    run: (store) => gone(store).then(() => store.operations.syncs.undo('b', PLAIN_SYNC)),
   },
   {
     name: 'sync whose identity cannot be written',
@@ -145,16 +146,6 @@ const SCENARIOS: Scenario[] = [
   },
   { name: 'stop', run: ({ operations }) => operations.close() },
 ];
-
-const PLAIN = {
-  online: false,
-  force: false,
-  grow: false,
-  safety: true,
-  rules: [],
-  takeKeys: false,
-  guest: false,
-};
 
 /** Where the next sync fails. */
 let failingNow: 'half-written' | null = null;
@@ -178,7 +169,7 @@ async function sync(
   if (!asked.online) await gone(store);
   const [volume, snapshot] = from.split('@') as [string, string];
   failingNow = failing ?? null;
-  const done = store.operations.syncs.sync(target, { volume, snapshot }, { ...PLAIN, ...asked });
+  const done = store.operations.syncs.sync(target, { volume, snapshot }, { ...PLAIN_SYNC, ...asked });
   failingNow = null;
   await done.catch((error: unknown) => {
     if (!failing) throw error;

@@ -12,6 +12,7 @@ import {
   OnPurpose,
 } from '../support/failing-identity.js';
 import type { Session } from '../support/fake-plane.js';
+import { PLAIN_SYNC } from '../support/plain-sync.js';
 import type { Store } from '../support/store-harness.js';
 import type { ModelVolume, StoreModel } from '../support/store-model.js';
 import { testIdentity } from '../support/test-identity.js';
@@ -188,5 +189,5 @@ export class SyncSteps {
 
 function request({ clients, grow, safety }: SyncCommand): SyncRequest {
   const [online, force] = [clients === 'stay', clients === 'sent away'];
-  return { online, force, grow, safety, rules: [], takeKeys: false, guest: false };
+  return { ...PLAIN_SYNC, online, force, grow, safety };
 }

@@ -9,6 +9,7 @@ import { type Contents, type ModelSnapshot, ModelVolume } from './concurrent-mod
 import { FAILING_STEPS, type FailingStep, failingIdentity, OnPurpose } from './failing-identity.js';
 import type { Session } from './fake-plane.js';
 import { turns } from './late-level.js';
+import { PLAIN_SYNC } from './plain-sync.js';
 import { BLOCKS, blocksBytes, type Store } from './store-harness.js';
 
 /** Windows that are written: some alone, some beside one another, in several regions of 64. */
@@ -383,13 +384,11 @@ export class Actor {
       from,
       undo: from.volume === this.#volume && from.snapshot.name === this.#volume.undoPoint,
       request: {
+        ...PLAIN_SYNC,
         online: clients === 'stay',
         force: clients === 'sent away',
         grow: size! > this.#volume.size || this.#below(2) === 0,
         safety: this.#volume.snapshots.size < MOST_SNAPSHOTS && this.#below(2) === 0,
-        rules: [],
-        takeKeys: false,
-        guest: false,
       },
       failing: this.#below(3) === 0 ? this.#pick(FAILING_STEPS)! : null,
     };

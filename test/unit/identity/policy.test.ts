@@ -148,7 +148,7 @@ t.test(
       'a/b/c',
       'fs uuid',
       'xfs.disk-guid',
-      'lvm.lv/root/uid',
+      'lvm.lv/data/uid',
     ])
       t.equal(codeOf(rules(bad)), 'identity-invalid', bad);
     t.throws(rules('fs.uid'), /fields of fs are label, serial, uuid/);
@@ -157,7 +157,7 @@ t.test(
       'partition-77/fs',
       'xfs.uuid',
       'LVM2_member',
-      'lvm.lv/root/uuid',
+      'lvm.lv/data/uuid',
       'crypto_LUKS.uuid',
       'all.uuid',
       'disk/all',

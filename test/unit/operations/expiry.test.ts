@@ -1,20 +1,11 @@
 // What is kept for some time only goes when that has passed, and not before. Time is what `look` is told.
 import t from 'tap';
-import type { SyncRequest } from '../../../src/operations/sync-operations.js';
+import { PLAIN_SYNC } from '../../support/plain-sync.js';
 import { BLOCKS, blocksBytes, Store } from '../../support/store-harness.js';
 import { testIdentity } from '../../support/test-identity.js';
 
 const SIZE = blocksBytes(2 * BLOCKS);
 const HOUR_MS = 3_600_000;
-const PLAIN: SyncRequest = {
-  online: false,
-  force: false,
-  grow: false,
-  safety: true,
-  rules: [],
-  takeKeys: false,
-  guest: false,
-};
 
 async function withDisk(): Promise<Store> {
   const store = await Store.make();
@@ -31,13 +22,13 @@ const names = (store: Store, volume?: string): string[] =>
 t.test('the undo point of a sync goes after a day, and the sync cannot be undone then', async (t) => {
   const store = await withDisk();
   const { expiry } = store.operations.parts;
-  const { id } = await store.operations.syncs.sync('disk', { volume: 'other', snapshot: 's' }, PLAIN);
+  const { id } = await store.operations.syncs.sync('disk', { volume: 'other', snapshot: 's' }, PLAIN_SYNC);
   await expiry.look(Date.now() + 23.9 * HOUR_MS);
   t.same(names(store, 'disk'), [`disk@before-sync-${id}`], 'an hour before it is there');
   await expiry.look(Date.now() + 24.1 * HOUR_MS);
   t.same(names(store), ['other@s'], 'it alone is gone');
   t.same(store.operations.syncs.show(id!).safety, []);
-  await t.rejects(store.operations.syncs.undo('disk', PLAIN), { code: 'sync-nothing-to-undo' });
+  await t.rejects(store.operations.syncs.undo('disk', PLAIN_SYNC), { code: 'sync-nothing-to-undo' });
   await store.settle();
   await store.end();
 });

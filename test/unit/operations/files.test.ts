@@ -4,20 +4,11 @@ import t from 'tap';
 
 import { decodeContainer, encodeContainer } from '../../../src/model/entities.js';
 import { attributeFields, withAttributes } from '../../../src/operations/file-identity.js';
-import type { SyncRequest } from '../../../src/operations/sync-operations.js';
 import type { SyncIdentity } from '../../../src/operations/sync-types.js';
+import { PLAIN_SYNC } from '../../support/plain-sync.js';
 import { Store } from '../../support/store-harness.js';
 import { until } from '../../support/waiting.js';
 
-const PLAIN: SyncRequest = {
-  online: false,
-  force: false,
-  grow: false,
-  safety: true,
-  rules: [],
-  takeKeys: false,
-  guest: false,
-};
 const FROM = { volume: 'source', snapshot: 's' };
 const LONG_AGO = '2001-02-03T04:05:06.000Z';
 const ATTRIBUTES = {
@@ -78,7 +69,7 @@ t.test('a file has its exact length and its attributes, also after a restart', a
 
 t.test('a sync takes the content; of the attributes only the modification advances', async (t) => {
   const store = await scene();
-  const info = await store.operations.syncs.sync('target', FROM, PLAIN);
+  const info = await store.operations.syncs.sync('target', FROM, PLAIN_SYNC);
   t.same(await readAll(store, 'target'), [5, 6]);
   const { modified, ...others } = store.operations.showVolume('target', 'file').attributes!;
   const { modified: before, ...wanted } = ATTRIBUTES;
@@ -104,7 +95,7 @@ t.test('a sync takes the content; of the attributes only the modification advanc
   );
   await store.restart('power-loss');
   t.equal(store.operations.showVolume('target', 'file').attributes!.modified, modified, 'durable');
-  await store.operations.syncs.undo('target', PLAIN);
+  await store.operations.syncs.undo('target', PLAIN_SYNC);
   t.same(await readAll(store, 'target'), [7, 8]);
   await store.end();
 });
@@ -130,9 +121,9 @@ t.test('volume to file and file to volume: refused, and nothing has changed', as
   await operations.createVolume('volume', { sizeBytes: 8192n });
   await operations.createSnapshots([{ volume: 'volume', snapshot: 's' }]);
   const wrong = { code: 'container-kind-wrong' };
-  await t.rejects(operations.syncs.sync('target', { volume: 'volume', snapshot: 's' }, PLAIN), wrong);
-  await t.rejects(operations.syncs.sync('volume', FROM, PLAIN), wrong);
-  await t.rejects(operations.syncs.plan('volume', FROM, PLAIN), wrong);
+  await t.rejects(operations.syncs.sync('target', { volume: 'volume', snapshot: 's' }, PLAIN_SYNC), wrong);
+  await t.rejects(operations.syncs.sync('volume', FROM, PLAIN_SYNC), wrong);
+  await t.rejects(operations.syncs.plan('volume', FROM, PLAIN_SYNC), wrong);
   t.same(operations.syncs.list(), []);
   t.same(await readAll(store, 'target'), [7, 8]);
   await store.end();
@@ -230,7 +221,7 @@ t.test('the identity of a file is looked for as that of a file', async (t) => {
     verify: async () => undefined,
   };
   await store.restart('clean', { identity: () => identity });
-  await store.operations.syncs.sync('target', FROM, PLAIN);
+  await store.operations.syncs.sync('target', FROM, PLAIN_SYNC);
   t.same(asked, ['file']);
   await store.end();
 });

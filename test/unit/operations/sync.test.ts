@@ -3,24 +3,15 @@ import t from 'tap';
 
 import { writeAt } from '../../../src/identity/steps.js';
 import { encodeSync } from '../../../src/model/sync.js';
-import type { SyncRequest } from '../../../src/operations/sync-operations.js';
 import { metadataErrors } from '../../support/checked.js';
 import { turns } from '../../support/late-level.js';
+import { PLAIN_SYNC } from '../../support/plain-sync.js';
 import { BLOCKS, blocksBytes, type Death, Store } from '../../support/store-harness.js';
 import { type TestIdentity, testIdentity } from '../../support/test-identity.js';
 import { until } from '../../support/waiting.js';
 
 const SIZE_BLOCKS = 4 * BLOCKS;
 const SIZE = blocksBytes(SIZE_BLOCKS);
-const PLAIN: SyncRequest = {
-  online: false,
-  force: false,
-  grow: false,
-  safety: true,
-  rules: [],
-  takeKeys: false,
-  guest: false,
-};
 const FROM = { volume: 'source', snapshot: 's' };
 const TARGET_ID = 7;
 const SOURCE_ID = 9;
@@ -78,7 +69,7 @@ const NEW = contents({ 0: TARGET_ID, 1: 21, 2: 22, [3 * BLOCKS]: 23 });
 t.test('a target takes the state of the snapshot and keeps its identity; undo gives it back', async (t) => {
   const { store } = await scene();
   const { syncs } = store.operations;
-  const info = await syncs.sync('target', FROM, PLAIN);
+  const info = await syncs.sync('target', FROM, PLAIN_SYNC);
   t.equal(info.phase, 'done');
   t.same(info.safety, [`target@before-sync-${info.id}`]);
   t.same(await readAll(store, 'target'), NEW, 'the content of the source, the identity of the target');
@@ -87,7 +78,7 @@ t.test('a target takes the state of the snapshot and keeps its identity; undo gi
   t.equal((await readAll(store, 'source@s'))[1], 21, 'what the target writes is unseen in the snapshot');
   await store.restart('power-loss', { identity: () => testIdentity() });
   t.same((await readAll(store, 'target'))[0], TARGET_ID);
-  const undone = await store.operations.syncs.undo('target', PLAIN);
+  const undone = await store.operations.syncs.undo('target', PLAIN_SYNC);
   t.equal(undone.kind, 'undo');
   t.same(await readAll(store, 'target'), OLD, 'the earlier bytes');
   t.equal(store.operations.listSnapshots('target').length, 2, 'its own list: the two undo points');
@@ -96,12 +87,12 @@ t.test('a target takes the state of the snapshot and keeps its identity; undo gi
 
 t.test('the source and its snapshot can be deleted, and the target still reads right', async (t) => {
   const { store } = await scene();
-  await store.operations.syncs.sync('target', FROM, { ...PLAIN, safety: false });
+  await store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, safety: false });
   await store.operations.deleteVolume('source', { withSnapshots: true });
   await store.settle();
   t.same(await readAll(store, 'target'), NEW);
   t.same(store.operations.listSnapshots('target'), [], 'without --no-safety there is nothing to go back to');
-  await t.rejects(store.operations.syncs.undo('target', PLAIN), { code: 'sync-nothing-to-undo' });
+  await t.rejects(store.operations.syncs.undo('target', PLAIN_SYNC), { code: 'sync-nothing-to-undo' });
   await store.restart('clean', { identity: () => testIdentity() });
   t.same(await readAll(store, 'target'), NEW);
   await store.end();
@@ -109,7 +100,7 @@ t.test('the source and its snapshot can be deleted, and the target still reads r
 
 t.test('what an old map held is given back when nothing continues it', async (t) => {
   const { store } = await scene();
-  await store.operations.syncs.sync('target', FROM, { ...PLAIN, safety: false });
+  await store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, safety: false });
   await store.settle();
   const { catalog } = store.operations.parts;
   const target = catalog.containerNamed('target')!;
@@ -119,7 +110,7 @@ t.test('what an old map held is given back when nothing continues it', async (t)
     'the old line is gone',
   );
   for (let round = 0; round < 20; round++)
-    await store.operations.syncs.sync('target', FROM, { ...PLAIN, safety: false });
+    await store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, safety: false });
   await store.settle();
   t.equal(catalog.linesOf(target.id).length, 1, 'twenty more leave one line');
   t.equal(store.operations.showVolume('target').depth, 1, 'and no depth');
@@ -131,7 +122,11 @@ t.test('restore: the same to an own snapshot, with the identity of now', async (
   const { store } = await scene();
   await store.operations.createSnapshots([{ volume: 'target', snapshot: 'mine' }]);
   await write(store, 'target', 0, [8, 13]);
-  const info = await store.operations.syncs.sync('target', { volume: 'target', snapshot: 'mine' }, PLAIN);
+  const info = await store.operations.syncs.sync(
+    'target',
+    { volume: 'target', snapshot: 'mine' },
+    PLAIN_SYNC,
+  );
   t.equal(info.kind, 'restore');
   t.same(await readAll(store, 'target'), contents({ 0: 8, 1: 11, [BLOCKS]: 12 }), 'a later rename survives');
   const names = store.operations.listSnapshots('target').map(({ name }) => name);
@@ -149,18 +144,18 @@ t.test('refused with the reason, and nothing has changed', async (t) => {
   await operations.createVolume('large', { sizeBytes: SIZE * 2n });
   await operations.createSnapshots([{ volume: 'large', snapshot: 's' }]);
   const large = { volume: 'large', snapshot: 's' };
-  await t.rejects(operations.syncs.sync('nobody', FROM, PLAIN), { code: 'volume-not-found' });
-  await t.rejects(operations.syncs.sync('target', { ...FROM, snapshot: 'x' }, PLAIN), {
+  await t.rejects(operations.syncs.sync('nobody', FROM, PLAIN_SYNC), { code: 'volume-not-found' });
+  await t.rejects(operations.syncs.sync('target', { ...FROM, snapshot: 'x' }, PLAIN_SYNC), {
     code: 'snapshot-not-found',
   });
-  await t.rejects(operations.syncs.sync('target', large, PLAIN), { code: 'sync-source-larger' });
+  await t.rejects(operations.syncs.sync('target', large, PLAIN_SYNC), { code: 'sync-source-larger' });
   const session = await store.plane.connect('target');
-  await t.rejects(operations.syncs.sync('target', FROM, PLAIN), { code: 'volume-in-use' });
+  await t.rejects(operations.syncs.sync('target', FROM, PLAIN_SYNC), { code: 'volume-in-use' });
   await end(store, session);
   identity.onStep = (step) => {
     if (step === 'capture') throw new Error('a damaged superblock');
   };
-  await t.rejects(operations.syncs.sync('target', FROM, PLAIN), /damaged superblock/);
+  await t.rejects(operations.syncs.sync('target', FROM, PLAIN_SYNC), /damaged superblock/);
   t.same(await readAll(store, 'target'), OLD);
   t.same(operations.listSnapshots('target'), []);
   t.same(operations.syncs.list(), [], 'none has begun');
@@ -173,12 +168,12 @@ t.test('a larger source with --grow; behind a smaller one zeros follow', async (
   await operations.createVolume('large', { sizeBytes: SIZE * 2n });
   await write(store, 'large', SIZE_BLOCKS + 1, [77]);
   await operations.createSnapshots([{ volume: 'large', snapshot: 's' }]);
-  await operations.syncs.sync('target', { volume: 'large', snapshot: 's' }, { ...PLAIN, grow: true });
+  await operations.syncs.sync('target', { volume: 'large', snapshot: 's' }, { ...PLAIN_SYNC, grow: true });
   t.equal(operations.showVolume('target').sizeBytes, SIZE * 2n);
   const grown = await readAll(store, 'target');
   t.equal(grown[SIZE_BLOCKS + 1], 77);
   t.equal(grown[0], TARGET_ID);
-  await operations.syncs.sync('target', FROM, PLAIN);
+  await operations.syncs.sync('target', FROM, PLAIN_SYNC);
   t.equal(operations.showVolume('target').sizeBytes, SIZE * 2n, 'it keeps its size');
   t.same(await readAll(store, 'target'), [...NEW, ...contents({})]);
   await store.end();
@@ -195,7 +190,7 @@ t.test('--online: clients stay, what they have begun ends before and what comes 
     if (step === 'restore') waiting = session.read(0, 1).then(([value]) => seen.push(value!));
     if (step === 'verify') t.same(seen, [], 'held');
   };
-  const info = await store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+  const info = await store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, online: true });
   await waiting;
   t.same(seen, [TARGET_ID], 'nobody reads the foreign identity');
   t.ok(info.heldMs! > 0);
@@ -216,7 +211,7 @@ t.test('--online: clients stay, what they have begun ends before and what comes 
 t.test('--force: the connections end first', async (t) => {
   const { store } = await scene();
   await store.plane.connect('target');
-  await store.operations.syncs.sync('target', FROM, { ...PLAIN, force: true });
+  await store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, force: true });
   t.equal(store.plane.leases.size, 0);
   t.same(await readAll(store, 'target'), NEW);
   await store.end();
@@ -228,7 +223,7 @@ t.test('a hold that would be too long is undone, and clients go on with what the
   const session = await store.plane.connect('target');
   let goOn: () => void = () => undefined;
   identity.onStep = (step) => (step === 'restore' ? new Promise((resolve) => (goOn = resolve)) : undefined);
-  const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+  const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, online: true });
   const expired = t.rejects(sync, { code: 'hold-expired' });
   const read = session.read(0, 2);
   setTimeout(() => goOn(), 120);
@@ -247,7 +242,7 @@ t.test('a hold that would be too long is undone, and clients go on with what the
 t.test('an identity that does not read back: the target is as it was', async (t) => {
   const { store, identity } = await scene();
   identity.verify = () => Promise.reject(new Error('it does not read back'));
-  await t.rejects(store.operations.syncs.sync('target', FROM, PLAIN), /does not read back/);
+  await t.rejects(store.operations.syncs.sync('target', FROM, PLAIN_SYNC), /does not read back/);
   t.same(await readAll(store, 'target'), OLD);
   const [record] = store.operations.syncs.list();
   t.match(record, { phase: 'undone', error: /does not read back/ });
@@ -266,7 +261,7 @@ t.test('the metadata refuses a batch of the sync: all or nothing', async (t) => 
       ...Array.from({ length: nth }, () => null as never),
       ...Array.from({ length: 6 }, () => ({ applied: false })),
     ];
-    const result = await store.operations.syncs.sync('target', FROM, PLAIN).then(
+    const result = await store.operations.syncs.sync('target', FROM, PLAIN_SYNC).then(
       () => NEW,
       () => OLD,
     );
@@ -290,7 +285,7 @@ for (const death of ['process-death', 'power-loss'] as Death[]) {
       };
       store.plane.onStep = die;
       store.level.onBatch = die;
-      const how = await store.survive(() => store.operations.syncs.sync('target', FROM, PLAIN));
+      const how = await store.survive(() => store.operations.syncs.sync('target', FROM, PLAIN_SYNC));
       finished = how === 'ended' && steps < at;
       await store.restart(death, { identity: () => testIdentity() });
       const now = await readAll(store, 'target');
@@ -319,7 +314,7 @@ t.test(
       if (step !== 'verify') return;
       store.level.failures = Array.from({ length: 40 }, () => ({ applied: false }));
     };
-    const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+    const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, online: true });
     await t.rejects(sync, { code: 'catalog-write-failed' }, 'whoever asked is told');
     await until('the end of the connection', () => store.plane.leases.size === 0);
     const { handle } = session;
@@ -343,7 +338,7 @@ t.test('a stop while the end of a sync is not known: before or after, as the met
   identity.onStep = (step) => {
     if (step === 'verify') store.level.failures = Array.from({ length: 400 }, () => ({ applied: false }));
   };
-  await t.rejects(store.operations.syncs.sync('target', FROM, PLAIN), { code: 'catalog-write-failed' });
+  await t.rejects(store.operations.syncs.sync('target', FROM, PLAIN_SYNC), { code: 'catalog-write-failed' });
   await store.operations.close({ deadlineMs: 100 });
   await store.restart('process-death', { identity: () => testIdentity() });
   t.same(await readAll(store, 'target'), OLD);
@@ -352,7 +347,7 @@ t.test('a stop while the end of a sync is not known: before or after, as the met
 
 t.test('a record of a sync is read as it was written', async (t) => {
   const { store } = await scene();
-  await store.operations.syncs.sync('target', FROM, PLAIN);
+  await store.operations.syncs.sync('target', FROM, PLAIN_SYNC);
   const [record] = [...store.operations.parts.catalog.syncs.values()];
   await store.restart('clean', { identity: () => testIdentity() });
   const [again] = [...store.operations.parts.catalog.syncs.values()];
@@ -367,7 +362,7 @@ t.test(
     const { syncs } = store.operations;
     for (let nth = 1; nth <= 11; nth++) {
       await write(store, 'target', 2, [100 + nth]);
-      await syncs.sync('target', FROM, PLAIN);
+      await syncs.sync('target', FROM, PLAIN_SYNC);
     }
     await store.restart('clean', { identity: () => testIdentity() });
     const ids = store.operations.syncs.list().map(({ id }) => id!);
@@ -376,7 +371,7 @@ t.test(
       [...ids].sort((a, b) => a - b),
       'oldest first',
     );
-    await store.operations.syncs.undo('target', PLAIN);
+    await store.operations.syncs.undo('target', PLAIN_SYNC);
     t.equal((await readAll(store, 'target'))[2], 111, 'what was before the last one');
     await store.end();
   },
@@ -394,7 +389,7 @@ t.test('what a snapshot continues is merged into it in the middle of a sync', as
     if (when === 'before') void store.settle();
   };
   identity.onStep = (step) => (step === 'capture' ? store.settle() : undefined);
-  await operations.syncs.sync('target', { volume: 'clone', snapshot: 'c' }, PLAIN);
+  await operations.syncs.sync('target', { volume: 'clone', snapshot: 'c' }, PLAIN_SYNC);
   store.level.onBatch = () => undefined;
   t.same(await readAll(store, 'target'), NEW);
   await store.restart('process-death', { identity: () => testIdentity() });
@@ -415,7 +410,7 @@ t.test('a rename and reclaiming in the middle of what is undone', async (t) => {
     renamed = operations.renameVolume('target', 'renamed');
     void parts.reclaim.kick();
   };
-  await t.rejects(operations.syncs.sync('target', FROM, PLAIN), /does not read back/);
+  await t.rejects(operations.syncs.sync('target', FROM, PLAIN_SYNC), /does not read back/);
   store.plane.onStep = () => undefined;
   await renamed;
   await store.settle();
@@ -434,10 +429,10 @@ t.test('who connects for what has changed since a snapshot, in the middle of a s
     if (step === 'capture')
       refused = t.rejects(store.plane.connect('target', ['before']), /No such snapshot/);
   };
-  await store.operations.syncs.sync('target', FROM, PLAIN);
+  await store.operations.syncs.sync('target', FROM, PLAIN_SYNC);
   await refused;
   identity.onStep = () => undefined;
-  await store.operations.syncs.undo('target', PLAIN);
+  await store.operations.syncs.undo('target', PLAIN_SYNC);
   t.same(await readAll(store, 'target'), OLD, 'nobody is counted who was refused');
   await store.end();
 });
@@ -449,7 +444,7 @@ t.test('the source snapshot is deleted in the middle of a sync', async (t) => {
     await store.operations.deleteSnapshots([FROM]);
     await store.settle();
   };
-  await store.operations.syncs.sync('target', FROM, PLAIN);
+  await store.operations.syncs.sync('target', FROM, PLAIN_SYNC);
   identity.onStep = () => undefined;
   await store.settle();
   t.same(await readAll(store, 'target'), NEW);
@@ -473,7 +468,7 @@ t.test('held clients go on when it is durable that the sync is done, not before'
     }
     return batch.call(store.level, operations);
   };
-  await store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+  await store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, online: true });
   await turns(10);
   t.same(whileNotDurable, []);
   t.same(seen, [TARGET_ID]);
@@ -491,7 +486,7 @@ t.test('an identity that is written on when the hold has expired is written nowh
     late = t.rejects(restoring, /taken away/);
     return restoring;
   };
-  const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN, online: true });
+  const sync = store.operations.syncs.sync('target', FROM, { ...PLAIN_SYNC, online: true });
   await t.rejects(sync, { code: 'hold-expired' });
   await late;
   t.same(await session.read(0, 2), [TARGET_ID, 11]);

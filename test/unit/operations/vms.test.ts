@@ -1,22 +1,13 @@
 // Virtual machines: made, snapshotted in one instant, synced as one; and ended at every step of such a sync.
 import t from 'tap';
-import type { SyncRequest } from '../../../src/operations/sync-operations.js';
 import { pairDisks } from '../../../src/operations/vm-pairing.js';
+import { PLAIN_SYNC } from '../../support/plain-sync.js';
 import { BLOCKS, blocksBytes, type Death, Store } from '../../support/store-harness.js';
 import { testIdentity } from '../../support/test-identity.js';
 import { until } from '../../support/waiting.js';
 
 const SIZE_BLOCKS = 2 * BLOCKS;
 const SIZE = blocksBytes(SIZE_BLOCKS);
-const PLAIN: SyncRequest = {
-  online: false,
-  force: false,
-  grow: false,
-  safety: true,
-  rules: [],
-  takeKeys: false,
-  guest: false,
-};
 const FROM = { volume: 'prod', snapshot: 'now' };
 
 function domain(name: string, uuid: string, disks: readonly string[] = ['vda', 'vdb']): string {
@@ -105,13 +96,13 @@ t.test(
   async (t) => {
     const store = await scene();
     t.same(await seen(store, 'web'), OLD);
-    const info = await store.operations.syncs.sync('web', FROM, PLAIN);
+    const info = await store.operations.syncs.sync('web', FROM, PLAIN_SYNC);
     t.same(await seen(store, 'web'), NEW);
     t.equal(info.disks.length, 2);
     t.match(info.config, { restored: [{ field: 'name', target: 'web', source: 'prod' }, { field: 'uuid' }] });
     await store.restart('power-loss', { identity: () => testIdentity() });
     t.same(await seen(store, 'web'), NEW);
-    await store.operations.syncs.undo('web', PLAIN);
+    await store.operations.syncs.undo('web', PLAIN_SYNC);
     t.same(await seen(store, 'web'), OLD);
     t.equal(store.operations.vms.show('web').config, WEB, 'byte for byte');
     await store.end();
@@ -124,14 +115,14 @@ t.test(
     const store = await scene();
     const { syncs } = store.operations;
     const disks = [{ source: 'vdb', target: 'vdb' }];
-    await syncs.sync('web', FROM, { ...PLAIN, disks });
+    await syncs.sync('web', FROM, { ...PLAIN_SYNC, disks });
     t.same(await seen(store, 'web'), { ...OLD, disks: [OLD.disks[0], NEW.disks[1]] });
     const boot = [{ source: 'vda', target: 'vda' }];
-    await t.rejects(syncs.sync('web', FROM, { ...PLAIN, disks: boot }), {
+    await t.rejects(syncs.sync('web', FROM, { ...PLAIN_SYNC, disks: boot }), {
       code: 'disks-unpaired',
       hint: /--boot vda/,
     });
-    await syncs.sync('web', FROM, { ...PLAIN, disks: boot, boot: 'vda' });
+    await syncs.sync('web', FROM, { ...PLAIN_SYNC, disks: boot, boot: 'vda' });
     t.same(await seen(store, 'web'), { ...NEW, vcpu: false });
     await store.end();
   },
@@ -157,10 +148,13 @@ t.test('refused with the reason, and nothing has changed', async (t) => {
     [() => operations.deleteVolume('web-vda'), 'volume-in-vm'],
     [() => operations.vms.snapshot('prod', 'now'), 'snapshot-exists'],
     [() => operations.vms.snapshot('nobody', 'now'), 'vm-not-found'],
-    [() => operations.syncs.sync('web', { volume: 'prod', snapshot: 'x' }, PLAIN), 'snapshot-not-found'],
-    [() => operations.syncs.sync('web', { volume: 'other', snapshot: 's' }, PLAIN), 'container-kind-wrong'],
-    [() => operations.syncs.sync('other', FROM, PLAIN), 'container-kind-wrong'],
-    [() => operations.syncs.undo('web', PLAIN), 'sync-nothing-to-undo'],
+    [() => operations.syncs.sync('web', { volume: 'prod', snapshot: 'x' }, PLAIN_SYNC), 'snapshot-not-found'],
+    [
+      () => operations.syncs.sync('web', { volume: 'other', snapshot: 's' }, PLAIN_SYNC),
+      'container-kind-wrong',
+    ],
+    [() => operations.syncs.sync('other', FROM, PLAIN_SYNC), 'container-kind-wrong'],
+    [() => operations.syncs.undo('web', PLAIN_SYNC), 'sync-nothing-to-undo'],
   ];
   for (const [work, code] of refused) await t.rejects(work(), { code }, code);
   t.same(await seen(store, 'web'), OLD);
@@ -172,8 +166,8 @@ t.test('a snapshot of which a part was deleted: said, and the rest can be used',
   const store = await scene();
   const { operations } = store;
   await operations.deleteSnapshots([{ volume: 'prod-vda', snapshot: 'now' }]);
-  await t.rejects(operations.syncs.sync('web', FROM, PLAIN), { code: 'vm-snapshot-incomplete' });
-  await operations.syncs.sync('web', FROM, { ...PLAIN, disks: [{ source: 'vdb', target: 'vdb' }] });
+  await t.rejects(operations.syncs.sync('web', FROM, PLAIN_SYNC), { code: 'vm-snapshot-incomplete' });
+  await operations.syncs.sync('web', FROM, { ...PLAIN_SYNC, disks: [{ source: 'vdb', target: 'vdb' }] });
   t.match(operations.vms.show('prod').snapshotList, [
     { disks: [{ slot: 'vda', snapshot: null }, { snapshot: 'prod-vdb@now' }] },
   ]);
@@ -218,7 +212,7 @@ for (const death of ['process-death', 'power-loss'] as Death[]) {
       };
       store.plane.onStep = die;
       store.level.onBatch = die;
-      const how = await store.survive(() => store.operations.syncs.sync('web', FROM, PLAIN));
+      const how = await store.survive(() => store.operations.syncs.sync('web', FROM, PLAIN_SYNC));
       finished = how === 'ended' && steps < at;
       await store.restart(death, { identity: () => testIdentity() });
       const now = JSON.stringify(await seen(store, 'web'));
