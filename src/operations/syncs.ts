@@ -10,11 +10,9 @@
 import { setTimeout as aWhile } from 'node:timers/promises';
 import { asCellblockError, CellblockError } from '../base/errors.js';
 import { runWithAll } from '../base/mutex.js';
-import type { Catalog, Change } from '../catalog/catalog.js';
-import type { Container, Line, Snapshot } from '../model/entities.js';
-import { endLine } from '../model/entities.js';
-import { modifiedNow } from '../model/file-attributes.js';
-import { isUnfinished, type SyncMember, type SyncRecord } from '../model/sync.js';
+import type { Catalog } from '../catalog/catalog.js';
+import type { Container, Snapshot } from '../model/entities.js';
+import type { SyncRecord } from '../model/sync.js';
 import type { Device, Devices } from './devices.js';
 import { DeviceDisk } from './disk-io.js';
 import { Hold } from './hold.js';
@@ -22,13 +20,11 @@ import type { PlaneClient } from './plane-client.js';
 import type { Reclaim } from './reclaim.js';
 import type { Rounds } from './rounds.js';
 import { failedVolume } from './rounds.js';
-import { baseOf, newId, newLine } from './snapshots.js';
 import type { Space } from './space.js';
+import { SyncRecords } from './sync-records.js';
 import type { SyncIdentity, SyncOptions, SyncPair, SyncResult } from './sync-types.js';
 import type { Logger } from './types.js';
 
-/** Ended ones that are still shown. */
-const RECORDS_KEPT = 200;
 /** For connections that are ending: a second in all. */
 const LOOK_AGAIN_MS = 10;
 const LOOKS = 100;
@@ -50,6 +46,7 @@ export class Syncs {
   readonly #rounds: Rounds;
   readonly #reclaim: Reclaim;
   readonly #space: Space;
+  readonly #records: SyncRecords;
   readonly #log: Logger;
   readonly #holdLimitMs: number;
   readonly #running = new Set<Promise<unknown>>();
@@ -75,6 +72,7 @@ export class Syncs {
     this.#rounds = collaborators.rounds;
     this.#reclaim = collaborators.reclaim;
     this.#space = collaborators.space;
+    this.#records = new SyncRecords(collaborators);
     this.#log = collaborators.log;
     this.#holdLimitMs = options.holdLimitMs;
   }
@@ -170,15 +168,15 @@ export class Syncs {
   ): Promise<SyncRecord> {
     for (const { device } of members) await hold.during(this.#rounds.run(device));
     const { captured, restore } = await hold.during(identity.capture(this.#disksOf(members)));
-    const record = this.#newRecord(members, options);
+    const record = this.#records.make(members, options);
     const disks: DeviceDisk[] = [];
     try {
-      await hold.during(this.#note(record, { identity: { captured } }));
+      await hold.during(this.#records.note(record, { identity: { captured } }));
       await hold.during(this.#rebase(record, members));
       disks.push(...this.#disksOf(members));
       const restored = await hold.during(restore(disks));
       for (const { device } of members) await hold.during(this.#client.flush(device.handle));
-      await hold.during(this.#note(record, { phase: 'restored', identity: { captured, restored } }));
+      await hold.during(this.#records.note(record, { phase: 'restored', identity: { captured, restored } }));
       await hold.during(identity.verify(disks, restored));
     } catch (error) {
       for (const disk of disks) disk.revoke();
@@ -187,7 +185,7 @@ export class Syncs {
       throw error;
     }
     try {
-      await hold.during(this.#finish(record));
+      await hold.during(this.#records.done(record));
     } catch (error) {
       await this.#untilKnown(members, error, options);
     }
@@ -240,101 +238,13 @@ export class Syncs {
     return members.map(({ container, device }) => new DeviceDisk(this.#client, device, container));
   }
 
-  #newRecord(members: readonly Member[], options: SyncOptions): SyncRecord {
-    const change = this.#catalog.change();
-    const id = change.take('sync');
-    const now = Date.now();
-    return {
-      id,
-      kind: options.kind,
-      phase: 'captured',
-      target: options.target,
-      created: new Date(now).toISOString(),
-      ended: null,
-      members: members.map(({ container, snapshot, from }): SyncMember => {
-        return {
-          container: container.id,
-          from,
-          base: baseOf(this.#catalog, this.#devices, snapshot),
-          oldLine: container.line,
-          newLine: change.take('line'),
-          oldSizeBytes: container.sizeBytes,
-          newSizeBytes:
-            options.grow && snapshot.sizeBytes > container.sizeBytes
-              ? snapshot.sizeBytes
-              : container.sizeBytes,
-          safety: options.safetyMs === null ? null : this.#safety(container, id, now + options.safetyMs),
-        };
-      }),
-      config: options.config,
-      rules: [...options.rules],
-      error: null,
-      identity: null,
-    };
-  }
-
-  #safety(container: Container, sync: number, expires: number): SyncMember['safety'] {
-    let name = `before-sync-${sync}`;
-    for (let more = 2; this.#catalog.snapshotNamed(container, name); more++)
-      name = `before-sync-${sync}-${more}`;
-    return { id: newId().toString('hex'), name, expires: new Date(expires).toISOString() };
-  }
-
-  /** One batch for all of the group, then the maps in memory. */
+  /** The metadata, then the maps in memory. */
   async #rebase(record: SyncRecord, members: readonly Member[]): Promise<void> {
-    const change = this.#catalog.change();
-    for (const [index, { container, snapshot }] of members.entries()) {
-      const member = record.members[index]!;
-      const { newLine: id, newSizeBytes } = member;
-      // As it is in this turn: what the snapshot continues may have been merged into it since it was asked last.
-      member.base = baseOf(this.#catalog, this.#devices, snapshot);
-      change.line(newLine({ id, container: container.id, base: member.base }));
-      container.line = id;
-      container.sizeBytes = newSizeBytes;
-      change.container(container);
-    }
-    record.phase = 'rebased';
-    this.#configure(record, 'after', change);
-    await change.sync(record).commit();
+    await this.#records.rebased(record, members);
     // Undone while this waited for the metadata: the maps are to stay.
     if (record.phase !== 'rebased') return;
     for (const { container, device } of members)
       await this.#devices.rebase(device, container, { discard: false });
-  }
-
-  /** The configuration that goes with the disks. */
-  #configure({ config }: SyncRecord, which: 'before' | 'after', change: Change): void {
-    const vm = config && this.#catalog.vms.get(config.vm);
-    if (!vm) return;
-    vm.config = config[which];
-    change.vm(vm);
-  }
-
-  #note(record: SyncRecord, what: Partial<SyncRecord>): Promise<void> {
-    Object.assign(record, what);
-    return this.#catalog.change().sync(record).commit();
-  }
-
-  /** The old lines end, as the undo point or for good. */
-  async #finish(record: SyncRecord): Promise<void> {
-    const change = this.#catalog.change();
-    for (const member of record.members) {
-      const line = this.#catalog.lines.get(member.oldLine)!;
-      endLine(line, member.safety?.id ?? null);
-      change.line(line);
-      if (member.safety) change.snapshot(safetySnapshot(member, line));
-      const container = this.#catalog.containers.get(member.container);
-      if (container?.attributes) {
-        container.attributes = modifiedNow(container.attributes);
-        change.container(container);
-      }
-      this.#reclaim.note(line.id);
-    }
-    record.phase = 'done';
-    record.ended = new Date().toISOString();
-    this.#forgetOldest(change.sync(record));
-    await change.commit();
-    void this.#reclaim.kick();
   }
 
   /** The old lines count again; what was written into the new ones is given back. */
@@ -343,10 +253,9 @@ export class Syncs {
     error: unknown,
     { members, hold }: { members: readonly Member[]; hold: Hold },
   ): Promise<void> {
-    this.#goBack(record);
+    this.#records.goBack(record);
     for (const { container, device } of members) await this.#rebaseBack(container, device);
-    // Not made before: a volume may be renamed at any time, and a new line that is ended be gone in a moment.
-    const durable = this.#takeBack(record, asCellblockError(error).message).commit();
+    const durable = this.#records.undone(record, asCellblockError(error).message);
     hold.end();
     try {
       await durable;
@@ -354,34 +263,6 @@ export class Syncs {
     } catch (failure) {
       this.#log.error({ err: failure, sync: record.id }, 'a sync was undone in memory only, for now');
     }
-  }
-
-  #goBack(record: SyncRecord): void {
-    record.phase = 'undone';
-    for (const member of record.members) {
-      const container = this.#catalog.containers.get(member.container);
-      if (!container || !this.#catalog.lines.has(member.newLine)) continue;
-      container.line = member.oldLine;
-      container.sizeBytes = member.oldSizeBytes;
-    }
-  }
-
-  /** After #goBack. */
-  #takeBack(record: SyncRecord, why: string): Change {
-    const change = this.#catalog.change();
-    for (const member of record.members) {
-      const container = this.#catalog.containers.get(member.container);
-      const line = this.#catalog.lines.get(member.newLine);
-      if (!container || !line) continue;
-      endLine(line, null);
-      change.container(container).line(line);
-      this.#reclaim.note(line.id);
-    }
-    this.#configure(record, 'before', change);
-    record.ended = new Date().toISOString();
-    record.error = why;
-    this.#forgetOldest(change.sync(record));
-    return change;
   }
 
   /** A device that cannot go back reads what nobody may see: its clients are sent away and it is closed. */
@@ -403,34 +284,15 @@ export class Syncs {
     }
   }
 
-  #forgetOldest(change: Change): void {
-    const ended = [...this.#catalog.syncs.values()].filter((record) => !isUnfinished(record));
-    for (const record of ended.slice(0, Math.max(0, ended.length - RECORDS_KEPT))) change.removeSync(record);
-  }
-
   /** At start: what a stop interrupted before it was done is undone. Nothing is served before. */
   async finishUnfinished(): Promise<void> {
-    for (const record of [...this.#catalog.syncs.values()].filter(isUnfinished)) {
+    for (const record of this.#records.unfinished()) {
       const facts = { sync: record.id, target: record.target, phase: record.phase };
-      this.#goBack(record);
-      await this.#takeBack(record, 'The agent was stopped in the middle of it.').commit();
+      this.#records.goBack(record);
+      await this.#records.undone(record, 'The agent was stopped in the middle of it.');
       this.#log.warn(facts, 'a sync that a stop had interrupted was undone');
     }
   }
-}
-
-function safetySnapshot(member: SyncMember, line: Line): Snapshot {
-  const { id, name, expires } = member.safety!;
-  return {
-    id,
-    name,
-    container: member.container,
-    line: line.id,
-    version: line.versions.at(-1)!.version,
-    sizeBytes: member.oldSizeBytes,
-    created: new Date().toISOString(),
-    expires,
-  };
 }
 
 function notKnown(cause: unknown): CellblockError {
