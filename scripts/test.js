@@ -3,13 +3,14 @@
 //   node scripts/test.js [--quick|--long] [FILTER...]
 //
 // --quick leaves out sanitizers, file systems and crashes; --long repeats what is random or violent more often.
-// FILTER chooses test files by a part of their name. The last line is "N passed, N failed": the points of tap's own
+// FILTER chooses test files by a part of their name. What failed is said again at the end. The last line is "N passed, N failed": the points of tap's own
 // total, failed being whatever did not pass and was not skipped. The exit code is 0 only if nothing failed.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Failures } from './failures.js';
 import { setUpOrExit } from './setup.js';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
@@ -50,12 +51,15 @@ async function runTap(files) {
     },
   );
   let output = '';
+  const failures = new Failures();
+  tap.stdout.setEncoding('utf8');
   tap.stdout.on('data', (bytes) => {
     process.stdout.write(bytes);
     output = (output + bytes).slice(-10_000);
+    failures.read(bytes);
   });
   const [code] = await once(tap, 'close');
-  return { code, output };
+  return { code, output, failures };
 }
 
 setUpOrExit('test');
@@ -64,9 +68,10 @@ if (files.length === 0) {
   console.error(`test: no test file has a name with: ${filters.join(', ')}`);
   process.exit(2);
 }
-const { code, output } = await runTap(files);
+const { code, output, failures } = await runTap(files);
 const counted = totals(output) ?? { passed: 0, failed: 1 };
 // Whatever tap calls a failure is one, even where no point says so (a crash, a timeout, a plan not kept).
 const failed = code === 0 ? counted.failed : Math.max(counted.failed, 1);
+process.stdout.write(`${failures}`);
 console.log(`${counted.passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
