@@ -22,7 +22,7 @@ export async function checkStoreCommand(
   offline: OfflineCheck,
 ): Promise<void> {
   const { terminal, signal } = context;
-  const progress = terminal.progress('store check');
+  const progress = await terminal.progress('store check');
   const watcher: CheckWatcher = {
     signal,
     onProblem: (problem) => terminal.text(`${line(problem)}\n`),

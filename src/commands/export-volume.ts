@@ -107,7 +107,7 @@ interface Copy {
 
 /** Returns the bytes that were data. */
 async function copy({ terminal }: Context, { name, pieces, target, hash, sizeBytes }: Copy): Promise<bigint> {
-  const progress = terminal.progress(`export ${printable(name)}`);
+  const progress = await terminal.progress(`export ${printable(name)}`);
   let dataBytes = 0n;
   try {
     for await (const piece of pieces) {

@@ -8,7 +8,7 @@ import { printable } from './table.js';
 
 /** The task as it ended; throws when it did not end well. */
 export async function followTask({ api, terminal, signal }: Context, task: Task): Promise<Task> {
-  const progress = terminal.progress(`${task.kind} ${printable(task.subject)}`);
+  const progress = await terminal.progress(`${task.kind} ${printable(task.subject)}`);
   let last = task;
   try {
     const path = apiPath(['tasks', String(task.id)], { stream: 'true' });

@@ -275,7 +275,7 @@ interface Filling {
 }
 
 async function fill(context: Context, { noun, name, source, fresh, hash }: Filling): Promise<bigint> {
-  const progress = context.terminal.progress(`import ${printable(name)}`);
+  const progress = await context.terminal.progress(`import ${printable(name)}`);
   let client: NbdClient | undefined;
   try {
     // Making the volume is waited for whatever happens: an interrupt of that is noticed here.

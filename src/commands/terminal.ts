@@ -1,7 +1,7 @@
 // Where a command's words go: results to stdout, everything else to stderr, progress bars only where a person watches. With --json
 // stdout carries nothing but JSON.
 
-import { MultiBar, type SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 import { formatBytes } from './format.js';
 import { disturbing, printable } from './table.js';
 
@@ -52,7 +52,7 @@ export class Terminal {
     this.#streams.stderr.write(`${printable(text)}\n`);
   }
 
-  progress(label: string): Progress {
+  async progress(label: string): Promise<Progress> {
     const { stderr } = this.#streams;
     if (this.json || stderr.isTTY !== true) return SILENT;
     return bar(label, stderr);
@@ -79,7 +79,9 @@ function escaped(characters: string): string {
     .join('');
 }
 
-function bar(label: string, stream: NodeJS.WritableStream): Progress {
+async function bar(label: string, stream: NodeJS.WritableStream): Promise<Progress> {
+  // Loaded where it is seen: most commands show none.
+  const { MultiBar } = await import('cli-progress');
   const bars = new MultiBar({
     stream,
     clearOnComplete: true,

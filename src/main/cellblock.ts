@@ -6,7 +6,6 @@ import { readFileSync } from 'node:fs';
 import { EXIT_BROKEN_PIPE, EXIT_CODES } from '../agent/exit-codes.js';
 import { explainOutputFailure } from '../commands/command-error.js';
 import { run } from '../commands/program.js';
-import { checkOffline } from './offline-check.js';
 import { version } from './version.js';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -44,7 +43,9 @@ process.exitCode = await run(process.argv.slice(2), {
   version,
   streams: { stdin, stdout, stderr },
   signal: stop.signal,
-  offlineCheck: checkOffline,
+  // Loaded when it is asked for: it is as much again as every other command needs.
+  offlineCheck: async (directory, watcher) =>
+    (await import('./offline-check.js')).checkOffline(directory, watcher),
   wordsAreText: wordsAreText(),
 });
 // The failure of a write is told after the write.
