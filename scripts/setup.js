@@ -149,6 +149,9 @@ function installNpmPackages() {
   if (done.error) fail('npm was not found; install it (Debian: apt-get install npm) and try again');
   if (done.status !== 0)
     fail('npm install failed; its message stands above (is the package registry within reach?)');
+  // With the plugins of .taprc. The first run would do it too, but run every file with the ones that tap comes with.
+  if (run(process.execPath, ['node_modules/tap/dist/esm/run.mjs', 'build']).status !== 0)
+    fail('tap could not be built with the plugins of .taprc: `npx tap build` says why');
 }
 
 function checkNode() {
