@@ -1,6 +1,6 @@
 // A device of the data plane as the computations of src/identity see a disk: their steps become its own requests, which go on
 // while it is held. Reads are served from chunks that were read before, so that looking for twenty kinds of identity in one
-// superblock costs one read.
+// superblock costs one read. Where one disk was looked at, another one is likely to be, too: those chunks can be read all at once.
 // Invariant: what a step has written, later reads see; nothing of it is stable before the device is flushed.
 
 import { MAX_STEP_BYTES, type Reading, type Step, type Writing } from '../identity/steps.js';
@@ -43,6 +43,17 @@ export class DeviceDisk implements DiskIo {
       next = work.next(answer);
     }
     return next.value;
+  }
+
+  /** Chunks that are kept. */
+  get looked(): readonly bigint[] {
+    return [...this.#chunks.keys()];
+  }
+
+  /** Reads chunks before they are asked for. What cannot be read now says why when it is. */
+  async readAhead(chunks: readonly bigint[]): Promise<void> {
+    const there = chunks.filter((at) => at < this.bytes && !this.#chunks.has(at));
+    await Promise.allSettled(there.map((at) => this.#chunk(at)));
   }
 
   /** What still runs ends at its next step. */

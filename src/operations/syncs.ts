@@ -167,13 +167,15 @@ export class Syncs {
     { options, hold }: { options: RunOptions; hold: Hold },
   ): Promise<SyncRecord> {
     for (const { device } of members) await hold.during(this.#rounds.run(device));
-    const { captured, restore } = await hold.during(identity.capture(this.#disksOf(members)));
+    const before = this.#disksOf(members);
+    const { captured, restore } = await hold.during(identity.capture(before));
     const record = this.#records.make(members, options);
     const disks: DeviceDisk[] = [];
     try {
       await hold.during(this.#records.note(record, { identity: { captured } }));
       await hold.during(this.#rebase(record, members));
       disks.push(...this.#disksOf(members));
+      await hold.during(Promise.all(disks.map((disk, index) => disk.readAhead(before[index]!.looked))));
       const restored = await hold.during(restore(disks));
       for (const { device } of members) await hold.during(this.#client.flush(device.handle));
       await hold.during(this.#records.note(record, { phase: 'restored', identity: { captured, restored } }));
