@@ -61,16 +61,18 @@ export interface ReportInputs {
   readonly plan: IdentityPlan;
   /** Null: a dry run. */
   readonly restored: DiskRestored | null;
+  /** Why it counts as a boot disk, or null. */
+  readonly boot: string | null;
 }
 
-export function reportOf({ target, content, plan, restored }: ReportInputs): IdentityReport {
+export function reportOf({ target, content, boot, plan, restored }: ReportInputs): IdentityReport {
   const refusals = refusalsOf(restored);
   const outcomes = plan.fields.map((field) => ({ field, ...outcomeOf(field, refusals) }));
   const where = (...states: PlannedField['state'][]): ReportedField[] =>
     outcomes.filter(({ state }) => states.includes(state)).map(({ reported }) => reported);
   const replaced = outcomes.filter(({ field }) => field.before !== null && field.before !== field.source);
   return {
-    boot: content.bootable,
+    boot,
     captured: capturedFrom(target),
     overwritten: replaced.map(({ reported }) => reported),
     restored: restored === null ? [] : where('overwritten'),

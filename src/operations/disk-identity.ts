@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
 import { type DiskIdentity, inspectDisk } from '../identity/disk.js';
 import { type DiskRestored, restoreDisk } from '../identity/disk-restore.js';
+import { holdsFirmwareVariables } from '../identity/firmware-variables.js';
 import {
   captureGuest,
   type GuestIdentity,
@@ -120,7 +121,9 @@ async function restoreAll(
     refuseDamaged(content, 'source', options);
     refuseKeys(content, options);
   }
-  const bootDiskInSync = contents.some(({ bootable }) => bootable !== null);
+  const boots = contents.map(({ bootable }, index) => bootable ?? options.boots[index]!);
+  const bootDiskInSync = boots.some((boot) => boot !== null);
+  const firmwareOutside = !(await anyHoldsFirmwareVariables(disks));
   const recorded: RecordedDisk[] = [];
   for (const [index, disk] of disks.entries()) {
     const target = targets[index]!;
@@ -129,14 +132,25 @@ async function restoreAll(
       target,
       content,
       bootDiskInSync,
-      firmwareOutside: true,
+      firmwareOutside,
       rules: options.rules,
       random: randomBytes,
     });
     const restored = await disk.run(restoreDisk(disk.bytes, kindsOf(disk), wantedFields(plan)));
-    recorded.push({ report: reportOf({ target, content, plan, restored }), plan, restored, guest: null });
+    recorded.push({
+      report: reportOf({ target, content, boot: boots[index]!, plan, restored }),
+      plan,
+      restored,
+      guest: null,
+    });
   }
   return guests ? withGuests(recorded, { disks, guests }) : recorded;
+}
+
+async function anyHoldsFirmwareVariables(disks: readonly DiskIo[]): Promise<boolean> {
+  for (const disk of disks)
+    if (disk.kind === 'file' && (await disk.run(holdsFirmwareVariables()))) return true;
+  return false;
 }
 
 /** In memory, as a journal is replayed over the disk before its files are read. */

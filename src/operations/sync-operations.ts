@@ -31,7 +31,7 @@ import type { Volumes } from './volumes.js';
 const HOUR_MS = 3_600_000;
 export const SAFETY_HOURS = 24;
 
-export interface SyncRequest extends Omit<IdentityOptions, 'own' | 'containerKind'> {
+export interface SyncRequest extends Omit<IdentityOptions, 'own' | 'boots'> {
   online: boolean;
   force: boolean;
   grow: boolean;
@@ -125,7 +125,8 @@ export class SyncOperations {
 
   async #identityOf({ pairs }: ResolvedSync, { rules, takeKeys, guest }: SyncRequest): Promise<SyncIdentity> {
     const own = pairs.every(({ container, snapshot }) => snapshot.container === container.id);
-    const identity = await this.#identity({ rules, takeKeys, own, guest });
+    const boots = pairs.map(({ boot }) => boot);
+    const identity = await this.#identity({ rules, takeKeys, own, boots, guest });
     return withAttributes(
       identity,
       pairs.map(({ container }) => container),

@@ -2,6 +2,7 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { firstBootDisk, inspectConfig } from '../identity/vm-config.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncedConfig, SyncKind, SyncMember, SyncRecord } from '../model/sync.js';
 import type { Vm } from '../model/vm.js';
@@ -94,7 +95,18 @@ export class SyncTargets {
 
   #pair(container: Container, snapshot: Snapshot): SyncPair {
     const source = this.#catalog.containers.get(snapshot.container)!;
-    return { container, snapshot, from: `${source.name}@${snapshot.name}` };
+    const from = `${source.name}@${snapshot.name}`;
+    return { container, snapshot, from, boot: this.#bootOf(container) };
+  }
+
+  /** The firmware boots the first disk of a domain, and what it boots brings along the names of all others. */
+  #bootOf({ id }: Container): string | null {
+    for (const { name, config, members } of this.#catalog.vms.values()) {
+      const slot = members.find(({ container }) => container === id)?.slot;
+      if (slot !== undefined && firstBootDisk(inspectConfig(config))?.target === slot)
+        return `${JSON.stringify(name)} boots from it`;
+    }
+    return null;
   }
 }
 

@@ -10,6 +10,8 @@ export interface SyncPair {
   snapshot: Snapshot;
   /** `VOLUME@SNAPSHOT`, as it was called. */
   from: string;
+  /** Why it is a boot disk whatever is on it; null: what is on it decides. */
+  boot: string | null;
 }
 
 export interface SyncOptions {
@@ -46,6 +48,8 @@ export interface IdentityOptions {
   takeKeys: boolean;
   /** The content is of the target itself: restore and undo. */
   own: boolean;
+  /** Of each disk, why it is a boot disk whatever is on it; null: what is on it decides. */
+  boots: readonly (string | null)[];
   /** /etc/machine-id, /etc/hostname and the SSH host keys of the target's boot disk survive. */
   guest: boolean;
 }

@@ -269,8 +269,22 @@ export interface MachineFiles {
   xml: string;
 }
 
-/** A virtual machine of two volumes, NAME-root (vda) and NAME-data (vdb), in the store. */
-export async function makeVm(scene: Scene, name: string, number: number): Promise<MachineFiles> {
+/** The head of a UEFI firmware's variables as EDK II writes it, and something behind it. */
+export function firmwareVariables(): Buffer {
+  const head = Buffer.alloc(72);
+  head.write('8d2bf1ff96768b4ca9852747075b4f50', 16, 'hex');
+  head.writeBigUInt64LE(0x84000n, 32);
+  head.write('_FVH', 40, 'latin1');
+  return Buffer.concat([head, randomBytes(3000)]);
+}
+
+/** A virtual machine of two volumes, NAME-root (vda) and NAME-data (vdb), in the store, and of a file NAME-vars (nvram) when asked. */
+export async function makeVm(
+  scene: Scene,
+  name: string,
+  number: number,
+  { variables }: { variables?: Buffer } = {},
+): Promise<MachineFiles> {
   const data = await makeDataDisk(scene, `${name}-data`);
   const boot = await makeBootDisk(scene, name, data.uuid);
   await scene.import(`${name}-root`, boot.file);
@@ -278,6 +292,12 @@ export async function makeVm(scene: Scene, name: string, number: number): Promis
   const xml = scene.path(`${name}.xml`);
   writeFileSync(xml, domainXml(name, number));
   const disks = ['--disk', `vda=${name}-root`, '--disk', `vdb=${name}-data`];
+  if (variables) {
+    const file = scene.path(`${name}-vars`);
+    writeFileSync(file, variables);
+    await scene.must('file', 'import', `${name}-vars`, file);
+    disks.push('--disk', `nvram=${name}-vars`);
+  }
   await scene.must('vm', 'create', name, '--config', xml, ...disks);
   return { boot, data, xml };
 }

@@ -264,7 +264,13 @@ t.test('a kind says what it cannot write, and the plan does not drop it', async 
     statesOf(plan({ content: odd, rules: [{ field: 'all', policy: 'take' }] }))['partition-2/fs.uuid'],
     'skipped',
   );
-  const report = reportOf({ target: read(make(TARGET)), content: odd, plan: made, restored: null });
+  const report = reportOf({
+    target: read(make(TARGET)),
+    content: odd,
+    boot: odd.bootable,
+    plan: made,
+    restored: null,
+  });
   t.strictSame(
     report.unsupported.map(({ field }) => field),
     ['partition-2/fs.uuid', 'partition-2/ext4.hidden'],
@@ -293,7 +299,7 @@ t.test('a report has every field in one list, and is plain', async (t) => {
     ],
   });
   const restored = disk.run(restoreDisk(disk.bytes, KINDS, wantedFields(made)));
-  const report = reportOf({ target, content, plan: made, restored });
+  const report = reportOf({ target, content, boot: content.bootable, plan: made, restored });
   t.strictSame(JSON.parse(JSON.stringify(report)), report);
   const { restored: back, unsupported, skipped, foreign, fresh, same, overwritten, captured } = report;
   t.equal([back, unsupported, skipped, foreign, fresh, same].flat().length, made.fields.length);
@@ -308,7 +314,7 @@ t.test('a report has every field in one list, and is plain', async (t) => {
     skipped.map(({ field, now }) => `${field} ${now}`),
     ['partition-1/fs.label source', 'partition-2/fs.label source'],
   );
-  const dry = reportOf({ target, content, plan: made, restored: null });
+  const dry = reportOf({ target, content, boot: content.bootable, plan: made, restored: null });
   t.strictSame(dry.restored, []);
   t.equal(dry.overwritten.length, 9);
 });
@@ -375,7 +381,7 @@ t.test('restore(capture(x), y) reads as y, with the identity of x where it is ke
         deepStrictEqual(unrestored(made, after, restored), []);
         deepStrictEqual(valuesOf(after), expected(target, content, made));
         deepStrictEqual(after.notes, content.notes);
-        const counted = reportOf({ target, content, plan: made, restored });
+        const counted = reportOf({ target, content, boot: content.bootable, plan: made, restored });
         strictEqual(counted.captured.length, valuesOf(target).size);
         checkKept(x, y, rules, boot, after);
       },

@@ -168,7 +168,7 @@ t.test('a source’s disk with the identity of the target', { skip: missing(...t
     await must('dd', [`if=${source}`, `of=${part}`, 'bs=1M', `skip=${at}`, `count=${length}`, 'status=none']);
     await judge(part);
   }
-  const report = reportOf({ target: before.identity, content, plan, restored });
+  const report = reportOf({ target: before.identity, content, boot: content.bootable, plan, restored });
   t.strictSame(JSON.parse(JSON.stringify(report)), report);
   t.comment(
     `report: ${report.restored.length} restored, unsupported ${report.unsupported.map(({ field }) => field).join()}`,
