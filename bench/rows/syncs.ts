@@ -1,5 +1,6 @@
 // B8: clones, syncs that keep the identity, and restores: by size of the volumes, and by snapshots below the one that is synced to;
 // against the time of one synced LevelDB batch of the same rounds.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Bench, inTurn } from '../bench.js';
 import type { Cellblock, SyncAnswer } from '../cellblock.js';
 import type { DataSets } from '../data-sets.js';
@@ -18,6 +19,8 @@ const DEEP_BYTES = 64 * GIB;
 const CHANGED = 4;
 /** A round's value is the median of so many in a row. */
 const IN_A_ROW = 7;
+/** Milliseconds in which a deleted snapshot of these volumes is reclaimed. */
+const REST_MS = 200;
 const MOST_BATCHES = 12;
 const FLAT = 1.2;
 
@@ -77,12 +80,13 @@ async function milliseconds(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - started;
 }
 
-/** The median of several in a row; what `undo` takes is no part of it. */
+/** The median of several in a row; what `undo` takes is no part of it, nor what it leaves to be reclaimed. */
 async function medianOf(work: () => Promise<unknown>, undo: () => Promise<unknown>): Promise<number> {
   const times: number[] = [];
   for (let turn = 0; turn < IN_A_ROW; turn += 1) {
     times.push(await milliseconds(work));
     await undo();
+    await sleep(REST_MS);
   }
   return spread(times).median;
 }
