@@ -417,6 +417,7 @@ export class Actor {
       () => null,
       (error: unknown) => error,
     );
+    if (isNotKnown(error)) await this.#workEnded();
     if (this.#life !== this.#history.life) return;
     const ending = this.#syncEnded(error);
     this.#note(`sync ${ending} ${error ?? ''}`);
@@ -444,6 +445,13 @@ export class Actor {
     }
   }
 
+  /** Of the volume, whatever was answered before; never, where the life ends first. */
+  async #workEnded(): Promise<void> {
+    const { catalog, devices } = this.#history.operations.parts;
+    const container = catalog.containerNamed(this.#volume.name);
+    if (container) await devices.mutexOf(container.id).run(() => Promise.resolve());
+  }
+
   /** The record says how it ended, whatever was answered. */
   #syncEnded(error: unknown): string {
     const { sync } = this.#volume;
@@ -467,6 +475,8 @@ export class Actor {
     const { code } = error as { code?: string };
     if (error instanceof OnPurpose) return failing !== null;
     if (code === 'hold-expired') return request.online;
+    // In the last step the limit of the hold cannot undo it any more.
+    if (isNotKnown(error) && request.online) return true;
     if (code === 'volume-in-use') return !request.online && !request.force;
     if (code === 'sync-nothing-to-undo') return undo && from.snapshot.going;
     if (isNotFound(error)) return from.snapshot.going || from.volume.going || this.#volume.going;
@@ -497,6 +507,11 @@ export class Actor {
 function isNotFound(error: unknown): boolean {
   const { code, errno } = error as { code?: string; errno?: number };
   return code === 'volume-not-found' || code === 'snapshot-not-found' || errno === 2;
+}
+
+/** The sync is done or undone, which is known later; its clients are sent away, and nobody comes in before. */
+function isNotKnown(error: unknown): boolean {
+  return /The sync waits for the metadata/.test(String(error));
 }
 
 function stackOf(error: unknown): string {

@@ -109,7 +109,8 @@ export class ConcurrentHistory implements Stage {
 
   /** A round that LevelDB did not take refuses what needs it; nothing has changed then. */
   isExcused(error: unknown): boolean {
-    return this.#levelFails && /The metadata of the store cannot be written/.test(String(error));
+    const isOfLevel = /The metadata of the store cannot be written|The sync waits for the metadata/;
+    return this.#levelFails && isOfLevel.test(String(error));
   }
 
   synced(ending: string): void {
@@ -386,6 +387,7 @@ export class ConcurrentHistory implements Stage {
       if (
         EXPECTED_TROUBLES.has(message) ||
         this.#isTroubleOfLevel(`${message} ${err} ${reason}`) ||
+        isLimitOfHold(err) ||
         isGone(err)
       )
         continue;
@@ -418,6 +420,11 @@ const EXPECTED_TROUBLES = new Set([
   'changes that were never flushed did not survive',
   'a sync that a stop had interrupted was undone',
 ]);
+
+/** A sync in its last step waits on without its clients. */
+function isLimitOfHold(error: unknown): boolean {
+  return ((error ?? {}) as { code?: string }).code === 'hold-expired';
+}
 
 /** Of an export that was asked for while it was deleted. */
 function isGone(error: unknown): boolean {
