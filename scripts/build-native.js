@@ -39,8 +39,8 @@ const common = [
   'native',
 ];
 
-// Parsing these is a third of compiling a test: once for each set of flags, instead of once for each source. Sources name what they use
-// themselves (see the check of includes in scripts/lint.js); nothing depends on this list.
+// Parsing these is a third of compiling a test: done once for each set of flags, instead of once for each source. Sources
+// name what they use themselves (see the check of includes in scripts/lint.js); nothing depends on this list.
 const standardHeaders = [
   'algorithm',
   'array',
@@ -87,10 +87,10 @@ const flagsOf = (source) => [
   ...variant.both,
   ...(isOfTests(source) ? variant.tests : variant.core),
 ];
-// A change of flags or compiler is a change of every object: the stamp is part of their names.
+// A change of flags, compiler or precompiled headers is a change of every object: the stamp is part of their names.
 const stampOf = (source) =>
   createHash('sha256')
-    .update([compiler, ...flagsOf(source)].join(' '))
+    .update([compiler, ...flagsOf(source), ...standardHeaders].join(' '))
     .digest('hex')
     .slice(0, 8);
 

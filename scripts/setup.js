@@ -149,7 +149,11 @@ function installNpmPackages() {
   if (done.error) fail('npm was not found; install it (Debian: apt-get install npm) and try again');
   if (done.status !== 0)
     fail('npm install failed; its message stands above (is the package registry within reach?)');
-  // With the plugins of .taprc. The first run would do it too, but run every file with the ones that tap comes with.
+}
+
+/** With the plugins of .taprc: tap's first run would do it too, but run every file with the ones that tap comes with. */
+function buildTap() {
+  if (existsSync(path.join(root, '.tap/plugins'))) return;
   if (run(process.execPath, ['node_modules/tap/dist/esm/run.mjs', 'build']).status !== 0)
     fail('tap could not be built with the plugins of .taprc: `npx tap build` says why');
 }
@@ -165,6 +169,7 @@ export function setUp(purpose) {
   checkNode();
   installDebianPackages(purpose);
   installNpmPackages();
+  if (purpose === 'test') buildTap();
   if (!buildNative()) fail("the native build failed; the compiler's messages stand above");
   if (!buildTypeScript()) fail("the TypeScript build failed; the compiler's messages stand above");
 }

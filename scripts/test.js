@@ -3,8 +3,9 @@
 //   node scripts/test.js [--quick|--long] [FILTER...]
 //
 // --quick leaves out sanitizers, file systems and crashes; --long repeats what is random or violent more often.
-// FILTER chooses test files by a part of their name. What failed is said again at the end. The last line is "N passed, N failed": the points of tap's own
-// total, failed being whatever did not pass and was not skipped. The exit code is 0 only if nothing failed.
+// FILTER chooses test files by a part of their name. What failed is said again at the end. The last line is "N passed,
+// N failed": the points of tap's own total, failed being whatever did not pass and was not skipped. The exit code is 0
+// only if nothing failed.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
