@@ -23,6 +23,7 @@ const mayInclude = {
   plane: core,
   binding: core,
   test: [...core],
+  fuzz: [...core, 'test'],
 };
 
 const passed = { failures: [] };

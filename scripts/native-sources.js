@@ -34,6 +34,11 @@ export const hasThreads = (source) =>
   );
 /** What test programs share: linked into each of them. */
 export const testSupportSources = () => filesIn('native/test', '.cc').filter((source) => !hasMain(source));
+/** Fuzzing: one program for each target, and what these share. */
+export const fuzzTargetSources = () =>
+  filesIn('native/fuzz', '.cc').filter((source) => path.basename(source).startsWith('fuzz_'));
+export const fuzzSupportSources = () =>
+  filesIn('native/fuzz', '.cc').filter((source) => !path.basename(source).startsWith('fuzz_'));
 export const headers = () =>
   [...coreFolders, 'binding', 'test'].flatMap((folder) => filesIn(`native/${folder}`, '.h'));
 

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <string>
@@ -20,9 +21,10 @@
 namespace cellblock::test {
 
 struct Host {
-  explicit Host(plane::WireOptions options = {}, unsigned reactors = 1)
-      : wire(options, directory,
-             [this](plane::LogLevel, const std::string& message, auto) { log.push_back(message); }) {
+  explicit Host(plane::WireOptions options = {}, unsigned reactors = 1, uint64_t disk_bytes = 4 << 20)
+      : disk(disk_bytes), wire(options, directory, [this](plane::LogLevel, const std::string& message, auto) {
+          log.push_back(message);
+        }) {
     for (unsigned i = 0; i < reactors; i++) {
       all.push_back(std::make_unique<plane::Reactor>(i, wire, nullptr));
       wire.reactors.push_back(all.back().get());
@@ -39,7 +41,7 @@ struct Host {
   }
 
   std::vector<std::string> log;
-  FakeDevice disk{4 << 20};
+  FakeDevice disk;
   TableDirectory directory;
   plane::Wire wire;
   std::vector<std::unique_ptr<plane::Reactor>> all;
@@ -67,6 +69,12 @@ class Client {
         if (errno != EAGAIN) return;
       }
     }
+  }
+
+  // Sends what the socket takes now; returns how much.
+  size_t send_some(std::string_view bytes) {
+    if (bytes.empty() || fd_ < 0) return 0;
+    return static_cast<size_t>(std::max<ssize_t>(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0));
   }
 
   // Runs the loop until nothing happens any more.

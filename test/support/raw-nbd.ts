@@ -1,6 +1,8 @@
 // A client that sees every byte of an NBD connection: it sends whatever it is told, checks the frame of every answer and
 // hands the content over. Nothing is retried or smoothed over, so that tests can state what exactly was on the wire.
+import { appendFileSync } from 'node:fs';
 import net from 'node:net';
+import path from 'node:path';
 import {
   CHUNK,
   CHUNK_DONE,
@@ -17,6 +19,10 @@ import {
   requestMessage,
   u32,
 } from './nbd-wire.js';
+
+/** Where what clients send is kept, one file a connection: seeds for fuzzing, see scripts/fuzz-seeds.js. */
+const { CELLBLOCK_RECORD_SESSIONS: recordings } = process.env;
+let recorded = 0;
 
 /** A wait longer than this is a hang; far above anything a working server needs. */
 const HANG_MS = 60_000;
@@ -67,6 +73,7 @@ export class RawNbd {
   #ended = false;
   #wake: (() => void) | null = null;
   #lastCookie = 0n;
+  readonly #recording = recordings && path.join(recordings, `${process.pid}-${recorded++}`);
   /** Structured replies were negotiated. */
   structured = false;
 
@@ -123,13 +130,16 @@ export class RawNbd {
   }
 
   send(...parts: Buffer[]): void {
-    if (!this.#socket.destroyed)
-      this.#socket.write(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
+    if (this.#socket.destroyed) return;
+    const bytes = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
+    this.#record(bytes);
+    this.#socket.write(bytes);
   }
 
   /** Sends and waits until the kernel has taken it all; resolves as well when the peer closes meanwhile. */
   async sendAll(bytes: Buffer): Promise<void> {
     if (this.#ended || this.#socket.destroyed) return;
+    this.#record(bytes);
     await new Promise<void>((resolve) => {
       this.#socket.write(bytes, () => resolve());
       this.#socket.once('close', () => resolve());
@@ -322,6 +332,11 @@ export class RawNbd {
     this.#waiting.unshift(bytes);
     this.#waitingBytes += bytes.length;
     return bytes;
+  }
+
+  /** Every piece with its length before it. */
+  #record(bytes: Buffer): void {
+    if (this.#recording) appendFileSync(this.#recording, Buffer.concat([u32(bytes.length), bytes]));
   }
 
   #take(count: number): Buffer {
