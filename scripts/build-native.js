@@ -203,7 +203,8 @@ async function link(source, shared) {
   const listFile = path.join(out, 'objects', `${path.basename(program)}.inputs`);
   const sameInputs = existsSync(listFile) && readFileSync(listFile, 'utf8') === inputList;
   if (sameInputs && inputs.every((file) => modified(file) <= made)) return;
-  await run(compiler, [...variant.both, ...(variant.link ?? []), '-pthread', ...inputs, '-o', program]);
+  const flags = [...variant.both, ...(variant.link ?? []), '-pthread'];
+  await run(compiler, [...flags, ...inputs, '-lssl', '-lcrypto', '-o', program]);
   writeFileSync(listFile, inputList);
 }
 

@@ -12,7 +12,7 @@ import { buildNative, buildTypeScript } from './build.js';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
-const compiling = ['python3', 'make', 'g++'];
+const compiling = ['python3', 'make', 'g++', 'libssl-dev'];
 const fuzzing = ['clang-14', 'libclang-rt-14-dev', 'llvm-14'];
 /** Debian packages by purpose. Only those of `start` are indispensable; tests say what they had to skip. */
 const debianPackages = {

@@ -108,6 +108,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            command<&NativePlane::describe_reply>("describeReply"),
                            command<&NativePlane::open_reply>("openReply"),
                            InstanceMethod<&NativePlane::listen>("listen"),
+                           InstanceMethod<&NativePlane::set_tls>("setTls"),
                            InstanceMethod<&NativePlane::counters>("counters"),
                            command<&NativePlane::stop_serving>("stopServing"),
                            InstanceMethod<&NativePlane::close>("close"),
@@ -333,6 +334,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     plane::ExportDescription description;
     description.exists = info[1].IsObject();
     description.refusal = string_of(info[2]);
+    description.error = static_cast<int>(number_of(info[3]));
     if (description.exists) {
       const Napi::Object from = info[1].As<Napi::Object>();
       description.size = number_of(from["sizeBytes"]);
@@ -386,6 +388,34 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
       return env_.Undefined();
     }
     return Napi::String::New(env_, bound);
+  }
+
+  void set_tls(Info info) {
+    if (refuse_closed()) return;
+    const Napi::Object from = info[0].As<Napi::Object>();
+    const std::string mode = string_of(from["mode"]);
+    const std::string clients = string_of(from["clients"]);
+    tls::ContextOptions options;
+    options.certificate = text_of(from["certificate"]);
+    options.key = text_of(from["key"]);
+    options.client_ca = text_of(from["clientCa"]);
+    options.keys = text_of(from["psk"]);
+    if (clients == "optional") options.clients = tls::ClientCertificates::optional;
+    if (clients == "required") options.clients = tls::ClientCertificates::required;
+    nbd::TlsPolicy policy = nbd::TlsPolicy::none;
+    if (mode == "selective") policy = nbd::TlsPolicy::offered;
+    if (mode == "forced") policy = nbd::TlsPolicy::required;
+    std::string sentence;
+    const bool set = plane_->set_tls(policy, options, sentence);
+    for (std::string* secret : {&options.key, &options.keys}) OPENSSL_cleanse(secret->data(), secret->size());
+    if (!set) throw_errno(env_, EINVAL, sentence);
+  }
+
+  // The bytes of a file; none: empty.
+  static std::string text_of(const Napi::Value& value) {
+    if (!value.IsTypedArray()) return {};
+    const Napi::Uint8Array bytes = value.As<Napi::Uint8Array>();
+    return std::string(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength());
   }
 
   Napi::Value counters(Info) {

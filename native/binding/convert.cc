@@ -31,6 +31,15 @@ Napi::Object kind(Napi::Env env, const char* name) {
   return object;
 }
 
+Napi::Object peer_to(Napi::Env env, const plane::Peer& peer) {
+  Napi::Object object = Napi::Object::New(env);
+  object["name"] = Napi::String::New(env, peer.name);
+  object["uid"] = Napi::Number::New(env, static_cast<double>(peer.uid));
+  object["identity"] = Napi::String::New(env, peer.identity);
+  object["tls"] = Napi::Boolean::New(env, peer.tls);
+  return object;
+}
+
 // One overload for each kind of record.
 struct RecordConverter {
   Napi::Env env;
@@ -103,20 +112,20 @@ struct RecordConverter {
   Napi::Object operator()(const plane::ListAsked& record) const {
     Napi::Object object = kind(env, "list");
     object["ticket"] = number_to(env, record.ticket);
-    object["peer"] = Napi::String::New(env, record.peer);
+    object["peer"] = peer_to(env, record.peer);
     return object;
   }
   Napi::Object operator()(const plane::DescribeAsked& record) const {
     Napi::Object object = kind(env, "describe");
     object["ticket"] = number_to(env, record.ticket);
-    object["peer"] = Napi::String::New(env, record.peer);
+    object["peer"] = peer_to(env, record.peer);
     object["name"] = Napi::String::New(env, record.name);
     return object;
   }
   Napi::Object operator()(const plane::OpenAsked& record) const {
     Napi::Object object = kind(env, "open");
     object["ticket"] = number_to(env, record.ticket);
-    object["peer"] = Napi::String::New(env, record.peer);
+    object["peer"] = peer_to(env, record.peer);
     object["name"] = Napi::String::New(env, record.name);
     Napi::Array since = Napi::Array::New(env, record.changed_since.size());
     for (uint32_t i = 0; i < record.changed_since.size(); i++)
@@ -251,6 +260,8 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
   object["engine"] = Napi::String::New(env, counters.engine);
   object["connections"] = Napi::Number::New(env, counters.connections);
   object["connectionsRefused"] = bigint_to(env, counters.refused);
+  object["tlsBegun"] = bigint_to(env, counters.tls_begun);
+  object["tlsFailed"] = bigint_to(env, counters.tls_failed);
   object["journalCells"] = bigint_to(env, counters.journal_cells);
   object["journalUsedCells"] = bigint_to(env, counters.journal_used);
   object["journalSyncs"] = bigint_to(env, counters.journal_syncs);

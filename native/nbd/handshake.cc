@@ -82,6 +82,8 @@ OptionReply reply_of(int error) {
     case EACCES:
     case EPERM:
       return OptionReply::err_policy;
+    case ENOKEY:
+      return OptionReply::err_tls_reqd;
     case ESHUTDOWN:
       return OptionReply::err_shutdown;
     default:
@@ -171,12 +173,7 @@ void Handshake::option_header() {
   option_ = static_cast<Option>(load_be<uint32_t>(buffer_.data() + 8));
   const uint32_t bytes = load_be<uint32_t>(buffer_.data() + 12);
   if (option_ == Option::abort) return skip_then_reply(OptionReply::ack, {}, bytes);
-  if (shutting_down_ || !options_.refusal.empty()) {
-    if (option_ == Option::export_name) return close();  // knows no error reply
-    if (shutting_down_)
-      return skip_then_reply(OptionReply::err_shutdown, "the server is shutting down", bytes);
-    return skip_then_reply(OptionReply::err_policy, options_.refusal, bytes);
-  }
+  if (refused(bytes)) return;
   switch (option_) {
     case Option::export_name:
       if (bytes > kMaxNameBytes) return close();
@@ -195,13 +192,33 @@ void Handshake::option_header() {
     case Option::list_meta_context:
       return expect_data(bytes, kMaxOptionBytes);
     case Option::starttls:
-      return skip_then_reply(OptionReply::err_unsup, "this server does not offer TLS", bytes);
+      if (in_tls_) return skip_then_reply(OptionReply::err_invalid, "this connection is in TLS already", bytes);
+      if (options_.tls == TlsPolicy::none)
+        return skip_then_reply(OptionReply::err_unsup, "this server does not offer TLS", bytes);
+      return without_data(bytes);
     case Option::extended_headers:
     case Option::peek_export:
     case Option::abort:
       break;
   }
   skip_then_reply(OptionReply::err_unsup, "the option is not known here", bytes);
+}
+
+// What no option but ABORT gets past, answered. EXPORT_NAME knows no error reply.
+bool Handshake::refused(uint32_t bytes) {
+  const bool needs_tls =
+      options_.tls == TlsPolicy::required && !in_tls_ && option_ != Option::starttls;
+  if (!shutting_down_ && options_.refusal.empty() && !needs_tls) return false;
+  if (option_ == Option::export_name) {
+    close();
+  } else if (shutting_down_) {
+    skip_then_reply(OptionReply::err_shutdown, "the server is shutting down", bytes);
+  } else if (!options_.refusal.empty()) {
+    skip_then_reply(OptionReply::err_policy, options_.refusal, bytes);
+  } else {
+    skip_then_reply(OptionReply::err_tls_reqd, "this server speaks TLS only: begin with STARTTLS", bytes);
+  }
+  return true;
 }
 
 void Handshake::skip_then_reply(OptionReply type, std::string_view sentence, uint32_t bytes) {
@@ -225,6 +242,10 @@ void Handshake::without_data(uint32_t bytes) {
 
 void Handshake::empty_option() {
   if (option_ == Option::list) return ask(Step::list);
+  if (option_ == Option::starttls) {
+    reply(OptionReply::ack);
+    return ask(Step::start_tls);
+  }
   if (negotiated_.structured) {
     reply_error(OptionReply::err_invalid, "structured replies are already negotiated");
   } else {
@@ -301,11 +322,23 @@ void Handshake::listed(const std::vector<ListedExport>& exports) {
   resume();
 }
 
+void Handshake::tls_started() {
+  in_tls_ = true;
+  negotiated_ = {};
+  described_ = {};
+  contexts_.clear();
+  contexts_name_.clear();
+  queries_.clear();
+  name_.clear();
+  infos_ = 0;
+  resume();
+}
+
 void Handshake::described(const DescribedExport& described) {
   if (!described.exists) {
     if (option_ == Option::export_name) return close();
     const std::string fallback = "there is no export '" + name_ + "'";
-    reply_error(OptionReply::err_unknown, described.refusal.empty() ? fallback : described.refusal);
+    reply_error(reply_of(described.error), described.refusal.empty() ? fallback : described.refusal);
     return resume();
   }
   if (option_ == Option::list_meta_context || option_ == Option::set_meta_context) {

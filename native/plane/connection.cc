@@ -22,7 +22,7 @@ Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
     : reactor_(reactor),
       served_(served),
       device_(served.device),
-      channel_(settled.fd),
+      channel_(settled.fd, std::move(settled.tls)),
       peer_(std::move(settled.peer)),
       negotiated_(std::move(settled.negotiated)),
       lease_(settled.lease.id),
@@ -63,12 +63,12 @@ Connection::~Connection() = default;
 
 void Connection::start() {
   begin_turn();
-  if (input_) reactor_.run_soon(this);
+  if (input_ || channel_.has_input()) reactor_.run_soon(this);
   turn_done();
 }
 
 bool Connection::at_boundary() const {
-  return is_open() && in_flight_ == 0 && out_.empty() && !input_ && carried_ == 0 && !receiving_ &&
+  return is_open() && in_flight_ == 0 && !has_unsent() && !input_ && carried_ == 0 && !receiving_ &&
          drain_ == 0;
 }
 
@@ -87,7 +87,7 @@ void Connection::ready(uint32_t events) {
   }
   if (events & (EPOLLHUP | EPOLLERR)) {
     // The peer is gone while nothing is wanted of it, and epoll would say so again and again.
-    if (!out_.empty()) flush();
+    if (has_unsent()) flush();
     if (!is_open() || !in_epoll_) return;
     reactor_.loop_.unwatch(channel_.fd(), this);
     in_epoll_ = false;
@@ -128,6 +128,8 @@ void Connection::receive() {
   const ssize_t got = channel_.receive(to, count);
   socket_empty_ = got == -EAGAIN;
   if (got == -EAGAIN) return;
+  if (got == -EPROTO && channel_.session())
+    reactor_.log(LogLevel::warn, channel_.session()->error(), peer_.name);
   if (got < 0) return abort();
   if (got == 0) return end_input();
   const size_t rest = static_cast<size_t>(got) - take_payload(static_cast<size_t>(got));
@@ -239,11 +241,18 @@ bool Connection::send() {
     out_.sent(static_cast<size_t>(bytes));
     total += static_cast<uint64_t>(bytes);
   }
-  return true;
+  if (send_blocked_) return true;
+  const int flushed = channel_.flush();
+  send_blocked_ = flushed == -EAGAIN;
+  if (flushed == 0 || send_blocked_) return true;
+  abort();
+  return false;
 }
 
 void Connection::update_interest() {
   uint32_t wanted = send_blocked_ ? uint32_t{EPOLLOUT} : 0;
+  // What TLS has decrypted already no socket tells of.
+  if (!input_ended_ && stall_ == Stall::none && !input_ && channel_.has_input()) reactor_.run_soon(this);
   // In the run queue it comes to its input anyway, and is spared two system calls.
   if (!input_ended_ && stall_ == Stall::none && (!input_ || in_run_queue)) wanted |= EPOLLIN;
   if (in_epoll_ ? wanted == watched_ : wanted == 0) return;
@@ -257,7 +266,7 @@ void Connection::update_interest() {
 }
 
 void Connection::settle_budget() {
-  const uint64_t held = is_open() ? pending_bytes_ + out_.bytes() : pending_bytes_;
+  const uint64_t held = pending_bytes_ + (is_open() ? out_.bytes() + channel_.unsent() : 0);
   if (held == charged_) return;
   reactor_.wire_.budget.add(static_cast<int64_t>(held) - static_cast<int64_t>(charged_));
   charged_ = held;
@@ -270,7 +279,7 @@ void Connection::retry() {
 // ---- the end ----
 
 void Connection::finish_if_idle() {
-  if (in_flight_ > 0 || !out_.empty()) return;
+  if (in_flight_ > 0 || has_unsent()) return;
   if (input_ended_) return close();
   if (!stopping_ || stall_ == Stall::held || lingering_) return;
   if (!socket_empty_ && !input_) return reactor_.run_soon(this);  // answer what has come already

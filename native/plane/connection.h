@@ -42,7 +42,7 @@ class Connection final : public Watcher {
   // Nothing received in part, nothing pending, nothing to send: the socket and negotiated() are all there is.
   bool at_boundary() const;
   const nbd::Negotiated& negotiated() const { return negotiated_; }
-  const std::string& peer() const { return peer_; }
+  const Peer& peer() const { return peer_; }
   ServedDevice& served() { return served_; }
   uint64_t lease() const { return lease_; }
 
@@ -68,6 +68,7 @@ class Connection final : public Watcher {
   void process(const BufferRef& block, std::byte* at, std::byte* end);
   bool send_ahead();
   bool send();
+  bool has_unsent() const { return !out_.empty() || channel_.unsent() > 0; }
   void keep_input(const BufferRef& block, std::byte* at, std::byte* end);
   void end_input();
   void turn_done();
@@ -109,7 +110,7 @@ class Connection final : public Watcher {
   ServedDevice& served_;
   volume::Device& device_;
   Channel channel_;
-  std::string peer_;
+  Peer peer_;
   nbd::Negotiated negotiated_;
   uint64_t lease_;
   std::vector<volume::StatusContext> contexts_;

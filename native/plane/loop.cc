@@ -113,7 +113,7 @@ size_t Loop::run_once(int timeout_ms) {
   more_work_ = false;
   for (TurnHook* hook : hooks_) more_work_ |= hook->end_of_turn();
   if (engine_) engine_->flush();
-  for (TurnHook* hook : hooks_) hook->after_flush();
+  for (TurnHook* hook : hooks_) more_work_ |= hook->after_flush();
   return done;
 }
 

@@ -27,11 +27,12 @@ class Watcher {
   ~Watcher() = default;
 };
 
-// Called at the end of every turn, before the engine is flushed.
+// Called at the end of every turn, before the engine is flushed and after it. True: there is work for another
+// turn, do not sleep.
 class TurnHook {
  public:
-  virtual bool end_of_turn() = 0;  // true: there is work for another turn, do not sleep
-  virtual void after_flush() {}    // the engine has everything submitted in this turn
+  virtual bool end_of_turn() = 0;
+  virtual bool after_flush() { return false; }  // the engine has everything submitted in this turn
 
  protected:
   ~TurnHook() = default;

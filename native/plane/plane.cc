@@ -474,6 +474,16 @@ int Plane::listen(const std::string& address, const ListenOptions& options, std:
   return 0;
 }
 
+bool Plane::set_tls(nbd::TlsPolicy policy, const tls::ContextOptions& options, std::string& sentence) {
+  TlsSetting setting{policy, nullptr};
+  if (policy != nbd::TlsPolicy::none) {
+    setting.context = tls::Context::make(options, sentence);
+    if (!setting.context) return false;
+  }
+  wire_->set_tls(std::move(setting));
+  return true;
+}
+
 template <typename Reply>
 void Plane::deliver(std::unordered_map<uint64_t, Asked<Reply>>& asked, uint64_t ticket, Reply reply) {
   Asked<Reply> waiting;
@@ -488,7 +498,7 @@ void Plane::deliver(std::unordered_map<uint64_t, Asked<Reply>>& asked, uint64_t 
       [call = std::move(waiting.reply), reply = std::move(reply)] { call(reply); });
 }
 
-void Plane::list(unsigned reactor, const std::string& peer,
+void Plane::list(unsigned reactor, const Peer& peer,
                  std::function<void(std::vector<ExportName>)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
@@ -498,7 +508,7 @@ void Plane::list(unsigned reactor, const std::string& peer,
   sink_.push(ListAsked{ticket, peer});
 }
 
-void Plane::describe(unsigned reactor, const std::string& peer, const std::string& name,
+void Plane::describe(unsigned reactor, const Peer& peer, const std::string& name,
                      std::function<void(ExportDescription)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
@@ -508,7 +518,7 @@ void Plane::describe(unsigned reactor, const std::string& peer, const std::strin
   sink_.push(DescribeAsked{ticket, peer, name});
 }
 
-void Plane::open(unsigned reactor, const std::string& peer, const std::string& name,
+void Plane::open(unsigned reactor, const Peer& peer, const std::string& name,
                  const std::vector<std::string>& changed_since, std::function<void(Lease)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
@@ -549,6 +559,8 @@ PlaneCounters Plane::counters() {
   counters.engine = seats_[0].reactor->engine()->name();
   counters.connections = wire_->connections.load();
   counters.refused = wire_->refused.load();
+  counters.tls_begun = wire_->tls_begun.load();
+  counters.tls_failed = wire_->tls_failed.load();
   counters.journal_cells = journal_->cells();
   counters.journal_used = journal_->used();
   counters.journal_syncs = journal_->syncs();

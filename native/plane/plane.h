@@ -65,6 +65,7 @@ struct PlaneCounters {
   const char* engine = "";
   unsigned connections = 0;
   uint64_t refused = 0;
+  uint64_t tls_begun = 0, tls_failed = 0;
   uint64_t journal_cells = 0, journal_used = 0, journal_syncs = 0;
   uint64_t resident_bytes = 0;
   int64_t in_flight_bytes = 0;
@@ -134,17 +135,19 @@ class Plane final : public Directory, public volume::Keeper {
   // 0 and the address bound, or -errno and a sentence.
   int listen(const std::string& address, const ListenOptions& options, std::string& bound,
              std::string& sentence);
+  // For connections that come from now on. False: the setting stays as it was, `sentence` says why.
+  bool set_tls(nbd::TlsPolicy policy, const tls::ContextOptions& options, std::string& sentence);
   PlaneCounters counters();
   void stop_serving(uint64_t ticket, uint64_t deadline_ms);
   // Joins every thread. Idempotent. `clean`: everything is in LevelDB.
   void close(bool clean);
 
   // Directory, on reactor threads
-  void list(unsigned reactor, const std::string& peer,
+  void list(unsigned reactor, const Peer& peer,
             std::function<void(std::vector<ExportName>)> reply) override;
-  void describe(unsigned reactor, const std::string& peer, const std::string& name,
+  void describe(unsigned reactor, const Peer& peer, const std::string& name,
                 std::function<void(ExportDescription)> reply) override;
-  void open(unsigned reactor, const std::string& peer, const std::string& name,
+  void open(unsigned reactor, const Peer& peer, const std::string& name,
             const std::vector<std::string>& changed_since, std::function<void(Lease)> reply) override;
   void close(uint64_t lease) override;
 

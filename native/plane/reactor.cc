@@ -78,7 +78,7 @@ void Reactor::adopt(int fd) {
   if (stopping_ || now > limit) {
     const std::string sentence = stopping_ ? "the server is shutting down"
                                            : "too many connections, the limit is " + std::to_string(limit);
-    log(LogLevel::warn, "connection refused: " + sentence, peer_of(fd));
+    log(LogLevel::warn, "connection refused: " + sentence, peer_of(fd).name);
     wire_.refused.fetch_add(1);
     if (stopping_ || now > limit + kRefusedAtOnce) {
       Channel(fd).close();
@@ -86,7 +86,10 @@ void Reactor::adopt(int fd) {
     }
     options.refusal = sentence;
   }
-  auto negotiation = std::make_shared<Negotiation>(*this, fd, std::move(options));
+  TlsSetting tls = wire_.tls();
+  options.tls = tls.policy;
+  auto negotiation =
+      std::make_shared<Negotiation>(*this, fd, std::move(options), std::move(tls.context));
   negotiation->index = negotiations_.size();
   negotiations_.push_back(negotiation);
   negotiation->start();
@@ -244,7 +247,7 @@ bool Reactor::end_of_turn() {
   return !runnable_.empty();
 }
 
-void Reactor::after_flush() {
+bool Reactor::after_flush() {
   flushing_.swap(to_flush_);
   for (size_t i = 0; i < flushing_.size(); i++) {
     if (!flushing_[i]) continue;
@@ -255,6 +258,7 @@ void Reactor::after_flush() {
   retired_.clear();
   ended_.clear();
   trim_soon();
+  return !runnable_.empty();
 }
 
 // The timer runs off once after load and is not armed again while nothing is to be given back.

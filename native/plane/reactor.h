@@ -30,10 +30,11 @@ class Negotiation;
 
 // A connection between handshake and transmission, or handed over by an earlier process: a socket at a
 // message boundary and what was negotiated on it. Plain data but for the socket, which close() or its user
-// ends.
+// ends, and for what TLS knows of it.
 struct Settled {
   int fd = -1;
-  std::string peer;
+  std::unique_ptr<tls::Session> tls;  // null: in clear
+  Peer peer;
   nbd::Negotiated negotiated;
   Lease lease;
   std::vector<std::byte> input;  // received behind the handshake
@@ -87,7 +88,7 @@ class Reactor final : TurnHook {
   friend class Negotiation;
 
   bool end_of_turn() override;
-  void after_flush() override;
+  bool after_flush() override;
 
   // For connections and negotiations.
   BufferRef& receive_block();  // kReceiveBytes that nobody else refers to; empty where memory is short

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "plane/peer.h"
 #include "store/journal.h"
 #include "volume/volume.h"
 
@@ -49,15 +50,17 @@ struct Adopted {
 };
 struct ListAsked {
   uint64_t ticket;
-  std::string peer;
+  Peer peer;
 };
 struct DescribeAsked {
   uint64_t ticket;
-  std::string peer, name;
+  Peer peer;
+  std::string name;
 };
 struct OpenAsked {
   uint64_t ticket;
-  std::string peer, name;
+  Peer peer;
+  std::string name;
   std::vector<std::string> changed_since;
 };
 struct LeaseClosed {

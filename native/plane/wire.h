@@ -5,11 +5,15 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "nbd/handshake.h"
 #include "plane/directory.h"
+#include "tls/context.h"
 
 namespace cellblock::plane {
 
@@ -52,6 +56,12 @@ enum class LogLevel : uint8_t { info, warn, error };
 using LogHook = std::function<void(LogLevel, const std::string& message,
                                    std::vector<std::pair<std::string, std::string>> fields)>;
 
+// How connections that come now are secured. `context` is null with TlsPolicy::none.
+struct TlsSetting {
+  nbd::TlsPolicy policy = nbd::TlsPolicy::none;
+  std::shared_ptr<const tls::Context> context;
+};
+
 struct Wire {
   Wire(WireOptions chosen, Directory& known, LogHook hook)
       : options(chosen), directory(known), log(std::move(hook)), budget(chosen.bytes_in_all) {}
@@ -62,7 +72,23 @@ struct Wire {
   ByteBudget budget;
   std::atomic<unsigned> connections{0};  // sockets, handshakes included
   std::atomic<uint64_t> refused{0};      // for the limit
-  std::vector<Reactor*> reactors;        // by index; complete before the first one runs
+  std::atomic<uint64_t> tls_begun{0};    // handshakes of TLS that were completed, and that failed
+  std::atomic<uint64_t> tls_failed{0};
+  std::vector<Reactor*> reactors;  // by index; complete before the first one runs
+
+  // Thread-safe. Connections keep the setting they began with.
+  TlsSetting tls() const {
+    std::lock_guard<std::mutex> hold(tls_lock_);
+    return tls_;
+  }
+  void set_tls(TlsSetting setting) {
+    std::lock_guard<std::mutex> hold(tls_lock_);
+    std::swap(tls_, setting);
+  }
+
+ private:
+  mutable std::mutex tls_lock_;
+  TlsSetting tls_;
 };
 
 }  // namespace cellblock::plane

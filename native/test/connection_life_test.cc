@@ -432,7 +432,8 @@ TAP_TEST("unix: the mode, a stale file is replaced, one that answers is not, the
     const std::string ask = client_flags() + go("disk");
     TAP_OK(write(fd, ask.data(), ask.size()) == static_cast<ssize_t>(ask.size()), "asks");
     for (int i = 0; i < 4; i++) host.turn();
-    TAP_EQ(host.directory.last_peer, "unix:uid=" + std::to_string(getuid()), "known by its uid");
+    TAP_EQ(host.directory.last_peer.name, "unix:uid=" + std::to_string(getuid()), "known by its uid");
+    TAP_EQ(host.directory.last_peer.uid, getuid(), "as a number");
     close(fd);
   }
   TAP_OK(stat(path.c_str(), &there) < 0, "removed");

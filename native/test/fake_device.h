@@ -139,10 +139,10 @@ class TableDirectory : public plane::Directory {
   bool later = false;
   std::deque<std::function<void()>> questions;
   size_t leases_open = 0;
-  std::string last_peer;
+  plane::Peer last_peer;
   std::vector<std::string> last_changed_since;
 
-  void list(unsigned, const std::string& peer,
+  void list(unsigned, const plane::Peer& peer,
             std::function<void(std::vector<plane::ExportName>)> reply) override {
     last_peer = peer;
     ask([this, reply] {
@@ -152,7 +152,7 @@ class TableDirectory : public plane::Directory {
     });
   }
 
-  void describe(unsigned, const std::string& peer, const std::string& name,
+  void describe(unsigned, const plane::Peer& peer, const std::string& name,
                 std::function<void(plane::ExportDescription)> reply) override {
     last_peer = peer;
     ask([this, name, reply] {
@@ -173,7 +173,7 @@ class TableDirectory : public plane::Directory {
     });
   }
 
-  void open(unsigned, const std::string& peer, const std::string& name,
+  void open(unsigned, const plane::Peer& peer, const std::string& name,
             const std::vector<std::string>& changed_since, std::function<void(plane::Lease)> reply) override {
     last_peer = peer;
     last_changed_since = changed_since;
