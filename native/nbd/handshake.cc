@@ -192,7 +192,8 @@ void Handshake::option_header() {
     case Option::list_meta_context:
       return expect_data(bytes, kMaxOptionBytes);
     case Option::starttls:
-      if (in_tls_) return skip_then_reply(OptionReply::err_invalid, "this connection is in TLS already", bytes);
+      if (in_tls_)
+        return skip_then_reply(OptionReply::err_invalid, "this connection is in TLS already", bytes);
       if (options_.tls == TlsPolicy::none)
         return skip_then_reply(OptionReply::err_unsup, "this server does not offer TLS", bytes);
       return without_data(bytes);
@@ -206,8 +207,7 @@ void Handshake::option_header() {
 
 // What no option but ABORT gets past, answered. EXPORT_NAME knows no error reply.
 bool Handshake::refused(uint32_t bytes) {
-  const bool needs_tls =
-      options_.tls == TlsPolicy::required && !in_tls_ && option_ != Option::starttls;
+  const bool needs_tls = options_.tls == TlsPolicy::required && !in_tls_ && option_ != Option::starttls;
   if (!shutting_down_ && options_.refusal.empty() && !needs_tls) return false;
   if (option_ == Option::export_name) {
     close();

@@ -20,8 +20,8 @@ namespace cellblock::nbd {
 // Known options larger than this are drained and answered ERR_TOO_BIG.
 constexpr size_t kMaxOptionBytes = 256 << 10;
 
-// Whether clients may, or have to, begin TLS. With `offered` the directory says of single exports that they are
-// served in TLS only (ENOKEY).
+// Whether clients may, or have to, begin TLS. With `offered` the directory says of single exports that they
+// are served in TLS only (ENOKEY).
 enum class TlsPolicy : uint8_t { none, offered, required };
 
 struct HandshakeOptions {
@@ -85,7 +85,8 @@ class Handshake {
   void listed(const std::vector<ListedExport>& exports);
   void described(const DescribedExport& described);
   void opened(const OpenedExport& opened);
-  // Nothing that was negotiated in clear counts any more. Bytes that came in clear behind STARTTLS must not be fed.
+  // Nothing that was negotiated in clear counts any more. Bytes that came in clear behind STARTTLS must not
+  // be fed.
   void tls_started();
 
   // From now on options are answered ERR_SHUTDOWN; ABORT is still acknowledged.

@@ -69,7 +69,8 @@ void prepare_socket(int fd) {
 }
 
 Peer peer_of(int fd) {
-  Peer peer{.name = "unknown"};
+  Peer peer;
+  peer.name = "unknown";
   sockaddr_storage address{};
   socklen_t length = sizeof address;
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return peer;

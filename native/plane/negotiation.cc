@@ -261,8 +261,8 @@ void Negotiation::close() {
 void Negotiation::update_interest() {
   const bool takes_bytes = handshake_.step() == nbd::Step::need_bytes && input_.empty() && !input_ended_;
   const bool has_unsent = !handshake_.output().empty() || channel_.unsent() > 0;
-  const uint32_t wanted = (takes_bytes || in_tls_handshake_ ? uint32_t{EPOLLIN} : 0) |
-                          (has_unsent ? uint32_t{EPOLLOUT} : 0);
+  const uint32_t wanted =
+      (takes_bytes || in_tls_handshake_ ? uint32_t{EPOLLIN} : 0) | (has_unsent ? uint32_t{EPOLLOUT} : 0);
   if (in_epoll_ && wanted == watched_) return;
   if (in_epoll_) {
     reactor_.loop_.rewatch(channel_.fd(), wanted, this);

@@ -1,9 +1,9 @@
 // A client in the handshake: carries bytes between its socket and nbd::Handshake, asks the directory what the
-// handshake asks, does the handshake of TLS in between where the client begins one, and hands the socket on to the
-// device's home reactor when transmission begins.
+// handshake asks, does the handshake of TLS in between where the client begins one, and hands the socket on
+// to the device's home reactor when transmission begins.
 //
-// Nothing a client sent in clear is ever taken for something it sent in TLS: bytes that wait behind STARTTLS when it
-// is answered, which somebody in between may have put there, end the connection.
+// Nothing a client sent in clear is ever taken for something it sent in TLS: bytes that wait behind STARTTLS
+// when it is answered, which somebody in between may have put there, end the connection.
 //
 // Invariant: a lease the directory gave is handed on or closed, also when the client is gone by then.
 #pragma once

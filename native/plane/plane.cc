@@ -498,8 +498,7 @@ void Plane::deliver(std::unordered_map<uint64_t, Asked<Reply>>& asked, uint64_t 
       [call = std::move(waiting.reply), reply = std::move(reply)] { call(reply); });
 }
 
-void Plane::list(unsigned reactor, const Peer& peer,
-                 std::function<void(std::vector<ExportName>)> reply) {
+void Plane::list(unsigned reactor, const Peer& peer, std::function<void(std::vector<ExportName>)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
     std::lock_guard lock(asked_mutex_);

@@ -143,8 +143,7 @@ class Plane final : public Directory, public volume::Keeper {
   void close(bool clean);
 
   // Directory, on reactor threads
-  void list(unsigned reactor, const Peer& peer,
-            std::function<void(std::vector<ExportName>)> reply) override;
+  void list(unsigned reactor, const Peer& peer, std::function<void(std::vector<ExportName>)> reply) override;
   void describe(unsigned reactor, const Peer& peer, const std::string& name,
                 std::function<void(ExportDescription)> reply) override;
   void open(unsigned reactor, const Peer& peer, const std::string& name,

@@ -88,8 +88,7 @@ void Reactor::adopt(int fd) {
   }
   TlsSetting tls = wire_.tls();
   options.tls = tls.policy;
-  auto negotiation =
-      std::make_shared<Negotiation>(*this, fd, std::move(options), std::move(tls.context));
+  auto negotiation = std::make_shared<Negotiation>(*this, fd, std::move(options), std::move(tls.context));
   negotiation->index = negotiations_.size();
   negotiations_.push_back(negotiation);
   negotiation->start();

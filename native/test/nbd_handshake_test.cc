@@ -39,6 +39,7 @@ struct Server {
         DescribedExport d;
         d.exists = handshake.name() == "disk" || handshake.name().empty();
         if (!d.exists) d.refusal = "no such thing";
+        if (handshake.name() == "secret") d.error = ENOKEY;
         d.name = "disk";
         d.size = 1 << 20;
         d.read_only = read_only;
@@ -122,7 +123,7 @@ TAP_TEST("an unknown option's data is consumed, ERR_UNSUP, and the handshake goe
   TAP_OK(all[2].type == OptionReply::ack, "third");
 }
 
-TAP_TEST("STARTTLS, EXTENDED_HEADERS and PEEK_EXPORT are answered ERR_UNSUP") {
+TAP_TEST("STARTTLS without configuration, EXTENDED_HEADERS and PEEK_EXPORT are answered ERR_UNSUP") {
   for (Option o : {Option::starttls, Option::extended_headers, Option::peek_export}) {
     TAP_OK(only_reply(option(o)) == OptionReply::err_unsup, "unsupported");
   }
@@ -476,6 +477,98 @@ TAP_TEST("random bytes never do more than end the handshake") {
     if (!server.sent.starts_with(be(kInitMagic))) TAP_OK(false, "greeting is there");
   }
   TAP_OK(transmissions > 0, "some of them are good");
+}
+
+namespace {
+
+const std::string kStartTls = option(Option::starttls);
+
+Server tls_server(TlsPolicy policy) {
+  HandshakeOptions options;
+  options.tls = policy;
+  return Server(options);
+}
+
+std::vector<OptionReply> types_of(const Server& server) {
+  std::vector<OptionReply> types;
+  for (const OptionAnswer& answer : server.replies()) types.push_back(answer.type);
+  return types;
+}
+
+}  // namespace
+
+TAP_TEST("STARTTLS: with data ERR_INVALID, else ACK and nothing behind it is taken; in TLS ERR_INVALID") {
+  for (const TlsPolicy policy : {TlsPolicy::offered, TlsPolicy::required}) {
+    Server server = tls_server(policy);
+    TAP_OK(server.feed(client_flags() + option(Option::starttls, "data")) == Step::need_bytes, "goes on");
+    TAP_OK(server.feed(kStartTls + kStructured) == Step::start_tls, "TLS is asked for");
+    TAP_EQ(server.left, kStructured.size(), "what comes behind is not looked at");
+    TAP_OK(types_of(server) == std::vector{OptionReply::err_invalid, OptionReply::ack}, "answers");
+    server.handshake.tls_started();
+    server.sent.resize(18);
+    TAP_OK(server.feed(kStartTls + option(Option::starttls, "data") + kStructured) == Step::need_bytes, "on");
+    TAP_OK(
+        types_of(server) == std::vector{OptionReply::err_invalid, OptionReply::err_invalid, OptionReply::ack},
+        "a second one is invalid");
+    TAP_OK(server.feed(option(Option::export_name, "disk")) == Step::transmission,
+           "client flags still count");
+    TAP_OK(server.handshake.negotiated().structured, "what was negotiated in TLS counts");
+  }
+}
+
+TAP_TEST("what was negotiated before STARTTLS is forgotten") {
+  Server server = tls_server(TlsPolicy::offered);
+  server.feed(client_flags() + kStructured + meta(Option::set_meta_context, "disk", {"base:allocation"}) +
+              go("disk", {Info::name}, Option::info) + kStartTls);
+  TAP_OK(server.handshake.step() == Step::start_tls, "TLS");
+  server.handshake.tls_started();
+  server.sent.resize(18);
+  server.feed(meta(Option::set_meta_context, "disk", {"base:allocation"}));
+  TAP_OK(types_of(server) == std::vector{OptionReply::err_invalid}, "structured replies are not negotiated");
+  TAP_OK(server.feed(go("disk")) == Step::transmission, "transmission");
+  TAP_OK(!server.handshake.negotiated().structured && server.handshake.negotiated().contexts.empty(),
+         "nothing");
+}
+
+TAP_TEST("FORCED: everything but ABORT and STARTTLS is answered ERR_TLS_REQD, EXPORT_NAME closes") {
+  for (const Option o :
+       {Option::list, Option::structured_reply, Option::info, Option::go, Option::peek_export,
+        Option::list_meta_context, Option::set_meta_context, static_cast<Option>(4711)}) {
+    Server server = tls_server(TlsPolicy::required);
+    TAP_OK(server.feed(client_flags() + option(o, "data") + kStartTls) == Step::start_tls, "goes on");
+    TAP_OK(types_of(server) == std::vector{OptionReply::err_tls_reqd, OptionReply::ack}, "required");
+    TAP_OK(!server.replies()[0].data.empty(), "with a sentence");
+  }
+  Server name = tls_server(TlsPolicy::required);
+  TAP_OK(name.feed(client_flags() + option(Option::export_name, "disk")) == Step::close, "EXPORT_NAME");
+  Server abort = tls_server(TlsPolicy::required);
+  TAP_OK(abort.feed(client_flags() + option(Option::abort)) == Step::close, "ABORT");
+  TAP_OK(types_of(abort) == std::vector{OptionReply::ack}, "is acknowledged");
+  Server secure = tls_server(TlsPolicy::required);
+  secure.feed(client_flags() + kStartTls);
+  secure.handshake.tls_started();
+  TAP_OK(secure.feed(go("disk")) == Step::transmission, "in TLS everything goes");
+}
+
+TAP_TEST("SELECTIVE: an export for TLS only is answered ERR_TLS_REQD in clear, the others are served") {
+  const std::pair<Option, std::string> asking[] = {
+      {Option::info, go("secret", {}, Option::info)},
+      {Option::go, go("secret")},
+      {Option::list_meta_context, meta(Option::list_meta_context, "secret", {})}};
+  for (const auto& [o, bytes] : asking) {
+    Server server = tls_server(TlsPolicy::offered);
+    server.feed(client_flags() + bytes);
+    TAP_OK(types_of(server) == std::vector{OptionReply::err_tls_reqd}, "required");
+  }
+  Server name = tls_server(TlsPolicy::offered);
+  TAP_OK(name.feed(client_flags() + option(Option::export_name, "secret")) == Step::close, "EXPORT_NAME");
+  Server opened = tls_server(TlsPolicy::offered);
+  opened.open_error = ENOKEY;
+  opened.feed(client_flags() + go("disk"));
+  TAP_OK(types_of(opened) == std::vector{OptionReply::err_tls_reqd},
+         "also when it is known at the open only");
+  Server other = tls_server(TlsPolicy::offered);
+  TAP_OK(other.feed(client_flags() + go("disk")) == Step::transmission, "another export");
 }
 
 int main() { return cellblock::test::run(); }

@@ -59,8 +59,7 @@ tls::OwnedCertificate make(const CertificateRequest& request, EVP_PKEY* key, X50
   if (!request.name.empty()) add("CN", request.name);
   X509_set_issuer_name(certificate, issuer ? X509_get_subject_name(issuer) : subject);
   extend(certificate, NID_basic_constraints, issuer ? "critical,CA:FALSE" : "critical,CA:TRUE");
-  if (!request.alternative_name.empty())
-    extend(certificate, NID_subject_alt_name, request.alternative_name);
+  if (!request.alternative_name.empty()) extend(certificate, NID_subject_alt_name, request.alternative_name);
   need(X509_sign(certificate, signer, EVP_sha256()) > 0);
   return made;
 }
@@ -83,11 +82,12 @@ Certificate Authority::issue(const CertificateRequest& request) const {
   return {pem_of(made.get()), pem_of(key.get())};
 }
 
-TlsPeer::TlsPeer(const TlsPeerOptions& options) : options_(options), context_(SSL_CTX_new(TLS_client_method())) {
+TlsPeer::TlsPeer(const TlsPeerOptions& options)
+    : options_(options), context_(SSL_CTX_new(TLS_client_method())) {
   SSL_CTX* context = context_.get();
   SSL_CTX_set_min_proto_version(context, options.version);
   SSL_CTX_set_max_proto_version(context, options.version);
-  SSL_CTX_set_cipher_list(context, "ALL");
+  SSL_CTX_set_cipher_list(context, options.ciphers.c_str());
   if (!options.ca.empty()) {
     const tls::OwnedCertificate ca = certificate_of(options.ca);
     X509_STORE_add_cert(SSL_CTX_get_cert_store(context), ca.get());
@@ -118,8 +118,7 @@ unsigned TlsPeer::give_key(SSL* ssl, const char*, char* name, unsigned name_room
 }
 
 void TlsPeer::feed(std::string_view bytes) {
-  if (!bytes.empty())
-    BIO_write(SSL_get_rbio(ssl_.get()), bytes.data(), static_cast<int>(bytes.size()));
+  if (!bytes.empty()) BIO_write(SSL_get_rbio(ssl_.get()), bytes.data(), static_cast<int>(bytes.size()));
   go_on();
 }
 

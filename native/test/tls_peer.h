@@ -1,9 +1,10 @@
-// The other end of TLS for tests: certificates made on the spot, and a client over memory, so that a test decides
-// when which byte arrives.
+// The other end of TLS for tests: certificates made on the spot, and a client over memory, so that a test
+// decides when which byte arrives.
 #pragma once
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "tls/openssl.h"
 
@@ -15,9 +16,9 @@ struct Certificate {
 };
 
 struct CertificateRequest {
-  std::string name;              // common name; empty: none
-  std::string alternative_name;  // "DNS:one", say
-  long valid_from_s = -3600;     // from now
+  std::string name = {};              // common name; empty: none
+  std::string alternative_name = {};  // "DNS:one", say
+  long valid_from_s = -3600;          // from now
   long valid_to_s = 86400;
 };
 
@@ -36,9 +37,11 @@ class Authority {
 
 struct TlsPeerOptions {
   int version = TLS1_3_VERSION;  // exactly this one
-  std::string ca;                // empty: the server is not checked
-  Certificate certificate;       // of the client; empty: none
-  std::string psk_name, psk_key;  // the key in bytes; empty: none
+  std::string ca = {};           // empty: the server is not checked
+  Certificate certificate = {};  // of the client; empty: none
+  std::string psk_name = {};
+  std::string psk_key = {};     // in bytes; empty: none
+  std::string ciphers = "ALL";  // of TLS 1.2 and older
 };
 
 class TlsPeer {

@@ -95,10 +95,10 @@ class Reader {
   bool short_ = false;
 };
 
-inline std::vector<OptionAnswer> answers(std::string_view bytes) {
+inline std::vector<OptionAnswer> answers(std::string_view bytes, bool greeted = true) {
   Reader reader(bytes);
   std::vector<OptionAnswer> all;
-  if (!reader.greeting()) return all;
+  if (greeted && !reader.greeting()) return all;
   for (OptionAnswer answer; reader.next(answer);) all.push_back(answer);
   return all;
 }

@@ -16,6 +16,7 @@
 #include "plane/reactor.h"
 #include "test/fake_device.h"
 #include "test/tap.h"
+#include "test/tls_peer.h"
 #include "test/wire_bytes.h"
 
 namespace cellblock::test {
@@ -59,8 +60,27 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
+  // STARTTLS, and what is sent and received from then on is in TLS. False: it did not come about.
+  bool begin_tls(const TlsPeerOptions& options) {
+    talk(client_flags() + option(nbd::Option::starttls));
+    const auto all = answers(got);
+    if (all.empty() || all.back().type != nbd::OptionReply::ack) return false;
+    got.clear();
+    tls_ = std::make_unique<TlsPeer>(options);
+    talk("");
+    in_tls_ = tls_->established();
+    return in_tls_ && !ended;
+  }
+  TlsPeer& tls() { return *tls_; }
+
   // Sends everything, running the loop while the socket is full.
   void send(std::string_view bytes) {
+    if (!tls_) return send_raw(bytes);
+    tls_->write(bytes);
+    send_raw(tls_->output());
+  }
+
+  void send_raw(std::string_view bytes) {
     while (!bytes.empty()) {
       const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (n > 0) {
@@ -93,11 +113,11 @@ class Client {
   // Through the handshake into transmission; what it answered is dropped.
   void enter(bool structured = true, const std::vector<std::string>& contexts = {},
              std::string_view name = "disk") {
-    std::string bytes = client_flags();
+    std::string bytes = in_tls_ ? "" : client_flags();
     if (structured) bytes += option(nbd::Option::structured_reply);
     if (!contexts.empty()) bytes += meta(nbd::Option::set_meta_context, name, contexts);
     talk(bytes + go(name));
-    const auto all = answers(got);
+    const auto all = answers(got, !in_tls_);
     TAP_OK(!all.empty() && all.back().type == nbd::OptionReply::ack, "in transmission");
     got.clear();
   }
@@ -129,8 +149,8 @@ class Client {
     while (fd_ >= 0) {
       const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
       if (n > 0) {
-        got.append(buffer, static_cast<size_t>(n));
         total += static_cast<size_t>(n);
+        keep({buffer, static_cast<size_t>(n)});
         continue;
       }
       if ((n == 0 || errno != EAGAIN) && !ended) {
@@ -153,8 +173,20 @@ class Client {
   bool reads = true;   // false: does not receive in pump()
 
  private:
+  void keep(std::string_view bytes) {
+    if (!tls_) {
+      got += bytes;
+      return;
+    }
+    tls_->feed(bytes);
+    got += tls_->take_plain();
+    if (const std::string answer = tls_->output(); !answer.empty()) send_raw(answer);
+  }
+
   Host& host_;
   int fd_ = -1;
+  std::unique_ptr<TlsPeer> tls_;
+  bool in_tls_ = false;
 };
 
 inline std::string pattern(size_t bytes, uint64_t from) {

@@ -9,12 +9,13 @@
 namespace cellblock::tls {
 namespace {
 
-// TLS 1.3: the faster AES first; all three are sound. TLS 1.2: ephemeral keys and authenticated encryption only.
+// TLS 1.3: the faster AES first; all three are sound. TLS 1.2: ephemeral keys and authenticated encryption
+// only; who offers suites of pre-shared keys has one, so these come first.
 constexpr const char* kSuites13 =
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr const char* kSuites12 =
-    "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-"
-    "SHA384";
+    "DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:ECDHE-PSK-CHACHA20-POLY1305:ECDHE+AESGCM:"
+    "ECDHE+CHACHA20";
 constexpr size_t kReadAhead = 128 << 10;  // ciphertext taken from the socket at once
 constexpr int kMaxChain = 8;              // certificates between a client's and the CA's
 
@@ -59,9 +60,13 @@ bool Context::set_up(const ContextOptions& options, std::string& sentence) {
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   SSL_CTX_set_security_level(context, 2);
   SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET |
-                                   SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+                                   SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+                                   SSL_OP_IGNORE_UNEXPECTED_EOF);
   SSL_CTX_set_num_tickets(context, 0);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  // A pre-shared key is a session to OpenSSL, and one is only good in a context with a name.
+  constexpr unsigned char kName[] = "cellblock";
+  SSL_CTX_set_session_id_context(context, kName, sizeof kName - 1);
   SSL_CTX_set_max_early_data(context, 0);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                 SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
@@ -102,8 +107,7 @@ bool Context::use_certificate(const ContextOptions& options, std::string& senten
     sentence = "the key does not belong to the certificate";
     return false;
   }
-  if (SSL_CTX_use_PrivateKey(context_.get(), key.get()) != 1)
-    return fail(sentence, "the key cannot be used");
+  if (SSL_CTX_use_PrivateKey(context_.get(), key.get()) != 1) return fail(sentence, "the key cannot be used");
   return true;
 }
 

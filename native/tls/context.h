@@ -1,5 +1,5 @@
-// What TLS handshakes are made with: certificate chain, key, CA of the clients, pre-shared keys. Immutable once
-// it is made: another set takes its place while connections go on with the one they began with.
+// What TLS handshakes are made with: certificate chain, key, CA of the clients, pre-shared keys. Immutable
+// once it is made: another set takes its place while connections go on with the one they began with.
 //
 // Fixed here: TLS 1.2 and 1.3 with forward secrecy and authenticated encryption only; no compression, no
 // renegotiation, no session is resumed (so no ticket keys to keep and to change), no early data.

@@ -65,7 +65,8 @@ const char* PskTable::add(std::string_view line) {
   const size_t colon = line.rfind(':');
   std::string name(line.substr(0, colon));
   if (line.empty()) return nullptr;
-  if (line.front() == '#' && (colon == std::string_view::npos || !from_hex_name(line.substr(1, colon - 1), name)))
+  if (line.front() == '#' &&
+      (colon == std::string_view::npos || !from_hex_name(line.substr(1, colon - 1), name)))
     return nullptr;
   if (colon == std::string_view::npos || name.empty()) return "is not NAME:HEXKEY";
   if (name.size() > kMaxNameBytes) return "has a name of more than 128 bytes";

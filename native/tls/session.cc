@@ -14,8 +14,8 @@ namespace {
 
 constexpr size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;
 
-// One batch of records of whichever session sends on this thread: what the socket takes at once, nearly always
-// all of it, costs no session any memory.
+// One batch of records of whichever session sends on this thread: what the socket takes at once, nearly
+// always all of it, costs no session any memory.
 std::vector<std::byte>& batch() {
   thread_local std::vector<std::byte> bytes;
   bytes.clear();
@@ -31,7 +31,8 @@ ssize_t send_some(int fd, const std::byte* from, size_t bytes) {
   return sent < 0 ? -errno : sent;
 }
 
-// The front of the vectors in one piece after the other: as they are where they fill a record, else collected.
+// The front of the vectors in one piece after the other: as they are where they fill a record, else
+// collected.
 class Gather {
  public:
   Gather(const iovec* from, int count) : from_(from), end_(from + count) {}
@@ -208,7 +209,8 @@ std::string Session::handshake_error(int kind) const {
     default:
       break;
   }
-  if (key_was_unknown_ && key_name_.empty()) return "the client names a pre-shared key that is not known here";
+  if (key_was_unknown_ && key_name_.empty())
+    return "the client names a pre-shared key that is not known here";
   return last_reason();
 }
 
@@ -263,7 +265,7 @@ ssize_t Session::receive(const iovec* to, int count) {
     total += filled;
   }
   const int flushed = unsent() > 0 ? flush() : 0;
-  if (flushed < 0 && flushed != -EAGAIN && socket_error_ == 0) socket_error_ = -flushed;
+  if (flushed < 0 && flushed != -EAGAIN && !ended_ && socket_error_ == 0) socket_error_ = -flushed;
   const bool over = ended_ || failed_ || socket_error_ != 0;
   if (total > 0) {
     has_input_ = over || (more && SSL_has_pending(connection_.get()));

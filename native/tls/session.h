@@ -1,9 +1,10 @@
 // The server's side of one TLS connection over a non-blocking socket, which is the caller's.
 //
-// Plaintext that is handed to send() is encrypted at once, records filled to the brim, and many of them go to the
-// socket in one call. What the socket does not take is kept here, so a record once made is never made again: no
-// call has to be repeated with the same bytes. Nothing is encrypted while something is kept, so that is at most
-// one batch; whatever the client does to make us answer (key updates, alerts) is bounded by kMaxAnswers.
+// Plaintext that is handed to send() is encrypted at once, records filled to the brim, and many of them go to
+// the socket in one call. What the socket does not take is kept here, so a record once made is never made
+// again: no call has to be repeated with the same bytes. Nothing is encrypted while something is kept, so
+// that is at most one batch; whatever the client does to make us answer (key updates, alerts) is bounded by
+// kMaxAnswers.
 //
 // Plaintext may lie here without anything in the socket: epoll does not tell of it, has_input() does.
 #pragma once
@@ -34,7 +35,8 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Goes on with the handshake as far as what has come allows. Failed: error() says why, an alert is on its way.
+  // Goes on with the handshake as far as what has come allows. Failed: error() says why, an alert is on its
+  // way.
   Progress shake_hands();
 
   // As the socket's own: bytes, 0 at the end of the stream, or -errno (-EAGAIN: none now; -EPROTO: what came
@@ -76,12 +78,12 @@ class Session {
   std::string error_;
   std::string identity_;
   std::string subject_;
-  std::string key_name_;        // of the last pre-shared key found
+  std::string key_name_;          // of the last pre-shared key found
   bool key_was_unknown_ = false;  // the client named one that is not there
-  uint64_t records_ = 0;        // sent with these keys
+  uint64_t records_ = 0;          // sent with these keys
 
-  std::vector<std::byte>* out_;   // where records that OpenSSL makes go
-  std::vector<std::byte> kept_;   // from kept_at_ on: not sent yet
+  std::vector<std::byte>* out_;  // where records that OpenSSL makes go
+  std::vector<std::byte> kept_;  // from kept_at_ on: not sent yet
   size_t kept_at_ = 0;
   int socket_error_ = 0;
   bool socket_empty_ = false;  // in this call: the last receive found less than there was room for

@@ -204,6 +204,14 @@ export const Status = titled('Status', {
   pid: Type.Integer(),
   uptimeSeconds: Type.Number(),
   listeners: Type.Array(Type.String({ description: 'unix:PATH or tcp:HOST:PORT' })),
+  tls: closed({
+    mode: oneOf(['off', 'selective', 'forced']),
+    clients: oneOf(['none', 'optional', 'required']),
+    psk: Type.Boolean({ description: 'Clients may come with a pre-shared key.' }),
+    certificate: nullable(closed({ subject: Type.String(), expires: Time })),
+    begun: Type.Integer({ description: 'Handshakes of TLS that were completed since the start.' }),
+    failed: Type.Integer({ description: 'Handshakes of TLS that failed.' }),
+  }),
   store: closed({
     directory: Type.String(),
     id: Type.String(),

@@ -136,6 +136,15 @@ function storeFamilies(status: OperationsStatus): Family[] {
       'NBD connections refused because of the limit.',
       plane.connectionsRefused,
     ),
+    {
+      name: 'cellblock_tls_handshakes_total',
+      help: 'Handshakes of TLS.',
+      type: 'counter',
+      samples: [
+        { labels: { result: 'done' }, value: Number(plane.tlsBegun) },
+        { labels: { result: 'failed' }, value: Number(plane.tlsFailed) },
+      ],
+    },
     single(
       'gauge',
       'cellblock_journal_size_bytes',

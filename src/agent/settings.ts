@@ -14,6 +14,18 @@ export interface ListenerSettings {
   mode: number;
 }
 
+export interface TlsSettings {
+  mode: 'off' | 'selective' | 'forced';
+  /** Absolute paths. */
+  certificate?: string;
+  key?: string;
+  clientCa?: string;
+  psk?: string;
+  clients: 'none' | 'optional' | 'required';
+  /** Names of volumes, `*` for anything, that are served in TLS only. */
+  only: string[];
+}
+
 export interface Settings {
   store: {
     directory: string;
@@ -31,6 +43,7 @@ export interface Settings {
     allowRemote: boolean;
     maxConnections: number;
     handshakeTimeoutMs: number;
+    tls: TlsSettings;
   };
   api: { path: string; mode: number; group: string };
   metrics: { address: string | undefined };
@@ -48,6 +61,8 @@ export interface CommandLine {
 export function makeSettings(file: ConfigurationFile, line: CommandLine): Settings {
   const { nbd, api, metrics, log, store, engine, limits } = withDefaults(file);
   const listeners = line.nbd.length > 0 ? line.nbd : nbd.listen;
+  const tls = tlsSettings(file.nbd?.tls ?? {});
+  const allowRemote = nbd.allow_remote || tls.mode === 'forced';
   return {
     store: {
       directory: resolve(line.store),
@@ -60,10 +75,11 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
     },
     engine,
     nbd: {
-      listeners: listeners.map((listener) => listenerSettings(listener, nbd.allow_remote)),
-      allowRemote: nbd.allow_remote,
+      listeners: listeners.map((listener) => listenerSettings(listener, allowRemote)),
+      allowRemote,
       maxConnections: nbd.max_connections,
       handshakeTimeoutMs: nbd.handshake_timeout_ms,
+      tls,
     },
     api: { path: resolve(line.api ?? api.path), mode: mode(api.mode), group: api.group },
     metrics: { address: metrics.listen },
@@ -89,6 +105,37 @@ function withDefaults(file: ConfigurationFile): Filled {
   return Object.fromEntries(sections) as Filled;
 }
 
+type TlsFile = NonNullable<NonNullable<ConfigurationFile['nbd']>['tls']>;
+
+/** Throws when what is said of TLS does not fit together. */
+function tlsSettings(given: TlsFile): TlsSettings {
+  const { mode = 'off', clients = 'none', only = [], certificate, key, client_ca: clientCa, psk } = given;
+  const refuse = (message: string, hint: string) =>
+    new CellblockError('configuration-invalid', `nbd.tls: ${message}.`, { hint });
+  if (mode !== 'off') {
+    if (certificate === undefined && psk === undefined)
+      throw refuse('there is neither a certificate nor a file of pre-shared keys', 'Set certificate and key, or psk.');
+    if ((certificate === undefined) !== (key === undefined))
+      throw refuse('certificate and key belong together', 'Set both.');
+    if (clients !== 'none' && clientCa === undefined)
+      throw refuse(`clients is ${clients}, and nothing says who signs their certificates`, 'Set client_ca.');
+    if (clients === 'none' && clientCa !== undefined)
+      throw refuse('client_ca is set, and clients are asked for no certificate', 'Set clients to optional or required.');
+  }
+  if (only.length > 0 && mode === 'off')
+    throw refuse('volumes are for TLS only, and there is none', 'Set mode to selective or forced.');
+  const path = (name: string, file: string | undefined) => (file === undefined ? {} : { [name]: resolve(file) });
+  return {
+    mode,
+    clients,
+    only,
+    ...path('certificate', certificate),
+    ...path('key', key),
+    ...path('clientCa', clientCa),
+    ...path('psk', psk),
+  };
+}
+
 /** An address as on the command line or in the file. Throws when nobody could listen there. */
 function listenerSettings(
   given: string | { address?: string; mode?: string },
@@ -104,9 +151,9 @@ function listenerSettings(
   if (!allowRemote && !isLoopback(host)) {
     throw new CellblockError(
       'address-invalid',
-      `${address} is reachable from other machines, and NBD has neither login nor encryption here.`,
+      `${address} is reachable from other machines, and clients may use it in clear.`,
       {
-        hint: 'Listen on 127.0.0.1, or say nbd.allow_remote: true in the configuration.',
+        hint: 'Listen on 127.0.0.1, set nbd.tls.mode to forced, or say nbd.allow_remote: true in the configuration.',
       },
     );
   }

@@ -85,6 +85,7 @@ export const ERROR_CODES = {
   'vm-not-found': 'not-found',
   'volume-in-vm': 'in-use',
   'vm-snapshot-incomplete': 'refused',
+  'tls-invalid': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -10,6 +10,7 @@ import { deviceNames } from '../agent/device-names.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
 import type { Settings } from '../agent/settings.js';
+import { Tls } from '../agent/tls.js';
 import { listenOnUnixSocket } from '../agent/unix-socket.js';
 import { CellblockError, systemCode } from '../base/errors.js';
 import { Operations } from '../operations/operations.js';
@@ -21,6 +22,8 @@ export interface RunningAgent {
   operations: Operations;
   /** Addresses served, port 0 resolved. */
   listeners: string[];
+  /** Reads again what may be changed while it runs: the files of TLS. */
+  reload(): void;
   /** Ends everything in order; idempotent. */
   stop(): Promise<void>;
 }
@@ -50,11 +53,14 @@ export async function composeAgent(
       engine: engine.kind,
       maxConnections: nbd.maxConnections,
       handshakeTimeoutMs: nbd.handshakeTimeoutMs,
+      needsTls: namePattern(nbd.tls.only),
       holdLimitMs: limits.holdMs,
       beforeMaking: () => requireFreeAddresses(settings),
     });
     stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
 
+    const tls = new Tls(nbd.tls, (options) => plane.setTls(options), log);
+    tls.load();
     const listeners: string[] = [];
     // First: clients that lost the agent before wait for this, and the control API takes as long again to make.
     for (const { address, mode } of nbd.listeners) {
@@ -77,6 +83,7 @@ export async function composeAgent(
       log,
       version,
       listeners,
+      tls,
       startedAtMs: performance.now(),
       debug,
     };
@@ -101,11 +108,18 @@ export async function composeAgent(
       });
       log.info({ address: metricsSettings.address }, 'metrics ready');
     }
-    return { operations, listeners, stop: () => stops.run() };
+    return { operations, listeners, reload: () => void tls.reload(), stop: () => stops.run() };
   } catch (error) {
     await stops.run();
     throw error;
   }
+}
+
+/** Whether a name is one of these; `*` stands for anything. */
+function namePattern(names: readonly string[]): (name: string) => boolean {
+  const parts = names.map((name) => name.split('*').map((text) => text.replace(/[\\^$.+?()[\]{}|]/g, '\\$&')).join('.*'));
+  const pattern = new RegExp(`^(?:${parts.join('|')})$`, 's');
+  return (name) => names.length > 0 && pattern.test(name);
 }
 
 /** What was built and how it ends. */

@@ -131,7 +131,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { catalog, devices, client, volumes, syncs, vms },
     options.identity ?? loadedIdentity,
   );
-  const exports = new Exports(catalog, devices, client, log);
+  const exports = new Exports(catalog, devices, client, { log, needsTls: options.needsTls ?? (() => false) });
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
   return {
     options,

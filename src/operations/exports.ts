@@ -1,14 +1,15 @@
 // Answers clients: which exports there are, what one looks like, and leases on devices for those who open one.
+// Exports that are for TLS only are neither listed nor described in clear.
 // A lease pins the versions its connection reads by name: the snapshot itself, and those of its changed-since contexts.
 
 import { asCellblockError, CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { chainOf } from '../model/chain.js';
 import type { Container, Snapshot } from '../model/entities.js';
-import type { ChangedContext, ExportDescription, Plane } from '../plane/treaty.js';
+import type { ChangedContext, ExportDescription, Peer, Plane } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
-import { EIO, ENOENT } from './plane-client.js';
+import { EIO, ENOENT, ENOKEY } from './plane-client.js';
 import type { Logger } from './types.js';
 
 type Found = { container: Container; snapshot: Snapshot | null };
@@ -26,20 +27,27 @@ export class Exports {
   readonly #devices: Devices;
   readonly #client: PlaneClient;
   readonly #log: Logger;
+  readonly #needsTls: (name: string) => boolean;
   readonly #leases = new Map<number, Lease>();
   #lastLease = 0;
 
-  constructor(catalog: Catalog, devices: Devices, client: PlaneClient, log: Logger) {
+  constructor(
+    catalog: Catalog,
+    devices: Devices,
+    client: PlaneClient,
+    { log, needsTls }: { log: Logger; needsTls: (name: string) => boolean },
+  ) {
     this.#catalog = catalog;
     this.#devices = devices;
     this.#client = client;
     this.#log = log;
+    this.#needsTls = needsTls;
   }
 
-  list({ ticket }: RecordOf<'list'>): void {
+  list({ ticket, peer }: RecordOf<'list'>): void {
     const exports: { name: string; description: string }[] = [];
     for (const container of this.#catalog.containers.values()) {
-      if (container.state !== 'live') continue;
+      if (container.state !== 'live' || this.#isHidden(container, peer)) continue;
       exports.push({ name: container.name, description: describe({ container, snapshot: null }) });
       for (const snapshot of this.#catalog.snapshotsOf(container)) {
         exports.push({
@@ -52,12 +60,11 @@ export class Exports {
     this.#client.plane.listReply(ticket, exports);
   }
 
-  describe({ ticket, name }: RecordOf<'describe'>): void {
+  describe({ ticket, peer, name }: RecordOf<'describe'>): void {
+    const { plane } = this.#client;
     const found = this.#find(name);
-    if (!found) {
-      this.#client.plane.describeReply(ticket, null, unknown(name));
-      return;
-    }
+    if (!found) return plane.describeReply(ticket, null, unknown(name), ENOENT);
+    if (this.#isHidden(found.container, peer)) return plane.describeReply(ticket, null, tlsOnly(name), ENOKEY);
     const { container, snapshot } = found;
     const description: ExportDescription = {
       sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
@@ -66,14 +73,15 @@ export class Exports {
       description: describe(found),
       snapshots: this.#older(found).map((older) => older.name),
     };
-    this.#client.plane.describeReply(ticket, description, '');
+    plane.describeReply(ticket, description, '', 0);
   }
 
-  async open({ ticket, name, changedSince }: RecordOf<'open'>): Promise<void> {
+  async open({ ticket, peer, name, changedSince }: RecordOf<'open'>): Promise<void> {
     const { plane } = this.#client;
     try {
       const found = this.#find(name);
       if (!found) return plane.openReply(ticket, null, ENOENT, unknown(name));
+      if (this.#isHidden(found.container, peer)) return plane.openReply(ticket, null, ENOKEY, tlsOnly(name));
       const older = this.#older(found);
       const since = changedSince.map((wanted) => older.find((snapshot) => snapshot.name === wanted));
       if (since.includes(undefined)) return plane.openReply(ticket, null, ENOENT, noSuchSnapshot().message);
@@ -116,6 +124,10 @@ export class Exports {
     for (const { line, version } of lease.pins) this.#devices.unpin(line, version);
   }
 
+  #isHidden(container: Container, peer: Peer): boolean {
+    return !peer.tls && this.#needsTls(container.name);
+  }
+
   #find(name: string): Found | null {
     const at = name.indexOf('@');
     const container = this.#catalog.containerNamed(at < 0 ? name : name.slice(0, at));
@@ -155,4 +167,8 @@ function describe({ container, snapshot }: Found): string {
 
 function unknown(name: string): string {
   return `There is no export named ${JSON.stringify(name)}.`;
+}
+
+function tlsOnly(name: string): string {
+  return `the export ${JSON.stringify(name)} is served in TLS only`;
 }

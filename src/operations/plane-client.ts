@@ -44,6 +44,8 @@ export function errnoName(error: number): string {
 export const EIO = constants.errno.EIO;
 export const ENOENT = constants.errno.ENOENT;
 export const ESHUTDOWN = 108;
+/** Node does not name it. */
+export const ENOKEY = 126;
 
 export function planeError(doing: string, error: number): CellblockError {
   const name = errnoName(error);

@@ -34,6 +34,8 @@ export interface OperationsOptions {
   roundAfterMs?: number;
   maxConnections?: number;
   handshakeTimeoutMs?: number;
+  /** Volumes that are served in TLS only, and told of there only; by name. */
+  needsTls?: (name: string) => boolean;
   /** A device without connections is closed after this. */
   idleCloseMs?: number;
   /** Clients are held by a sync at most so long, else it is undone. */

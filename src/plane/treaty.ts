@@ -131,6 +131,32 @@ export interface ExportDescription {
   snapshots: string[];
 }
 
+/** Who asks for an export. */
+export interface Peer {
+  /** `unix:uid=0`, `tcp:127.0.0.1:1234`, `unknown`. */
+  name: string;
+  /** Of a unix socket's peer; -1: not known. */
+  uid: number;
+  /** What TLS proved: `x509:NAME` or `psk:NAME`; empty: nothing. */
+  identity: string;
+  tls: boolean;
+}
+
+/** How connections that begin from now on are secured. Contents of files, which are copied; null: not there. */
+export interface TlsOptions {
+  /** selective: clients may begin TLS; forced: they have to. */
+  mode: 'off' | 'selective' | 'forced';
+  /** PEM: the server's own certificate, then those that lead to the root. */
+  certificate: Uint8Array | null;
+  /** PEM, not encrypted. */
+  key: Uint8Array | null;
+  /** PEM: who may have signed certificates of clients. */
+  clientCa: Uint8Array | null;
+  clients: 'none' | 'optional' | 'required';
+  /** Lines NAME:HEXKEY. */
+  psk: Uint8Array | null;
+}
+
 /** A dirty-bitmap context of an export about to be opened. */
 export interface ChangedContext {
   sinceLayer: number;
@@ -188,9 +214,9 @@ export type PlaneRecord =
   /** Blocks that were taken over from the deleted version, in the order of the windows handed in. */
   | { kind: 'adopted'; ticket: number; error: number }
   /** A client asks; answer with listReply / describeReply / openReply. `peer`: who asks. */
-  | { kind: 'list'; ticket: number; peer: string }
-  | { kind: 'describe'; ticket: number; peer: string; name: string }
-  | { kind: 'open'; ticket: number; peer: string; name: string; changedSince: string[] }
+  | { kind: 'list'; ticket: number; peer: Peer }
+  | { kind: 'describe'; ticket: number; peer: Peer; name: string }
+  | { kind: 'open'; ticket: number; peer: Peer; name: string; changedSince: string[] }
   /** A connection gave back what openReply handed out. */
   | { kind: 'closed'; lease: number }
   /**
@@ -237,6 +263,9 @@ export interface PlaneCounters {
   engine: string;
   connections: number;
   connectionsRefused: bigint;
+  /** Handshakes of TLS that were completed, and that failed. */
+  tlsBegun: bigint;
+  tlsFailed: bigint;
   journalCells: bigint;
   journalUsedCells: bigint;
   journalSyncs: bigint;
@@ -254,6 +283,8 @@ export const PLANE_COUNTERS = {
   engine: 'string',
   connections: 'number',
   connectionsRefused: 'bigint',
+  tlsBegun: 'bigint',
+  tlsFailed: 'bigint',
   journalCells: 'bigint',
   journalUsedCells: 'bigint',
   journalSyncs: 'bigint',
@@ -355,7 +386,8 @@ export interface Plane {
   disconnect(ticket: number, handle: number): void;
 
   listReply(ticket: number, exports: { name: string; description: string }[]): void;
-  describeReply(ticket: number, description: ExportDescription | null, refusal: string): void;
+  /** `error`: an errno when there is no description; ENOKEY: there is, but in TLS only. */
+  describeReply(ticket: number, description: ExportDescription | null, refusal: string, error: number): void;
   openReply(
     ticket: number,
     lease: { lease: number; handle: number; contexts: ChangedContext[] } | null,
@@ -365,6 +397,8 @@ export interface Plane {
 
   /** Throws with `code`. Address `unix:PATH` or `tcp:HOST:PORT`; returns the address bound (port 0 resolved). */
   listen(address: string, options: { mode: number; allowRemote: boolean }): string;
+  /** Throws with a sentence as its message when the options cannot serve; then nothing changes. */
+  setTls(options: TlsOptions): void;
   counters(): PlaneCounters;
 
   /**

@@ -411,6 +411,7 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
     log: pino({ level: 'silent' }),
     version: '1.2.3',
     listeners,
+    tls: { status: { mode: 'off', clients: 'none', psk: false, certificate: null } },
     startedAtMs: performance.now(),
     debug: true,
   };
@@ -429,6 +430,8 @@ export function emptyCounters(): PlaneCounters {
     engine: 'workers',
     connections: 0,
     connectionsRefused: 0n,
+    tlsBegun: 0n,
+    tlsFailed: 0n,
     journalCells: 16n,
     journalUsedCells: 4n,
     journalSyncs: 0n,

@@ -10,6 +10,7 @@ import type {
   FaultRecord,
   JournalScan,
   Plane,
+  Peer,
   PlaneCounters,
   PlaneOptions,
   PlaneRecord,
@@ -49,6 +50,9 @@ interface OpenAnswer {
   error: number;
   refusal: string;
 }
+
+/** Who asks in tests. */
+const PEER: Peer = { name: 'test', uid: -1, identity: '', tls: false };
 
 export class FakePlane implements Plane {
   readonly disk: FakeDisk;
@@ -378,11 +382,15 @@ export class FakePlane implements Plane {
     return address;
   }
 
+  setTls(): void {}
+
   counters(): PlaneCounters {
     return {
       engine: 'fake',
       connections: this.leases.size,
       connectionsRefused: 0n,
+      tlsBegun: 0n,
+      tlsFailed: 0n,
       journalCells: 0n,
       journalUsedCells: BigInt(this.disk.entries.length),
       journalSyncs: 0n,
@@ -429,18 +437,18 @@ export class FakePlane implements Plane {
   }
 
   list(): Promise<{ name: string; description: string }[]> {
-    return this.#ask((ticket) => ({ kind: 'list', ticket, peer: 'test' }));
+    return this.#ask((ticket) => ({ kind: 'list', ticket, peer: PEER }));
   }
 
   describe(name: string): Promise<{ description: ExportDescription | null; refusal: string }> {
-    return this.#ask((ticket) => ({ kind: 'describe', ticket, peer: 'test', name }));
+    return this.#ask((ticket) => ({ kind: 'describe', ticket, peer: PEER, name }));
   }
 
   async connect(name: string, changedSince: string[] = []): Promise<Session> {
     const answer = await this.#ask<OpenAnswer>((ticket) => ({
       kind: 'open',
       ticket,
-      peer: 'test',
+      peer: PEER,
       name,
       changedSince,
     }));
