@@ -14,6 +14,7 @@
 
 #include "binding/convert.h"
 #include "binding/file_extents.h"
+#include "binding/hand_over.h"
 #include "binding/simulation.h"
 #include "io/io.h"
 #include "plane/plane.h"
@@ -165,6 +166,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     options.reserve_bytes = number_of(from["reserveBytes"]);
     options.round_after_ms = number_of(from["roundAfterMs"]);
     options.wire.max_connections = static_cast<unsigned>(number_of(from["maxConnections"]));
+    options.wire.max_connections_per_client = static_cast<unsigned>(number_of(from["maxConnectionsPerClient"]));
     options.wire.handshake_timeout_ms = number_of(from["handshakeTimeoutMs"]);
     options.boot_id = string_of(from["bootId"]);
     return options;
@@ -337,6 +339,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     description.error = static_cast<int>(number_of(info[3]));
     if (description.exists) {
       const Napi::Object from = info[1].As<Napi::Object>();
+      description.name = string_of(from["name"]);
       description.size = number_of(from["sizeBytes"]);
       description.read_only = bool_of(from["readOnly"]);
       description.rotational = bool_of(from["rotational"]);
@@ -381,8 +384,12 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     plane::ListenOptions how;
     how.mode = static_cast<unsigned>(number_of(options["mode"]));
     how.allow_remote = bool_of(options["allowRemote"]);
+    if (string_of(options["visitors"]) == "handovers") how.visitors = plane::Visitors::handovers;
     std::string bound, sentence;
-    const int result = plane_->listen(string_of(info[0]), how, bound, sentence);
+    const int result =
+        info[0].IsNumber()
+            ? plane_->listen_on_descriptor(static_cast<int>(number_of(info[0])), how, bound, sentence)
+            : plane_->listen(string_of(info[0]), how, bound, sentence);
     if (result < 0) {
       throw_errno(env_, -result, sentence);
       return env_.Undefined();
@@ -433,6 +440,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["NativePlane"] = NativePlane::define(env);
   exports["SimulatedDisk"] = define_simulated_disk(env);
   exports["nextExtent"] = Napi::Function::New(env, next_extent);
+  exports["handOver"] = Napi::Function::New(env, hand_over);
+  exports["shutDown"] = Napi::Function::New(env, shut_down);
+  exports["listeningAddress"] = Napi::Function::New(env, listening_address);
   exports["ioUringAvailable"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), io::io_uring_available());
   });

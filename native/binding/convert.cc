@@ -262,6 +262,8 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
   object["connectionsRefused"] = bigint_to(env, counters.refused);
   object["tlsBegun"] = bigint_to(env, counters.tls_begun);
   object["tlsFailed"] = bigint_to(env, counters.tls_failed);
+  object["connectionsRefusedPerClient"] = bigint_to(env, counters.refused_per_client);
+  object["handshakesTimedOut"] = bigint_to(env, counters.handshakes_timed_out);
   object["journalCells"] = bigint_to(env, counters.journal_cells);
   object["journalUsedCells"] = bigint_to(env, counters.journal_used);
   object["journalSyncs"] = bigint_to(env, counters.journal_syncs);

@@ -258,8 +258,7 @@ void Handshake::empty_option() {
 void Handshake::option_data() {
   if (option_ == Option::export_name) {
     if (!is_proper_string(buffer_)) return close();
-    name_ = buffer_;
-    return ask(Step::describe);
+    return describe(buffer_);
   }
   if (is_info_or_go(option_)) return parse_info_or_go();
   parse_meta_context();
@@ -282,8 +281,16 @@ void Handshake::parse_info_or_go() {
     reply_error(OptionReply::err_invalid, "an export name is UTF-8 of at most 4096 bytes without NUL");
     return resume();
   }
-  name_ = name;
-  ask(Step::describe);
+  describe(name);
+}
+
+void Handshake::describe(std::string_view name) {
+  const bool chosen = name.empty() && !options_.only.empty();
+  name_ = chosen ? std::string_view(options_.only) : name;
+  if (options_.only.empty() || name_ == options_.only) return ask(Step::describe);
+  DescribedExport none;
+  none.refusal = "only the export '" + options_.only + "' is served here";
+  described(none);
 }
 
 void Handshake::parse_meta_context() {
@@ -306,12 +313,12 @@ void Handshake::parse_meta_context() {
     reply_error(OptionReply::err_invalid, "an export name is UTF-8 of at most 4096 bytes without NUL");
     return resume();
   }
-  name_ = name;
-  ask(Step::describe);
+  describe(name);
 }
 
 void Handshake::listed(const std::vector<ListedExport>& exports) {
   for (const ListedExport& one : exports) {
+    if (!options_.only.empty() && one.name != options_.only) continue;
     std::string data;
     append_be<uint32_t>(data, static_cast<uint32_t>(one.name.size()));
     data += one.name;

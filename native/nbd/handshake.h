@@ -27,6 +27,7 @@ enum class TlsPolicy : uint8_t { none, offered, required };
 struct HandshakeOptions {
   std::string refusal;  // not empty: every option is answered ERR_POLICY with this sentence
   TlsPolicy tls = TlsPolicy::none;
+  std::string only;     // not empty: the one export there is, and the default one
 };
 
 struct ListedExport {
@@ -37,7 +38,7 @@ struct ListedExport {
 struct DescribedExport {
   bool exists = false;
   int error = 0;        // errno, when it does not exist or may not be used
-  std::string refusal;  // a sentence then
+  std::string refusal;  // and a sentence
   std::string name;     // canonical; empty: the name asked for
   uint64_t size = 0;
   bool read_only = false;
@@ -117,6 +118,7 @@ class Handshake {
   uint16_t flags_for(bool read_only) const;
   void enter_transmission(uint16_t flags);
   void ask(Step question) { step_ = question; }
+  void describe(std::string_view name);
   void resume();
   void close() { step_ = Step::close; }
 

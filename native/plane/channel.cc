@@ -68,32 +68,39 @@ void prepare_socket(int fd) {
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 
-Peer peer_of(int fd) {
+namespace {
+
+Peer named(std::string name, int64_t uid = -1) {
   Peer peer;
-  peer.name = "unknown";
+  peer.name = std::move(name);
+  peer.uid = uid;
+  return peer;
+}
+
+Peer unix_peer(int fd) {
+  ucred who{};
+  socklen_t bytes = sizeof who;
+  // The kernel says -1 of a process in another user namespace that has no uid here.
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) < 0 || who.uid == static_cast<uid_t>(-1))
+    return named("unix:unknown");
+  return named("unix:uid=" + std::to_string(who.uid), who.uid);
+}
+
+}  // namespace
+
+Peer peer_of(int fd) {
   sockaddr_storage address{};
   socklen_t length = sizeof address;
-  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return peer;
-  if (address.ss_family == AF_UNIX) {
-    ucred who{};
-    socklen_t bytes = sizeof who;
-    const bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0;
-    peer.name = "unix:unknown";
-    if (!known) return peer;
-    peer.uid = who.uid;
-    peer.name = "unix:uid=";
-    peer.name += std::to_string(who.uid);
-    return peer;
-  }
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return named("unknown");
+  if (address.ss_family == AF_UNIX) return unix_peer(fd);
   char host[NI_MAXHOST];
   char port[NI_MAXSERV];
   if (getnameinfo(reinterpret_cast<sockaddr*>(&address), length, host, sizeof host, port, sizeof port,
                   NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return peer;
+    return named("unknown");
   }
   const std::string name = address.ss_family == AF_INET6 ? "[" + std::string(host) + "]" : host;
-  peer.name = "tcp:" + name + ":" + port;
-  return peer;
+  return named("tcp:" + name + ":" + port);
 }
 
 }  // namespace cellblock::plane

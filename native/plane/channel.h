@@ -6,7 +6,6 @@
 #include <sys/uio.h>
 
 #include <memory>
-#include <string>
 
 #include "plane/peer.h"
 #include "tls/session.h"
@@ -54,6 +53,7 @@ class Channel {
 // Non-blocking, no delay, keep-alive: as far as the socket knows these.
 void prepare_socket(int fd);
 
+// What the kernel knows of the other end.
 Peer peer_of(int fd);
 
 }  // namespace cellblock::plane

@@ -24,6 +24,7 @@ Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
       device_(served.device),
       channel_(settled.fd, std::move(settled.tls)),
       peer_(std::move(settled.peer)),
+      companion_(std::move(settled.companion)),
       negotiated_(std::move(settled.negotiated)),
       lease_(settled.lease.id),
       structured_(negotiated_.structured),
@@ -319,7 +320,8 @@ void Connection::close() {
   out_.clear();
   channel_.close();
   settle_budget();
-  reactor_.socket_closed();
+  companion_.reset();
+  reactor_.socket_closed(peer_);
   if (in_flight_ == 0) reactor_.retire(this);
 }
 

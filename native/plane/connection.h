@@ -111,6 +111,7 @@ class Connection final : public Watcher {
   volume::Device& device_;
   Channel channel_;
   Peer peer_;
+  std::shared_ptr<Companion> companion_;
   nbd::Negotiated negotiated_;
   uint64_t lease_;
   std::vector<volume::StatusContext> contexts_;

@@ -27,15 +27,17 @@ nbd::DescribedExport described(ExportDescription from) {
 
 }  // namespace
 
-Negotiation::Negotiation(Reactor& reactor, int fd, nbd::HandshakeOptions options,
+Negotiation::Negotiation(Reactor& reactor, Arrival arrival, nbd::HandshakeOptions options,
                          std::shared_ptr<const tls::Context> context)
     : reactor_(reactor),
-      channel_(fd),
-      peer_(peer_of(fd)),
+      channel_(arrival.fd),
+      peer_(std::move(arrival.peer)),
+      companion_(std::move(arrival.companion)),
       context_(std::move(context)),
       handshake_(std::move(options)),
       deadline_([this] {
         log(LogLevel::warn, "the handshake did not finish in time");
+        reactor_.wire_.timed_out.fetch_add(1);
         close();
       }) {}
 
@@ -235,6 +237,7 @@ void Negotiation::stop() {
 void Negotiation::hand_over() {
   Settled settled;
   settled.peer = peer_;
+  settled.companion = std::move(companion_);
   settled.negotiated = handshake_.negotiated();
   settled.lease = std::move(lease_);
   settled.input.assign(input_.begin() + static_cast<ptrdiff_t>(input_at_), input_.end());
@@ -254,7 +257,8 @@ void Negotiation::close() {
   in_epoll_ = false;
   deadline_.disarm();
   channel_.close();
-  reactor_.socket_closed();
+  companion_.reset();
+  reactor_.socket_closed(peer_);
   reactor_.end_negotiation(this);
 }
 

@@ -21,11 +21,13 @@
 namespace cellblock::plane {
 
 class Reactor;
+struct Arrival;
+struct Companion;
 
 class Negotiation final : public Watcher, public std::enable_shared_from_this<Negotiation> {
  public:
   // `context`: what TLS is begun with; null when the options do not offer it.
-  Negotiation(Reactor& reactor, int fd, nbd::HandshakeOptions options,
+  Negotiation(Reactor& reactor, Arrival arrival, nbd::HandshakeOptions options,
               std::shared_ptr<const tls::Context> context);
   ~Negotiation() = default;
 
@@ -55,6 +57,7 @@ class Negotiation final : public Watcher, public std::enable_shared_from_this<Ne
   Reactor& reactor_;
   Channel channel_;
   Peer peer_;
+  std::shared_ptr<Companion> companion_;
   std::shared_ptr<const tls::Context> context_;
   nbd::Handshake handshake_;
   Timer deadline_;

@@ -460,7 +460,15 @@ void Plane::grace(uint64_t ticket) {
 
 int Plane::listen(const std::string& address, const ListenOptions& options, std::string& bound,
                   std::string& sentence) {
-  Bound socket = listen_on(address, options);
+  return serve(listen_on(address, options), options.visitors, bound, sentence);
+}
+
+int Plane::listen_on_descriptor(int fd, const ListenOptions& options, std::string& bound,
+                                std::string& sentence) {
+  return serve(adopt_listening(fd, options), options.visitors, bound, sentence);
+}
+
+int Plane::serve(Bound socket, Visitors visitors, std::string& bound, std::string& sentence) {
   if (socket.error) {
     sentence = std::move(socket.sentence);
     return -socket.error;
@@ -468,8 +476,8 @@ int Plane::listen(const std::string& address, const ListenOptions& options, std:
   bound = socket.address;
   // A listener lives on its reactor's thread; the connections it accepts move to their volumes' homes.
   Seat& seat = seats_[next_listener_++ % seats_.size()];
-  seat.reactor->loop().post([&seat, socket = std::move(socket)] {
-    seat.listeners.push_back(std::make_unique<Listener>(*seat.reactor, socket));
+  seat.reactor->loop().post([&seat, visitors, socket = std::move(socket)] {
+    seat.listeners.push_back(std::make_unique<Listener>(*seat.reactor, socket, visitors));
   });
   return 0;
 }
@@ -560,6 +568,8 @@ PlaneCounters Plane::counters() {
   counters.refused = wire_->refused.load();
   counters.tls_begun = wire_->tls_begun.load();
   counters.tls_failed = wire_->tls_failed.load();
+  counters.refused_per_client = wire_->refused_per_client.load();
+  counters.handshakes_timed_out = wire_->timed_out.load();
   counters.journal_cells = journal_->cells();
   counters.journal_used = journal_->used();
   counters.journal_syncs = journal_->syncs();

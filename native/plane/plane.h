@@ -64,7 +64,7 @@ struct FaultAnswer {
 struct PlaneCounters {
   const char* engine = "";
   unsigned connections = 0;
-  uint64_t refused = 0;
+  uint64_t refused = 0, refused_per_client = 0, handshakes_timed_out = 0;
   uint64_t tls_begun = 0, tls_failed = 0;
   uint64_t journal_cells = 0, journal_used = 0, journal_syncs = 0;
   uint64_t resident_bytes = 0;
@@ -137,6 +137,8 @@ class Plane final : public Directory, public volume::Keeper {
              std::string& sentence);
   // For connections that come from now on. False: the setting stays as it was, `sentence` says why.
   bool set_tls(nbd::TlsPolicy policy, const tls::ContextOptions& options, std::string& sentence);
+  // The same on a listening socket that was handed to the process; it is ours from then on.
+  int listen_on_descriptor(int fd, const ListenOptions& options, std::string& bound, std::string& sentence);
   PlaneCounters counters();
   void stop_serving(uint64_t ticket, uint64_t deadline_ms);
   // Joins every thread. Idempotent. `clean`: everything is in LevelDB.
@@ -177,6 +179,7 @@ class Plane final : public Directory, public volume::Keeper {
     std::function<void(Reply)> reply;
   };
 
+  int serve(Bound socket, Visitors visitors, std::string& bound, std::string& sentence);
   volume::Volume* find(uint64_t handle);
   // Runs on the volume's home; nothing when the handle is not open.
   bool at_home(uint64_t handle, std::function<void(volume::Volume&)> run);

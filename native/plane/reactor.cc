@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "plane/connection.h"
+#include "plane/handover.h"
 #include "plane/negotiation.h"
 
 namespace cellblock::plane {
@@ -16,6 +17,7 @@ constexpr uint64_t kBudgetRetryMs = 5;
 constexpr uint64_t kTrimAfterMs = 5'000;
 constexpr size_t kIdleBufferBytes = 2 << 20;  // kept when a reactor has been trimmed
 constexpr unsigned kRefusedAtOnce = 64;       // connections over the limit that are told why
+constexpr size_t kHandoversAtOnce = 256;      // that have not said yet what they want
 
 // Takes the element at `index` out of a list whose elements know their index.
 template <typename T>
@@ -70,28 +72,52 @@ void Reactor::join() {
 
 // ---- connections come and go ----
 
-void Reactor::adopt(int fd) {
-  prepare_socket(fd);
+void Reactor::adopt(int fd) { adopt(Arrival{fd, peer_of(fd), {}, nullptr}); }
+
+void Reactor::adopt(Arrival arrival) {
+  prepare_socket(arrival.fd);
   const unsigned limit = wire_.options.max_connections;
   const unsigned now = wire_.connections.fetch_add(1) + 1;
+  const unsigned own_limit = wire_.options.max_connections_per_client;
+  const unsigned of_client = wire_.clients.enter(arrival.peer);
   nbd::HandshakeOptions options;
-  if (stopping_ || now > limit) {
-    const std::string sentence = stopping_ ? "the server is shutting down"
-                                           : "too many connections, the limit is " + std::to_string(limit);
-    log(LogLevel::warn, "connection refused: " + sentence, peer_of(fd).name);
-    wire_.refused.fetch_add(1);
-    if (stopping_ || now > limit + kRefusedAtOnce) {
-      Channel(fd).close();
-      return socket_closed();
+  options.only = std::move(arrival.only);
+  if (stopping_) {
+    options.refusal = "the server is shutting down";
+  } else if (now > limit) {
+    options.refusal = "too many connections, the limit is " + std::to_string(limit);
+  } else if (own_limit > 0 && of_client > own_limit) {
+    options.refusal = "too many connections of " + client_of(arrival.peer) + ", the limit for each is " +
+                      std::to_string(own_limit);
+  }
+  if (!options.refusal.empty()) {
+    log(LogLevel::warn, "connection refused: " + options.refusal, arrival.peer.name);
+    std::atomic<uint64_t>& count = now > limit || stopping_ ? wire_.refused : wire_.refused_per_client;
+    count.fetch_add(1);
+    const bool crowd = now > limit + kRefusedAtOnce || (own_limit > 0 && of_client > own_limit + kRefusedAtOnce);
+    if (stopping_ || crowd) {
+      Channel(arrival.fd).close();
+      return socket_closed(arrival.peer);
     }
-    options.refusal = sentence;
   }
   TlsSetting tls = wire_.tls();
   options.tls = tls.policy;
-  auto negotiation = std::make_shared<Negotiation>(*this, fd, std::move(options), std::move(tls.context));
+  auto negotiation =
+      std::make_shared<Negotiation>(*this, std::move(arrival), std::move(options), std::move(tls.context));
   negotiation->index = negotiations_.size();
   negotiations_.push_back(negotiation);
   negotiation->start();
+}
+
+void Reactor::receive_handover(int fd) {
+  if (stopping_ || handovers_.size() >= kHandoversAtOnce) return Channel(fd).close();
+  handovers_.push_back(std::make_unique<Handover>(*this, fd));
+  handovers_.back()->index = handovers_.size() - 1;
+  handovers_.back()->start();
+}
+
+void Reactor::end_handover(Handover* handover) {
+  ended_handovers_.push_back(take_out(handovers_, handover->index));
 }
 
 void Reactor::end_negotiation(Negotiation* negotiation) {
@@ -136,10 +162,13 @@ void Reactor::retire(Connection* connection) {
   check_stopped();
 }
 
-void Reactor::socket_closed() { wire_.connections.fetch_sub(1); }
+void Reactor::socket_closed(const Peer& peer) {
+  wire_.connections.fetch_sub(1);
+  wire_.clients.leave(peer);
+}
 
-void Reactor::log(LogLevel level, const std::string& message, const std::string& peer) const {
-  if (wire_.log) wire_.log(level, message, {{"peer", peer}});
+void Reactor::log(LogLevel level, const std::string& message, const Peer& peer) const {
+  if (wire_.log) wire_.log(level, message, {{"peer", peer.name}});
 }
 
 // ---- devices ----
@@ -195,6 +224,7 @@ void Reactor::stop_serving(uint64_t deadline_ms, std::function<void(size_t)> don
   stopping_ = true;
   stopped_ = std::move(done);
   stop_timer_.arm(loop_, deadline_ms);
+  while (!handovers_.empty()) handovers_.back()->close();
   const std::vector<std::shared_ptr<Negotiation>> handshakes = negotiations_;
   for (const auto& negotiation : handshakes) negotiation->stop();
   for (size_t i = connections_.size(); i-- > 0;) connections_[i]->stop();
@@ -256,6 +286,7 @@ bool Reactor::after_flush() {
   flushing_.clear();
   retired_.clear();
   ended_.clear();
+  ended_handovers_.clear();
   trim_soon();
   return !runnable_.empty();
 }

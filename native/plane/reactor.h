@@ -5,6 +5,8 @@
 // itself.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -26,7 +28,25 @@
 namespace cellblock::plane {
 
 class Connection;
+class Handover;
 class Negotiation;
+
+// A descriptor that is open as long as a connection is: whoever handed that over sees when it ends.
+struct Companion {
+  explicit Companion(int fd) : fd(fd) {}
+  ~Companion() { ::close(fd); }
+  Companion(const Companion&) = delete;
+  Companion& operator=(const Companion&) = delete;
+  const int fd;
+};
+
+// A client that comes in.
+struct Arrival {
+  int fd = -1;
+  Peer peer;
+  std::string only;  // the one export it may have; empty: any
+  std::shared_ptr<Companion> companion;
+};
 
 // A connection between handshake and transmission, or handed over by an earlier process: a socket at a
 // message boundary and what was negotiated on it. Plain data but for the socket, which close() or its user
@@ -35,6 +55,7 @@ struct Settled {
   int fd = -1;
   std::unique_ptr<tls::Session> tls;  // null: in clear
   Peer peer;
+  std::shared_ptr<Companion> companion;
   nbd::Negotiated negotiated;
   Lease lease;
   std::vector<std::byte> input;  // received behind the handshake
@@ -67,6 +88,9 @@ class Reactor final : TurnHook {
 
   // Takes a connected socket and begins the handshake; over the limit it is refused in so many words.
   void adopt(int fd);
+  void adopt(Arrival arrival);
+  // Takes the connection of a program that hands a client over.
+  void receive_handover(int fd);
   // Takes a connection up in transmission; its device's home is here.
   void serve(Settled settled);
 
@@ -85,6 +109,7 @@ class Reactor final : TurnHook {
 
  private:
   friend class Connection;
+  friend class Handover;
   friend class Negotiation;
 
   bool end_of_turn() override;
@@ -97,9 +122,10 @@ class Reactor final : TurnHook {
   void retry_when_budget_allows();
   void retire(Connection* connection);
   void end_negotiation(Negotiation* negotiation);
+  void end_handover(Handover* handover);
   void hand_over(Settled settled);
-  void socket_closed();
-  void log(LogLevel level, const std::string& message, const std::string& peer) const;
+  void socket_closed(const Peer& peer);
+  void log(LogLevel level, const std::string& message, const Peer& peer) const;
 
   ServedDevice& served(volume::Device& device);
   void check_stopped();
@@ -117,6 +143,8 @@ class Reactor final : TurnHook {
   BufferRef receive_block_;
   unsigned pinned_inputs_ = 0;  // operations whose data lies in a receive block
 
+  std::vector<std::unique_ptr<Handover>> handovers_;
+  std::vector<std::unique_ptr<Handover>> ended_handovers_;  // destroyed at the end of the turn
   std::vector<std::shared_ptr<Negotiation>> negotiations_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<std::unique_ptr<Connection>> retired_;  // destroyed at the end of the turn

@@ -400,11 +400,71 @@ TAP_TEST("in shutdown every option but ABORT is answered ERR_SHUTDOWN") {
 }
 
 TAP_TEST("a connection over the limit is told so") {
-  Server server(HandshakeOptions{"too many connections"});
+  Server server(HandshakeOptions{.refusal = "too many connections", .only = {}});
   server.feed(client_flags() + go("disk"));
   const auto all = server.replies();
   TAP_OK(all.size() == 1 && all[0].type == OptionReply::err_policy, "ERR_POLICY");
   TAP_EQ(all[0].data, "too many connections", "the sentence");
+}
+
+TAP_TEST("an export that is there but not for this client is refused with ERR_POLICY, and EXPORT_NAME closes") {
+  DescribedExport mine;
+  mine.error = EACCES;
+  mine.refusal = "not for you";
+  for (const std::string& bytes :
+       {go("disk"), go("disk", {}, Option::info), meta(Option::list_meta_context, "disk", {}),
+        kStructured + meta(Option::set_meta_context, "disk", {"base:allocation"})}) {
+    Server server;
+    server.feed(client_flags());
+    server.handshake.feed(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
+    if (server.handshake.step() == Step::need_bytes) {
+      server.handshake.feed(reinterpret_cast<const std::byte*>(bytes.data()) + kStructured.size(),
+                            bytes.size() - kStructured.size());
+    }
+    TAP_OK(server.handshake.step() == Step::describe, "asks");
+    server.handshake.described(mine);
+    server.drain();
+    const OptionAnswer end = server.replies().back();
+    TAP_OK(end.type == OptionReply::err_policy, "ERR_POLICY");
+    TAP_EQ(end.data, "not for you", "the sentence");
+    TAP_OK(server.handshake.step() == Step::need_bytes, "and it goes on");
+  }
+  Server old;
+  const std::string bytes = option(Option::export_name, "disk");
+  old.feed(client_flags());
+  old.handshake.feed(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
+  old.handshake.described(mine);
+  TAP_OK(old.handshake.step() == Step::close, "EXPORT_NAME closes");
+}
+
+TAP_TEST("a client that may have one export only: that is the default, and all there is") {
+  const HandshakeOptions one{.refusal = {}, .only = "disk"};
+  Server lists(one);
+  lists.feed(client_flags() + option(Option::list));
+  const auto listed = lists.replies();
+  TAP_EQ(listed.size(), 2u, "one export and ACK");
+  TAP_EQ(listed[0].data, sized("disk") + "a disk", "the one");
+  for (const char* name : {"disk", ""}) {
+    Server server(one);
+    TAP_OK(server.feed(client_flags() + go(name)) == Step::transmission, "GO");
+    TAP_EQ(server.handshake.negotiated().name, "disk", "its name");
+    Server old(one);
+    TAP_OK(old.feed(client_flags() + option(Option::export_name, name)) == Step::transmission, "EXPORT_NAME");
+  }
+  Server contexts(one);
+  contexts.feed(client_flags() + kStructured + meta(Option::set_meta_context, "", {"qemu:dirty-bitmap:mon"}) +
+                go("disk"));
+  TAP_EQ(contexts.opened_since.size(), 1u, "the empty name and its own are the same one");
+  for (const std::string& bytes :
+       {go("other"), go("other", {}, Option::info), meta(Option::list_meta_context, "other", {})}) {
+    Server server(one);
+    server.feed(client_flags() + bytes);
+    const OptionAnswer end = server.replies().back();
+    TAP_OK(end.type == OptionReply::err_unknown, "another one is unknown");
+    TAP_EQ(end.data, "only the export 'disk' is served here", "and why");
+  }
+  Server old(one);
+  TAP_OK(old.feed(client_flags() + option(Option::export_name, "other")) == Step::close, "EXPORT_NAME closes");
 }
 
 TAP_TEST("no byte is taken while a question is open") {

@@ -32,11 +32,28 @@ export const SnapshotParams = closed({
 });
 export const TaskParams = closed({ id: Type.Integer({ minimum: 1, description: 'Number of the task.' }) });
 
-export const CreateVolume = closed({ name: Type.String(), size: SizeInput });
+const access = {
+  allow: Type.Optional(
+    Type.Array(Type.String(), {
+      maxItems: 10_000,
+      description:
+        'Who may open it and its snapshots over NBD: `uid:NUMBER` (over unix sockets), `tls:IDENTITY` (a `*` at its end stands for anything). Empty: everybody who reaches a socket.',
+    }),
+  ),
+  description: Type.Optional(Type.String({ description: 'Text NBD clients are shown. Empty: none.' })),
+};
+export const CreateVolume = closed({ name: Type.String(), size: SizeInput, ...access });
 export const ChangeVolume = closed({
   name: Type.Optional(Type.String({ description: 'New name.' })),
   size: Type.Optional(SizeInput),
   force: Type.Optional(Type.Boolean({ description: 'Allow the volume to shrink.' })),
+  ...access,
+  disconnect: Type.Optional(
+    Type.Boolean({
+      description:
+        'Close all open connections after a change of `allow` or `description`; who may, connects again. Without it they stay.',
+    }),
+  ),
 });
 const UserOrGroup = Type.Integer({ minimum: 0, maximum: 2 ** 32 - 2 });
 const fileAttributes = {
@@ -56,8 +73,7 @@ const AttributesInput = Type.Partial(closed(fileAttributes), {
   description: 'What is not given stays, or is that of a new file; `modified` only advances.',
 });
 export const CreateFile = closed({
-  name: Type.String(),
-  size: SizeInput,
+  ...CreateVolume.properties,
   attributes: Type.Optional(AttributesInput),
 });
 export const ChangeFile = closed({
@@ -126,6 +142,8 @@ const volumeProperties = {
   open: Type.Boolean({ description: 'Opened by the data plane.' }),
   readOnly: Type.Boolean(),
   failed: nullable(Failure),
+  allow: Type.Array(Type.String(), { description: 'Who may open it over NBD; empty: everybody.' }),
+  description: Type.String(),
 };
 export const Volume = titled('Volume', volumeProperties);
 const fileProperties = { ...volumeProperties, kind: kinds('file'), attributes: nullable(Attributes) };

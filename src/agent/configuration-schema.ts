@@ -114,7 +114,17 @@ export const ConfigurationSchema = group({
       allowed: 'a list of addresses',
     }),
     allow_remote: flag(
-      'Listen on TCP addresses other than loopback although TLS is not forced. Whoever reaches the port can read and write every volume that is served in clear.',
+      'Listen on TCP addresses other than loopback although TLS is not forced, as `--allow-remote-without-tls` does. Whoever reaches the port can read and write every volume that is served in clear and has no access list.',
+    ),
+    default_export: Type.String({
+      minLength: 1,
+      description:
+        'VOLUME or VOLUME@SNAPSHOT for clients that ask for no name. `--default-export` takes its place. Default: they are refused.',
+      allowed: 'the name of a volume or snapshot',
+    }),
+    max_connections_per_client: count(
+      'The same for each user (of unix sockets) and each address (of TCP). 0: no limit of its own.',
+      { minimum: 0, maximum: 65535, default: 0 },
     ),
     max_connections: count('Connections served at a time; more are refused.', {
       minimum: 1,

@@ -130,11 +130,21 @@ function storeFamilies(status: OperationsStatus): Family[] {
       status.syncs.heldMs / 1000,
     ),
     single('gauge', 'cellblock_connections', 'Open NBD connections.', plane.connections),
+    {
+      name: 'cellblock_connections_refused_total',
+      help: 'NBD clients refused; limit: of all connections; client-limit: of one user or address; access: not on the list of an export.',
+      type: 'counter',
+      samples: [
+        { labels: { reason: 'limit' }, value: Number(plane.connectionsRefused) },
+        { labels: { reason: 'client-limit' }, value: Number(plane.connectionsRefusedPerClient) },
+        { labels: { reason: 'access' }, value: status.accessRefused },
+      ],
+    },
     single(
       'counter',
-      'cellblock_connections_refused_total',
-      'NBD connections refused because of the limit.',
-      plane.connectionsRefused,
+      'cellblock_handshakes_timed_out_total',
+      'NBD clients dropped because they opened no export in time.',
+      plane.handshakesTimedOut,
     ),
     {
       name: 'cellblock_tls_handshakes_total',

@@ -3,6 +3,7 @@
 
 import { resolve } from 'node:path';
 import { CellblockError } from '../base/errors.js';
+import { checkExportName } from '../model/names.js';
 import { checkSocketPath } from '../operations/listen-error.js';
 import { bytesOfSize, type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
 import type { LogLevel } from './logger.js';
@@ -40,12 +41,17 @@ export interface Settings {
   engine: { kind: 'automatic' | 'io_uring' | 'workers'; reactors: number };
   nbd: {
     listeners: ListenerSettings[];
+    /** Listening sockets that were passed at the start. */
+    descriptors: readonly number[];
     allowRemote: boolean;
     maxConnections: number;
+    maxConnectionsPerClient: number;
+    defaultExport: string | null;
     handshakeTimeoutMs: number;
     tls: TlsSettings;
   };
-  api: { path: string; mode: number; group: string };
+  /** `descriptor`: a listening socket that was passed at the start; it has its path, mode and owners already. */
+  api: { path: string; mode: number; group: string; descriptor: number | null };
   metrics: { address: string | undefined };
   log: { level: LogLevel };
   limits: { stopDeadlineMs: number; holdMs: number; requestBodyBytes: number };
@@ -56,13 +62,22 @@ export interface CommandLine {
   store: string;
   nbd: readonly string[];
   api: string | undefined;
+  defaultExport?: string | undefined;
+  allowRemote?: boolean;
 }
 
-export function makeSettings(file: ConfigurationFile, line: CommandLine): Settings {
+/** `passed`: sockets in place of those of the configuration; what the command line says is served besides. */
+export function makeSettings(
+  file: ConfigurationFile,
+  line: CommandLine,
+  passed: { nbd: readonly number[]; api: { descriptor: number; path: string } | null } = NOTHING_PASSED,
+): Settings {
   const { nbd, api, metrics, log, store, engine, limits } = withDefaults(file);
-  const listeners = line.nbd.length > 0 ? line.nbd : nbd.listen;
+  const listeners = line.nbd.length > 0 || passed.nbd.length > 0 ? line.nbd : nbd.listen;
   const tls = tlsSettings(file.nbd?.tls ?? {});
-  const allowRemote = nbd.allow_remote || tls.mode === 'forced';
+  const allowRemote = line.allowRemote === true || nbd.allow_remote || tls.mode === 'forced';
+  const defaultExport = line.defaultExport ?? nbd.default_export ?? null;
+  if (defaultExport !== null) checkExportName(defaultExport);
   return {
     store: {
       directory: resolve(line.store),
@@ -76,12 +91,20 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
     engine,
     nbd: {
       listeners: listeners.map((listener) => listenerSettings(listener, allowRemote)),
+      descriptors: passed.nbd,
       allowRemote,
+      defaultExport,
       maxConnections: nbd.max_connections,
+      maxConnectionsPerClient: nbd.max_connections_per_client,
       handshakeTimeoutMs: nbd.handshake_timeout_ms,
       tls,
     },
-    api: { path: resolve(line.api ?? api.path), mode: mode(api.mode), group: api.group },
+    api: {
+      path: passed.api?.path ?? resolve(line.api ?? api.path),
+      mode: mode(api.mode),
+      group: api.group,
+      descriptor: passed.api?.descriptor ?? null,
+    },
     metrics: { address: metrics.listen },
     log,
     limits: {
@@ -91,6 +114,8 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
     },
   };
 }
+
+const NOTHING_PASSED = { nbd: [], api: null } as const;
 
 type Sections = typeof ConfigurationSchema.properties;
 type Filled = { [Name in keyof Sections]-?: Required<NonNullable<ConfigurationFile[Name]>> };
@@ -153,7 +178,7 @@ function listenerSettings(
       'address-invalid',
       `${address} is reachable from other machines, and clients may use it in clear.`,
       {
-        hint: 'Listen on 127.0.0.1, set nbd.tls.mode to forced, or say nbd.allow_remote: true in the configuration.',
+        hint: 'Require TLS (nbd.tls.mode: forced), listen on 127.0.0.1, or say --allow-remote-without-tls (nbd.allow_remote: true in the configuration).',
       },
     );
   }

@@ -86,6 +86,9 @@ export const ERROR_CODES = {
   'volume-in-vm': 'in-use',
   'vm-snapshot-incomplete': 'refused',
   'tls-invalid': 'invalid',
+  'access-entry-malformed': 'invalid',
+  'description-invalid': 'invalid',
+  'socket-activation-invalid': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -11,8 +11,10 @@ import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
 import type { Settings } from '../agent/settings.js';
 import { Tls } from '../agent/tls.js';
-import { listenOnUnixSocket } from '../agent/unix-socket.js';
-import { CellblockError, systemCode } from '../base/errors.js';
+import { giveToGroup, listenOnDescriptor, listenOnUnixSocket } from '../agent/unix-socket.js';
+import { asCellblockError, CellblockError, systemCode } from '../base/errors.js';
+import { handoverPath } from '../model/handover.js';
+import { checkSocketPath } from '../operations/listen-error.js';
 import { Operations } from '../operations/operations.js';
 import type { Plane } from '../plane/treaty.js';
 import { inspectionOf } from './inspection.js';
@@ -52,6 +54,8 @@ export async function composeAgent(
       reactors: engine.reactors > 0 ? engine.reactors : Math.min(4, availableParallelism()),
       engine: engine.kind,
       maxConnections: nbd.maxConnections,
+      maxConnectionsPerClient: nbd.maxConnectionsPerClient,
+      defaultExport: nbd.defaultExport,
       handshakeTimeoutMs: nbd.handshakeTimeoutMs,
       needsTls: namePattern(nbd.tls.only),
       holdLimitMs: limits.holdMs,
@@ -62,6 +66,11 @@ export async function composeAgent(
     const tls = new Tls(nbd.tls, (options) => plane.setTls(options), log);
     tls.load();
     const listeners: string[] = [];
+    for (const descriptor of nbd.descriptors) {
+      const bound = operations.listenOnDescriptor(descriptor, { allowRemote: nbd.allowRemote });
+      log.info({ address: bound, descriptor }, 'serving volumes');
+      listeners.push(bound);
+    }
     // First: clients that lost the agent before wait for this, and the control API takes as long again to make.
     for (const { address, mode } of nbd.listeners) {
       if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
@@ -95,9 +104,13 @@ export async function composeAgent(
       await server.close();
       clearTimeout(impatience);
     });
-    makeDirectory(dirname(api.path));
-    const remark = await listenOnUnixSocket(server.server, api);
-    if (remark !== undefined) log.warn(remark);
+    if (api.descriptor === null) makeDirectory(dirname(api.path));
+    takeHandovers(operations, { api, log });
+    const remark =
+      api.descriptor === null
+        ? await listenOnUnixSocket(server.server, api)
+        : await listenOnDescriptor(server.server, api.descriptor);
+    if (typeof remark === 'string') log.warn(remark);
     log.info({ path: api.path }, 'control API ready');
 
     if (metricsSettings.address !== undefined) {
@@ -120,6 +133,20 @@ function namePattern(names: readonly string[]): (name: string) => boolean {
   const parts = names.map((name) => name.split('*').map((text) => text.replace(/[\\^$.+?()[\]{}|]/g, '\\$&')).join('.*'));
   const pattern = new RegExp(`^(?:${parts.join('|')})$`, 's');
   return (name) => names.length > 0 && pattern.test(name);
+}
+
+/** For `cellblock serve-stdio`; the same people may come who may use the API. */
+function takeHandovers(operations: Operations, { api, log }: { api: Settings['api']; log: Logger }): void {
+  const path = handoverPath(api.path);
+  try {
+    checkSocketPath(path);
+  } catch (error) {
+    log.warn(`\`cellblock serve-stdio\` is not possible: ${asCellblockError(error).message}`);
+    return;
+  }
+  operations.listen(`unix:${path}`, { mode: api.mode, visitors: 'handovers' });
+  const remark = giveToGroup(path, api.group);
+  if (remark !== undefined) log.warn(remark);
 }
 
 /** What was built and how it ends. */

@@ -72,6 +72,10 @@ export interface Container {
   failure: Failure | null;
   /** Of a file; null: it is none. */
   attributes: FileAttributes | null;
+  /** Who may open its exports, see access.ts; empty: everybody. */
+  allow: string[];
+  /** Shown to NBD clients; empty: none was given. */
+  description: string;
 }
 
 export interface Snapshot {
@@ -135,6 +139,8 @@ export function decodeContainer(text: string): Container {
         after: BigInt(string(failure['after'])),
       },
       attributes: nullable(json['attributes'] ?? null, decodeAttributes),
+      allow: list(json['allow'] ?? []).map(string),
+      description: string(json['description'] ?? ''),
     };
   });
 }

@@ -131,7 +131,11 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { catalog, devices, client, volumes, syncs, vms },
     options.identity ?? loadedIdentity,
   );
-  const exports = new Exports(catalog, devices, client, { log, needsTls: options.needsTls ?? (() => false) });
+  const exports = new Exports(catalog, devices, client, {
+    log,
+    defaultExport: options.defaultExport ?? null,
+    needsTls: options.needsTls ?? (() => false),
+  });
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
   return {
     options,
@@ -178,6 +182,7 @@ async function planeOptions(
     reserveBytes,
     roundAfterMs: options.roundAfterMs ?? DEFAULTS.roundAfterMs,
     maxConnections: options.maxConnections ?? DEFAULTS.maxConnections,
+    maxConnectionsPerClient: options.maxConnectionsPerClient ?? 0,
     handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULTS.handshakeTimeoutMs,
     bootId: options.bootId ?? (await readBootId()),
     ...(options.simulation === undefined ? {} : { simulation: options.simulation }),

@@ -43,6 +43,7 @@ export function errnoName(error: number): string {
 
 export const EIO = constants.errno.EIO;
 export const ENOENT = constants.errno.ENOENT;
+export const EACCES = constants.errno.EACCES;
 export const ESHUTDOWN = 108;
 /** Node does not name it. */
 export const ENOKEY = 126;

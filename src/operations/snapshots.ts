@@ -255,8 +255,9 @@ export class Snapshots {
     const from = `${reference.volume}@${reference.snapshot}`;
     const base = baseOf(this.#catalog, this.#devices, snapshot);
     const { sizeBytes } = snapshot;
-    const { kind, attributes } = this.#catalog.containers.get(snapshot.container)!;
-    const what = { name, kind, attributes: attributes && bornNow(attributes), sizeBytes, base };
+    // What not everybody may read stays so in its clones.
+    const { kind, attributes, allow } = this.#catalog.containers.get(snapshot.container)!;
+    const what = { name, kind, attributes: attributes && bornNow(attributes), allow, sizeBytes, base };
     const container = newContainer({ ...what, clonedFrom: from, expires }, change);
     this.#files.add(container.id, change);
     await change.commit();
@@ -343,6 +344,8 @@ export function newContainer(
     expires?: string | null;
     kind?: ContainerKind;
     attributes?: FileAttributes | null;
+    allow?: readonly string[];
+    description?: string;
   },
   change: Change,
 ): Container {
@@ -361,6 +364,8 @@ export function newContainer(
     shrinkingTo: null,
     failure: null,
     attributes: what.attributes ?? null,
+    allow: [...(what.allow ?? [])],
+    description: what.description ?? '',
   };
   change.container(container).line(line);
   return container;

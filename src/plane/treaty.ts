@@ -27,6 +27,8 @@ export interface PlaneOptions {
   /** A container whose oldest change is not in LevelDB after this asks for a round. */
   roundAfterMs: number;
   maxConnections: number;
+  /** Of one uid or address; 0: no limit of its own. */
+  maxConnectionsPerClient: number;
   handshakeTimeoutMs: number;
   /** Changes with every boot; power loss is assumed when it differs from the journal's. */
   bootId: string;
@@ -122,7 +124,23 @@ export interface RebaseTarget {
   discard: boolean;
 }
 
+/** Who asks. */
+export interface Peer {
+  /** For people and logs: `unix:uid=0`, `tcp:127.0.0.1:1234`, `stdio:uid=0`. */
+  name: string;
+  /** Of the process that connected over a unix socket; -1: not known. */
+  uid: number;
+  /** As TLS proved it; empty: not at all. */
+  identity: string;
+  tls: boolean;
+}
+
+/** Who comes to a listener: NBD clients, or programs that hand one over (`cellblock serve-stdio`). */
+export type Visitors = 'clients' | 'handovers';
+
 export interface ExportDescription {
+  /** Its own name, which differs from what was asked for when that was empty. */
+  name: string;
   sizeBytes: bigint;
   readOnly: boolean;
   rotational: boolean;
@@ -262,10 +280,13 @@ export interface DeviceCounters {
 export interface PlaneCounters {
   engine: string;
   connections: number;
+  /** Because of the limit of all connections, and of that of one client. */
   connectionsRefused: bigint;
   /** Handshakes of TLS that were completed, and that failed. */
   tlsBegun: bigint;
   tlsFailed: bigint;
+  connectionsRefusedPerClient: bigint;
+  handshakesTimedOut: bigint;
   journalCells: bigint;
   journalUsedCells: bigint;
   journalSyncs: bigint;
@@ -285,6 +306,8 @@ export const PLANE_COUNTERS = {
   connectionsRefused: 'bigint',
   tlsBegun: 'bigint',
   tlsFailed: 'bigint',
+  connectionsRefusedPerClient: 'bigint',
+  handshakesTimedOut: 'bigint',
   journalCells: 'bigint',
   journalUsedCells: 'bigint',
   journalSyncs: 'bigint',
@@ -386,8 +409,13 @@ export interface Plane {
   disconnect(ticket: number, handle: number): void;
 
   listReply(ticket: number, exports: { name: string; description: string }[]): void;
-  /** `error`: an errno when there is no description; ENOKEY: there is, but in TLS only. */
-  describeReply(ticket: number, description: ExportDescription | null, refusal: string, error: number): void;
+  /** Null: `refusal` is one sentence, `error` its errno: ENOENT, EACCES when this peer may not use it, ENOKEY when it may in TLS only. */
+  describeReply(
+    ticket: number,
+    description: ExportDescription | null,
+    refusal: string,
+    error: number,
+  ): void;
   openReply(
     ticket: number,
     lease: { lease: number; handle: number; contexts: ChangedContext[] } | null,
@@ -395,8 +423,14 @@ export interface Plane {
     refusal: string,
   ): void;
 
-  /** Throws with `code`. Address `unix:PATH` or `tcp:HOST:PORT`; returns the address bound (port 0 resolved). */
-  listen(address: string, options: { mode: number; allowRemote: boolean }): string;
+  /**
+   * Throws with `code`. Address `unix:PATH` or `tcp:HOST:PORT`, or the number of a listening descriptor, which is the data plane's from
+   * then on; returns the address bound (port 0 resolved).
+   */
+  listen(
+    address: string | number,
+    options: { mode: number; allowRemote: boolean; visitors: Visitors },
+  ): string;
   /** Throws with a sentence as its message when the options cannot serve; then nothing changes. */
   setTls(options: TlsOptions): void;
   counters(): PlaneCounters;

@@ -1,5 +1,6 @@
 // Every case, in the order in which they are run: each leaves the server as the next ones expect it.
 import type { Test } from 'tap';
+import { accessCases } from './access-cases.js';
 import { greetingCases, infoCases, optionCases } from './handshake-cases.js';
 import { hostileCases } from './hostile-cases.js';
 import { contextCases, statusCases } from './meta-context-cases.js';
@@ -10,6 +11,7 @@ export async function runAllCases(t: Test, target: () => Target): Promise<void> 
   await runCases(t, 'greeting', greetingCases, target);
   await runCases(t, 'options', optionCases, target);
   await runCases(t, 'INFO and GO', infoCases, target);
+  await runCases(t, 'access', accessCases, target);
   await runCases(t, 'meta contexts', contextCases, target);
   await runCases(t, 'block status', statusCases, target);
   await runCases(t, 'data', dataCases, target);

@@ -8,11 +8,16 @@ import { others, usual } from '../support/variants.js';
 import { runAllCases } from './all-cases.js';
 import type { Target } from './target.js';
 
+/** Of every daemon the cases are run against. */
+const DEFAULT_EXPORT = ['--default-export', 'disk'];
+const DESCRIPTION = 'a disk for the cases';
 const SIZE = 256n * BigInt(MIB);
 
 /** A volume with a snapshot whose first megabytes hold data. */
 async function prepared(daemon: Daemon, address: string, writable: string): Promise<Target> {
-  await daemon.api.createVolume(writable, SIZE);
+  const path = '/v1/volumes';
+  await daemon.api.call('POST', path, { name: writable, size: String(SIZE), description: DESCRIPTION });
+  await daemon.api.call('POST', path, { name: 'forbidden', size: '64M', allow: ['uid:4000000000'] });
   const { client } = await RawNbd.open(address, writable);
   await client.command({ type: CMD.write, length: 4 * MIB }, Buffer.alloc(4 * MIB, 0x11));
   client.close();
@@ -23,6 +28,9 @@ async function prepared(daemon: Daemon, address: string, writable: string): Prom
     size: SIZE,
     readOnly: `${writable}@before`,
     bitmap: 'before',
+    forbidden: 'forbidden',
+    defaultExport: writable,
+    description: DESCRIPTION,
     promises: true,
     processId: daemon.pid,
   };
@@ -30,7 +38,7 @@ async function prepared(daemon: Daemon, address: string, writable: string): Prom
 
 for (const { name, configuration, skip } of [usual, ...others]) {
   t.test(`over a unix socket: ${name}`, { skip }, async (t) => {
-    const daemon = await Daemon.start(t, { configuration });
+    const daemon = await Daemon.start(t, { configuration, args: DEFAULT_EXPORT });
     const target = await prepared(daemon, `unix:${daemon.nbdPath}`, 'disk');
     await runAllCases(t, () => target);
     t.ok((await daemon.api.check()).clean, 'the store is clean afterwards');
@@ -39,7 +47,7 @@ for (const { name, configuration, skip } of [usual, ...others]) {
 
 t.test('over loopback TCP', async (t) => {
   const port = 20_000 + (process.pid % 20_000);
-  const daemon = await Daemon.start(t, { args: ['--nbd', `tcp:127.0.0.1:${port}`] });
+  const daemon = await Daemon.start(t, { args: ['--nbd', `tcp:127.0.0.1:${port}`, ...DEFAULT_EXPORT] });
   const target = await prepared(daemon, `tcp:127.0.0.1:${port}`, 'disk');
   await runAllCases(t, () => target);
 });

@@ -12,6 +12,12 @@ export interface Target {
   readOnly: string | null;
   /** X of a context qemu:dirty-bitmap:X of the writable export, or null. */
   bitmap: string | null;
+  /** An export that is there but not for this client, or null. */
+  forbidden: string | null;
+  /** The export the empty name means, of the size above, or null. */
+  defaultExport: string | null;
+  /** What the writable export says of itself, or null where that is not known. */
+  description: string | null;
   /** The server promises what NBD.md says beyond the protocol's SHOULD and MAY. */
   promises: boolean;
   /** To watch its memory; null where it is not ours to watch. */
@@ -20,7 +26,7 @@ export interface Target {
 
 export interface Case {
   name: string;
-  needs?: 'readOnly' | 'bitmap' | 'promises';
+  needs?: 'readOnly' | 'bitmap' | 'forbidden' | 'defaultExport' | 'description' | 'promises';
   run: (t: Test, target: Target) => Promise<void>;
 }
 

@@ -9,8 +9,8 @@ import type {
   ExtentsFile,
   FaultRecord,
   JournalScan,
-  Plane,
   Peer,
+  Plane,
   PlaneCounters,
   PlaneOptions,
   PlaneRecord,
@@ -364,8 +364,13 @@ export class FakePlane implements Plane {
     this.#reply(ticket, exports);
   }
 
-  describeReply(ticket: number, description: ExportDescription | null, refusal: string): void {
-    this.#reply(ticket, { description, refusal });
+  describeReply(
+    ticket: number,
+    description: ExportDescription | null,
+    refusal: string,
+    error: number,
+  ): void {
+    this.#reply(ticket, { description, refusal, error });
   }
 
   openReply(ticket: number, lease: OpenAnswer['lease'], error: number, refusal: string): void {
@@ -378,8 +383,8 @@ export class FakePlane implements Plane {
     if (!this.dead) reply?.(answer as never);
   }
 
-  listen(address: string): string {
-    return address;
+  listen(address: string | number): string {
+    return String(address);
   }
 
   setTls(): void {}
@@ -391,6 +396,8 @@ export class FakePlane implements Plane {
       connectionsRefused: 0n,
       tlsBegun: 0n,
       tlsFailed: 0n,
+      connectionsRefusedPerClient: 0n,
+      handshakesTimedOut: 0n,
       journalCells: 0n,
       journalUsedCells: BigInt(this.disk.entries.length),
       journalSyncs: 0n,
@@ -436,19 +443,24 @@ export class FakePlane implements Plane {
     });
   }
 
+  /** Who asks from now on. */
+  peer: Peer = { name: 'test', uid: -1, identity: '', tls: false };
+
   list(): Promise<{ name: string; description: string }[]> {
-    return this.#ask((ticket) => ({ kind: 'list', ticket, peer: PEER }));
+    return this.#ask((ticket) => ({ kind: 'list', ticket, peer: this.peer }));
   }
 
-  describe(name: string): Promise<{ description: ExportDescription | null; refusal: string }> {
-    return this.#ask((ticket) => ({ kind: 'describe', ticket, peer: PEER, name }));
+  describe(
+    name: string,
+  ): Promise<{ description: ExportDescription | null; refusal: string; error: number }> {
+    return this.#ask((ticket) => ({ kind: 'describe', ticket, peer: this.peer, name }));
   }
 
   async connect(name: string, changedSince: string[] = []): Promise<Session> {
     const answer = await this.#ask<OpenAnswer>((ticket) => ({
       kind: 'open',
       ticket,
-      peer: PEER,
+      peer: this.peer,
       name,
       changedSince,
     }));

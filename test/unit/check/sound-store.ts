@@ -123,6 +123,8 @@ async function volume(catalog: Catalog, base: Base | null): Promise<Line> {
       shrinkingTo: null,
       failure: null,
       attributes: null,
+      allow: [],
+      description: '',
     })
     .file({ number: change.take('file'), container: id, state: 'live', movedOut: false })
     .commit();

@@ -110,6 +110,8 @@ export class SmallStore {
       shrinkingTo: null,
       failure: null,
       attributes: null,
+      allow: [],
+      description: '',
     });
     change.file({ number: change.take('file'), container: id, state: 'live', movedOut: false });
     await change.commit();
