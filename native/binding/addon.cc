@@ -166,7 +166,8 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     options.reserve_bytes = number_of(from["reserveBytes"]);
     options.round_after_ms = number_of(from["roundAfterMs"]);
     options.wire.max_connections = static_cast<unsigned>(number_of(from["maxConnections"]));
-    options.wire.max_connections_per_client = static_cast<unsigned>(number_of(from["maxConnectionsPerClient"]));
+    options.wire.max_connections_per_client =
+        static_cast<unsigned>(number_of(from["maxConnectionsPerClient"]));
     options.wire.handshake_timeout_ms = number_of(from["handshakeTimeoutMs"]);
     options.boot_id = string_of(from["bootId"]);
     return options;
@@ -386,10 +387,9 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     how.allow_remote = bool_of(options["allowRemote"]);
     if (string_of(options["visitors"]) == "handovers") how.visitors = plane::Visitors::handovers;
     std::string bound, sentence;
-    const int result =
-        info[0].IsNumber()
-            ? plane_->listen_on_descriptor(static_cast<int>(number_of(info[0])), how, bound, sentence)
-            : plane_->listen(string_of(info[0]), how, bound, sentence);
+    const int result = info[0].IsNumber() ? plane_->listen_on_descriptor(static_cast<int>(number_of(info[0])),
+                                                                         how, bound, sentence)
+                                          : plane_->listen(string_of(info[0]), how, bound, sentence);
     if (result < 0) {
       throw_errno(env_, -result, sentence);
       return env_.Undefined();

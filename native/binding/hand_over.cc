@@ -21,7 +21,8 @@ Napi::Value hand_over(const Napi::CallbackInfo& info) {
 void shut_down(const Napi::CallbackInfo& info) { shutdown(static_cast<int>(number_of(info[0])), SHUT_RDWR); }
 
 Napi::Value listening_address(const Napi::CallbackInfo& info) {
-  const plane::Bound bound = plane::adopt_listening(static_cast<int>(number_of(info[0])), {.allow_remote = true});
+  const plane::Bound bound =
+      plane::adopt_listening(static_cast<int>(number_of(info[0])), {.allow_remote = true});
   if (bound.error) {
     throw_errno(info.Env(), bound.error, bound.sentence);
     return info.Env().Undefined();

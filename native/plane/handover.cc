@@ -38,9 +38,10 @@ union ControlRoom {
 }  // namespace
 
 Handover::Handover(Reactor& reactor, int fd)
-    : reactor_(reactor), channel_(fd), peer_(peer_of(fd)), deadline_([this] {
-        refuse("it did not say in time which export is wanted");
-      }) {
+    : reactor_(reactor),
+      channel_(fd),
+      peer_(peer_of(fd)),
+      deadline_([this] { refuse("it did not say in time which export is wanted"); }) {
   if (peer_.name.starts_with("unix:")) peer_.name = "stdio:" + peer_.name.substr(5);
 }
 
@@ -95,7 +96,8 @@ bool Handover::receive() {
   }
   message_.append(room.data(), static_cast<size_t>(got));
   const size_t magic = std::min<size_t>(message_.size(), 8);
-  if (message_.compare(0, magic, kHandoverMagic, magic) == 0 && wanted() <= kHandoverHeaderBytes + nbd::kMaxNameBytes)
+  if (message_.compare(0, magic, kHandoverMagic, magic) == 0 &&
+      wanted() <= kHandoverHeaderBytes + nbd::kMaxNameBytes)
     return true;
   refuse("what it sent hands nothing over");
   return false;
@@ -116,7 +118,8 @@ void Handover::admit() {
   arrival.peer = peer_;
   arrival.only = message_.substr(kHandoverHeaderBytes);
   if (arrival.only.empty()) return refuse("it names no export");
-  if (client_ >= 0 && !is_connected_stream(client_)) return refuse("its descriptor is no connected stream socket");
+  if (client_ >= 0 && !is_connected_stream(client_))
+    return refuse("its descriptor is no connected stream socket");
   reactor_.loop_.unwatch(channel_.fd(), this);
   watched_ = false;
   const int own = channel_.release();

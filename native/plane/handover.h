@@ -1,9 +1,9 @@
-// A program that hands a client over: `cellblock serve-stdio NAME` sends the name of the one export the client may
-// have and, with it, the socket the client is at the other end of (SCM_RIGHTS); without a socket the connection
-// itself becomes the client's. The program is the peer, whoever the client is.
+// A program that hands a client over: `cellblock serve-stdio NAME` sends the name of the one export the
+// client may have and, with it, the socket the client is at the other end of (SCM_RIGHTS); without a socket
+// the connection itself becomes the client's. The program is the peer, whoever the client is.
 //
-// The message: 8 bytes kHandoverMagic, a big-endian 16-bit length, the name. Nothing is answered but by NBD itself; the
-// program's connection ends when the client's does.
+// The message: 8 bytes kHandoverMagic, a big-endian 16-bit length, the name. Nothing is answered but by NBD
+// itself; the program's connection ends when the client's does.
 //
 // Invariant: not one byte behind the message is taken, and a descriptor that is not wanted is closed.
 #pragma once
@@ -50,7 +50,8 @@ class Handover final : public Watcher {
   bool watched_ = false;
 };
 
-// For the program: connects to `path` and hands `fd` over (-1: none). The connection, or -errno. Blocks shortly.
+// For the program: connects to `path` and hands `fd` over (-1: none). The connection, or -errno. Blocks
+// shortly.
 int hand_over(const std::string& path, const std::string& name, int fd);
 
 }  // namespace cellblock::plane

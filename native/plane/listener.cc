@@ -130,7 +130,8 @@ Bound bind_tcp(const addrinfo& to) {
 }
 
 std::string remote_refusal(const std::string& address) {
-  return address + " is reachable from other machines, and nothing is encrypted there: require TLS of every " +
+  return address +
+         " is reachable from other machines, and nothing is encrypted there: require TLS of every " +
          "client, or allow it without TLS in so many words";
 }
 
@@ -176,9 +177,11 @@ Bound adopt_listening(int fd, const ListenOptions& options) {
   int type = 0;
   socklen_t length = sizeof accepting;
   if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0) {
-    return refused(errno == EBADF ? EBADF : ENOTSOCK, what + (errno == EBADF ? " is not open" : " is no socket"));
+    return refused(errno == EBADF ? EBADF : ENOTSOCK,
+                   what + (errno == EBADF ? " is not open" : " is no socket"));
   }
-  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &length) < 0 || !accepting || type != SOCK_STREAM) {
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &length) < 0 || !accepting ||
+      type != SOCK_STREAM) {
     return refused(EINVAL, what + " is no listening stream socket");
   }
   sockaddr_storage address{};

@@ -36,8 +36,8 @@ struct Bound {
 // nobody answers on is replaced. May look a host name up.
 Bound listen_on(const std::string& address, const ListenOptions& options);
 
-// A listening socket that was handed to us (LISTEN_FDS); its file is not ours to remove. What is refused stays
-// open.
+// A listening socket that was handed to us (LISTEN_FDS); its file is not ours to remove. What is refused
+// stays open.
 Bound adopt_listening(int fd, const ListenOptions& options);
 
 // Accepts on a reactor's loop. Created and destroyed on the loop's thread (or while it does not run).

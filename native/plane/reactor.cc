@@ -94,7 +94,8 @@ void Reactor::adopt(Arrival arrival) {
     log(LogLevel::warn, "connection refused: " + options.refusal, arrival.peer.name);
     std::atomic<uint64_t>& count = now > limit || stopping_ ? wire_.refused : wire_.refused_per_client;
     count.fetch_add(1);
-    const bool crowd = now > limit + kRefusedAtOnce || (own_limit > 0 && of_client > own_limit + kRefusedAtOnce);
+    const bool crowd =
+        now > limit + kRefusedAtOnce || (own_limit > 0 && of_client > own_limit + kRefusedAtOnce);
     if (stopping_ || crowd) {
       Channel(arrival.fd).close();
       return socket_closed(arrival.peer);

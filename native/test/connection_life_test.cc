@@ -551,8 +551,9 @@ TAP_TEST("inherited descriptors that cannot be listened on are refused, each wit
   address.sun_family = AF_UNIX;
   std::strcpy(address.sun_path, (directory.path + "/p").c_str());
   const int packets = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-  TAP_NEED(bind(packets, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && listen(packets, 1) == 0,
-           "a socket of packets");
+  TAP_NEED(
+      bind(packets, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && listen(packets, 1) == 0,
+      "a socket of packets");
   TAP_EQ(plane::adopt_listening(packets, {}).error, EINVAL, "a listening socket that is no stream");
   close(packets);
   unlink(address.sun_path);

@@ -1,10 +1,11 @@
-// Clients that a program hands over: whose connection it becomes, what it may have, and everything such a program can
-// send that is wrong.
+// Clients that a program hands over: whose connection it becomes, what it may have, and everything such a
+// program can send that is wrong.
+#include "plane/handover.h"
+
 #include <sys/un.h>
 
 #include <cstring>
 
-#include "plane/handover.h"
 #include "plane/listener.h"
 #include "test/wire_client.h"
 
@@ -106,7 +107,8 @@ TAP_TEST("a socket handed over becomes the client's, and the program's connectio
   close(std::exchange(pair.ends[1], -1));
   door.turns();
   Reader greeting(get(pair.ends[0]));
-  put(pair.ends[0], client_flags() + go("") + request(C::write, 1, 0, 5) + "hello" + request(C::read, 2, 0, 5));
+  put(pair.ends[0],
+      client_flags() + go("") + request(C::write, 1, 0, 5) + "hello" + request(C::read, 2, 0, 5));
   door.turns();
   const std::string got = get(pair.ends[0]);
   TAP_OK(got.size() > 5 && got.ends_with("hello"), "served, by the empty name");
@@ -121,7 +123,8 @@ TAP_TEST("a socket handed over becomes the client's, and the program's connectio
   close(program);
 }
 
-TAP_TEST("without a socket the program's own connection is the client's, from the first byte behind the name") {
+TAP_TEST(
+    "without a socket the program's own connection is the client's, from the first byte behind the name") {
   Door door;
   const int fd = connect_to(door.path);
   put(fd, message("disk") + client_flags() + option(Option::list) + go("other") + go("disk"));

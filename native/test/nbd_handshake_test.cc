@@ -407,7 +407,8 @@ TAP_TEST("a connection over the limit is told so") {
   TAP_EQ(all[0].data, "too many connections", "the sentence");
 }
 
-TAP_TEST("an export that is there but not for this client is refused with ERR_POLICY, and EXPORT_NAME closes") {
+TAP_TEST(
+    "an export that is there but not for this client is refused with ERR_POLICY, and EXPORT_NAME closes") {
   DescribedExport mine;
   mine.error = EACCES;
   mine.refusal = "not for you";
@@ -464,7 +465,8 @@ TAP_TEST("a client that may have one export only: that is the default, and all t
     TAP_EQ(end.data, "only the export 'disk' is served here", "and why");
   }
   Server old(one);
-  TAP_OK(old.feed(client_flags() + option(Option::export_name, "other")) == Step::close, "EXPORT_NAME closes");
+  TAP_OK(old.feed(client_flags() + option(Option::export_name, "other")) == Step::close,
+         "EXPORT_NAME closes");
 }
 
 TAP_TEST("no byte is taken while a question is open") {

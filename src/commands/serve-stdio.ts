@@ -62,7 +62,12 @@ async function handOver({ path, name, signal }: Wanted): Promise<void> {
   const end = () => shutDown(0);
   signal.addEventListener('abort', end, { once: true });
   const agent = new Socket({ fd: descriptor, readable: true, writable: false });
-  await new Promise<void>((resolve) => agent.once('close', () => resolve()).once('error', resolve).resume());
+  await new Promise<void>((resolve) =>
+    agent
+      .once('close', () => resolve())
+      .once('error', resolve)
+      .resume(),
+  );
   signal.removeEventListener('abort', end);
   if (signal.aborted) throw interrupted();
 }
@@ -110,8 +115,7 @@ function terminal(): CommandError {
 
 function unreachable(path: string, error: unknown): unknown {
   const hint = 'Start cellblockd, or name the socket of its API with --api PATH or CELLBLOCK_API.';
-  const refusal = (message: string) =>
-    new CommandError('unreachable', 'agent-unreachable', message, hint);
+  const refusal = (message: string) => new CommandError('unreachable', 'agent-unreachable', message, hint);
   switch (systemCode(error)) {
     case 'ENOENT':
       return refusal(`No agent: the socket ${path} does not exist.`);

@@ -4,9 +4,9 @@
 
 import { asCellblockError, CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { mayUse } from '../model/access.js';
 import { chainOf } from '../model/chain.js';
 import type { Container, Snapshot } from '../model/entities.js';
-import { mayUse } from '../model/access.js';
 import type { ChangedContext, ExportDescription, Peer, Plane } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';

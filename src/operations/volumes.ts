@@ -5,9 +5,9 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { checkAllowed, checkDescription } from '../model/access.js';
 import type { Container, ContainerKind, Failure } from '../model/entities.js';
 import { type FileAttributes, laterOf } from '../model/file-attributes.js';
-import { checkAllowed, checkDescription } from '../model/access.js';
 import { checkName } from '../model/names.js';
 import { checkSize } from '../model/sizes.js';
 import type { Device, Devices } from './devices.js';

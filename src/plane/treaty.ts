@@ -409,13 +409,10 @@ export interface Plane {
   disconnect(ticket: number, handle: number): void;
 
   listReply(ticket: number, exports: { name: string; description: string }[]): void;
-  /** Null: `refusal` is one sentence, `error` its errno: ENOENT, EACCES when this peer may not use it, ENOKEY when it may in TLS only. */
-  describeReply(
-    ticket: number,
-    description: ExportDescription | null,
-    refusal: string,
-    error: number,
-  ): void;
+  /**
+   * Null: `refusal` is one sentence, `error` its errno: ENOENT, EACCES when this peer may not use it, ENOKEY when it may in TLS only.
+   */
+  describeReply(ticket: number, description: ExportDescription | null, refusal: string, error: number): void;
   openReply(
     ticket: number,
     lease: { lease: number; handle: number; contexts: ChangedContext[] } | null,

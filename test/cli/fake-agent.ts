@@ -12,13 +12,19 @@ import { Metrics } from '../../src/agent/metrics.js';
 import type { Api } from '../../src/agent/route-types.js';
 import { listenOnUnixSocket } from '../../src/agent/unix-socket.js';
 import { CellblockError } from '../../src/base/errors.js';
+import { checkAllowed } from '../../src/model/access.js';
 import type { ContainerKind } from '../../src/model/entities.js';
 import type { FileAttributes } from '../../src/model/file-attributes.js';
-import { checkAllowed } from '../../src/model/access.js';
 import { checkName, type SnapshotReference } from '../../src/model/names.js';
 import { checkSize } from '../../src/model/sizes.js';
 import type { Operations } from '../../src/operations/operations.js';
-import type { Access, OperationsStatus, SnapshotInfo, TaskInfo, VolumeInfo } from '../../src/operations/types.js';
+import type {
+  Access,
+  OperationsStatus,
+  SnapshotInfo,
+  TaskInfo,
+  VolumeInfo,
+} from '../../src/operations/types.js';
 import type { PlaneCounters } from '../../src/plane/treaty.js';
 
 const EPOCH = '2026-01-02T03:04:05.000Z';
@@ -71,10 +77,7 @@ export class FakeOperations {
 
   async createFile(
     name: string,
-    {
-      attributes,
-      ...rest
-    }: { sizeBytes: bigint; attributes?: Partial<FileAttributes> } & Partial<Access>,
+    { attributes, ...rest }: { sizeBytes: bigint; attributes?: Partial<FileAttributes> } & Partial<Access>,
   ): Promise<VolumeInfo> {
     const plain = { owner: 0, group: 0, mode: 0o600, xattrs: {}, birth: EPOCH, modified: EPOCH };
     const file = await this.createVolume(name, rest);

@@ -6,8 +6,8 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { ApiClient } from '../support/api-client.js';
 import { launchWithSockets, type Passed } from '../support/launch-with-sockets.js';
-import { missing, Running, repositoryRoot, run } from '../support/programs.js';
 import { MIB } from '../support/nbd-wire.js';
+import { missing, Running, repositoryRoot, run } from '../support/programs.js';
 import { RawNbd } from '../support/raw-nbd.js';
 import { until } from '../support/waiting.js';
 
@@ -76,35 +76,55 @@ t.test('systemd-socket-activate', { skip: missing('systemd-socket-activate') }, 
   t.match(await agent.stop(), { code: 0 });
 });
 
-const WRONG: [what: string, passed: Omit<Passed, 'place'>[], variables: Record<string, string>, says: RegExp][] =
+const WRONG: [
+  what: string,
+  passed: Omit<Passed, 'place'>[],
+  variables: Record<string, string>,
+  says: RegExp,
+][] = [
+  ['a file', [{ name: 'nbd', kind: 'file' }], {}, /descriptor 3 is no socket/],
+  ['a connected socket', [{ name: 'nbd', kind: 'unix-connected' }], {}, /is no listening stream socket/],
+  ['a socket of datagrams', [{ name: 'nbd', kind: 'unix-datagram' }], {}, /is no listening stream socket/],
   [
-    ['a file', [{ name: 'nbd', kind: 'file' }], {}, /descriptor 3 is no socket/],
-    ['a connected socket', [{ name: 'nbd', kind: 'unix-connected' }], {}, /is no listening stream socket/],
-    ['a socket of datagrams', [{ name: 'nbd', kind: 'unix-datagram' }], {}, /is no listening stream socket/],
-    ['TCP for everybody', [{ name: 'nbd', kind: 'tcp-everywhere' }], {}, /require TLS of every client, or allow it/],
-    ['the API on TCP', [{ name: 'api', kind: 'tcp' }], {}, /passed as api is tcp:127\.0\.0\.1/],
-    ['a file as the API', [{ name: 'api', kind: 'file' }], {}, /descriptor 3 is no socket/],
-    ['another name', [{ name: 'web', kind: 'unix' }], {}, /is named "web"/],
-    ['one that is not there', [{ name: 'nbd', kind: 'unix' }], { LISTEN_FDS: '2', LISTEN_FDNAMES: 'nbd:nbd' }, /descriptor 4 is/],
-  ];
+    'TCP for everybody',
+    [{ name: 'nbd', kind: 'tcp-everywhere' }],
+    {},
+    /require TLS of every client, or allow it/,
+  ],
+  ['the API on TCP', [{ name: 'api', kind: 'tcp' }], {}, /passed as api is tcp:127\.0\.0\.1/],
+  ['a file as the API', [{ name: 'api', kind: 'file' }], {}, /descriptor 3 is no socket/],
+  ['another name', [{ name: 'web', kind: 'unix' }], {}, /is named "web"/],
+  [
+    'one that is not there',
+    [{ name: 'nbd', kind: 'unix' }],
+    { LISTEN_FDS: '2', LISTEN_FDNAMES: 'nbd:nbd' },
+    /descriptor 4 is/,
+  ],
+];
 
-t.test('sockets that are of no use are refused with a sentence, and no store is left', { skip }, async (t) => {
-  for (const [what, passed, variables, says] of WRONG) {
-    const directory = place(t);
-    const placed = passed.map((one, index) => ({
-      ...one,
-      place: one.kind.startsWith('tcp') ? '0' : path.join(directory, String(index)),
-    }));
-    const api = passed.some(({ name }) => name === 'api') ? [] : ['--api', path.join(directory, 'api')];
-    const agent = start(t, directory, placed, { variables, more: api });
-    const { code } = await agent.ended;
-    t.equal(code, 2, `${what}: ${agent.output}`);
-    const said = agent.output.split('\n').filter((line) => line !== '' && !line.startsWith('{"level":"info"'));
-    t.equal(said.length, 1, `${what}: one line`);
-    t.match(said[0], says, what);
-    t.match(said[0], /Pass listening stream sockets named nbd or api/, `${what}: what to do`);
-  }
-});
+t.test(
+  'sockets that are of no use are refused with a sentence, and no store is left',
+  { skip },
+  async (t) => {
+    for (const [what, passed, variables, says] of WRONG) {
+      const directory = place(t);
+      const placed = passed.map((one, index) => ({
+        ...one,
+        place: one.kind.startsWith('tcp') ? '0' : path.join(directory, String(index)),
+      }));
+      const api = passed.some(({ name }) => name === 'api') ? [] : ['--api', path.join(directory, 'api')];
+      const agent = start(t, directory, placed, { variables, more: api });
+      const { code } = await agent.ended;
+      t.equal(code, 2, `${what}: ${agent.output}`);
+      const said = agent.output
+        .split('\n')
+        .filter((line) => line !== '' && !line.startsWith('{"level":"info"'));
+      t.equal(said.length, 1, `${what}: one line`);
+      t.match(said[0], says, what);
+      t.match(said[0], /Pass listening stream sockets named nbd or api/, `${what}: what to do`);
+    }
+  },
+);
 
 t.test('what is meant for another process is no socket of ours', { skip }, async (t) => {
   const directory = place(t);

@@ -27,7 +27,8 @@ const SYSTEM = { PATH: '/usr/bin:/bin' };
 const shell = (script: string): Promise<string> => must('nbdsh', ['-c', script], { env: SYSTEM });
 const withoutShell =
   missing('nbdsh') ||
-  (spawnSync('nbdsh', ['-c', 'pass'], { env: SYSTEM }).status !== 0 && 'the nbd module of python3 is missing');
+  (spawnSync('nbdsh', ['-c', 'pass'], { env: SYSTEM }).status !== 0 &&
+    'the nbd module of python3 is missing');
 
 const program = path.join(repositoryRoot, 'dist/src/main/cellblock.js');
 const words = (daemon: Daemon, name: string): string[] => [
@@ -216,27 +217,34 @@ else:
 print(child.wait(), flush=True)
 `;
 
-t.test('a socket: the process goes with the client, and the client with the process', {
-  skip: missing('python3'),
-}, async (t) => {
-  const daemon = await withVolumes(t);
-  for (const [how, says] of [
-    ['close', '18\n0\n'],
-    ['SIGTERM', '18\n0\n130\n'],
-  ] as const) {
-    const outcome = await run('python3', ['-c', SOCKET_LAUNCHER, ...words(daemon, 'disk')], {
-      input: `${how}\n`,
-    });
-    t.equal(outcome.stdout, says, `${how}: ${outcome.story}`);
-    await until('its connection to end', async () => (await connections(daemon)) === 0);
-  }
-});
+t.test(
+  'a socket: the process goes with the client, and the client with the process',
+  {
+    skip: missing('python3'),
+  },
+  async (t) => {
+    const daemon = await withVolumes(t);
+    for (const [how, says] of [
+      ['close', '18\n0\n'],
+      ['SIGTERM', '18\n0\n130\n'],
+    ] as const) {
+      const outcome = await run('python3', ['-c', SOCKET_LAUNCHER, ...words(daemon, 'disk')], {
+        input: `${how}\n`,
+      });
+      t.equal(outcome.stdout, says, `${how}: ${outcome.story}`);
+      await until('its connection to end', async () => (await connections(daemon)) === 0);
+    }
+  },
+);
 
-t.test('no byte of a handed-over client passes through the process', {
-  skip: withoutShell,
-}, async (t) => {
-  const daemon = await withVolumes(t);
-  const script = `
+t.test(
+  'no byte of a handed-over client passes through the process',
+  {
+    skip: withoutShell,
+  },
+  async (t) => {
+    const daemon = await withVolumes(t);
+    const script = `
 import os, glob
 h.connect_command(${JSON.stringify(words(daemon, 'disk'))})
 pid = h.get_subprocess_pid() if hasattr(h, "get_subprocess_pid") else int(open("/proc/self/task/%d/children" % os.getpid()).read().split()[0])
@@ -247,9 +255,10 @@ for i in range(64):
     h.pread(1 << 20, 0)
 print(moved() - before)
 `;
-  const moved = Number((await shell(script)).trim());
-  t.ok(moved < MIB, `${moved} bytes for 64 MiB`);
-});
+    const moved = Number((await shell(script)).trim());
+    t.ok(moved < MIB, `${moved} bytes for 64 MiB`);
+  },
+);
 
 t.test('what cannot be served', async (t) => {
   const daemon = await withVolumes(t);

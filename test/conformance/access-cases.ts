@@ -1,14 +1,5 @@
 // Exports a client may not use, the default export, and what an export says of itself.
-import {
-  CMD,
-  ERRNO,
-  INFO,
-  infoRequest,
-  metaRequest,
-  OPT,
-  optionMessage,
-  REP,
-} from '../support/nbd-wire.js';
+import { CMD, ERRNO, INFO, infoRequest, metaRequest, OPT, optionMessage, REP } from '../support/nbd-wire.js';
 import { last, RawNbd } from '../support/raw-nbd.js';
 import type { Case } from './target.js';
 

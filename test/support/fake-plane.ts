@@ -364,12 +364,7 @@ export class FakePlane implements Plane {
     this.#reply(ticket, exports);
   }
 
-  describeReply(
-    ticket: number,
-    description: ExportDescription | null,
-    refusal: string,
-    error: number,
-  ): void {
+  describeReply(ticket: number, description: ExportDescription | null, refusal: string, error: number): void {
     this.#reply(ticket, { description, refusal, error });
   }
 
@@ -450,9 +445,7 @@ export class FakePlane implements Plane {
     return this.#ask((ticket) => ({ kind: 'list', ticket, peer: this.peer }));
   }
 
-  describe(
-    name: string,
-  ): Promise<{ description: ExportDescription | null; refusal: string; error: number }> {
+  describe(name: string): Promise<{ description: ExportDescription | null; refusal: string; error: number }> {
     return this.#ask((ticket) => ({ kind: 'describe', ticket, peer: this.peer, name }));
   }
 

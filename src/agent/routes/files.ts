@@ -41,8 +41,7 @@ export function fileRoutes(api: Api, { operations }: AgentParts): void {
     async ({ params, body: { attributes, ...change } }) => {
       if (attributes === undefined)
         return changeContainer(operations, params.name, { kind: 'file', ...change });
-      if (Object.keys(change).length === 0)
-        return operations.setFileAttributes(params.name, attributes);
+      if (Object.keys(change).length === 0) return operations.setFileAttributes(params.name, attributes);
       throw new CellblockError('request-invalid', 'A change of attributes comes alone.', {
         hint: 'Rename and resize in requests of their own.',
       });

@@ -89,7 +89,9 @@ export async function changeContainer(
     throw new CellblockError(
       'request-invalid',
       'A change names either a new name, a new size, or who may open it and a description.',
-      { hint: 'Send {"name": ...} to rename, {"size": ...} to resize, {"allow": [...]} to say who may open it.' },
+      {
+        hint: 'Send {"name": ...} to rename, {"size": ...} to resize, {"allow": [...]} to say who may open it.',
+      },
     );
   }
   if (isAccess) return operations.setAccess(container, { ...access, disconnect: disconnect === true }, kind);

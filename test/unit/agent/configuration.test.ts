@@ -98,7 +98,11 @@ t.test('sockets passed at the start take the place of what is configured', async
 
 t.test('a default export that cannot be the name of one is refused', async (t) => {
   for (const name of ['a/b', 'a@b@c', '@s']) {
-    t.throws(() => makeSettings({}, { ...NOTHING, defaultExport: name }), { code: /^(name|snapshot)-/ }, name);
+    t.throws(
+      () => makeSettings({}, { ...NOTHING, defaultExport: name }),
+      { code: /^(name|snapshot)-/ },
+      name,
+    );
   }
 });
 

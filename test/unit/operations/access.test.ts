@@ -132,7 +132,11 @@ t.test('clones are open to whom their source is, and are described anew', async 
   await store.operations.clone({ volume: 'mine', snapshot: 's' }, 'copy');
   t.match(store.operations.showVolume('copy'), { allow: ['uid:7', 'tls:x509:host-*'], description: '' });
   await store.operations.setAccess('copy', { allow: ['uid:1'] });
-  t.same(store.operations.showVolume('mine').allow, ['uid:7', 'tls:x509:host-*'], 'and have a list of their own');
+  t.same(
+    store.operations.showVolume('mine').allow,
+    ['uid:7', 'tls:x509:host-*'],
+    'and have a list of their own',
+  );
   await store.end();
 });
 
@@ -166,18 +170,24 @@ t.test('nothing is changed by a wrong list or description', async (t) => {
   await store.end();
 });
 
-t.test('the default export is what the empty name means, by its own name and for those who may', async (t) => {
-  const store = await scene({ defaultExport: 'mine@s' });
-  store.plane.peer = user(7);
-  t.match((await store.plane.describe('')).description, { name: 'mine@s', readOnly: true });
-  (await store.plane.connect('')).close();
-  t.notOk((await store.plane.list()).some(({ name }) => name === ''), 'the list has real names');
-  store.plane.peer = user(8);
-  t.match(await store.plane.describe(''), { error: EACCES, refusal: /"mine@s" is not for uid 8/ });
-  await store.operations.deleteSnapshots([{ volume: 'mine', snapshot: 's' }]);
-  t.match(await store.plane.describe(''), { error: ENOENT, refusal: /"mine@s", which is the default one/ });
-  await store.end();
-});
+t.test(
+  'the default export is what the empty name means, by its own name and for those who may',
+  async (t) => {
+    const store = await scene({ defaultExport: 'mine@s' });
+    store.plane.peer = user(7);
+    t.match((await store.plane.describe('')).description, { name: 'mine@s', readOnly: true });
+    (await store.plane.connect('')).close();
+    t.notOk(
+      (await store.plane.list()).some(({ name }) => name === ''),
+      'the list has real names',
+    );
+    store.plane.peer = user(8);
+    t.match(await store.plane.describe(''), { error: EACCES, refusal: /"mine@s" is not for uid 8/ });
+    await store.operations.deleteSnapshots([{ volume: 'mine', snapshot: 's' }]);
+    t.match(await store.plane.describe(''), { error: ENOENT, refusal: /"mine@s", which is the default one/ });
+    await store.end();
+  },
+);
 
 t.test('without a default export the empty name is refused in so many words', async (t) => {
   const store = await scene();
