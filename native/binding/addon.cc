@@ -373,8 +373,9 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     const Napi::Value ranges = from["alsoChanged"];
     if (ranges.IsTypedArray()) {
       const Napi::BigUint64Array pairs = ranges.As<Napi::BigUint64Array>();
-      for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2)
-        context.also_changed.push_back({pairs[i], pairs[i + 1]});
+      std::vector<std::pair<uint64_t, uint64_t>> changed;
+      for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2) changed.emplace_back(pairs[i], pairs[i + 1]);
+      context.also_changed = std::make_shared<const decltype(changed)>(std::move(changed));
     }
     return context;
   }

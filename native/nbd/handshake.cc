@@ -104,12 +104,15 @@ Handshake::Handshake(HandshakeOptions options) : options_(std::move(options)) {
 
 std::vector<std::string> Handshake::changed_since() const {
   std::vector<std::string> snapshots;
-  if (contexts_name_ != name_) return snapshots;
+  if (!contexts_count()) return snapshots;
   for (const MetaContext& context : contexts_) {
     if (context.kind == MetaKind::changed) snapshots.push_back(context.snapshot);
   }
   return snapshots;
 }
+
+// The selected contexts are valid only for the export they were selected for.
+bool Handshake::contexts_count() const { return !contexts_.empty() && contexts_name_ == name_; }
 
 size_t Handshake::feed(const std::byte* bytes, size_t count) {
   const char* at = reinterpret_cast<const char*>(bytes);
@@ -176,10 +179,12 @@ void Handshake::option_header() {
   if (refused(bytes)) return;
   switch (option_) {
     case Option::export_name:
-      if (bytes > kMaxNameBytes) return close();
+      // It knows no error reply, and is forbidden once extended headers are negotiated.
+      if (bytes > kMaxNameBytes || negotiated_.extended) return close();
       return expect_data(bytes, kMaxNameBytes);
     case Option::list:
     case Option::structured_reply:
+    case Option::extended_headers:
       return without_data(bytes);
     case Option::info:
     case Option::go:
@@ -197,7 +202,6 @@ void Handshake::option_header() {
       if (options_.tls == TlsPolicy::none)
         return skip_then_reply(OptionReply::err_unsup, "this server does not offer TLS", bytes);
       return without_data(bytes);
-    case Option::extended_headers:
     case Option::peek_export:
     case Option::abort:
       break;
@@ -246,13 +250,32 @@ void Handshake::empty_option() {
     reply(OptionReply::ack);
     return ask(Step::start_tls);
   }
-  if (negotiated_.structured) {
-    reply_error(OptionReply::err_invalid, "structured replies are already negotiated");
+  if (option_ == Option::structured_reply) {
+    negotiate_structured();
   } else {
-    negotiated_.structured = true;
-    reply(OptionReply::ack);
+    negotiate_extended();
   }
   resume();
+}
+
+void Handshake::negotiate_structured() {
+  if (negotiated_.extended) {
+    return reply_error(OptionReply::err_ext_header_reqd,
+                       "extended headers are negotiated and cannot be taken back");
+  }
+  if (negotiated_.structured) {
+    return reply_error(OptionReply::err_invalid, "structured replies are already negotiated");
+  }
+  negotiated_.structured = true;
+  reply(OptionReply::ack);
+}
+
+void Handshake::negotiate_extended() {
+  if (negotiated_.extended) {
+    return reply_error(OptionReply::err_invalid, "extended headers are already negotiated");
+  }
+  negotiated_.structured = negotiated_.extended = true;
+  reply(OptionReply::ack);
 }
 
 void Handshake::option_data() {
@@ -430,13 +453,15 @@ uint16_t Handshake::flags_for(bool read_only) const {
   flags |= read_only ? kReadOnly : kSendTrim | kSendWriteZeroes | kSendFastZero;
   if (described_.rotational) flags |= kRotational;
   if (negotiated_.structured) flags |= kSendDf;
+  // The same for INFO and GO, so that what INFO said holds.
+  if (negotiated_.extended && contexts_count()) flags |= kBlockStatusPayload;
   return static_cast<uint16_t>(flags);
 }
 
 void Handshake::enter_transmission(uint16_t flags) {
   negotiated_.name = name_;
   negotiated_.transmission_flags = flags;
-  if (negotiated_.structured && contexts_name_ == name_) negotiated_.contexts = contexts_;
+  if (negotiated_.structured && contexts_count()) negotiated_.contexts = contexts_;
   step_ = Step::transmission;
 }
 

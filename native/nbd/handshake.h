@@ -57,7 +57,8 @@ struct OpenedExport {
 // What transmission needs of the handshake: plain data, enough to take the connection up again elsewhere.
 struct Negotiated {
   std::string name;
-  bool structured = false;
+  bool structured = false;  // replies come in chunks
+  bool extended = false;    // with headers of 32 bytes, requests too; implies structured
   uint16_t transmission_flags = 0;
   std::vector<MetaContext> contexts;
 };
@@ -115,6 +116,9 @@ class Handshake {
   void described_for_meta(const DescribedExport& described);
   void send_infos(const DescribedExport& described, uint64_t size, uint16_t flags);
   void finish_export_name(uint64_t size, uint16_t flags);
+  void negotiate_structured();
+  void negotiate_extended();
+  bool contexts_count() const;
   uint16_t flags_for(bool read_only) const;
   void enter_transmission(uint16_t flags);
   void ask(Step question) { step_ = question; }

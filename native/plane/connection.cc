@@ -16,6 +16,11 @@ constexpr uint64_t kHotBytes =
 constexpr int kMaxVectors = 64;
 constexpr size_t kCopiedInput = 64 << 10;  // a stalled connection's input up to this does not pin its block
 
+nbd::ReplyForm form_of(const nbd::Negotiated& negotiated) {
+  if (negotiated.extended) return nbd::ReplyForm::extended;
+  return negotiated.structured ? nbd::ReplyForm::structured : nbd::ReplyForm::simple;
+}
+
 }  // namespace
 
 Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
@@ -27,7 +32,10 @@ Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
       companion_(std::move(settled.companion)),
       negotiated_(std::move(settled.negotiated)),
       lease_(settled.lease.id),
-      structured_(negotiated_.structured),
+      form_(form_of(negotiated_)),
+      extended_(negotiated_.extended),
+      header_bytes_(extended_ ? nbd::kExtendedRequestHeaderBytes : nbd::kRequestHeaderBytes),
+      read_head_(nbd::read_head_bytes(form_)),
       out_(reactor.buffers_),
       linger_timer_([this] { close(); }) {
   size_t changed = 0;
@@ -138,12 +146,12 @@ void Connection::receive() {
   process(block, block.bytes(), block.bytes() + front + rest);
 }
 
-// The front of what was received belongs to the write being received; returns how much.
+// The front of what was received belongs to the payload being received; returns how much.
 size_t Connection::take_payload(size_t received) {
   if (!receiving_) return 0;
   const size_t bytes = static_cast<size_t>(std::min<uint64_t>(received, receiving_->length - received_));
   received_ += bytes;
-  if (received_ == receiving_->length) submit_write(std::exchange(receiving_, nullptr));
+  if (received_ == receiving_->length) payload_complete(std::exchange(receiving_, nullptr));
   return bytes;
 }
 
@@ -156,7 +164,7 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
       if (drain_ > 0) return;
       reply_error(drained_, drain_error_);
     }
-    if (static_cast<size_t>(end - at) < nbd::kRequestHeaderBytes) break;
+    if (static_cast<size_t>(end - at) < header_bytes_) break;
     if (out_.bytes() >= kHotBytes && !send_ahead()) {
       if (is_open()) keep_input(block, at, end);
       return;
@@ -255,7 +263,7 @@ void Connection::update_interest() {
   // What TLS has decrypted already no socket tells of.
   if (!input_ended_ && stall_ == Stall::none && !input_ && channel_.has_input()) reactor_.run_soon(this);
   // In the run queue it comes to its input anyway, and is spared two system calls.
-  if (!input_ended_ && stall_ == Stall::none && (!input_ || in_run_queue)) wanted |= EPOLLIN;
+  if ((!input_ended_ || lingering_) && stall_ == Stall::none && (!input_ || in_run_queue)) wanted |= EPOLLIN;
   if (in_epoll_ ? wanted == watched_ : wanted == 0) return;
   if (!in_epoll_) {
     if (reactor_.loop_.watch(channel_.fd(), wanted, this) < 0) return abort();
@@ -281,7 +289,7 @@ void Connection::retry() {
 
 void Connection::finish_if_idle() {
   if (in_flight_ > 0 || has_unsent()) return;
-  if (input_ended_) return close();
+  if (input_ended_) return out_of_step_ ? linger() : close();
   if (!stopping_ || stall_ == Stall::held || lingering_) return;
   if (!socket_empty_ && !input_) return reactor_.run_soon(this);  // answer what has come already
   if (socket_empty_ && at_boundary()) linger();

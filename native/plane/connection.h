@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "nbd/handshake.h"
+#include "nbd/reply.h"
 #include "nbd/request.h"
 #include "plane/channel.h"
 #include "plane/loop.h"
@@ -84,23 +85,28 @@ class Connection final : public Watcher {
   bool take_write(const nbd::RequestHeader& header, const BufferRef& block, std::byte*& at, std::byte* end);
   bool take_read(const nbd::RequestHeader& header);
   bool take_status(const nbd::RequestHeader& header);
+  bool take_filtered_status(const nbd::RequestHeader& header, std::byte*& at, std::byte* end);
   bool take_other(const nbd::RequestHeader& header);
   bool admits(uint64_t bytes);
   nbd::Terms terms() const;
   Operation* begin(const nbd::RequestHeader& header, volume::Command command);
-  void submit_write(Operation* operation);
+  void collect_payload(Operation* operation, std::byte*& at, std::byte* end);
+  void payload_complete(Operation* operation);
+  void submit_filtered_status(Operation* operation);
+  void submit_status(Operation* operation);
   void submit(Operation* operation, uint64_t charge);
   void charge(Operation* operation, uint64_t bytes);
   static void done(volume::Request& request);
   void completed(Operation* operation);
   void release(Operation* operation);
   void refuse(const nbd::RequestHeader& header, nbd::WireError error);
+  void count_refusal(nbd::CommandType type);
   void count(const Operation& operation, nbd::WireError error);
   void record_batch();
 
   void reply(Operation* operation, bool in_reservation);
   void reply_error(const nbd::RequestHeader& header, nbd::WireError error);
-  void reply_simple(uint64_t cookie, nbd::WireError error);
+  void reply_success(const nbd::RequestHeader& header);
   void reply_read(Operation* operation, bool in_reservation);
   void reply_fragments(Operation* operation);
   bool reply_status(Operation* operation);
@@ -115,21 +121,25 @@ class Connection final : public Watcher {
   nbd::Negotiated negotiated_;
   uint64_t lease_;
   std::vector<volume::StatusContext> contexts_;
-  const bool structured_;
+  const nbd::ReplyForm form_;
+  const bool extended_;           // headers, of requests too
+  const uint32_t header_bytes_;   // of a request
+  const uint32_t read_head_;      // bytes of a reply to READ before its data
 
   // input
   BufferRef input_;  // received and not processed: [input_at_, input_end_)
   std::byte* input_at_ = nullptr;
   std::byte* input_end_ = nullptr;
-  std::array<std::byte, nbd::kRequestHeaderBytes> carry_;  // the front of a header
+  std::array<std::byte, nbd::kExtendedRequestHeaderBytes> carry_;  // the front of a header
   size_t carried_ = 0;
-  Operation* receiving_ = nullptr;  // a write whose payload is still coming
+  Operation* receiving_ = nullptr;  // one whose payload, of its length, is still coming
   uint64_t received_ = 0;           // bytes of it
   uint64_t drain_ = 0;              // payload bytes to throw away
   nbd::RequestHeader drained_;      // whose
   nbd::WireError drain_error_ = nbd::WireError::none;
   bool expect_payload_ = false;  // large writes are streaming: receive little beyond the payload
   bool input_ended_ = false;
+  bool out_of_step_ = false;  // ended by us, what still comes is not understood
   bool reads_wait_ = false;  // the last read could not be answered at once: use buffers of their own
   Stall stall_ = Stall::none;
 

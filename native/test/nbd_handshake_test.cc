@@ -88,6 +88,7 @@ OptionReply only_reply(const std::string& bytes) {
 }
 
 const std::string kStructured = option(Option::structured_reply);
+const std::string kExtended = option(Option::extended_headers);
 
 }  // namespace
 
@@ -123,8 +124,8 @@ TAP_TEST("an unknown option's data is consumed, ERR_UNSUP, and the handshake goe
   TAP_OK(all[2].type == OptionReply::ack, "third");
 }
 
-TAP_TEST("STARTTLS without configuration, EXTENDED_HEADERS and PEEK_EXPORT are answered ERR_UNSUP") {
-  for (Option o : {Option::starttls, Option::extended_headers, Option::peek_export}) {
+TAP_TEST("STARTTLS without configuration and PEEK_EXPORT are answered ERR_UNSUP") {
+  for (Option o : {Option::starttls, Option::peek_export}) {
     TAP_OK(only_reply(option(o)) == OptionReply::err_unsup, "unsupported");
   }
 }
@@ -292,6 +293,67 @@ TAP_TEST("STRUCTURED_REPLY: ack once, data ERR_INVALID, again ERR_INVALID") {
   TAP_OK(server.handshake.negotiated().structured, "negotiated");
 }
 
+TAP_TEST("EXTENDED_HEADERS: ack once, data ERR_INVALID, again ERR_INVALID, with structured replies or without") {
+  for (const std::string& before : {std::string(), kStructured}) {
+    Server server;
+    server.feed(client_flags() + before + option(Option::extended_headers, "x") + kExtended + kExtended +
+                go("disk"));
+    const auto all = server.replies();
+    const size_t first = before.empty() ? 0 : 1;
+    TAP_OK(all[first].type == OptionReply::err_invalid, "data");
+    TAP_OK(all[first + 1].type == OptionReply::ack, "ack");
+    TAP_OK(all[first + 2].type == OptionReply::err_invalid, "again");
+    TAP_OK(server.handshake.negotiated().extended, "negotiated");
+    TAP_OK(server.handshake.negotiated().structured, "and replies come in chunks");
+    TAP_OK(server.handshake.negotiated().transmission_flags & kSendDf, "so DF is offered");
+  }
+  Server refused;
+  refused.feed(client_flags() + option(Option::extended_headers, "x") + go("disk"));
+  TAP_OK(!refused.handshake.negotiated().extended, "one that was refused negotiates nothing");
+}
+
+TAP_TEST("after EXTENDED_HEADERS: STRUCTURED_REPLY is ERR_EXT_HEADER_REQD, EXPORT_NAME closes") {
+  Server server;
+  server.feed(client_flags() + kExtended + kStructured);
+  const auto all = server.replies();
+  TAP_OK(all.size() == 2 && all[1].type == OptionReply::err_ext_header_reqd, "refused");
+  TAP_OK(!all[1].data.empty(), "with a sentence");
+  TAP_OK(server.handshake.step() == Step::need_bytes, "and it goes on");
+  TAP_OK(server.feed(option(Option::export_name, "disk")) == Step::close, "EXPORT_NAME");
+  TAP_OK(server.opened_since.empty(), "nothing was opened");
+}
+
+TAP_TEST("BLOCK_STATUS_PAYLOAD is offered with extended headers and contexts of the same export, by INFO and GO") {
+  const std::string set = meta(Option::set_meta_context, "disk", {"base:allocation"});
+  struct Row {
+    const char* what;
+    std::string options;
+    bool offered;
+  };
+  const Row rows[] = {{"neither", "", false},
+                      {"contexts alone", kStructured + set, false},
+                      {"extended headers alone", kExtended, false},
+                      {"both", kExtended + set, true},
+                      {"both, the other way round", kStructured + set + kExtended, true},
+                      {"contexts of another name",
+                       kExtended + meta(Option::set_meta_context, "", {"base:allocation"}), false},
+                      {"contexts of which none is known",
+                       kExtended + meta(Option::set_meta_context, "disk", {"x-none:"}), false},
+                      {"contexts that were given up",
+                       kExtended + set + meta(Option::set_meta_context, "disk", {}), false}};
+  for (const Row& row : rows) {
+    Server server;
+    server.feed(client_flags() + row.options + go("disk", {}, Option::info) + go("disk"));
+    std::vector<uint16_t> flags;
+    for (const OptionAnswer& answer : server.replies()) {
+      if (answer.type == OptionReply::info) flags.push_back(load_be<uint16_t>(answer.data.data() + 10));
+    }
+    TAP_EQ(flags.size(), 2u, "INFO and GO");
+    for (const uint16_t one : flags) TAP_EQ((one & kBlockStatusPayload) != 0, row.offered, row.what);
+    TAP_EQ(server.handshake.negotiated().transmission_flags, flags.back(), "as told");
+  }
+}
+
 TAP_TEST("LIST_META_CONTEXT: all, wildcards, exact names, unknown namespaces ignored, id 0") {
   struct Row {
     std::vector<std::string> queries;
@@ -337,9 +399,12 @@ TAP_TEST("SET_META_CONTEXT selects exact names only, with ids of their own") {
   TAP_EQ(server.opened_since[0], "tue", "which");
 }
 
-TAP_TEST("SET_META_CONTEXT without structured replies: ERR_INVALID") {
-  TAP_OK(only_reply(meta(Option::set_meta_context, "disk", {"base:allocation"})) == OptionReply::err_invalid,
-         "refused");
+TAP_TEST("SET_META_CONTEXT without structured replies: ERR_INVALID; extended headers are enough") {
+  const std::string set = meta(Option::set_meta_context, "disk", {"base:allocation"});
+  TAP_OK(only_reply(set) == OptionReply::err_invalid, "refused");
+  Server server;
+  server.feed(client_flags() + kExtended + set + go("disk"));
+  TAP_EQ(server.handshake.negotiated().contexts.size(), 1u, "negotiated");
 }
 
 TAP_TEST("a SET_META_CONTEXT replaces the former set, also when it fails") {

@@ -113,8 +113,13 @@ class Client {
   // Through the handshake into transmission; what it answered is dropped.
   void enter(bool structured = true, const std::vector<std::string>& contexts = {},
              std::string_view name = "disk") {
-    std::string bytes = in_tls_ ? "" : client_flags();
-    if (structured) bytes += option(nbd::Option::structured_reply);
+    enter(structured ? option(nbd::Option::structured_reply) : std::string(), contexts, name);
+  }
+  void enter_extended(const std::vector<std::string>& contexts = {}, std::string_view name = "disk") {
+    enter(option(nbd::Option::extended_headers), contexts, name);
+  }
+  void enter(const std::string& options, const std::vector<std::string>& contexts, std::string_view name) {
+    std::string bytes = (in_tls_ ? std::string() : client_flags()) + options;
     if (!contexts.empty()) bytes += meta(nbd::Option::set_meta_context, name, contexts);
     talk(bytes + go(name));
     const auto all = answers(got, !in_tls_);

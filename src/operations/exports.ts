@@ -109,7 +109,7 @@ export class Exports {
       const late = this.#refusal(found, peer);
       if (late === null) return plane.openReply(ticket, lease, 0, '');
       this.#end(lease.lease);
-      plane.openReply(ticket, null, EACCES, late);
+      plane.openReply(ticket, null, late.error, late.sentence);
     } catch (error) {
       const { code, kind, message } = asCellblockError(error);
       const why = kind === 'internal' ? { err: error } : { code, reason: message };

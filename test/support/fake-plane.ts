@@ -52,8 +52,6 @@ interface OpenAnswer {
 }
 
 /** Who asks in tests. */
-const PEER: Peer = { name: 'test', uid: -1, identity: '', tls: false };
-
 export class FakePlane implements Plane {
   readonly disk: FakeDisk;
   readonly volumes = new Map<number, FakeVolume>();
