@@ -77,10 +77,9 @@ size_t StatusChunk::finish(const RequestHeader& request, uint32_t context_id, ui
   if (extents_ == 0) return 0;
   const bool extended = form_ == ReplyForm::extended;
   const size_t bytes = room(form_, extents_);
-  std::byte* const payload =
-      chunk_header(to_, form_, request, chunk_flags,
-                   extended ? ChunkType::block_status_ext : ChunkType::block_status,
-                   static_cast<uint32_t>(bytes - chunk_header_bytes(form_)));
+  std::byte* const payload = chunk_header(to_, form_, request, chunk_flags,
+                                          extended ? ChunkType::block_status_ext : ChunkType::block_status,
+                                          static_cast<uint32_t>(bytes - chunk_header_bytes(form_)));
   store_be<uint32_t>(payload, context_id);
   if (extended) store_be<uint32_t>(payload + 4, extents_);
   return bytes;

@@ -122,9 +122,9 @@ class Connection final : public Watcher {
   uint64_t lease_;
   std::vector<volume::StatusContext> contexts_;
   const nbd::ReplyForm form_;
-  const bool extended_;           // headers, of requests too
-  const uint32_t header_bytes_;   // of a request
-  const uint32_t read_head_;      // bytes of a reply to READ before its data
+  const bool extended_;          // headers, of requests too
+  const uint32_t header_bytes_;  // of a request
+  const uint32_t read_head_;     // bytes of a reply to READ before its data
 
   // input
   BufferRef input_;  // received and not processed: [input_at_, input_end_)
@@ -140,7 +140,7 @@ class Connection final : public Watcher {
   bool expect_payload_ = false;  // large writes are streaming: receive little beyond the payload
   bool input_ended_ = false;
   bool out_of_step_ = false;  // ended by us, what still comes is not understood
-  bool reads_wait_ = false;  // the last read could not be answered at once: use buffers of their own
+  bool reads_wait_ = false;   // the last read could not be answered at once: use buffers of their own
   Stall stall_ = Stall::none;
 
   // output

@@ -17,7 +17,7 @@ class Connection;
 struct Operation : volume::Request {
   Connection* connection = nullptr;
   nbd::RequestHeader header;
-  BufferRef buffer;           // holds data
+  BufferRef buffer;                           // holds data
   std::vector<volume::StatusContext> chosen;  // block_status with a filter: contexts points here
   std::byte* room = nullptr;  // read in place: the reply's header goes here, right before data
   uint64_t received_ns = 0;

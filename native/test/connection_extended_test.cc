@@ -86,8 +86,8 @@ TAP_TEST("every reply is an extended chunk with the offset of its request") {
   check(extended_request(C::write_zeroes, 5, 777, 100), 5, 777, ChunkType::none);
   TAP_OK(on_disk(host.disk, 777, 100) == std::string(100, '\0'), "zeroed");
   check(extended_request(C::cache, 6, 0, 4096), 6, 0, ChunkType::none);
-  const Reply status = check(extended_request(C::block_status, 7, 8192, 512), 7, 8192,
-                             ChunkType::block_status_ext);
+  const Reply status =
+      check(extended_request(C::block_status, 7, 8192, 512), 7, 8192, ChunkType::block_status_ext);
   TAP_EQ(status.data, extent(1, 512, 0), "count, lengths and flags as long as they are to be");
   const Reply error = check(extended_request(C::read, 8, 4 << 20, 1), 8, 4 << 20, ChunkType::error);
   TAP_EQ(error.error, 22u, "EINVAL");
@@ -138,8 +138,8 @@ TAP_TEST("reads of any kind, at once and later, with holes and without, are the 
     if (holes) {
       host.disk.hole_at = [](uint64_t block) { return block % 3 == 1; };
       for (size_t at = 4096; at < wanted.size(); at += 3 * 4096) {
-        wanted.replace(at, std::min<size_t>(4096, wanted.size() - at), std::min<size_t>(4096, wanted.size() - at),
-                       '\0');
+        wanted.replace(at, std::min<size_t>(4096, wanted.size() - at),
+                       std::min<size_t>(4096, wanted.size() - at), '\0');
       }
     }
     Client client(host);
@@ -225,24 +225,26 @@ TAP_TEST("a payload of the maximum is written, one of the maximum that is not wa
   TAP_EQ(client.ask(extended_write(1, 4096, data)).error, 0u, "write");
   TAP_OK(on_disk(large, 4096, data.size()) == data, "written");
   TAP_OK(client.ask(extended_request(C::read, 2, 4096, kMaxRequestBytes, kCommandDf)).data == data, "read");
-  TAP_EQ(client.ask(extended_request(C::trim, 3, 0, kMaxRequestBytes, kPayload) + data).error, 22u, "refused");
+  TAP_EQ(client.ask(extended_request(C::trim, 3, 0, kMaxRequestBytes, kPayload) + data).error, 22u,
+         "refused");
   TAP_EQ(client.ask(extended_request(C::flush, 4, 0, 0)).error, 0u, "goes on");
 }
 
-TAP_TEST("what puts the next request out of reach is answered, and nothing behind it is taken for a request") {
+TAP_TEST(
+    "what puts the next request out of reach is answered, and nothing behind it is taken for a request") {
   struct Row {
     const char* what;
     std::string request;
   };
   const uint64_t beyond = uint64_t{kMaxRequestBytes} + 1;
-  const Row rows[] = {
-      {"a write beyond the maximum", extended_request(C::write, 1, 0, beyond, kPayload)},
-      {"a write of 2^64 - 1 bytes", extended_request(C::write, 1, 0, ~uint64_t{0}, kPayload)},
-      {"a status with 2^63 bytes of ids", extended_request(C::block_status, 1, 0, uint64_t{1} << 63, kPayload)},
-      {"a trim with such a payload", extended_request(C::trim, 1, 0, beyond, kPayload)},
-      {"an unknown command with such a payload",
-       extended_request(static_cast<C>(99), 1, 0, ~uint64_t{0}, kPayload)},
-      {"a write that does not announce its data", extended_request(C::write, 1, 0, 4096)}};
+  const Row rows[] = {{"a write beyond the maximum", extended_request(C::write, 1, 0, beyond, kPayload)},
+                      {"a write of 2^64 - 1 bytes", extended_request(C::write, 1, 0, ~uint64_t{0}, kPayload)},
+                      {"a status with 2^63 bytes of ids",
+                       extended_request(C::block_status, 1, 0, uint64_t{1} << 63, kPayload)},
+                      {"a trim with such a payload", extended_request(C::trim, 1, 0, beyond, kPayload)},
+                      {"an unknown command with such a payload",
+                       extended_request(static_cast<C>(99), 1, 0, ~uint64_t{0}, kPayload)},
+                      {"a write that does not announce its data", extended_request(C::write, 1, 0, 4096)}};
   for (const Row& row : rows) {
     Host host;
     Client client(host);
@@ -422,8 +424,8 @@ TAP_TEST("a stop: a filter that is coming is answered, a payload that comes late
 TAP_TEST("the outcome does not depend on how the bytes are cut") {
   const std::string script =
       extended_write(1, 100, pattern(300, 9)) + extended_request(C::read, 2, 0, 512) +
-      extended_write(3, 1 << 30, "0123456789") + extended_request(static_cast<C>(50), 4, 0, 5, kPayload) + "12345" +
-      filtered_status(5, 0, 4096, {3, 1}) + extended_request(C::write_zeroes, 6, 150, 20) +
+      extended_write(3, 1 << 30, "0123456789") + extended_request(static_cast<C>(50), 4, 0, 5, kPayload) +
+      "12345" + filtered_status(5, 0, 4096, {3, 1}) + extended_request(C::write_zeroes, 6, 150, 20) +
       filtered_status(7, 0, 4096, {1, 1}) + extended_request(C::read, 8, 90, 100) +
       extended_request(C::flush, 9, 0, 0);
   std::string whole;

@@ -293,7 +293,8 @@ TAP_TEST("STRUCTURED_REPLY: ack once, data ERR_INVALID, again ERR_INVALID") {
   TAP_OK(server.handshake.negotiated().structured, "negotiated");
 }
 
-TAP_TEST("EXTENDED_HEADERS: ack once, data ERR_INVALID, again ERR_INVALID, with structured replies or without") {
+TAP_TEST(
+    "EXTENDED_HEADERS: ack once, data ERR_INVALID, again ERR_INVALID, with structured replies or without") {
   for (const std::string& before : {std::string(), kStructured}) {
     Server server;
     server.feed(client_flags() + before + option(Option::extended_headers, "x") + kExtended + kExtended +
@@ -323,24 +324,25 @@ TAP_TEST("after EXTENDED_HEADERS: STRUCTURED_REPLY is ERR_EXT_HEADER_REQD, EXPOR
   TAP_OK(server.opened_since.empty(), "nothing was opened");
 }
 
-TAP_TEST("BLOCK_STATUS_PAYLOAD is offered with extended headers and contexts of the same export, by INFO and GO") {
+TAP_TEST(
+    "BLOCK_STATUS_PAYLOAD is offered with extended headers and contexts of the same export, by INFO and GO") {
   const std::string set = meta(Option::set_meta_context, "disk", {"base:allocation"});
   struct Row {
     const char* what;
     std::string options;
     bool offered;
   };
-  const Row rows[] = {{"neither", "", false},
-                      {"contexts alone", kStructured + set, false},
-                      {"extended headers alone", kExtended, false},
-                      {"both", kExtended + set, true},
-                      {"both, the other way round", kStructured + set + kExtended, true},
-                      {"contexts of another name",
-                       kExtended + meta(Option::set_meta_context, "", {"base:allocation"}), false},
-                      {"contexts of which none is known",
-                       kExtended + meta(Option::set_meta_context, "disk", {"x-none:"}), false},
-                      {"contexts that were given up",
-                       kExtended + set + meta(Option::set_meta_context, "disk", {}), false}};
+  const Row rows[] = {
+      {"neither", "", false},
+      {"contexts alone", kStructured + set, false},
+      {"extended headers alone", kExtended, false},
+      {"both", kExtended + set, true},
+      {"both, the other way round", kStructured + set + kExtended, true},
+      {"contexts of another name", kExtended + meta(Option::set_meta_context, "", {"base:allocation"}),
+       false},
+      {"contexts of which none is known", kExtended + meta(Option::set_meta_context, "disk", {"x-none:"}),
+       false},
+      {"contexts that were given up", kExtended + set + meta(Option::set_meta_context, "disk", {}), false}};
   for (const Row& row : rows) {
     Server server;
     server.feed(client_flags() + row.options + go("disk", {}, Option::info) + go("disk"));

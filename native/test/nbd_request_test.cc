@@ -242,7 +242,8 @@ TAP_TEST("replies decode to what was encoded") {
     TAP_OK(reply.error == 5 && reply.data == describe(E::eio) && reply.done, "what it says");
     TAP_OK(decode(error_offset_chunk(to, form, request, E::eio, 77)) && in_form(form), "error with offset");
     TAP_OK(reply.error == 5 && reply.offset == 77, "what it says");
-    TAP_OK(decode(error_reply(to, form, request, E::einval)) && in_form(form) && reply.error == 22, "failure");
+    TAP_OK(decode(error_reply(to, form, request, E::einval)) && in_form(form) && reply.error == 22,
+           "failure");
   }
   TAP_OK(decode(error_reply(to, ReplyForm::simple, request, E::einval)) && !reply.chunk && reply.error == 22,
          "failure, simple");

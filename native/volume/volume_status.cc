@@ -106,7 +106,7 @@ Volume::Walk Volume::advance_status(Request& request) {
   }
   if (one) {
     for (auto& extents : request.extents) {
-      if (extents.size() > 1) extents.resize(1);
+      if (extents.size() > 1) extents.erase(extents.begin() + 1, extents.end());
     }
   }
   return Walk::finished;
