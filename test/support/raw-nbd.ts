@@ -7,10 +7,12 @@ import {
   CHUNK,
   CHUNK_DONE,
   CMD,
+  FLAG,
   HANDSHAKE,
   INFO,
   infoRequest,
   MAGIC,
+  MAX_PAYLOAD,
   metaRequest,
   OPT,
   optionMessage,
@@ -26,6 +28,9 @@ let recorded = 0;
 
 /** A wait longer than this is a hang; far above anything a working server needs. */
 const HANG_MS = 60_000;
+
+/** The largest payload of a chunk: content of the largest size and its offset. */
+const MAX_CHUNK = BigInt(MAX_PAYLOAD + 8);
 
 export interface OptionReply {
   option: number;
@@ -74,8 +79,12 @@ export class RawNbd {
   #wake: (() => void) | null = null;
   #lastCookie = 0n;
   readonly #recording = recordings && path.join(recordings, `${process.pid}-${recorded++}`);
-  /** Structured replies were negotiated. */
+  /** Structured replies were negotiated: answers come in chunks. */
   structured = false;
+  /** So were extended headers: all headers are long. */
+  extended = false;
+  /** Extended: offsets of the requests not answered yet, by cookie, which every chunk has to repeat. */
+  #offsets = new Map<bigint, bigint>();
 
   private constructor(socket: net.Socket) {
     this.#socket = socket;
@@ -115,14 +124,17 @@ export class RawNbd {
     return client;
   }
 
-  /** Connects, negotiates structured replies (unless told not to) and the contexts asked for, and enters transmission. */
+  /**
+   * Connects, negotiates structured replies (unless told not to) or extended headers and the contexts asked for, and enters
+   * transmission.
+   */
   static async open(
     address: string,
     name: string,
-    options: { structured?: boolean; contexts?: string[] } = {},
+    options: { structured?: boolean; extended?: boolean; contexts?: string[] } = {},
   ): Promise<{ client: RawNbd; info: ExportInfo; contexts: Map<string, number> }> {
     const client = await RawNbd.negotiate(address);
-    if (options.structured ?? true) await client.negotiateStructured();
+    if (options.structured ?? true) await client.negotiateChunks(options);
     const contexts = options.contexts
       ? await client.setContexts(name, options.contexts)
       : new Map<string, number>();
@@ -227,6 +239,18 @@ export class RawNbd {
     this.structured = true;
   }
 
+  async negotiateExtended(): Promise<void> {
+    const end = await this.optionEnd(OPT.extendedHeaders);
+    expectFrame(end === REP.ack, `extended headers refused: ${end.toString(16)}`);
+    this.structured = true;
+    this.extended = true;
+  }
+
+  /** What it takes to have answers in chunks, the one way or the other. */
+  negotiateChunks({ extended = false }: { extended?: boolean }): Promise<void> {
+    return extended ? this.negotiateExtended() : this.negotiateStructured();
+  }
+
   /** SET_META_CONTEXT; context names to ids. */
   async setContexts(name: string, queries: string[]): Promise<Map<string, number>> {
     const replies = await this.option(OPT.setMetaContext, metaRequest(name, queries));
@@ -265,23 +289,41 @@ export class RawNbd {
     return this.#lastCookie;
   }
 
-  /** Sends a request without waiting; gives its cookie. */
+  /** Sends a request as it is told without waiting; gives its cookie. */
   request(fields: RequestFields, payload?: Buffer): bigint {
     const cookie = fields.cookie ?? this.nextCookie();
-    const message = requestMessage({ ...fields, cookie });
+    const message = requestMessage({ ...fields, cookie }, this.extended ? 'extended' : 'compact');
+    if (this.extended) this.#offsets.set(cookie, BigInt(fields.offset ?? 0));
     if (payload) this.send(message, payload);
     else this.send(message);
     return cookie;
   }
 
-  /** Sends a request and reads its whole answer. */
+  /** Sends a WRITE without waiting; with extended headers it announces its data. */
+  requestWrite(fields: Omit<RequestFields, 'type'>, payload: Buffer): bigint {
+    const flags = (fields.flags ?? 0) | (this.extended ? FLAG.payloadLen : 0);
+    return this.request({ ...fields, type: CMD.write, flags }, payload);
+  }
+
+  /** Sends a request and reads its whole answer. A WRITE announces its data where it has to. */
   async command(fields: RequestFields, payload?: Buffer): Promise<Answer> {
-    const cookie = this.request(fields, payload);
+    const cookie =
+      fields.type === CMD.write && payload
+        ? this.requestWrite(fields, payload)
+        : this.request(fields, payload);
     const isRead = fields.type === CMD.read;
     return this.readAnswer(
       cookie,
-      isRead ? { offset: BigInt(fields.offset ?? 0), length: fields.length ?? 0 } : null,
+      isRead ? { offset: BigInt(fields.offset ?? 0), length: Number(fields.length ?? 0) } : null,
     );
+  }
+
+  /** The next answer on the wire, of a request that gives nothing back but success or an error. */
+  async readEmpty(): Promise<{ cookie: bigint; error: number }> {
+    if (!this.extended) return this.readSimple();
+    const chunk = await this.readChunk();
+    expectFrame((chunk.flags & CHUNK_DONE) !== 0, 'more than one chunk for nothing');
+    return { cookie: chunk.cookie, error: assemble([chunk], null).error };
   }
 
   /** Reads the answer of `cookie`, which has to be the next one on the wire. */
@@ -293,7 +335,7 @@ export class RawNbd {
       return { error, data, chunks: [], message: '', status: new Map() };
     }
     const magic = (await this.peek(4)).readUInt32BE(0);
-    if (magic === MAGIC.simpleReply) {
+    if (magic === MAGIC.simpleReply && !this.extended) {
       expectFrame(read === null, 'a simple reply to READ after structured replies were negotiated');
       const { cookie: got, error } = await this.readSimple();
       expectFrame(got === cookie, `answer of request ${got}, expected ${cookie}`);
@@ -318,12 +360,26 @@ export class RawNbd {
   }
 
   async readChunk(): Promise<Chunk> {
-    const head = await this.read(20);
-    expectFrame(head.readUInt32BE(0) === MAGIC.chunk, `bad magic of a chunk: ${head.toString('hex')}`);
+    const { extended } = this;
+    const head = await this.read(extended ? 32 : 20);
+    const magic = extended ? MAGIC.extendedChunk : MAGIC.chunk;
+    expectFrame(head.readUInt32BE(0) === magic, `bad magic of a chunk: ${head.toString('hex')}`);
     const flags = head.readUInt16BE(4);
     expectFrame((flags & ~CHUNK_DONE) === 0, `unknown chunk flags ${flags}`);
-    const data = await this.read(head.readUInt32BE(16));
-    return { flags, type: head.readUInt16BE(6), cookie: head.readBigUInt64BE(8), data };
+    const type = head.readUInt16BE(6);
+    expectFrame(
+      type !== (extended ? CHUNK.blockStatus : CHUNK.blockStatusExt),
+      `a chunk of type ${type}, which belongs to other headers`,
+    );
+    const cookie = head.readBigUInt64BE(8);
+    if (extended) {
+      const [offset, asked] = [head.readBigUInt64BE(16), this.#offsets.get(cookie)];
+      expectFrame(offset === asked, `a chunk repeats offset ${offset} of request ${cookie} at ${asked}`);
+    }
+    if (flags & CHUNK_DONE) this.#offsets.delete(cookie);
+    const length = extended ? head.readBigUInt64BE(24) : BigInt(head.readUInt32BE(16));
+    expectFrame(length <= MAX_CHUNK, `a chunk of ${length} bytes`);
+    return { flags, type, cookie, data: await this.read(Number(length)) };
   }
 
   /** The next bytes, which stay to be read. */
@@ -388,7 +444,7 @@ function exportInfo(replies: OptionReply[]): ExportInfo {
 function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | null): Answer {
   const answer: Answer = {
     error: 0,
-    data: Buffer.alloc(read?.length ?? 0),
+    data: Buffer.alloc(0),
     chunks,
     message: '',
     status: new Map(),
@@ -401,6 +457,8 @@ function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | nu
       length > 0 && at >= 0 && at + length <= read.length,
       `chunk at ${at} of ${length} bytes lies outside`,
     );
+    // Not before there is content: what was asked for may be more than there is memory.
+    if (covered === 0) answer.data = Buffer.alloc(read.length);
     covered += length;
     return at;
   };
@@ -413,15 +471,20 @@ function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | nu
           'NONE has content or is not the last',
         );
         break;
-      case CHUNK.offsetData:
-        data.copy(answer.data, place(chunk, data.length - 8), 8);
+      case CHUNK.offsetData: {
+        const at = place(chunk, data.length - 8);
+        data.copy(answer.data, at, 8);
         break;
+      }
       case CHUNK.offsetHole:
         expectFrame(data.length === 12, 'OFFSET_HOLE is not 12 bytes');
         place(chunk, data.readUInt32BE(8));
         break;
       case CHUNK.blockStatus:
         answer.status.set(data.readUInt32BE(0), extents(data.subarray(4)));
+        break;
+      case CHUNK.blockStatusExt:
+        answer.status.set(data.readUInt32BE(0), longExtents(data.readUInt32BE(4), data.subarray(8)));
         break;
       default:
         expectFrame(chunk.type >= 2 ** 15, `unknown chunk type ${chunk.type}`);
@@ -440,4 +503,14 @@ function extents(data: Buffer): Extent[] {
     length: data.readUInt32BE(i * 8),
     flags: data.readUInt32BE(i * 8 + 4),
   }));
+}
+
+/** Lengths and flags of 64 bits, as many as counted; no context known here has flags beyond 32 bits. */
+function longExtents(count: number, data: Buffer): Extent[] {
+  expectFrame(count > 0 && data.length === count * 16, `${count} extents in ${data.length} bytes`);
+  return Array.from({ length: count }, (_, i) => {
+    const [length, flags] = [data.readBigUInt64BE(i * 16), data.readBigUInt64BE(i * 16 + 8)];
+    expectFrame(length > 0n && flags < 2n ** 32n, `an extent of ${length} bytes with flags ${flags}`);
+    return { length: Number(length), flags: Number(flags) };
+  });
 }
