@@ -138,7 +138,7 @@ void Connection::receive() {
   socket_empty_ = got == -EAGAIN;
   if (got == -EAGAIN) return;
   if (got == -EPROTO && channel_.session())
-    reactor_.log(LogLevel::warn, channel_.session()->error(), peer_.name);
+    reactor_.log(LogLevel::warn, channel_.session()->error(), peer_);
   if (got < 0) return abort();
   if (got == 0) return end_input();
   const size_t rest = static_cast<size_t>(got) - take_payload(static_cast<size_t>(got));

@@ -42,7 +42,7 @@ Negotiation::Negotiation(Reactor& reactor, Arrival arrival, nbd::HandshakeOption
       }) {}
 
 void Negotiation::log(LogLevel level, const std::string& message) const {
-  reactor_.log(level, message, peer_.name);
+  reactor_.log(level, message, peer_);
 }
 
 void Negotiation::start() {

@@ -91,7 +91,7 @@ void Reactor::adopt(Arrival arrival) {
                       std::to_string(own_limit);
   }
   if (!options.refusal.empty()) {
-    log(LogLevel::warn, "connection refused: " + options.refusal, arrival.peer.name);
+    log(LogLevel::warn, "connection refused: " + options.refusal, arrival.peer);
     std::atomic<uint64_t>& count = now > limit || stopping_ ? wire_.refused : wire_.refused_per_client;
     count.fetch_add(1);
     const bool crowd =
