@@ -474,7 +474,10 @@ void Handshake::reply(OptionReply type, std::string_view data) {
 }
 
 void Handshake::reply_error(OptionReply type, std::string_view sentence) {
-  reply(type, sentence.substr(0, kMaxNameBytes));
+  size_t bytes = std::min(sentence.size(), kMaxNameBytes);
+  // Not within a character: it is UTF-8 on the wire.
+  while (bytes < sentence.size() && (static_cast<unsigned char>(sentence[bytes]) & 0xc0) == 0x80) bytes--;
+  reply(type, sentence.substr(0, bytes));
 }
 
 }  // namespace cellblock::nbd

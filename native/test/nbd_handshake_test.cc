@@ -22,6 +22,7 @@ struct Server {
   bool read_only = false;
   bool rotational = false;
   int open_error = 0;
+  std::string refusal = "no such thing";
 
   Server() = default;
   explicit Server(HandshakeOptions options) : handshake(std::move(options)) {}
@@ -38,7 +39,7 @@ struct Server {
       case Step::describe: {
         DescribedExport d;
         d.exists = handshake.name() == "disk" || handshake.name().empty();
-        if (!d.exists) d.refusal = "no such thing";
+        if (!d.exists) d.refusal = refusal;
         if (handshake.name() == "secret") d.error = ENOKEY;
         d.name = "disk";
         d.size = 1 << 20;
@@ -254,6 +255,18 @@ TAP_TEST("INFO and GO of an unknown export: ERR_UNKNOWN with a sentence, and the
   TAP_OK(all[0].type == OptionReply::err_unknown && all[1].type == OptionReply::err_unknown, "both");
   TAP_EQ(all[0].data, "no such thing", "the directory's sentence");
   TAP_OK(server.handshake.step() == Step::transmission, "then another one");
+}
+
+TAP_TEST("a sentence is cut to 4096 bytes, and not within a character") {
+  for (const auto& [before, wanted] :
+       std::vector<std::pair<size_t, size_t>>{{0, 4095}, {1, 4096}, {2, 4094}}) {
+    Server server;
+    server.refusal = std::string(before, 'x');
+    for (int i = 0; i < 2000; i++) server.refusal += "\u20ac";  // three bytes
+    server.feed(client_flags() + go("no"));
+    const auto all = server.replies();
+    TAP_EQ(all[0].data, server.refusal.substr(0, wanted), "whole characters");
+  }
 }
 
 TAP_TEST("GO of an export that cannot be opened says why and goes on") {
