@@ -78,6 +78,17 @@ export const contextCases: Case[] = [
     },
   },
   {
+    name: 'LIST_META_CONTEXT without structured replies is answered or invalid, and the connection goes on',
+    async run(t, { address, writable: name }) {
+      const client = await RawNbd.negotiate(address);
+      const end = await client.optionEnd(OPT.listMetaContext, metaRequest(name, []));
+      t.ok(end === REP.ack || end === REP.errInvalid, end.toString(16));
+      await client.negotiateStructured();
+      t.same(await client.listContexts(name, [CONTEXT]), [CONTEXT]);
+      client.close();
+    },
+  },
+  {
     name: 'LIST without queries and the wildcard base: name base:allocation, with id 0',
     async run(t, target) {
       const client = await structured(target);
@@ -261,6 +272,17 @@ export const statusCases: Case[] = [
       const list = only(answer, ids[0]);
       t.ok(sum(list.slice(0, -1)) < length);
       t.ok(16 * MIB + sum(list) <= Number(target.size), 'nor beyond the device');
+      client.close();
+    },
+  },
+  {
+    name: 'a read-only export tells its status as well',
+    needs: 'readOnly',
+    async run(t, target) {
+      const { client, contexts } = await openTarget(target, { name: target.readOnly, contexts: [CONTEXT] });
+      const answer = await client.command({ type: CMD.blockStatus, length: MIB });
+      t.equal(answer.error, 0);
+      t.ok(sum(only(answer, contexts.get(CONTEXT))) > 0);
       client.close();
     },
   },

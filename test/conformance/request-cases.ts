@@ -276,6 +276,18 @@ export const refusalCases: Case[] = [
     },
   },
   {
+    name: 'FLUSH of a range, which is reserved, is EINVAL and the connection stays',
+    needs: 'promises',
+    async run(t, target) {
+      const client = await open(target);
+      for (const range of [{ offset: 4096 }, { length: 4096 }, { offset: target.size, length: 1 }]) {
+        t.equal((await client.command({ type: CMD.flush, ...range })).error, ERRNO.inval);
+      }
+      t.equal((await client.command({ type: CMD.flush })).error, 0);
+      client.close();
+    },
+  },
+  {
     name: 'DF without structured replies is EINVAL',
     needs: 'promises',
     async run(t, target) {
@@ -434,6 +446,33 @@ export const structureCases: Case[] = [
       }
       for (let i = 0; i < count; i++) t.ok(gathered[i]?.subarray(4096, 8192).equals(pattern(4096, i)));
       client.close();
+    },
+  },
+  {
+    name: 'requests under one cookie are each answered under it',
+    async run(t, target) {
+      const client = await open(target, false);
+      const cookie = 0xfedcba9876543210n;
+      for (let i = 0; i < 20; i++) client.request({ type: CMD.cache, cookie, length: 4096 });
+      for (let i = 0; i < 20; i++) t.equal((await client.readSimple()).cookie, cookie);
+      client.close();
+    },
+  },
+  {
+    name: 'DISC closes whatever its other fields say, and what follows it is not done',
+    async run(t, target) {
+      const bytes = pattern(4096, 9);
+      const keeper = await open(target);
+      await write(keeper, 38 * MIB, bytes);
+      for (const fields of [{}, { flags: 0xffff }, { offset: 2n ** 64n - 1n, length: 0xffffffff }]) {
+        const client = await open(target, false);
+        client.request({ type: CMD.disc, ...fields });
+        client.request({ type: CMD.writeZeroes, offset: 38 * MIB, length: 4096 });
+        t.equal((await client.readToEnd()).length, 0);
+        client.close();
+      }
+      t.ok((await read(keeper, 38 * MIB, 4096)).data.equals(bytes));
+      keeper.close();
     },
   },
   {
