@@ -70,7 +70,7 @@ t.test(
       [
         ['--store', store, '--nbd', 'tcp:0.0.0.0:10809'],
         2,
-        /neither login nor encryption.*TLS.*--allow-remote-without-tls.*nbd\.allow_remote/,
+        /in clear.*nbd\.tls\.mode.*--allow-remote-without-tls.*nbd\.allow_remote/,
       ],
     ];
     wrong.push(

@@ -3,6 +3,7 @@
 import { appendFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
+import tls from 'node:tls';
 import {
   CHUNK,
   CHUNK_DONE,
@@ -88,8 +89,12 @@ export class RawNbd {
 
   private constructor(socket: net.Socket) {
     this.#socket = socket;
+    this.#listen();
+  }
+
+  #listen(): void {
     const awaken = (): void => this.#wake?.();
-    socket.on('data', (bytes) => {
+    this.#socket.on('data', (bytes) => {
       this.#waiting.push(bytes);
       this.#waitingBytes += bytes.length;
       awaken();
@@ -99,11 +104,12 @@ export class RawNbd {
       this.#ended = true;
       awaken();
     };
-    socket.on('end', end).on('close', end).on('error', end);
+    this.#socket.on('end', end).on('close', end).on('error', end);
   }
 
-  /** Connects to `unix:PATH`, `tcp:HOST:PORT` or a path. */
-  static async connect(address: string): Promise<RawNbd> {
+  /** Connects to `unix:PATH`, `tcp:HOST:PORT` or a path; `tls+` before it: for negotiate(). */
+  static async connect(withScheme: string): Promise<RawNbd> {
+    const address = withScheme.replace(/^tls\+/, '');
     const tcp = /^tcp:(.*):(\d+)$/.exec(address);
     const socket = tcp
       ? net.connect({ host: tcp[1] as string, port: Number(tcp[2]), allowHalfOpen: true })
@@ -113,7 +119,7 @@ export class RawNbd {
     return new RawNbd(socket);
   }
 
-  /** Connects and passes the greeting: options can be sent. */
+  /** Connects and passes the greeting, and with an address `tls+...` STARTTLS, of whomever: options can be sent. */
   static async negotiate(
     address: string,
     flags: number = HANDSHAKE.fixedNewstyle | HANDSHAKE.noZeroes,
@@ -121,7 +127,24 @@ export class RawNbd {
     const client = await RawNbd.connect(address);
     await client.greeting();
     client.send(u32(flags));
+    const known = HANDSHAKE.fixedNewstyle | HANDSHAKE.noZeroes;
+    if (address.startsWith('tls+') && (flags & ~known) === 0) await client.startTls({ rejectUnauthorized: false });
     return client;
+  }
+
+  /** STARTTLS, and everything after it in TLS. Rejects when that does not come about. */
+  async startTls(options: tls.ConnectionOptions): Promise<tls.TLSSocket> {
+    const end = await this.optionEnd(OPT.startTls);
+    expectFrame(end === REP.ack, `STARTTLS refused: ${end.toString(16)}`);
+    this.#socket.removeAllListeners();
+    const secured = tls.connect({ ...options, socket: this.#socket });
+    await new Promise<void>((resolve, reject) => {
+      secured.once('secureConnect', resolve).once('error', reject);
+      secured.once('close', () => reject(new ConnectionEnded('connection ended in the handshake of TLS')));
+    });
+    this.#socket = secured;
+    this.#listen();
+    return secured;
   }
 
   /**

@@ -61,6 +61,7 @@ limits: { stop_deadline_ms: 1, hold_ms: 900, request_body: 2K }
       maxConnections: 7,
       maxConnectionsPerClient: 3,
       handshakeTimeoutMs: 500,
+      tls: { mode: 'off', clients: 'none', only: [] },
     },
     api: { path: '/tmp/a.sock', mode: 0o666, group: 'disk', descriptor: null },
     metrics: { address: 'tcp:127.0.0.1:9000' },
