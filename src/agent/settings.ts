@@ -139,17 +139,24 @@ function tlsSettings(given: TlsFile): TlsSettings {
     new CellblockError('configuration-invalid', `nbd.tls: ${message}.`, { hint });
   if (mode !== 'off') {
     if (certificate === undefined && psk === undefined)
-      throw refuse('there is neither a certificate nor a file of pre-shared keys', 'Set certificate and key, or psk.');
+      throw refuse(
+        'there is neither a certificate nor a file of pre-shared keys',
+        'Set certificate and key, or psk.',
+      );
     if ((certificate === undefined) !== (key === undefined))
       throw refuse('certificate and key belong together', 'Set both.');
     if (clients !== 'none' && clientCa === undefined)
       throw refuse(`clients is ${clients}, and nothing says who signs their certificates`, 'Set client_ca.');
     if (clients === 'none' && clientCa !== undefined)
-      throw refuse('client_ca is set, and clients are asked for no certificate', 'Set clients to optional or required.');
+      throw refuse(
+        'client_ca is set, and clients are asked for no certificate',
+        'Set clients to optional or required.',
+      );
   }
   if (only.length > 0 && mode === 'off')
     throw refuse('volumes are for TLS only, and there is none', 'Set mode to selective or forced.');
-  const path = (name: string, file: string | undefined) => (file === undefined ? {} : { [name]: resolve(file) });
+  const path = (name: string, file: string | undefined) =>
+    file === undefined ? {} : { [name]: resolve(file) };
   return {
     mode,
     clients,

@@ -124,7 +124,11 @@ function readFile(name: string, path: string | undefined): Buffer | null {
   } catch (error) {
     const code = systemCode(error);
     const why =
-      code === 'ENOENT' ? 'does not exist' : code === 'EACCES' ? 'may not be read' : `cannot be read: ${code}`;
+      code === 'ENOENT'
+        ? 'does not exist'
+        : code === 'EACCES'
+          ? 'may not be read'
+          : `cannot be read: ${code}`;
     throw new CellblockError('tls-invalid', `The file ${path} (nbd.tls.${name}) ${why}.`, {
       hint: 'Check the path and its permissions; the agent has to be allowed to read it.',
       facts: { path, errno: code },

@@ -70,7 +70,8 @@ async function status({ api, terminal, signal }: Context): Promise<void> {
 function tlsOf({ mode, certificate, psk, clients }: Status['tls']): string {
   if (mode === 'off') return 'off';
   const facts: string[] = [mode];
-  if (certificate) facts.push(`certificate of ${printable(certificate.subject)} until ${formatTime(certificate.expires)}`);
+  if (certificate)
+    facts.push(`certificate of ${printable(certificate.subject)} until ${formatTime(certificate.expires)}`);
   if (clients !== 'none') facts.push(`certificates of clients ${clients}`);
   if (psk) facts.push('pre-shared keys');
   return facts.join(', ');

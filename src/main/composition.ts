@@ -130,7 +130,12 @@ export async function composeAgent(
 
 /** Whether a name is one of these; `*` stands for anything. */
 function namePattern(names: readonly string[]): (name: string) => boolean {
-  const parts = names.map((name) => name.split('*').map((text) => text.replace(/[\\^$.+?()[\]{}|]/g, '\\$&')).join('.*'));
+  const parts = names.map((name) =>
+    name
+      .split('*')
+      .map((text) => text.replace(/[\\^$.+?()[\]{}|]/g, '\\$&'))
+      .join('.*'),
+  );
   const pattern = new RegExp(`^(?:${parts.join('|')})$`, 's');
   return (name) => names.length > 0 && pattern.test(name);
 }

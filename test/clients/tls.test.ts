@@ -61,18 +61,29 @@ t.test('TLS', { skip: missing('openssl') }, async (t) => {
     ] as const) {
       await fresh();
       const words = ['--object', credentials];
-      await must('qemu-img', ['convert', ...words, '-n', '-f', 'raw', '--target-image-opts', file('source'), image]);
+      await must('qemu-img', [
+        'convert',
+        ...words,
+        '-n',
+        '-f',
+        'raw',
+        '--target-image-opts',
+        file('source'),
+        image,
+      ]);
       await must('qemu-img', ['convert', ...words, '--image-opts', image, '-O', 'raw', file('copy')]);
       t.equal(sha(file('copy')), sha(file('source')), `${credentials} at ${image}`);
     }
   });
 
   await t.test('the status tells of it', async (t) => {
-    const status = await daemon.api.call<{ tls: { begun: number; failed: number } }>(
-      'GET',
-      '/v1/status',
-    );
-    t.match(status.tls, { mode: 'forced', clients: 'required', psk: true, certificate: { subject: 'CN=localhost' } });
+    const status = await daemon.api.call<{ tls: { begun: number; failed: number } }>('GET', '/v1/status');
+    t.match(status.tls, {
+      mode: 'forced',
+      clients: 'required',
+      psk: true,
+      certificate: { subject: 'CN=localhost' },
+    });
     t.ok(status.tls.begun > 0 && status.tls.failed > 0, 'handshakes are counted');
   });
 });

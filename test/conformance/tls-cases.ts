@@ -63,7 +63,11 @@ export const tlsCases: TlsCase[] = [
       await client.negotiateStructured();
       await client.go(open);
       const content = Buffer.alloc(3 * MIB, 0x5a);
-      t.equal((await client.command({ type: CMD.write, length: content.length }, content)).error, 0, 'written');
+      t.equal(
+        (await client.command({ type: CMD.write, length: content.length }, content)).error,
+        0,
+        'written',
+      );
       const { data } = await client.command({ type: CMD.read, length: content.length });
       t.ok(data.equals(content), 'read');
       await client.leave();
@@ -76,13 +80,13 @@ export const tlsCases: TlsCase[] = [
       const listed = await names(client);
       t.ok(listed.includes(open) && !listed.includes(secret), 'LIST');
       await client.negotiateStructured();
-      for (const [option, data] of [
-        [OPT.info, infoRequest(secret)],
-        [OPT.go, infoRequest(secret)],
-        [OPT.listMetaContext, metaRequest(secret, [])],
-        [OPT.setMetaContext, metaRequest(secret, ['base:allocation'])],
-      ] as const)
-        t.equal(await client.optionEnd(option, data), REP.errTlsReqd, `option ${option}`);
+      for (const option of [OPT.info, OPT.go]) {
+        const replies = await client.option(option, infoRequest(secret));
+        t.same([replies.length, last(replies).type], [1, REP.errTlsReqd], `option ${option}`);
+      }
+      // ERR_TLS_REQD is for INFO and GO; to the others it does not exist.
+      for (const option of [OPT.listMetaContext, OPT.setMetaContext])
+        t.equal(await client.optionEnd(option, metaRequest(secret, [])), REP.errUnknown, `option ${option}`);
       await client.go(open);
       await client.leave();
       const old = await RawNbd.negotiate(selective);
@@ -121,7 +125,11 @@ export const tlsCases: TlsCase[] = [
       await client.setContexts(open, ['base:allocation']);
       await client.startTls(options);
       const again = await client.option(OPT.setMetaContext, metaRequest(open, ['base:allocation']));
-      t.equal(last(again).type, REP.errInvalid, 'contexts need structured replies, which are to be negotiated');
+      t.equal(
+        last(again).type,
+        REP.errInvalid,
+        'contexts need structured replies, which are to be negotiated',
+      );
       client.structured = false;
       await client.go(open);
       t.equal((await client.command({ type: CMD.read, length: 4096 })).data.length, 4096, 'simple replies');

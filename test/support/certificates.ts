@@ -30,7 +30,15 @@ export class Certificates {
     const made = new Certificates(directory);
     mkdirSync(directory, { recursive: true });
     const ca = ['-x509', '-subj', '/CN=CA of a test', '-days', '30'];
-    await must('openssl', ['req', ...KEY, ...ca, '-keyout', made.file('ca-key.pem'), '-out', made.file('ca-cert.pem')]);
+    await must('openssl', [
+      'req',
+      ...KEY,
+      ...ca,
+      '-keyout',
+      made.file('ca-key.pem'),
+      '-out',
+      made.file('ca-cert.pem'),
+    ]);
     await made.issue({
       files: 'server',
       subject: '/CN=localhost',

@@ -128,7 +128,8 @@ export class RawNbd {
     await client.greeting();
     client.send(u32(flags));
     const known = HANDSHAKE.fixedNewstyle | HANDSHAKE.noZeroes;
-    if (address.startsWith('tls+') && (flags & ~known) === 0) await client.startTls({ rejectUnauthorized: false });
+    if (address.startsWith('tls+') && (flags & ~known) === 0)
+      await client.startTls({ rejectUnauthorized: false });
     return client;
   }
 

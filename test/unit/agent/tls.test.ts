@@ -47,7 +47,10 @@ t.test('the configuration', async (t) => {
   ];
   for (const [keys, message] of wrong)
     t.throws(() => settingsOf(`nbd: { tls: { ${keys} } }`), { code: 'configuration-invalid', message }, keys);
-  t.throws(() => settingsOf('nbd: { tls: { mode: on } }'), { code: 'configuration-invalid', hint: /one of off, selective, forced/ });
+  t.throws(() => settingsOf('nbd: { tls: { mode: on } }'), {
+    code: 'configuration-invalid',
+    hint: /one of off, selective, forced/,
+  });
   t.throws(() => settingsOf('nbd: { tls: { cert: /c } }'), { message: /no key "cert"/ });
 });
 
@@ -67,10 +70,14 @@ t.test('the files', { skip: missing('openssl') }, async (t) => {
   await t.test('are handed on, and the keys are wiped', async (t) => {
     const log = new Log();
     let key = '';
-    const tls = new Tls(settings, (options) => {
-      key = Buffer.from(options.key as Uint8Array).toString();
-      install(options);
-    }, log);
+    const tls = new Tls(
+      settings,
+      (options) => {
+        key = Buffer.from(options.key as Uint8Array).toString();
+        install(options);
+      },
+      log,
+    );
     tls.load();
     t.equal(key, certificates.read('server-key.pem').toString());
     const { key: kept, psk, certificate } = installed.at(-1) as TlsOptions;
@@ -82,7 +89,10 @@ t.test('the files', { skip: missing('openssl') }, async (t) => {
 
   await t.test('that are not there, or may be read by everybody', async (t) => {
     const gone = new Tls({ ...settings, key: '/nowhere/key.pem' }, install, new Log());
-    t.throws(() => gone.load(), { code: 'tls-invalid', message: /\/nowhere\/key\.pem \(nbd\.tls\.key\) does not exist/ });
+    t.throws(() => gone.load(), {
+      code: 'tls-invalid',
+      message: /\/nowhere\/key\.pem \(nbd\.tls\.key\) does not exist/,
+    });
     const log = new Log();
     const open = path.join(certificates.directory, 'open.pem');
     writeFileSync(open, certificates.read('server-key.pem'));
@@ -106,15 +116,22 @@ t.test('the files', { skip: missing('openssl') }, async (t) => {
   await t.test('that the data plane refuses: the start fails, a reload changes nothing', async (t) => {
     const log = new Log();
     let refuse = false;
-    const tls = new Tls(settings, () => {
-      if (refuse) throw new Error('the key does not belong to the certificate');
-    }, log);
+    const tls = new Tls(
+      settings,
+      () => {
+        if (refuse) throw new Error('the key does not belong to the certificate');
+      },
+      log,
+    );
     tls.load();
     refuse = true;
     t.equal(tls.reload(), false);
     t.match(log.lines, [/TLS stays as it was/]);
     t.match(tls.status.certificate, { subject: 'CN=localhost' }, 'the old one is told of');
-    t.throws(() => tls.load(), { message: /TLS cannot be set up: the key does not belong/, hint: /server-key\.pem/ });
+    t.throws(() => tls.load(), {
+      message: /TLS cannot be set up: the key does not belong/,
+      hint: /server-key\.pem/,
+    });
     refuse = false;
     t.equal(tls.reload(), true);
   });
