@@ -26,6 +26,7 @@ const CASES: [allowed: string[], asker: { uid: number; identity: string }, may: 
   [['uid:1', 'uid:2'], { uid: 2, identity: '' }, true],
   [['tls:x509:backup'], { uid: -1, identity: 'x509:backup' }, true],
   [['tls:x509:backup'], { uid: -1, identity: 'x509:backup2' }, false],
+  [['tls:x509:backup'], { uid: -1, identity: 'x509:back' }, false],
   [['tls:x509:backup'], { uid: -1, identity: 'psk:backup' }, false],
   [['tls:x509:backup'], { uid: -1, identity: 'X509:BACKUP' }, false],
   [['tls:x509:host-*'], { uid: -1, identity: 'x509:host-7' }, true],
