@@ -177,8 +177,12 @@ export class RawNbd {
     if (this.#ended || this.#socket.destroyed) return;
     this.#record(bytes);
     await new Promise<void>((resolve) => {
-      this.#socket.write(bytes, () => resolve());
-      this.#socket.once('close', () => resolve());
+      const done = (): void => {
+        this.#socket.off('close', done);
+        resolve();
+      };
+      this.#socket.once('close', done);
+      this.#socket.write(bytes, done);
     });
   }
 
