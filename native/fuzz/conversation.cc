@@ -9,6 +9,8 @@ constexpr size_t kOptionHead = 16;
 constexpr size_t kRequestHead = 28;
 constexpr size_t kLongestOption = 256 << 10;  // longer ones are refused
 constexpr size_t kLongestName = 4096;
+// What is said instead of EXTENDED_HEADERS: the larger requests behind it are not read here.
+constexpr nbd::Option kUnknownOption{0x7fffffff};
 
 template <typename T>
 T at(std::string_view bytes, size_t place) {
@@ -73,6 +75,10 @@ Conversation read_conversation(std::string& stream, const std::vector<KnownExpor
     if (at<uint64_t>(stream, place) != nbd::kOptionMagic) return all;
     SentOption one;
     one.number = static_cast<nbd::Option>(at<uint32_t>(stream, place + 8));
+    if (one.number == nbd::Option::extended_headers) {
+      one.number = kUnknownOption;
+      store_be<uint32_t>(stream.data() + place + 8, static_cast<uint32_t>(kUnknownOption));
+    }
     const size_t length = at<uint32_t>(stream, place + 12);
     one.end = place + kOptionHead + length;
     one.no_reply = one.number == nbd::Option::export_name;

@@ -50,6 +50,9 @@ t.test('TLS', { skip }, async (t) => {
       size: SIZE,
       readOnly: 'disk@before',
       bitmap: 'before',
+      forbidden: null,
+      defaultExport: null,
+      description: null,
       promises: true,
       processId: selective.pid,
     }));
