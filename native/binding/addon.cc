@@ -105,6 +105,8 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            command<&NativePlane::punch>("punch"),
                            command<&NativePlane::evict>("evict"),
                            command<&NativePlane::disconnect>("disconnect"),
+                           command<&NativePlane::limit>("limit"),
+                           command<&NativePlane::set_transaction_log>("setTransactionLog"),
                            command<&NativePlane::list_reply>("listReply"),
                            command<&NativePlane::describe_reply>("describeReply"),
                            command<&NativePlane::open_reply>("openReply"),
@@ -311,6 +313,19 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   void grace(Info info) { plane_->grace(number_of(info[0])); }
   void evict(Info info) { plane_->evict(number_of(info[0])); }
   void disconnect(Info info) { plane_->disconnect(number_of(info[0]), number_of(info[1])); }
+
+  void limit(Info info) {
+    const Napi::Object from = info[1].As<Napi::Object>();
+    plane::Limits limits;
+    limits.iops = number_of(from["iops"]);
+    limits.iops_burst = number_of(from["iopsBurst"]);
+    limits.bandwidth = number_of(from["bandwidth"]);
+    limits.bandwidth_burst = number_of(from["bandwidthBurst"]);
+    plane_->limit(number_of(info[0]), limits);
+  }
+  void set_transaction_log(Info info) {
+    plane_->set_transaction_log(number_of(info[0]), number_of(info[1]), string_of(info[2]), bool_of(info[3]));
+  }
 
   void punch(Info info) {
     std::vector<plane::Plane::PunchRange> ranges;

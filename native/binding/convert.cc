@@ -152,6 +152,12 @@ struct RecordConverter {
     object["error"] = Napi::Number::New(env, record.error);
     return object;
   }
+  Napi::Object operator()(const plane::TransactionLogLost& record) const {
+    Napi::Object object = kind(env, "transaction-log-lost");
+    object["handle"] = number_to(env, record.handle);
+    object["error"] = Napi::Number::New(env, record.error);
+    return object;
+  }
   Napi::Object operator()(const plane::Logged& record) const {
     Napi::Object object = kind(env, "log");
     object["level"] = Napi::String::New(env, record.level);
@@ -284,6 +290,8 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
     device["handle"] = number_to(env, volume.handle);
     device["connections"] = number_to(env, volume.wire.connections);
     device["residentBytes"] = bigint_to(env, volume.resident_bytes);
+    device["throttledRequests"] = bigint_to(env, volume.wire.throttled);
+    device["throttledMicroseconds"] = bigint_to(env, volume.wire.throttled_microseconds);
     device["dirtyWindows"] = number_to(env, volume.dirty_windows);
     Napi::Object kinds = Napi::Object::New(env);
     for (unsigned k = 0; k < plane::kKinds; k++) {

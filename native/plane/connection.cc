@@ -15,6 +15,8 @@ constexpr uint64_t kHotBytes =
     192 << 10;  // of replies are sent before more is read; a batch of 4 KiB reads stays below
 constexpr int kMaxVectors = 64;
 constexpr size_t kCopiedInput = 64 << 10;  // a stalled connection's input up to this does not pin its block
+// At a time, where other volumes have connections on the reactor: as much as a turn may cost.
+constexpr uint64_t kSharedBytes = static_cast<uint64_t>(Turns::kQuantum);
 
 nbd::ReplyForm form_of(const nbd::Negotiated& negotiated) {
   if (negotiated.extended) return nbd::ReplyForm::extended;
@@ -87,11 +89,21 @@ void Connection::ready(uint32_t events) {
   if (!is_open()) return;
   if (lingering_) return discard_input();
   if (events & EPOLLOUT) {
-    flush();
+    if (reactor_.shared()) {
+      reactor_.flush_soon(this);
+    } else {
+      flush();
+    }
     if (!is_open()) return;
   }
   if (watched_ & EPOLLIN) {
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !in_run_queue) run();
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
+    if (reactor_.shared()) {
+      reactor_.run_soon(this);
+    } else if (!in_run_queue) {
+      input_due = true;
+      run();
+    }
     return;
   }
   if (events & (EPOLLHUP | EPOLLERR)) {
@@ -110,9 +122,22 @@ void Connection::begin_turn() {
   stall_ = Stall::none;
 }
 
-void Connection::run() {
-  if (!is_open()) return;
-  if (lingering_) return discard_input();
+int64_t Connection::run() {
+  turn_cost_ = 0;
+  const bool with_input = std::exchange(input_due, false);
+  if (is_open() && lingering_) {
+    discard_input();
+  } else if (is_open()) {
+    with_input ? take_turn() : flush();
+  }
+  const int64_t cost = std::exchange(turn_cost_, 0);
+  credit = std::max(credit - cost, -Turns::kMostDebt);
+  if (with_input && served_.throttle) [[unlikely]]
+    served_.throttle->turn_ended(*this);
+  return cost;
+}
+
+void Connection::take_turn() {
   begin_turn();
   if (device_.held() && !input_ended_) {
     stall_ = Stall::held;
@@ -131,7 +156,10 @@ void Connection::receive() {
   std::memcpy(block.bytes(), carry_.data(), carried_);
   iovec to[2];
   int count = 0;
-  if (receiving_) to[count++] = {receiving_->data + received_, receiving_->length - received_};
+  const uint64_t most = reactor_.shared() ? kSharedBytes : UINT64_MAX;
+  if (receiving_) {
+    to[count++] = {receiving_->data + received_, std::min(receiving_->length - received_, most)};
+  }
   const size_t room = block.capacity() - carried_;
   to[count++] = {block.bytes() + carried_, expect_payload_ ? std::min(room, kShortReceive) : room};
   const ssize_t got = channel_.receive(to, count);
@@ -141,6 +169,7 @@ void Connection::receive() {
     reactor_.log(LogLevel::warn, channel_.session()->error(), peer_);
   if (got < 0) return abort();
   if (got == 0) return end_input();
+  turn_cost_ += got;
   const size_t rest = static_cast<size_t>(got) - take_payload(static_cast<size_t>(got));
   const size_t front = std::exchange(carried_, 0);
   process(block, block.bytes(), block.bytes() + front + rest);
@@ -169,7 +198,7 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
       if (is_open()) keep_input(block, at, end);
       return;
     }
-    if (turn_requests_ >= kTurnRequests || out_.bytes() >= turn_out_ + kTurnOutBytes) {
+    if (turn_is_over()) {
       keep_input(block, at, end);
       return reactor_.run_soon(this);
     }
@@ -179,6 +208,11 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
   if (input_ended_ || broken_) return;
   carried_ = static_cast<size_t>(end - at);
   std::memcpy(carry_.data(), at, carried_);
+}
+
+bool Connection::turn_is_over() const {
+  if (reactor_.shared() && turn_cost_ >= Turns::kQuantum) return true;
+  return turn_requests_ >= kTurnRequests || out_.bytes() >= turn_out_ + kTurnOutBytes;
 }
 
 // What was read is sent while the processor's cache still has it; reading further ahead than the socket takes
@@ -194,7 +228,9 @@ void Connection::keep_input(const BufferRef& block, std::byte* at, std::byte* en
   input_ = block;
   input_at_ = at;
   input_end_ = end;
-  if (stall_ == Stall::none || bytes > kCopiedInput) return;
+  // A copy is not copied again: a connection in line for its limits comes by here for a few requests each
+  // time.
+  if (stall_ == Stall::none || bytes > kCopiedInput || block.capacity() <= kCopiedInput) return;
   BufferRef copy = reactor_.buffers_.take(bytes);
   if (!copy) return;
   std::memcpy(copy.bytes(), at, bytes);
@@ -232,13 +268,15 @@ void Connection::flush() {
 
 // Hands the socket what it takes. False: the connection is gone.
 bool Connection::send() {
+  const uint64_t most = reactor_.shared() ? kSharedBytes : kTurnSendBytes;
   uint64_t total = 0;
   send_blocked_ = false;
   while (!out_.empty()) {
     iovec from[kMaxVectors];
-    const int count = out_.vectors(from, kMaxVectors);
+    const int count = out_.vectors(from, kMaxVectors, most);
     const ssize_t bytes = channel_.send(from, count);
-    if (bytes == -EAGAIN || total >= kTurnSendBytes) {
+    if (bytes > 0) turn_cost_ += bytes;
+    if (bytes == -EAGAIN || total >= most) {
       if (bytes > 0) out_.sent(static_cast<size_t>(bytes));
       send_blocked_ = !out_.empty();
       break;

@@ -31,8 +31,8 @@ class Connection final : public Watcher {
 
   void start();
   void ready(uint32_t events) override;
-  void run();    // called by the reactor after run_soon()
-  void flush();  // called by the reactor after flush_soon()
+  int64_t run();  // called by the reactor after run_soon(); what the turn has cost, see turns.h
+  void flush();   // called by the reactor after flush_soon()
 
   void retry();  // the device was released, or there is budget again
   void stop();   // finish what is in flight, ESHUTDOWN for the rest, close
@@ -46,13 +46,18 @@ class Connection final : public Watcher {
   const Peer& peer() const { return peer_; }
   ServedDevice& served() { return served_; }
   uint64_t lease() const { return lease_; }
+  int64_t credit_left() const { return credit - turn_cost_; }
 
   size_t index = 0;  // the reactor's: place in its list
   bool in_run_queue = false;
+  bool input_due = false;  // it is in the run queue for its input, not only to send
   bool in_flush_queue = false;
+  int64_t credit = 0;             // see turns.h
+  uint64_t in_line_since_ns = 0;  // the throttle's: 0 when the next request does not wait for a limit
+  uint64_t in_line_bytes = 0;     // of that request
 
  private:
-  enum class Stall : uint8_t { none, held, own_limit, budget, unsent };
+  enum class Stall : uint8_t { none, held, own_limit, budget, unsent, limits, log };
 
   // What was answered in this turn, for the counters.
   struct Batch {
@@ -64,6 +69,8 @@ class Connection final : public Watcher {
 
   // connection.cc: life, input and output
   void begin_turn();
+  void take_turn();
+  bool turn_is_over() const;
   void receive();
   size_t take_payload(size_t received);
   void process(const BufferRef& block, std::byte* at, std::byte* end);
@@ -80,6 +87,11 @@ class Connection final : public Watcher {
   void discard_input();
   void close();
 
+  // connection_admission.cc
+  bool admits(uint64_t bytes);
+  bool admitted_by_volume(const nbd::RequestHeader& header);
+  void was_taken(const nbd::RequestHeader& header);
+
   // connection_requests.cc: from header to reply. They return false when the request has to wait.
   bool take_request(const BufferRef& block, std::byte*& at, std::byte* end);
   bool take_write(const nbd::RequestHeader& header, const BufferRef& block, std::byte*& at, std::byte* end);
@@ -87,7 +99,6 @@ class Connection final : public Watcher {
   bool take_status(const nbd::RequestHeader& header);
   bool take_filtered_status(const nbd::RequestHeader& header, std::byte*& at, std::byte* end);
   bool take_other(const nbd::RequestHeader& header);
-  bool admits(uint64_t bytes);
   nbd::Terms terms() const;
   Operation* begin(const nbd::RequestHeader& header, volume::Command command);
   void collect_payload(Operation* operation, std::byte*& at, std::byte* end);
@@ -101,6 +112,9 @@ class Connection final : public Watcher {
   void release(Operation* operation);
   void refuse(const nbd::RequestHeader& header, nbd::WireError error);
   void count_refusal(nbd::CommandType type);
+  void log(const nbd::RequestHeader& header);
+  void log_request(Operation* operation);
+  void log_reply(const Operation* operation);
   void count(const Operation& operation, nbd::WireError error);
   void record_batch();
 
@@ -161,6 +175,7 @@ class Connection final : public Watcher {
   uint64_t turn_ns_ = 0;   // when this turn's bytes came
   uint64_t turn_out_ = 0;  // out_.bytes() at its begin
   uint32_t turn_requests_ = 0;
+  int64_t turn_cost_ = 0;  // bytes received, asked for and sent, and a constant for each request
   Batch batch_;
 };
 

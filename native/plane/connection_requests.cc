@@ -12,7 +12,6 @@ constexpr uint64_t kInPlaceBytes = 64 << 10;
 static_assert(kInPlaceBytes + nbd::kMaxOffsetDataBytes <= OutQueue::kMaxReserve);
 
 constexpr uint64_t kOperationBytes = 512;  // what a request in flight costs besides its data
-constexpr size_t kMaxInFlight = 4096;
 constexpr unsigned kMaxPinnedInputs = 64;  // per reactor; beyond, payloads are copied
 constexpr uint64_t kLargeWrite = 64 << 10;
 
@@ -62,6 +61,7 @@ bool Connection::take_request(const BufferRef& block, std::byte*& at, std::byte*
     return true;
   }
   if (header.type == nbd::CommandType::disc) {
+    log(header);
     end_input();
     return true;
   }
@@ -72,31 +72,31 @@ bool Connection::take_request(const BufferRef& block, std::byte*& at, std::byte*
     refuse(header, error);
     return true;
   }
+  if (!admitted_by_volume(header)) return false;
+  const bool with_payload = header.type == nbd::CommandType::write || header.has_payload_flag();
+  if (with_payload) at = payload;
   bool taken;
   switch (header.type) {
     case nbd::CommandType::read:
       taken = take_read(header);
       break;
     case nbd::CommandType::write:
-      at = payload;
       taken = take_write(header, block, at, end);
-      if (!taken) at = payload - header_bytes_;
-      return taken;
+      break;
     case nbd::CommandType::block_status:
-      if (header.has_payload_flag()) {
-        at = payload;
-        taken = take_filtered_status(header, at, end);
-        if (!taken) at = payload - header_bytes_;
-        return taken;
-      }
-      taken = take_status(header);
+      taken = with_payload ? take_filtered_status(header, at, end) : take_status(header);
       break;
     default:
       taken = take_other(header);
       break;
   }
-  if (taken) at = payload;
-  return taken;
+  if (!taken) {
+    at = payload - header_bytes_;
+    return false;
+  }
+  if (!with_payload) at = payload;
+  was_taken(header);
+  return true;
 }
 
 nbd::Terms Connection::terms() const {
@@ -128,21 +128,6 @@ void Connection::count_refusal(nbd::CommandType type) {
   batch_.any = true;
 }
 
-bool Connection::admits(uint64_t bytes) {
-  const uint64_t held = pending_bytes_ + out_.bytes();
-  if (in_flight_ >= kMaxInFlight ||
-      (held > 0 && held + bytes > reactor_.wire_.options.bytes_per_connection)) {
-    stall_ = Stall::own_limit;
-    return false;
-  }
-  if (!reactor_.wire_.budget.admits(held, bytes)) {
-    stall_ = Stall::budget;
-    reactor_.retry_when_budget_allows();
-    return false;
-  }
-  return true;
-}
-
 Operation* Connection::begin(const nbd::RequestHeader& header, volume::Command command) {
   Operation* operation = reactor_.operations_.take();
   operation->connection = this;
@@ -164,6 +149,7 @@ bool Connection::take_write(const nbd::RequestHeader& header, const BufferRef& b
   if (!admits(header.length + kOperationBytes)) return false;
   expect_payload_ = !whole && header.length >= kLargeWrite;
   if (header.length == 0) {
+    log(header);
     reply_success(header);
     return true;
   }
@@ -210,6 +196,7 @@ bool Connection::take_read(const nbd::RequestHeader& header) {
   expect_payload_ = false;
   Operation* operation = begin(header, volume::Command::read);
   if (header.length == 0) {
+    log(header);
     reply_read(operation, false);
     release(operation);
     return true;
@@ -283,6 +270,7 @@ bool Connection::take_other(const nbd::RequestHeader& header) {
   if (!admits(kOperationBytes)) return false;
   expect_payload_ = false;
   if (header.length == 0 && header.type != nbd::CommandType::flush) {
+    log(header);
     reply_success(header);
     return true;
   }
@@ -294,8 +282,12 @@ bool Connection::take_other(const nbd::RequestHeader& header) {
 
 void Connection::submit(Operation* operation, uint64_t bytes) {
   const bool reading = operation->command == volume::Command::read;
+  if (served_.log) [[unlikely]]
+    log_request(operation);
   if (device_.submit(*operation) == volume::Submitted::done) {
     if (reading) reads_wait_ = false;
+    if (operation->logged) [[unlikely]]
+      log_reply(operation);
     count(*operation, nbd::wire_error(operation->error));
     reply(operation, operation->room != nullptr);
     release(operation);
@@ -323,6 +315,8 @@ void Connection::done(volume::Request& request) {
 
 void Connection::completed(Operation* operation) {
   in_flight_--;
+  if (operation->logged) [[unlikely]]
+    log_reply(operation);
   const unsigned kind = static_cast<unsigned>(operation->command);
   KindCounters& counters = served_.counters.kinds[kind];
   counters.requests.add(1);

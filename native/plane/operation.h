@@ -23,6 +23,7 @@ struct Operation : volume::Request {
   uint64_t received_ns = 0;
   uint64_t charge = 0;      // bytes counted against the connection's limit while the device has it
   bool pins_input = false;  // data is the receive block it came in
+  bool logged = false;      // in the transaction log, where its reply belongs, too
 };
 
 class OperationPool {
@@ -45,6 +46,7 @@ class OperationPool {
     operation->contexts = nullptr;
     operation->chosen.clear();
     operation->pins_input = false;
+    operation->logged = false;
     operation->next = nullptr;
     // Status lists can be megabytes.
     if (!operation->extents.empty()) operation->extents = {};

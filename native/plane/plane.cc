@@ -163,8 +163,8 @@ void Plane::close_device(uint64_t ticket, uint64_t handle) {
       answer(ticket, EBUSY);
       return;
     }
-    volume.drained([this, ticket, handle, home = volume.home()] {
-      seats_[home].reactor->loop().post([this, ticket, handle, home] {
+    volume.drained([this, ticket, handle, home = volume.home(), device = &volume] {
+      const auto closed = [this, ticket, handle, home] {
         std::unique_ptr<volume::Volume> closing;
         {
           std::lock_guard lock(volumes_mutex_);
@@ -179,6 +179,10 @@ void Plane::close_device(uint64_t ticket, uint64_t handle) {
           seats_[home].reactor->forget(closing.get());
         }
         answer(ticket, 0);
+      };
+      Reactor& reactor = *seats_[home].reactor;
+      reactor.loop().post([&reactor, device, closed] {
+        reactor.end_log(device, [&reactor, closed] { reactor.loop().post(closed); });
       });
     });
   });
@@ -439,6 +443,38 @@ void Plane::disconnect(uint64_t ticket, uint64_t handle) {
     seats_[volume.home()].reactor->disconnect(&volume, [this, ticket] { answer(ticket, 0); });
   });
   if (!open) answer(ticket, ENOENT);
+}
+
+void Plane::limit(uint64_t handle, const Limits& limits) {
+  at_home(handle,
+          [this, limits](volume::Volume& volume) { seats_[volume.home()].reactor->limit(volume, limits); });
+}
+
+void Plane::set_transaction_log(uint64_t ticket, uint64_t handle, const std::string& path, bool with_data) {
+  if (path.empty()) {
+    const bool open = at_home(handle, [this, ticket](volume::Volume& volume) {
+      seats_[volume.home()].reactor->end_log(&volume, [this, ticket] { answer(ticket, 0); });
+    });
+    if (!open) answer(ticket, ENOENT);
+    return;
+  }
+  // Opening may wait for a disk.
+  housekeeper_.post([this, ticket, handle, path, with_data] {
+    // A closure has to be copyable.
+    auto file = std::make_shared<std::unique_ptr<io::File>>();
+    const int result = disk_->open(path, {.create = true}, *file);
+    const int64_t position = result < 0 ? result : (*file)->size();
+    if (position < 0) return answer(ticket, static_cast<int>(-position));
+    const bool open =
+        at_home(handle, [this, ticket, handle, file, position, with_data](volume::Volume& volume) {
+          seats_[volume.home()].reactor->start_log(volume, std::move(*file), static_cast<uint64_t>(position),
+                                                   with_data, [this, handle](int error) {
+                                                     sink_.push(TransactionLogLost{handle, error});
+                                                   });
+          answer(ticket, 0);
+        });
+    if (!open) answer(ticket, ENOENT);
+  });
 }
 
 void Plane::grace(uint64_t ticket) {

@@ -127,6 +127,9 @@ class Plane final : public Directory, public volume::Keeper {
   void punch(uint64_t ticket, std::vector<PunchRange> ranges);
   void evict(uint64_t handle);
   void disconnect(uint64_t ticket, uint64_t handle);
+  void limit(uint64_t handle, const Limits& limits);
+  // Appends to the file at `path`, which is made when it is not there; empty: ends the log.
+  void set_transaction_log(uint64_t ticket, uint64_t handle, const std::string& path, bool with_data);
 
   void list_reply(uint64_t ticket, std::vector<ExportName> exports);
   void describe_reply(uint64_t ticket, ExportDescription description);

@@ -50,7 +50,11 @@ Reactor::Reactor(unsigned index, Wire& wire, std::unique_ptr<io::Engine> engine)
   loop_.add_hook(this);
 }
 
-Reactor::~Reactor() { join(); }
+Reactor::~Reactor() {
+  join();
+  // Before the memory its requests are in.
+  engine_.reset();
+}
 
 void Reactor::start() {
   thread_ = std::thread([this] {
@@ -141,6 +145,7 @@ void Reactor::serve(Settled settled) {
   Connection* connection = owned.get();
   connection->index = connections_.size();
   connections_.push_back(std::move(owned));
+  if (device.connections.empty()) devices_with_connections_++;
   device.connections.push_back(connection);
   device.counters.opened.add(1);
   connection->start();
@@ -151,13 +156,14 @@ void Reactor::retire(Connection* connection) {
   ServedDevice& device = connection->served();
   std::erase(device.connections, connection);
   device.counters.closed.add(1);
-  std::erase(runnable_, connection);
-  std::replace(running_.begin(), running_.end(), connection, static_cast<Connection*>(nullptr));
+  turns_.remove(*connection);
+  if (device.throttle) device.throttle->forget(*connection);
   std::erase(to_flush_, connection);
   std::replace(flushing_.begin(), flushing_.end(), connection, static_cast<Connection*>(nullptr));
   retired_.push_back(take_out(connections_, connection->index));
   wire_.directory.close(connection->lease());
   if (device.connections.empty()) {
+    devices_with_connections_--;
     for (auto& done : std::exchange(device.when_unused, {})) done();
   }
   check_stopped();
@@ -181,7 +187,7 @@ ServedDevice& Reactor::served(volume::Device& device) {
   return *place;
 }
 
-void Reactor::device_released(volume::Device* device) {
+void Reactor::retry(volume::Device* device) {
   const auto found = served_.find(device);
   if (found == served_.end()) return;
   for (Connection* connection : found->second->connections) connection->retry();
@@ -197,7 +203,49 @@ void Reactor::disconnect(volume::Device* device, std::function<void()> done) {
 
 void Reactor::forget(volume::Device* device) {
   std::lock_guard<std::mutex> hold(served_lock_);
-  served_.erase(device);
+  const auto found = served_.find(device);
+  if (found == served_.end()) return;
+  turns_.forget(*found->second);
+  std::erase(logs_to_write_, found->second.get());
+  served_.erase(found);
+}
+
+void Reactor::limit(volume::Device& device, const Limits& limits) {
+  ServedDevice& limited = served(device);
+  if (!limited.throttle) {
+    if (!limits.any()) return;
+    limited.throttle = std::make_unique<Throttle>(*this, limited.counters);
+  }
+  limited.throttle->set(limits);
+}
+
+void Reactor::start_log(volume::Device& device, std::unique_ptr<io::File> file, uint64_t position,
+                        bool with_data, std::function<void(int)> lost) {
+  end_log(&device, [] {});
+  ServedDevice& logged = served(device);
+  TransactionLog::Hooks hooks{[this, &device] { retry(&device); }, std::move(lost)};
+  logged.log =
+      std::make_unique<TransactionLog>(std::move(file), position, with_data, *engine_, std::move(hooks));
+  write_log_soon(logged);
+}
+
+void Reactor::end_log(volume::Device* device, std::function<void()> done) {
+  const auto found = served_.find(device);
+  if (found == served_.end() || !found->second->log) return done();
+  ending_logs_.push_back(std::move(found->second->log));
+  TransactionLog* const log = ending_logs_.back().get();
+  retry(device);
+  log->finish([this, log, done = std::move(done)] {
+    const auto is_it = [log](const auto& one) { return one.get() == log; };
+    const auto place = std::find_if(ending_logs_.begin(), ending_logs_.end(), is_it);
+    ended_logs_.push_back(std::move(*place));
+    ending_logs_.erase(place);
+    done();
+  });
+}
+
+void Reactor::write_log_soon(ServedDevice& device) {
+  if (!std::exchange(device.log_to_write, true)) logs_to_write_.push_back(&device);
 }
 
 std::vector<DeviceSnapshot> Reactor::counters() const {
@@ -208,6 +256,8 @@ std::vector<DeviceSnapshot> Reactor::counters() const {
     one.device = device;
     const uint64_t closed = served->counters.closed.get();
     one.connections = served->counters.opened.get() - closed;
+    one.throttled = served->counters.throttled.get();
+    one.throttled_microseconds = served->counters.throttled_microseconds.get();
     for (unsigned kind = 0; kind < kKinds; kind++) {
       const KindCounters& from = served->counters.kinds[kind];
       one.kinds[kind] = {
@@ -253,11 +303,13 @@ BufferRef& Reactor::receive_block() {
 }
 
 void Reactor::run_soon(Connection* connection) {
-  if (std::exchange(connection->in_run_queue, true)) return;
-  runnable_.push_back(connection);
+  connection->input_due = true;
+  turns_.add(*connection);
 }
 
 void Reactor::flush_soon(Connection* connection) {
+  // Sending costs as much as reading: it is a turn, too.
+  if (shared()) return turns_.add(*connection);
   if (std::exchange(connection->in_flush_queue, true)) return;
   to_flush_.push_back(connection);
 }
@@ -267,14 +319,12 @@ void Reactor::retry_when_budget_allows() {
 }
 
 bool Reactor::end_of_turn() {
-  running_.swap(runnable_);
-  for (size_t i = 0; i < running_.size(); i++) {
-    if (!running_[i]) continue;
-    running_[i]->in_run_queue = false;
-    running_[i]->run();
+  const bool more = turns_.run(shared());
+  for (ServedDevice* device : std::exchange(logs_to_write_, {})) {
+    device->log_to_write = false;
+    if (device->log) device->log->write();
   }
-  running_.clear();
-  return !runnable_.empty();
+  return more;
 }
 
 bool Reactor::after_flush() {
@@ -288,8 +338,9 @@ bool Reactor::after_flush() {
   retired_.clear();
   ended_.clear();
   ended_handovers_.clear();
+  ended_logs_.clear();
   trim_soon();
-  return !runnable_.empty();
+  return turns_.any();
 }
 
 // The timer runs off once after load and is not armed again while nothing is to be given back.

@@ -76,14 +76,18 @@ struct DeviceFailed {
 struct StoreFailed {
   int error;
 };
+struct TransactionLogLost {
+  uint64_t handle;
+  int error;
+};
 struct Logged {
   std::string level, message;
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-using Record =
-    std::variant<FaultAsked, RoundWanted, FileWanted, Done, BytesRead, RoundTaken, CutDone, Adopted,
-                 ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed, StoreFailed, Logged>;
+using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, BytesRead, RoundTaken, CutDone,
+                            Adopted, ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed,
+                            StoreFailed, TransactionLogLost, Logged>;
 
 // Where records go. push is called from any native thread, in the order of happening of that thread.
 class RecordSink {

@@ -31,12 +31,16 @@ class FakeDevice : public volume::Device {
   std::deque<volume::Request*> waiting;
   std::vector<volume::Command> seen;  // commands, when `remember`
   bool remember = false;
+  uint64_t moved_bytes = 0;  // asked for by reads and writes
   uint16_t last_flags = 0;
   uint64_t last_length = 0;
 
   volume::Submitted submit(volume::Request& request) override {
     last_flags = request.flags;
     last_length = request.length;
+    if (request.command == volume::Command::read || request.command == volume::Command::write) {
+      moved_bytes += request.length;
+    }
     if (remember) seen.push_back(request.command);
     if (wait) {
       waiting.push_back(&request);
