@@ -22,6 +22,7 @@ const debianPackages = {
     'clang-format',
     'qemu-utils',
     'nbdkit',
+    'nbd-server',
     'fio',
     'libnbd-bin',
     'python3-libnbd',

@@ -5,6 +5,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import type { ContainerKind } from '../model/entities.js';
 import { MODE_BITS } from '../model/file-attributes.js';
 import { Bytes, BytesOrNull, closed, Moment, nullable, oneOf, Time, titled } from './schema-parts.js';
+import { LimitsInput, settingInputs, settingProperties } from './settings-schema.js';
 
 export const ErrorAnswer = closed(
   {
@@ -42,8 +43,13 @@ const access = {
   ),
   description: Type.Optional(Type.String({ description: 'Text NBD clients are shown. Empty: none.' })),
 };
-export const CreateVolume = closed({ name: Type.String(), size: SizeInput, ...access });
-export const ChangeVolume = closed({
+export const CreateVolume = closed({
+  name: Type.String(),
+  size: SizeInput,
+  ...access,
+  limits: Type.Optional(LimitsInput),
+});
+const change = {
   name: Type.Optional(Type.String({ description: 'New name.' })),
   size: Type.Optional(SizeInput),
   force: Type.Optional(Type.Boolean({ description: 'Allow the volume to shrink.' })),
@@ -54,7 +60,8 @@ export const ChangeVolume = closed({
         'Close all open connections after a change of `allow` or `description`; who may, connects again. Without it they stay.',
     }),
   ),
-});
+};
+export const ChangeVolume = closed({ ...change, ...settingInputs });
 const UserOrGroup = Type.Integer({ minimum: 0, maximum: 2 ** 32 - 2 });
 const fileAttributes = {
   owner: UserOrGroup,
@@ -77,7 +84,7 @@ export const CreateFile = closed({
   attributes: Type.Optional(AttributesInput),
 });
 export const ChangeFile = closed({
-  ...ChangeVolume.properties,
+  ...change,
   attributes: Type.Optional(AttributesInput),
 });
 export const DeleteVolumeQuery = closed({
@@ -145,7 +152,7 @@ const volumeProperties = {
   allow: Type.Array(Type.String(), { description: 'Who may open it over NBD; empty: everybody.' }),
   description: Type.String(),
 };
-export const Volume = titled('Volume', volumeProperties);
+export const Volume = titled('Volume', { ...volumeProperties, ...settingProperties });
 const fileProperties = { ...volumeProperties, kind: kinds('file'), attributes: nullable(Attributes) };
 export const File = titled('File', fileProperties);
 export const Clone = titled('Clone', { ...volumeProperties, kind: kinds('volume', 'file') });
@@ -167,7 +174,11 @@ const details = {
   depth: Type.Integer({ description: 'Live versions below the current one.' }),
   files: Type.Array(Type.String({ description: 'Relative to the store directory.' })),
 };
-export const VolumeDetails = titled('VolumeDetails', { ...volumeProperties, ...details });
+export const VolumeDetails = titled('VolumeDetails', {
+  ...volumeProperties,
+  ...settingProperties,
+  ...details,
+});
 export const FileDetails = titled('FileDetails', { ...fileProperties, ...details });
 
 export const Task = titled('Task', {

@@ -137,6 +137,12 @@ export const ConfigurationSchema = group({
       default: 10_000,
     }),
     tls: TlsSection,
+    transaction_logs: Type.String({
+      minLength: 1,
+      description:
+        'Directory for transaction logs of volumes (`cellblock volume set --transaction-log`), best on another file system than the store. Default: none, and no volume may have one.',
+      allowed: 'a path',
+    }),
   }),
   api: group({
     path: Type.String({

@@ -262,6 +262,21 @@ function deviceFamilies(devices: readonly DeviceCounters[], names: ReadonlyMap<n
       samples: named.map(({ device, labels }) => ({ labels, value: Number(device.residentBytes) })),
     },
     {
+      name: 'cellblock_export_throttled_requests_total',
+      help: 'Requests that waited for a limit of the export.',
+      type: 'counter',
+      samples: named.map(({ device, labels }) => ({ labels, value: Number(device.throttledRequests) })),
+    },
+    {
+      name: 'cellblock_export_throttled_seconds_total',
+      help: 'How long requests waited for limits of the export, each as long as it was next of its connection.',
+      type: 'counter',
+      samples: named.map(({ device, labels }) => ({
+        labels,
+        value: Number(device.throttledMicroseconds) / 1e6,
+      })),
+    },
+    {
       name: 'cellblock_request_errors_total',
       help: 'Requests answered with an error.',
       type: 'counter',

@@ -49,6 +49,8 @@ export interface Settings {
     defaultExport: string | null;
     handshakeTimeoutMs: number;
     tls: TlsSettings;
+    /** Absolute; not there: no transaction logs. */
+    transactionLogs?: string;
   };
   /** `descriptor`: a listening socket that was passed at the start; it has its path, mode and owners already. */
   api: { path: string; mode: number; group: string; descriptor: number | null };
@@ -98,6 +100,7 @@ export function makeSettings(
       maxConnectionsPerClient: nbd.max_connections_per_client,
       handshakeTimeoutMs: nbd.handshake_timeout_ms,
       tls,
+      ...(nbd.transaction_logs === undefined ? {} : { transactionLogs: resolve(nbd.transaction_logs) }),
     },
     api: {
       path: passed.api?.path ?? resolve(line.api ?? api.path),

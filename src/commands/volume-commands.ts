@@ -19,6 +19,16 @@ import { formatBytes, formatTime } from './format.js';
 import { checkVolumeName, volumeOf } from './names.js';
 import { type Noun, VOLUME } from './noun.js';
 import { printable, table } from './table.js';
+import {
+  addLimitOptions,
+  addSettingOptions,
+  givenOf,
+  type LimitOptions,
+  limitsBody,
+  type SettingOptions,
+  settingLines,
+  settingsBody,
+} from './volume-settings.js';
 
 const ALLOW =
   'who may open it and its snapshots over NBD: uid:NUMBER (over unix sockets), tls:IDENTITY (a * at its end stands for anything)';
@@ -29,7 +39,9 @@ interface AccessOptions {
   description?: string;
 }
 
-interface SetOptions extends AccessOptions {
+type CreateOptions = AccessOptions & LimitOptions;
+
+interface SetOptions extends AccessOptions, SettingOptions {
   allowAll?: boolean;
   disconnect?: boolean;
 }
@@ -41,16 +53,17 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf, noun =
   const { kind, sizeExample } = noun;
   const spoken = (command: Command): Spoken => ({ ...contextOf(command), noun });
   const volume = program.command(kind).description(noun.description);
-  volume
+  const creating = volume
     .command('create')
     .description(`make an empty ${kind}`)
     .argument('<name>')
     .option('--size <size>', `logical size, such as ${sizeExample}; has to be given`)
     .option('--allow <who...>', ALLOW)
     .option('--description <text>', DESCRIPTION)
-    .action((name: string, options: { size?: string } & AccessOptions, command: Command) =>
+    .action((name: string, options: { size?: string } & CreateOptions, command: Command) =>
       create(spoken(command), name, { ...options, size: required(options.size, noun) }),
     );
+  if (kind === 'volume') addLimitOptions(creating);
   volume
     .command('list')
     .description(`list ${kind}s`)
@@ -77,15 +90,22 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf, noun =
     .action((name: string, options: { size?: string; force?: boolean }, command: Command) =>
       resize(spoken(command), name, { ...options, size: required(options.size, noun) }),
     );
-  volume
+  const setting = volume
     .command('set')
-    .description('say who may open it, and what NBD clients are told of it')
+    .description(
+      kind === 'volume'
+        ? 'say who may open it and what NBD clients are told of it, or set its limits and its transaction log'
+        : 'say who may open it, and what NBD clients are told of it',
+    )
     .argument('<name>')
     .option('--allow <who...>', `${ALLOW}; in place of who could before`)
     .option('--allow-all', 'everybody who reaches a socket may open it')
     .option('--description <text>', DESCRIPTION)
     .option('--disconnect', 'close its open connections, which stay otherwise; who may, connects again')
-    .action((name: string, options: SetOptions, command: Command) => set(spoken(command), name, options));
+    .action((name: string, _options: object, command: Command) =>
+      set(spoken(command), name, givenOf<SetOptions>(command)),
+    );
+  if (kind === 'volume') addSettingOptions(setting);
   volume
     .command('delete')
     .description(`delete a ${kind}; its clones stay`)
@@ -116,10 +136,17 @@ function required(size: string | undefined, { sizeExample }: Noun): string {
 async function create(
   { api, terminal, signal, noun }: Spoken,
   name: string,
-  { size, ...options }: { size: string } & AccessOptions,
+  { size, ...options }: { size: string } & CreateOptions,
 ): Promise<void> {
   checkVolumeName(name, { instead: `Take it with \`cellblock snapshot create ${name}\`.`, kind: noun.kind });
-  const body = { name, size: String(parseSize(size)), ...noun.extras(), ...accessOf(options) };
+  const limits = limitsBody(options);
+  const body = {
+    name,
+    size: String(parseSize(size)),
+    ...noun.extras(),
+    ...accessOf(options),
+    ...(limits && { limits }),
+  };
   const path = apiPath([noun.collection]);
   const volume = await api.change<Volume>({ method: 'POST', path, body, signal, look: noun.look });
   terminal.result(
@@ -231,15 +258,23 @@ async function set({ api, terminal, signal, noun }: Spoken, name: string, option
     });
   }
   const access = accessOf({ ...options, ...(allowAll === true ? { allow: [] } : {}) });
-  if (Object.keys(access).length === 0) {
-    throw new CellblockError('option-invalid', 'Nothing is said that could be set.', {
-      hint: 'Give --allow WHO..., --allow-all or --description TEXT.',
+  const settings = settingsBody(options);
+  const [given, set] = [access, settings].map((part) => Object.keys(part).length > 0);
+  if (!given && !set) {
+    throw new CellblockError('option-invalid', 'There is nothing to set.', {
+      hint: `Give an option; see \`cellblock ${noun.kind} set --help\`.`,
+    });
+  }
+  if (set && (given || disconnect === true)) {
+    throw new CellblockError('option-invalid', 'Limits and the transaction log are set by themselves.', {
+      hint: 'Say who may open it, and its description, in a command of their own.',
     });
   }
   const path = apiPath([noun.collection, name]);
-  const body = { ...access, disconnect: disconnect === true };
+  const body = set ? settings : { ...access, disconnect: disconnect === true };
   const volume = await api.change<Volume>({ method: 'PATCH', path, body, signal, look: noun.look });
   terminal.result(volume, () => {
+    if (set) return settingLines(volume);
     const shown = `${noun.title} ${printable(volume.name)}`;
     const who = volume.allow.length === 0 ? 'everybody' : volume.allow.map(printable).join(', ');
     const open = access.allow === undefined ? '' : `${shown} is open to ${who} now; ${stay(disconnect)}.\n`;
@@ -313,7 +348,7 @@ async function repair({ api, terminal, signal, noun }: Spoken, name: string): Pr
   );
 }
 
-function stateOf(volume: Volume): string {
+function stateOf(volume: Pick<Volume, 'failed' | 'readOnly'>): string {
   if (volume.failed !== null) return `failed (${volume.failed.error})`;
   return volume.readOnly ? 'read-only' : 'ok';
 }

@@ -58,6 +58,7 @@ export async function composeAgent(
       defaultExport: nbd.defaultExport,
       handshakeTimeoutMs: nbd.handshakeTimeoutMs,
       needsTls: namePattern(nbd.tls.only),
+      ...(nbd.transactionLogs === undefined ? {} : { transactionLogs: nbd.transactionLogs }),
       holdLimitMs: limits.holdMs,
       beforeMaking: () => requireFreeAddresses(settings),
     });

@@ -6,6 +6,7 @@ import { chainOf, countUpTo, liveNumbers } from '../model/chain.js';
 import type { Container, ContainerKind, Snapshot } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
+import { checkLimits, type Limits } from '../model/volume-settings.js';
 import type { Plane, Visitors } from '../plane/treaty.js';
 import type { Parts } from './composition.js';
 import { build, DEFAULTS } from './composition.js';
@@ -31,6 +32,7 @@ import type {
   VolumeInfo,
 } from './types.js';
 import type { VmOperations } from './vm-operations.js';
+import type { SettingChanges } from './volume-settings.js';
 
 export type { Parts } from './composition.js';
 export type { TaskHandle } from './tasks.js';
@@ -128,11 +130,13 @@ export class Operations {
   #sweeping: Promise<void> = Promise.resolve();
 
   #connect(): void {
-    const { client, devices, rounds, faults, exports, failures, files, options, reclaim } = this.parts;
+    const { client, devices, rounds, faults, exports, failures, files, options, reclaim, settings, catalog } =
+      this.parts;
     const { log } = options;
     devices.rounding = rounds;
     this.parts.syncOperations.requireWritable = () => this.#requireWritable();
     this.parts.vmOperations.requireWritable = () => this.#requireWritable();
+    devices.onOpened = (device, container) => settings.opened(device, container);
     devices.onUnpin = () => {
       reclaim.noteAll();
       void reclaim.kick();
@@ -163,6 +167,10 @@ export class Operations {
           { errno: errnoName(error) },
           'the journal could not be made stable: the store is read-only until it is restarted',
         );
+      },
+      transactionLogLost: ({ handle, error }) => {
+        const container = catalog.containers.get(devices.byHandle(handle)?.container ?? -1);
+        if (container) this.parts.transactionLogs.lost(container, error);
       },
     };
   }
@@ -234,10 +242,17 @@ export class Operations {
   /** Makes an empty volume. `invalid`, `exists`, `no-space`. */
   async createVolume(
     name: string,
-    { sizeBytes, ...access }: { sizeBytes: bigint } & Partial<Access>,
+    { sizeBytes, limits, ...access }: { sizeBytes: bigint; limits?: Limits | null } & Partial<Access>,
   ): Promise<VolumeInfo> {
     this.#requireWritable();
-    return this.#volumeInfo(await this.parts.volumes.create(name, sizeBytes, access));
+    const checked = limits ? checkLimits(limits) : null;
+    return this.#volumeInfo(await this.parts.volumes.create(name, sizeBytes, { ...access, limits: checked }));
+  }
+
+  /** Limits and transaction log of a volume, in force when it resolves. `limits-invalid`, `transaction-log-...` */
+  async setVolume(name: string, changes: SettingChanges): Promise<VolumeInfo> {
+    this.#requireWritable();
+    return this.#volumeInfo(await this.parts.settings.set(name, changes));
   }
 
   /** Makes an empty file of so many bytes, born now. `birth`: when it is that of another. As createVolume. */
@@ -604,6 +619,11 @@ export class Operations {
       attributes: container.attributes,
       allow: container.allow,
       description: container.description,
+      limits: container.limits,
+      transactionLog: container.transactionLog && {
+        ...container.transactionLog,
+        lost: this.parts.transactionLogs.lostOf(container.id),
+      },
     };
   }
 

@@ -30,6 +30,7 @@ export interface PlaneListener {
   closed(record: RecordOf<'closed'>): void;
   failed(record: RecordOf<'failed'>): void;
   storeFailed(record: RecordOf<'store-failed'>): void;
+  transactionLogLost(record: RecordOf<'transaction-log-lost'>): void;
 }
 
 type Answer = Extract<PlaneRecord, { ticket: number; error: number }>;
@@ -145,6 +146,13 @@ export class PlaneClient {
     return this.#done('ending connections', (ticket) => this.plane.disconnect(ticket, handle));
   }
 
+  /** An empty path ends the log. */
+  setTransactionLog(handle: number, path: string, data: boolean): Promise<void> {
+    return this.#done('opening a transaction log', (ticket) =>
+      this.plane.setTransactionLog(ticket, handle, path, data),
+    );
+  }
+
   stopServing(deadlineMs: number): Promise<void> {
     return this.#done('stopping', (ticket) => this.plane.stopServing(ticket, deadlineMs));
   }
@@ -219,6 +227,9 @@ export class PlaneClient {
         break;
       case 'store-failed':
         this.listener?.storeFailed(record);
+        break;
+      case 'transaction-log-lost':
+        this.listener?.transactionLogLost(record);
         break;
     }
   }

@@ -17,6 +17,7 @@ import { endVersion } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
 import { checkName } from '../model/names.js';
 import { RegionSet } from '../model/region-set.js';
+import type { Limits } from '../model/volume-settings.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
 import { requireContainer, requireSnapshot } from './lookup.js';
@@ -346,6 +347,7 @@ export function newContainer(
     attributes?: FileAttributes | null;
     allow?: readonly string[];
     description?: string;
+    limits?: Limits | null;
   },
   change: Change,
 ): Container {
@@ -366,6 +368,8 @@ export function newContainer(
     attributes: what.attributes ?? null,
     allow: [...(what.allow ?? [])],
     description: what.description ?? '',
+    limits: what.limits ?? null,
+    transactionLog: null,
   };
   change.container(container).line(line);
   return container;

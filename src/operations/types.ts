@@ -3,6 +3,7 @@
 import type { Level } from '../catalog/level.js';
 import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
+import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
 import type { IdentityFactory } from './sync-types.js';
 
@@ -40,6 +41,8 @@ export interface OperationsOptions {
   needsTls?: (name: string) => boolean;
   /** `VOLUME` or `VOLUME@SNAPSHOT` that clients get who ask for no name; null: none. */
   defaultExport?: string | null;
+  /** Directory for transaction logs of volumes; not given: none may have one. */
+  transactionLogs?: string;
   /** A device without connections is closed after this. */
   idleCloseMs?: number;
   /** Clients are held by a sync at most so long, else it is undone. */
@@ -96,6 +99,10 @@ export interface VolumeInfo extends Access {
   failed: FailureInfo | null;
   /** Of a file; null: it is none. */
   attributes: FileAttributes | null;
+  /** Null: none. */
+  limits: Limits | null;
+  /** `lost`: why it is not written, null while it is. */
+  transactionLog: (TransactionLogSetting & { lost: string | null }) | null;
 }
 
 export interface VolumeDetails extends VolumeInfo {

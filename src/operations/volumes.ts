@@ -10,6 +10,7 @@ import type { Container, ContainerKind, Failure } from '../model/entities.js';
 import { type FileAttributes, laterOf } from '../model/file-attributes.js';
 import { checkName } from '../model/names.js';
 import { checkSize } from '../model/sizes.js';
+import type { Limits } from '../model/volume-settings.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
 import { requireKind } from './lookup.js';
@@ -24,6 +25,7 @@ import { inVm } from './vms.js';
 /** What a new one may be given besides a name and a size. */
 export interface NewVolume extends Partial<Access> {
   attributes?: FileAttributes | null;
+  limits?: Limits | null;
 }
 
 export class Volumes {
@@ -57,7 +59,7 @@ export class Volumes {
   async create(
     name: string,
     sizeBytes: bigint,
-    { attributes = null, allow = [], description = '' }: NewVolume = {},
+    { attributes = null, allow = [], description = '', limits = null }: NewVolume = {},
   ): Promise<Container> {
     const kind = attributes ? 'file' : 'volume';
     checkName(name, kind);
@@ -68,7 +70,7 @@ export class Volumes {
     await this.#space.check();
     refuseTaken(this.#catalog, name);
     const change = this.#catalog.change();
-    const what = { name, kind, attributes, ...access, sizeBytes, base: null, clonedFrom: null } as const;
+    const what = { name, kind, attributes, ...access, limits, sizeBytes, base: null, clonedFrom: null } as const;
     const container = newContainer(what, change);
     this.#files.add(container.id, change);
     await change.commit();
@@ -330,7 +332,7 @@ function refuseShrink(container: Container, options: { sizeBytes: bigint; force:
 }
 
 /** Between asking and having the mutex the volume may have been deleted. */
-function requireSame(catalog: Catalog, container: Container): void {
+export function requireSame(catalog: Catalog, container: Container): void {
   if (catalog.containers.get(container.id) === container && container.state === 'live') return;
   throw new CellblockError(
     'volume-not-found',

@@ -112,6 +112,13 @@ export interface DeviceOptions {
   unclean: boolean;
 }
 
+export interface DeviceLimits {
+  iops: number;
+  iopsBurst: number;
+  bandwidth: bigint;
+  bandwidthBurst: bigint;
+}
+
 /** The map a held volume continues with. */
 export interface RebaseTarget {
   line: number;
@@ -252,6 +259,8 @@ export type PlaneRecord =
     }
   /** The journal could not be made stable: the whole store is read-only. */
   | { kind: 'store-failed'; error: number }
+  /** The transaction log of a device could not be written and has ended; the device goes on. */
+  | { kind: 'transaction-log-lost'; handle: number; error: number }
   | {
       kind: 'log';
       level: 'info' | 'warn' | 'error';
@@ -264,6 +273,9 @@ export interface DeviceCounters {
   connections: number;
   residentBytes: bigint;
   dirtyWindows: number;
+  /** Requests that waited for a limit of the device when they were next of their connection, and how long they did in all. */
+  throttledRequests: bigint;
+  throttledMicroseconds: bigint;
   /** requests, bytes, errors and 32 log2 buckets of microseconds, per kind. */
   kinds: Record<
     'read' | 'write' | 'flush' | 'trim' | 'write_zeroes' | 'block_status',
@@ -404,6 +416,17 @@ export interface Plane {
   punch(ticket: number, ranges: { file: number; offset: bigint; bytes: bigint }[]): void;
   /** Drops clean resident windows of a device. */
   evict(handle: number): void;
+
+  /**
+   * Of all clients of the device together, from now on; all 0: none. Bandwidth in bytes a second. The agent's own requests are not
+   * counted. Of a device that has just been closed: does nothing.
+   */
+  limit(handle: number, limits: DeviceLimits): void;
+  /**
+   * What clients of the device ask from now on is appended to the file at `path` (made when it is not there), in place of an earlier
+   * log. Empty: none. Answered by done: no file, when the file is open; empty, when everything is written.
+   */
+  setTransactionLog(ticket: number, handle: number, path: string, data: boolean): void;
 
   /** Ends leases of a device by closing their connections. Answered by done when none is left. */
   disconnect(ticket: number, handle: number): void;

@@ -80,6 +80,54 @@ t.test('who may open a volume, and what is said of it', async (t) => {
   t.match(await said('file', 'show', 'f'), /Open to +uid:1\n.*Description +a letter/);
 });
 
+t.test('limits and the transaction log of a volume', async (t) => {
+  const { apiPath: api } = await startFakeAgent(t);
+  const say = async (...words: string[]): Promise<string> => (await runCli(words, { api })).stdout;
+  await say('volume', 'create', 'a', '--size', '1G', '--iops', '500');
+  t.match(await say('volume', 'show', 'a'), /Limits +500 requests\/s\nTransaction log +-\n/);
+  t.equal(
+    await say(
+      'volume',
+      'set',
+      'a',
+      '--bandwidth',
+      '100M',
+      '--bandwidth-burst',
+      '1G',
+      '--transaction-log',
+      'a.log',
+    ),
+    'Limits of a: 100M/s (burst 1G)\nTransaction log of a: a.log\n',
+    'new limits take the place of the old ones',
+  );
+  t.match(
+    await say('volume', 'set', 'a', '--iops', '7', '--iops-burst', '70'),
+    'Limits of a: 7 requests/s (burst 70)\n',
+  );
+  t.match(
+    await say('volume', 'set', 'a', '--transaction-log', 'b.log', '--log-data'),
+    /Limits of a: 7 .*\nTransaction log of a: b.log with data\n/,
+    'the one leaves the other alone',
+  );
+  t.match(await say('volume', 'set', 'a', '--no-limits'), /^Limits of a: -\nTransaction log of a: b.log/);
+  t.match(await say('volume', 'set', 'a', '--no-transaction-log'), 'Transaction log of a: -\n');
+  const bad: [string[], RegExp][] = [
+    [[], /There is nothing to set/],
+    [['--no-limits', '--iops', '5'], /'--no-limits' goes with no other limit/],
+    [['--iops', 'many'], /'--iops' takes a whole number, not "many"/],
+    [['--iops', '0'], /'--iops' takes a whole number/],
+    [['--bandwidth', 'fast'], /"fast" is not a size/],
+    [['--iops-burst', '5'], /A burst of requests needs a limit of requests/],
+    [['--log-data'], /'--log-data' goes with '--transaction-log <file>'/],
+  ];
+  for (const [words, sentence] of bad) {
+    const { code, stderr } = await runCli(['volume', 'set', 'a', ...words], { api });
+    t.equal(code, 2, words.join(' '));
+    t.match(stderr, sentence);
+  }
+  t.match(await runCli(['volume', 'set', 'none', '--iops', '5'], { api }), { code: 3 });
+});
+
 t.test('every verb answers one JSON value with --json, before or after the verb', async (t) => {
   const { apiPath: api, operations } = await startFakeAgent(t);
   const task = operations.addTask({ cancellable: true });
@@ -93,6 +141,7 @@ t.test('every verb answers one JSON value with --json, before or after the verb'
     ['snapshot', 'diff', 'a@s', 'a'],
     ['clone', 'a@s', 'b'],
     ['volume', 'rename', 'b', 'c'],
+    ['volume', 'set', 'c', '--iops', '100'],
     ['volume', 'resize', 'c', '--size', '1M', '--force'],
     ['volume', 'delete', 'c', '--dry-run'],
     ['volume', 'delete', 'c', '--wait'],
@@ -131,8 +180,9 @@ const WRONG: [words: string[], code: number, says: RegExp][] = [
   [['volume', 'set', 'there', '--allow', 'tls:*a'], 2, /not its end/],
   [['volume', 'set', 'there', '--allow'], 2, /argument missing/],
   [['volume', 'set', 'there', '--allow', 'uid:1', '--allow-all'], 2, /are opposites/],
-  [['volume', 'set', 'there'], 2, /Nothing is said that could be set.*--allow-all/],
-  [['volume', 'set', 'there', '--disconnect'], 2, /Nothing is said that could be set/],
+  [['volume', 'set', 'there'], 2, /There is nothing to set.*volume set --help/],
+  [['volume', 'set', 'there', '--disconnect'], 2, /There is nothing to set/],
+  [['volume', 'set', 'there', '--iops', '5', '--allow', 'uid:1'], 2, /are set by themselves.*a command of their own/],
   [['volume', 'set', 'there@s', '--allow-all'], 2, /is a snapshot.*goes for its snapshots too/],
   [['volume', 'set', 'nowhere', '--allow-all'], 3, /no volume "nowhere"/],
   [['serve-stdio', 'a/b'], 2, /contains a `\/`/],

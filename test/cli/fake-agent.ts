@@ -17,6 +17,7 @@ import type { ContainerKind } from '../../src/model/entities.js';
 import type { FileAttributes } from '../../src/model/file-attributes.js';
 import { checkName, type SnapshotReference } from '../../src/model/names.js';
 import { checkSize } from '../../src/model/sizes.js';
+import { checkLimits, type Limits } from '../../src/model/volume-settings.js';
 import type { Operations } from '../../src/operations/operations.js';
 import type {
   Access,
@@ -25,6 +26,7 @@ import type {
   TaskInfo,
   VolumeInfo,
 } from '../../src/operations/types.js';
+import type { SettingChanges } from '../../src/operations/volume-settings.js';
 import type { PlaneCounters } from '../../src/plane/treaty.js';
 
 const EPOCH = '2026-01-02T03:04:05.000Z';
@@ -44,7 +46,12 @@ export class FakeOperations {
 
   async createVolume(
     name: string,
-    { sizeBytes, allow = [], description = '' }: { sizeBytes: bigint } & Partial<Access>,
+    {
+      sizeBytes,
+      allow = [],
+      description = '',
+      limits = null,
+    }: { sizeBytes: bigint; limits?: Limits | null } & Partial<Access>,
   ): Promise<VolumeInfo> {
     await this.hold;
     checkName(name, 'volume');
@@ -70,6 +77,8 @@ export class FakeOperations {
       attributes: null,
       allow: checkAllowed(allow),
       description,
+      limits: limits && checkLimits(limits),
+      transactionLog: null,
     };
     this.volumes.set(name, volume);
     return volume;
@@ -120,6 +129,15 @@ export class FakeOperations {
     this.volumes.delete(name);
     volume.name = newName;
     this.volumes.set(newName, volume);
+    return volume;
+  }
+
+  async setVolume(name: string, changes: SettingChanges): Promise<VolumeInfo> {
+    const volume = this.#volume(name, 'volume');
+    const { limits, transactionLog } = changes;
+    if (limits !== undefined) volume.limits = limits && checkLimits(limits);
+    if (transactionLog !== undefined)
+      volume.transactionLog = transactionLog && { ...transactionLog, lost: null };
     return volume;
   }
 

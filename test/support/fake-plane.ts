@@ -4,6 +4,7 @@
 import { constants } from 'node:os';
 
 import type {
+  DeviceLimits,
   DeviceOptions,
   ExportDescription,
   ExtentsFile,
@@ -59,6 +60,8 @@ export class FakePlane implements Plane {
   readonly readsRefused = new Set<number>();
   readonly known = new Set<number>();
   readonly leases = new Map<number, number>();
+  readonly limits = new Map<number, DeviceLimits>();
+  readonly logs = new Map<number, { path: string; data: boolean }>();
   dead = false;
   /** Called before every step; a test throws the process away here. */
   onStep: (step: Step) => void = () => undefined;
@@ -351,6 +354,17 @@ export class FakePlane implements Plane {
 
   evict(handle: number): void {
     this.volume(handle).evict();
+  }
+
+  limit(handle: number, limits: DeviceLimits): void {
+    this.limits.set(handle, limits);
+  }
+
+  /** What is open is noted, nothing is written. */
+  setTransactionLog(ticket: number, handle: number, path: string, data: boolean): void {
+    if (path === '') this.logs.delete(handle);
+    else this.logs.set(handle, { path, data });
+    this.#done(ticket);
   }
 
   disconnect(ticket: number, handle: number): void {

@@ -22,6 +22,7 @@ import {
   VolumeParams,
 } from '../api-schema.js';
 import type { Api } from '../route-types.js';
+import { limitsOf, settingChangesOf } from '../settings-schema.js';
 
 const tags = ['volumes'];
 
@@ -46,8 +47,12 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
       },
     },
     async ({ body }, reply) => {
-      const { name, size, ...access } = body;
-      const volume = await operations.createVolume(name, { sizeBytes: sizeOf(size), ...access });
+      const { name, size, limits, ...access } = body;
+      const volume = await operations.createVolume(name, {
+        sizeBytes: sizeOf(size),
+        ...access,
+        ...(limits && { limits: limitsOf(limits) }),
+      });
       return reply.status(201).send(volume);
     },
   );
@@ -57,15 +62,23 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
     {
       schema: {
         tags,
-        summary: 'Rename or resize a volume, or say who may open it',
+        summary: 'Rename or resize a volume, say who may open it, or set its limits and its transaction log',
         description:
-          'One of the three at a time; `allow` and `description` go together. Shrinking needs `force`: what lies behind the new end is gone.',
+          'One of the four at a time; `allow` and `description` go together. Clients stay connected, and limits hold for them at once. Shrinking needs `force`: what lies behind the new end is gone.',
         params: VolumeParams,
         body: ChangeVolume,
         response: { 200: Volume, default: ErrorAnswer },
       },
     },
-    async ({ params, body }) => changeContainer(operations, params.name, { kind: 'volume', ...body }),
+    async ({ params, body }) => {
+      const { limits, transaction_log, ...change } = body;
+      const settings = settingChangesOf({ limits, transaction_log });
+      if (settings === null) return changeContainer(operations, params.name, { kind: 'volume', ...change });
+      if (Object.keys(change).length === 0) return operations.setVolume(params.name, settings);
+      throw new CellblockError('request-invalid', 'A change of settings comes alone.', {
+        hint: 'Rename, resize and say who may open it in requests of their own.',
+      });
+    },
   );
 
   commonRoutes(api, operations, {
@@ -81,7 +94,7 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
 export async function changeContainer(
   operations: Operations,
   container: string,
-  change: { kind: ContainerKind } & Static<typeof ChangeVolume>,
+  change: { kind: ContainerKind } & Omit<Static<typeof ChangeVolume>, 'limits' | 'transaction_log'>,
 ): Promise<VolumeInfo> {
   const { kind, name, size, force, disconnect, ...access } = change;
   const isAccess = Object.keys(access).length > 0;

@@ -121,6 +121,8 @@ async function volume(catalog: Catalog, base: Base | null): Promise<Line> {
       clonedFrom: null,
       expires: null,
       shrinkingTo: null,
+      limits: null,
+      transactionLog: null,
       failure: null,
       attributes: null,
       allow: [],

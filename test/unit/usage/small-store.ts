@@ -108,6 +108,8 @@ export class SmallStore {
       clonedFrom: null,
       expires: null,
       shrinkingTo: null,
+      limits: null,
+      transactionLog: null,
       failure: null,
       attributes: null,
       allow: [],
