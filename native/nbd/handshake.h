@@ -27,7 +27,7 @@ enum class TlsPolicy : uint8_t { none, offered, required };
 struct HandshakeOptions {
   std::string refusal;  // not empty: every option is answered ERR_POLICY with this sentence
   TlsPolicy tls = TlsPolicy::none;
-  std::string only;     // not empty: the one export there is, and the default one
+  std::string only;  // not empty: the one export there is, and the default one
 };
 
 struct ListedExport {

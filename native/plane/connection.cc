@@ -165,8 +165,7 @@ void Connection::receive() {
   const ssize_t got = channel_.receive(to, count);
   socket_empty_ = got == -EAGAIN;
   if (got == -EAGAIN) return;
-  if (got == -EPROTO && channel_.session())
-    reactor_.log(LogLevel::warn, channel_.session()->error(), peer_);
+  if (got == -EPROTO && channel_.session()) reactor_.log(LogLevel::warn, channel_.session()->error(), peer_);
   if (got < 0) return abort();
   if (got == 0) return end_input();
   turn_cost_ += got;

@@ -13,7 +13,8 @@ namespace cellblock::plane {
 
 struct ExportDescription {
   bool exists = false;
-  int error = 0;        // errno when it does not exist for this peer: ENOENT, EACCES (not for this one), ENOKEY (in TLS only)
+  int error = 0;  // errno when it does not exist for this peer: ENOENT, EACCES (not for this one), ENOKEY (in
+                  // TLS only)
   std::string refusal;  // why not, one sentence; empty with exists = true
   std::string name;     // canonical; empty: the name asked for (it differs for the default export, "")
   uint64_t size = 0;    // bytes

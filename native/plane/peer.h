@@ -1,5 +1,5 @@
-// Who is at the other end of a connection: a name for people and logs, what the socket says, and what TLS proved: what access is
-// decided by.
+// Who is at the other end of a connection: a name for people and logs, what the socket says, and what TLS
+// proved: what access is decided by.
 #pragma once
 
 #include <cstdint>

@@ -70,7 +70,16 @@ export class Volumes {
     await this.#space.check();
     refuseTaken(this.#catalog, name);
     const change = this.#catalog.change();
-    const what = { name, kind, attributes, ...access, limits, sizeBytes, base: null, clonedFrom: null } as const;
+    const what = {
+      name,
+      kind,
+      attributes,
+      ...access,
+      limits,
+      sizeBytes,
+      base: null,
+      clonedFrom: null,
+    } as const;
     const container = newContainer(what, change);
     this.#files.add(container.id, change);
     await change.commit();

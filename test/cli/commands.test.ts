@@ -182,7 +182,11 @@ const WRONG: [words: string[], code: number, says: RegExp][] = [
   [['volume', 'set', 'there', '--allow', 'uid:1', '--allow-all'], 2, /are opposites/],
   [['volume', 'set', 'there'], 2, /There is nothing to set.*volume set --help/],
   [['volume', 'set', 'there', '--disconnect'], 2, /There is nothing to set/],
-  [['volume', 'set', 'there', '--iops', '5', '--allow', 'uid:1'], 2, /are set by themselves.*a command of their own/],
+  [
+    ['volume', 'set', 'there', '--iops', '5', '--allow', 'uid:1'],
+    2,
+    /are set by themselves.*a command of their own/,
+  ],
   [['volume', 'set', 'there@s', '--allow-all'], 2, /is a snapshot.*goes for its snapshots too/],
   [['volume', 'set', 'nowhere', '--allow-all'], 3, /no volume "nowhere"/],
   [['serve-stdio', 'a/b'], 2, /contains a `\/`/],
