@@ -369,8 +369,9 @@ void Handshake::described(const DescribedExport& described) {
     if (option_ == Option::export_name) return close();
     const std::string fallback = "there is no export '" + name_ + "'";
     // That TLS is needed may be said of INFO and GO only; to other options such an export does not exist.
-    const OptionReply type = is_info_or_go(option_) ? reply_of(described.error) : OptionReply::err_unknown;
-    reply_error(type, described.refusal.empty() ? fallback : described.refusal);
+    const bool hidden = described.error == ENOKEY && !is_info_or_go(option_);
+    reply_error(hidden ? OptionReply::err_unknown : reply_of(described.error),
+                described.refusal.empty() ? fallback : described.refusal);
     return resume();
   }
   if (option_ == Option::list_meta_context || option_ == Option::set_meta_context) {

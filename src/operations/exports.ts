@@ -23,6 +23,13 @@ interface Lease {
 /** As the data plane is told of it. */
 type OpenedLease = NonNullable<Parameters<Plane['openReply']>[1]>;
 
+/** As the data plane is told of it. */
+interface Described {
+  description: ExportDescription | null;
+  refusal: string;
+  error: number;
+}
+
 export class Exports {
   readonly #catalog: Catalog;
   readonly #devices: Devices;
@@ -77,21 +84,31 @@ export class Exports {
   }
 
   describe({ ticket, peer, name }: RecordOf<'describe'>): void {
-    const { plane } = this.#client;
+    const { description, refusal, error } = this.#described(name, peer);
+    this.#client.plane.describeReply(ticket, description, refusal, error);
+  }
+
+  #described(name: string, peer: Peer): Described {
     const found = this.#find(name);
-    if (!found) return plane.describeReply(ticket, null, this.#unknown(name), ENOENT);
+    if (!found) return refused(this.#unknown(name), ENOENT);
     const refusal = this.#refusal(found, peer);
-    if (refusal !== null) return plane.describeReply(ticket, null, refusal.sentence, refusal.error);
+    if (refusal !== null) return refused(refusal.sentence, refusal.error);
     const { container, snapshot } = found;
-    const description: ExportDescription = {
-      name: nameOf(found),
-      sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
-      readOnly: snapshot !== null || container.failure !== null,
-      rotational: false,
-      description: describe(found),
-      snapshots: this.#older(found).map((older) => older.name),
-    };
-    plane.describeReply(ticket, description, '', 0);
+    try {
+      const description: ExportDescription = {
+        name: nameOf(found),
+        sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
+        readOnly: snapshot !== null || container.failure !== null,
+        rotational: false,
+        description: describe(found),
+        snapshots: this.#older(found).map((older) => older.name),
+      };
+      return { description, refusal: '', error: 0 };
+    } catch (error) {
+      // What it continues is damaged.
+      this.#log.warn({ err: error, export: name }, 'an export could not be described');
+      return refused(asCellblockError(error).message, EIO);
+    }
   }
 
   async open({ ticket, peer, name, changedSince }: RecordOf<'open'>): Promise<void> {
@@ -199,6 +216,10 @@ function contextsOf({ layers }: Device, since: readonly Snapshot[]): ChangedCont
     if (sinceLayer === undefined) throw noSuchSnapshot();
     return { sinceLayer, alsoChanged: new BigUint64Array(0) };
   });
+}
+
+function refused(refusal: string, error: number): Described {
+  return { description: null, refusal, error };
 }
 
 function noSuchSnapshot(): CellblockError {
