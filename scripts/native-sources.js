@@ -37,8 +37,10 @@ export const testSupportSources = () => filesIn('native/test', '.cc').filter((so
 /** Fuzzing: one program for each target, and what these share. */
 export const fuzzTargetSources = () =>
   filesIn('native/fuzz', '.cc').filter((source) => path.basename(source).startsWith('fuzz_'));
-export const fuzzSupportSources = () =>
-  filesIn('native/fuzz', '.cc').filter((source) => !path.basename(source).startsWith('fuzz_'));
+export const fuzzSupportSources = () => [
+  ...filesIn('native/fuzz', '.cc').filter((source) => !path.basename(source).startsWith('fuzz_')),
+  'native/test/tls_peer.cc', // of wire_client.h
+];
 export const headers = () =>
   [...coreFolders, 'binding', 'test'].flatMap((folder) => filesIn(`native/${folder}`, '.h'));
 
