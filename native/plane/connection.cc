@@ -157,11 +157,13 @@ void Connection::receive() {
   iovec to[2];
   int count = 0;
   const uint64_t most = reactor_.shared() ? kSharedBytes : UINT64_MAX;
-  if (receiving_) {
-    to[count++] = {receiving_->data + received_, std::min(receiving_->length - received_, most)};
+  const uint64_t payload = receiving_ ? receiving_->length - received_ : 0;
+  if (payload > 0) to[count++] = {receiving_->data + received_, std::min(payload, most)};
+  // What comes behind the payload may be read with it, but nothing in place of its rest.
+  if (payload <= most) {
+    const size_t room = block.capacity() - carried_;
+    to[count++] = {block.bytes() + carried_, expect_payload_ ? std::min(room, kShortReceive) : room};
   }
-  const size_t room = block.capacity() - carried_;
-  to[count++] = {block.bytes() + carried_, expect_payload_ ? std::min(room, kShortReceive) : room};
   const ssize_t got = channel_.receive(to, count);
   socket_empty_ = got == -EAGAIN;
   if (got == -EAGAIN) return;

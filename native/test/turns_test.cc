@@ -2,6 +2,9 @@
 // Everything is counted in bytes and turns of the loop, nothing in time.
 #include "plane/turns.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "test/wire_client.h"
 
 using namespace cellblock;
@@ -157,3 +160,25 @@ TAP_TEST("volumes come and go: who is left alone goes on, nobody is lost") {
 }
 
 int main() { return cellblock::test::run(); }
+
+TAP_TEST("a payload is whole where the socket holds more of it than a turn takes") {
+  SharedHost host;
+  Client other(host);
+  other.enter(true, {}, "quiet");
+  Client client(host);
+  client.enter();
+  client.enlarge();
+  const std::string data = pattern(2 * kMiB, 7);
+  const std::string all = request(C::write, 1, 0, static_cast<uint32_t>(data.size())) + data;
+  size_t at = 0, most = 0;
+  while (at < all.size()) {
+    const size_t before = at;
+    for (size_t n = 1; n > 0 && at < all.size(); at += n)
+      n = client.send_some(std::string_view(all).substr(at));
+    most = std::max(most, at - before);
+    host.turn();
+  }
+  client.pump();
+  TAP_OK(most > static_cast<size_t>(plane::Turns::kQuantum), "it does: " + std::to_string(most));
+  TAP_OK(std::memcmp(host.disk.bytes().data(), data.data(), data.size()) == 0, "every byte in its place");
+}

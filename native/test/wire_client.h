@@ -97,6 +97,13 @@ class Client {
     return static_cast<size_t>(std::max<ssize_t>(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0));
   }
 
+  // The socket holds as much as the system lets it.
+  void enlarge() {
+    const int bytes = 8 << 20;
+    if (setsockopt(fd_, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
+      setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  }
+
   // Runs the loop until nothing happens any more.
   void pump() {
     for (int idle = 0; idle < 4;) {
