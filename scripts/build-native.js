@@ -1,17 +1,27 @@
 // Builds the C++ test programs with plain g++, incrementally, each variant into its own directory:
 //
-//   node scripts/build-native.js asan|tsan|release [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]
+//   node scripts/build-native.js asan|tsan|release|fuzz|coverage [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]
 //
 // asan (address and undefined behaviour) and tsan (the programs with threads) build the core library too; release links
-// the one given with --core, which is how binding.gyp calls it, and builds its own without. An object is built again when
-// its source, a header it includes or the flags changed. Prints the programs it made, one a line. CXX names another
-// compiler, JOBS (default 2) how many run at once.
+// the one given with --core, which is how binding.gyp calls it, and builds its own without. fuzz builds the targets of
+// native/fuzz instead of the tests, under the sanitizers of asan, with clang, which brings libFuzzer; coverage builds them
+// to count which lines they reach. An object is built again when its source, a header it includes or the flags changed.
+// Prints the programs it made, one a line. CXX names another compiler, JOBS (default 2) how many run at once.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { coreSources, hasThreads, programSources, root, testSupportSources } from './native-sources.js';
+import { findClang } from './clang.js';
+import {
+  coreSources,
+  fuzzSupportSources,
+  fuzzTargetSources,
+  hasThreads,
+  programSources,
+  root,
+  testSupportSources,
+} from './native-sources.js';
 
 // The test programs' own objects are compiled for a fast build (they are most of it), the core as it runs. -g1: lines and
 // names are all that a stack trace needs.
@@ -26,6 +36,21 @@ const variants = {
     core: ['-O1', '-g1'],
     tests: ['-O1', '-g1'],
     both: ['-fno-omit-frame-pointer', '-fsanitize=thread'],
+  },
+  // Only the core says what it reaches: what the targets themselves do is of no interest to the fuzzer.
+  fuzz: {
+    core: ['-O1', '-g1', '-fsanitize=fuzzer-no-link'],
+    tests: ['-O1', '-g1'],
+    both: ['-fno-omit-frame-pointer', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'],
+    link: ['-fsanitize=fuzzer'],
+    fuzzing: true,
+  },
+  coverage: {
+    core: ['-O1', '-g1', '-fprofile-instr-generate', '-fcoverage-mapping'],
+    tests: ['-O1', '-g1'],
+    both: [],
+    link: ['-fsanitize=fuzzer', '-fprofile-instr-generate'],
+    fuzzing: true,
   },
 };
 const common = [
@@ -74,14 +99,18 @@ const variantName = positionals[0];
 const variant = variants[variantName];
 if (!variant || positionals.length !== 1) {
   console.error(
-    'usage: node scripts/build-native.js asan|tsan|release [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]',
+    'usage: node scripts/build-native.js asan|tsan|release|fuzz|coverage [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]',
   );
   process.exit(2);
 }
-const compiler = process.env.CXX ?? 'g++';
+const compiler = variant.fuzzing ? findClang() : (process.env.CXX ?? 'g++');
+if (compiler === null) {
+  console.error('fuzzing needs clang and its run-time library (Debian 12: clang-14 and libclang-rt-14-dev)');
+  process.exit(1);
+}
 const jobs = Number(process.env.JOBS ?? 2);
 const out = path.resolve(options.out ?? path.join(root, 'build', variantName));
-const isOfTests = (source) => source.startsWith('native/test/');
+const isOfTests = (source) => /^native\/(test|fuzz)\//.test(source);
 const flagsOf = (source) => [
   ...common,
   ...variant.both,
@@ -174,12 +203,13 @@ async function link(source, shared) {
   const listFile = path.join(out, 'objects', `${path.basename(program)}.inputs`);
   const sameInputs = existsSync(listFile) && readFileSync(listFile, 'utf8') === inputList;
   if (sameInputs && inputs.every((file) => modified(file) <= made)) return;
-  await run(compiler, [...variant.both, '-pthread', ...inputs, '-o', program]);
+  const flags = [...variant.both, ...(variant.link ?? []), '-pthread'];
+  await run(compiler, [...flags, ...inputs, '-lssl', '-lcrypto', '-o', program]);
   writeFileSync(listFile, inputList);
 }
 
 // One thread alone races with nobody: under tsan those programs would cost minutes and could not fail.
-const programs = programSources().filter(
+const programs = (variant.fuzzing ? fuzzTargetSources() : programSources()).filter(
   (source) =>
     (variantName !== 'tsan' || hasThreads(source)) &&
     (!options.only || path.basename(source).includes(options.only)),
@@ -190,7 +220,7 @@ if (options.list) {
 }
 mkdirSync(path.join(out, 'objects'), { recursive: true });
 const library = options.core ? [] : coreSources();
-const support = testSupportSources();
+const support = variant.fuzzing ? fuzzSupportSources() : testSupportSources();
 const stale = [...library, ...support, ...programs].filter((source) => isStale(objectOf(source)));
 try {
   const kinds = [...new Map(stale.map((source) => [precompiledOf(source), source])).values()];

@@ -12,10 +12,11 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const write = process.argv.includes('--write');
 
 /** Folders of native a file of the folder may include from, besides its own. */
-const core = ['base', 'nbd', 'io', 'store', 'volume', 'kernel', 'plane'];
+const core = ['base', 'nbd', 'tls', 'io', 'store', 'volume', 'kernel', 'plane'];
 const mayInclude = {
   base: [],
   nbd: ['base'],
+  tls: ['base'],
   io: ['base'],
   store: ['base', 'io'],
   volume: ['base', 'io', 'store'],
@@ -23,6 +24,7 @@ const mayInclude = {
   plane: core,
   binding: core,
   test: [...core],
+  fuzz: [...core, 'test'],
 };
 
 const passed = { failures: [] };

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
-const coreFolders = ['base', 'nbd', 'io', 'store', 'volume', 'kernel', 'plane'];
+const coreFolders = ['base', 'nbd', 'tls', 'io', 'store', 'volume', 'kernel', 'plane'];
 
 function filesIn(folder, ending) {
   try {
@@ -34,6 +34,13 @@ export const hasThreads = (source) =>
   );
 /** What test programs share: linked into each of them. */
 export const testSupportSources = () => filesIn('native/test', '.cc').filter((source) => !hasMain(source));
+/** Fuzzing: one program for each target, and what these share. */
+export const fuzzTargetSources = () =>
+  filesIn('native/fuzz', '.cc').filter((source) => path.basename(source).startsWith('fuzz_'));
+export const fuzzSupportSources = () => [
+  ...filesIn('native/fuzz', '.cc').filter((source) => !path.basename(source).startsWith('fuzz_')),
+  'native/test/tls_peer.cc', // of wire_client.h
+];
 export const headers = () =>
   [...coreFolders, 'binding', 'test'].flatMap((folder) => filesIn(`native/${folder}`, '.h'));
 

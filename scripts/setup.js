@@ -1,6 +1,6 @@
 // Makes a machine ready: Debian packages, npm packages, both builds. Plain Node, so it runs on a fresh checkout.
 //
-//   node scripts/setup.js start|test|bench|boot
+//   node scripts/setup.js start|test|bench|boot|fuzz
 //
 // What is there already is left alone: when nothing is missing this ends within a second. What cannot be put right
 // here is said in one sentence with the command that does it, and the exit code is 1.
@@ -12,7 +12,8 @@ import { buildNative, buildTypeScript } from './build.js';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
-const compiling = ['python3', 'make', 'g++'];
+const compiling = ['python3', 'make', 'g++', 'libssl-dev'];
+const fuzzing = ['clang-14', 'libclang-rt-14-dev', 'llvm-14'];
 /** Debian packages by purpose. Only those of `start` are indispensable; tests say what they had to skip. */
 const debianPackages = {
   start: compiling,
@@ -21,6 +22,7 @@ const debianPackages = {
     'clang-format',
     'qemu-utils',
     'nbdkit',
+    'nbd-server',
     'fio',
     'libnbd-bin',
     'python3-libnbd',
@@ -40,7 +42,9 @@ const debianPackages = {
     'lvm2',
     'libvirt-clients',
     'libxml2-utils',
+    ...fuzzing,
   ],
+  fuzz: [...compiling, ...fuzzing],
   bench: [
     ...compiling,
     'qemu-utils',

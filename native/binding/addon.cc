@@ -14,6 +14,7 @@
 
 #include "binding/convert.h"
 #include "binding/file_extents.h"
+#include "binding/hand_over.h"
 #include "binding/simulation.h"
 #include "io/io.h"
 #include "plane/plane.h"
@@ -104,10 +105,13 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            command<&NativePlane::punch>("punch"),
                            command<&NativePlane::evict>("evict"),
                            command<&NativePlane::disconnect>("disconnect"),
+                           command<&NativePlane::limit>("limit"),
+                           command<&NativePlane::set_transaction_log>("setTransactionLog"),
                            command<&NativePlane::list_reply>("listReply"),
                            command<&NativePlane::describe_reply>("describeReply"),
                            command<&NativePlane::open_reply>("openReply"),
                            InstanceMethod<&NativePlane::listen>("listen"),
+                           InstanceMethod<&NativePlane::set_tls>("setTls"),
                            InstanceMethod<&NativePlane::counters>("counters"),
                            command<&NativePlane::stop_serving>("stopServing"),
                            InstanceMethod<&NativePlane::close>("close"),
@@ -164,6 +168,8 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     options.reserve_bytes = number_of(from["reserveBytes"]);
     options.round_after_ms = number_of(from["roundAfterMs"]);
     options.wire.max_connections = static_cast<unsigned>(number_of(from["maxConnections"]));
+    options.wire.max_connections_per_client =
+        static_cast<unsigned>(number_of(from["maxConnectionsPerClient"]));
     options.wire.handshake_timeout_ms = number_of(from["handshakeTimeoutMs"]);
     options.boot_id = string_of(from["bootId"]);
     return options;
@@ -308,6 +314,19 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   void evict(Info info) { plane_->evict(number_of(info[0])); }
   void disconnect(Info info) { plane_->disconnect(number_of(info[0]), number_of(info[1])); }
 
+  void limit(Info info) {
+    const Napi::Object from = info[1].As<Napi::Object>();
+    plane::Limits limits;
+    limits.iops = number_of(from["iops"]);
+    limits.iops_burst = number_of(from["iopsBurst"]);
+    limits.bandwidth = number_of(from["bandwidth"]);
+    limits.bandwidth_burst = number_of(from["bandwidthBurst"]);
+    plane_->limit(number_of(info[0]), limits);
+  }
+  void set_transaction_log(Info info) {
+    plane_->set_transaction_log(number_of(info[0]), number_of(info[1]), string_of(info[2]), bool_of(info[3]));
+  }
+
   void punch(Info info) {
     std::vector<plane::Plane::PunchRange> ranges;
     const Napi::Array array = info[1].As<Napi::Array>();
@@ -333,8 +352,10 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     plane::ExportDescription description;
     description.exists = info[1].IsObject();
     description.refusal = string_of(info[2]);
+    description.error = static_cast<int>(number_of(info[3]));
     if (description.exists) {
       const Napi::Object from = info[1].As<Napi::Object>();
+      description.name = string_of(from["name"]);
       description.size = number_of(from["sizeBytes"]);
       description.read_only = bool_of(from["readOnly"]);
       description.rotational = bool_of(from["rotational"]);
@@ -367,8 +388,9 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     const Napi::Value ranges = from["alsoChanged"];
     if (ranges.IsTypedArray()) {
       const Napi::BigUint64Array pairs = ranges.As<Napi::BigUint64Array>();
-      for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2)
-        context.also_changed.push_back({pairs[i], pairs[i + 1]});
+      std::vector<std::pair<uint64_t, uint64_t>> changed;
+      for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2) changed.emplace_back(pairs[i], pairs[i + 1]);
+      context.also_changed = std::make_shared<const decltype(changed)>(std::move(changed));
     }
     return context;
   }
@@ -379,13 +401,44 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     plane::ListenOptions how;
     how.mode = static_cast<unsigned>(number_of(options["mode"]));
     how.allow_remote = bool_of(options["allowRemote"]);
+    if (string_of(options["visitors"]) == "handovers") how.visitors = plane::Visitors::handovers;
     std::string bound, sentence;
-    const int result = plane_->listen(string_of(info[0]), how, bound, sentence);
+    const int result = info[0].IsNumber() ? plane_->listen_on_descriptor(static_cast<int>(number_of(info[0])),
+                                                                         how, bound, sentence)
+                                          : plane_->listen(string_of(info[0]), how, bound, sentence);
     if (result < 0) {
       throw_errno(env_, -result, sentence);
       return env_.Undefined();
     }
     return Napi::String::New(env_, bound);
+  }
+
+  void set_tls(Info info) {
+    if (refuse_closed()) return;
+    const Napi::Object from = info[0].As<Napi::Object>();
+    const std::string mode = string_of(from["mode"]);
+    const std::string clients = string_of(from["clients"]);
+    tls::ContextOptions options;
+    options.certificate = text_of(from["certificate"]);
+    options.key = text_of(from["key"]);
+    options.client_ca = text_of(from["clientCa"]);
+    options.keys = text_of(from["psk"]);
+    if (clients == "optional") options.clients = tls::ClientCertificates::optional;
+    if (clients == "required") options.clients = tls::ClientCertificates::required;
+    nbd::TlsPolicy policy = nbd::TlsPolicy::none;
+    if (mode == "selective") policy = nbd::TlsPolicy::offered;
+    if (mode == "forced") policy = nbd::TlsPolicy::required;
+    std::string sentence;
+    const bool set = plane_->set_tls(policy, options, sentence);
+    for (std::string* secret : {&options.key, &options.keys}) OPENSSL_cleanse(secret->data(), secret->size());
+    if (!set) throw_errno(env_, EINVAL, sentence);
+  }
+
+  // The bytes of a file; none: empty.
+  static std::string text_of(const Napi::Value& value) {
+    if (!value.IsTypedArray()) return {};
+    const Napi::Uint8Array bytes = value.As<Napi::Uint8Array>();
+    return std::string(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength());
   }
 
   Napi::Value counters(Info) {
@@ -403,6 +456,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["NativePlane"] = NativePlane::define(env);
   exports["SimulatedDisk"] = define_simulated_disk(env);
   exports["nextExtent"] = Napi::Function::New(env, next_extent);
+  exports["handOver"] = Napi::Function::New(env, hand_over);
+  exports["shutDown"] = Napi::Function::New(env, shut_down);
+  exports["listeningAddress"] = Napi::Function::New(env, listening_address);
   exports["ioUringAvailable"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), io::io_uring_available());
   });

@@ -31,6 +31,15 @@ Napi::Object kind(Napi::Env env, const char* name) {
   return object;
 }
 
+Napi::Object peer_to(Napi::Env env, const plane::Peer& peer) {
+  Napi::Object object = Napi::Object::New(env);
+  object["name"] = Napi::String::New(env, peer.name);
+  object["uid"] = Napi::Number::New(env, static_cast<double>(peer.uid));
+  object["identity"] = Napi::String::New(env, peer.identity);
+  object["tls"] = Napi::Boolean::New(env, peer.tls);
+  return object;
+}
+
 // One overload for each kind of record.
 struct RecordConverter {
   Napi::Env env;
@@ -103,20 +112,20 @@ struct RecordConverter {
   Napi::Object operator()(const plane::ListAsked& record) const {
     Napi::Object object = kind(env, "list");
     object["ticket"] = number_to(env, record.ticket);
-    object["peer"] = Napi::String::New(env, record.peer);
+    object["peer"] = peer_to(env, record.peer);
     return object;
   }
   Napi::Object operator()(const plane::DescribeAsked& record) const {
     Napi::Object object = kind(env, "describe");
     object["ticket"] = number_to(env, record.ticket);
-    object["peer"] = Napi::String::New(env, record.peer);
+    object["peer"] = peer_to(env, record.peer);
     object["name"] = Napi::String::New(env, record.name);
     return object;
   }
   Napi::Object operator()(const plane::OpenAsked& record) const {
     Napi::Object object = kind(env, "open");
     object["ticket"] = number_to(env, record.ticket);
-    object["peer"] = Napi::String::New(env, record.peer);
+    object["peer"] = peer_to(env, record.peer);
     object["name"] = Napi::String::New(env, record.name);
     Napi::Array since = Napi::Array::New(env, record.changed_since.size());
     for (uint32_t i = 0; i < record.changed_since.size(); i++)
@@ -140,6 +149,12 @@ struct RecordConverter {
   }
   Napi::Object operator()(const plane::StoreFailed& record) const {
     Napi::Object object = kind(env, "store-failed");
+    object["error"] = Napi::Number::New(env, record.error);
+    return object;
+  }
+  Napi::Object operator()(const plane::TransactionLogLost& record) const {
+    Napi::Object object = kind(env, "transaction-log-lost");
+    object["handle"] = number_to(env, record.handle);
     object["error"] = Napi::Number::New(env, record.error);
     return object;
   }
@@ -251,6 +266,10 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
   object["engine"] = Napi::String::New(env, counters.engine);
   object["connections"] = Napi::Number::New(env, counters.connections);
   object["connectionsRefused"] = bigint_to(env, counters.refused);
+  object["tlsBegun"] = bigint_to(env, counters.tls_begun);
+  object["tlsFailed"] = bigint_to(env, counters.tls_failed);
+  object["connectionsRefusedPerClient"] = bigint_to(env, counters.refused_per_client);
+  object["handshakesTimedOut"] = bigint_to(env, counters.handshakes_timed_out);
   object["journalCells"] = bigint_to(env, counters.journal_cells);
   object["journalUsedCells"] = bigint_to(env, counters.journal_used);
   object["journalSyncs"] = bigint_to(env, counters.journal_syncs);
@@ -271,6 +290,8 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
     device["handle"] = number_to(env, volume.handle);
     device["connections"] = number_to(env, volume.wire.connections);
     device["residentBytes"] = bigint_to(env, volume.resident_bytes);
+    device["throttledRequests"] = bigint_to(env, volume.wire.throttled);
+    device["throttledMicroseconds"] = bigint_to(env, volume.wire.throttled_microseconds);
     device["dirtyWindows"] = number_to(env, volume.dirty_windows);
     Napi::Object kinds = Napi::Object::New(env);
     for (unsigned k = 0; k < plane::kKinds; k++) {

@@ -13,9 +13,9 @@ constexpr uint64_t kOptionMagic = 0x49484156454f5054;  // "IHAVEOPT"
 constexpr uint64_t kOptionReplyMagic = 0x0003e889045565a9;
 constexpr uint32_t kRequestMagic = 0x25609513;
 constexpr uint32_t kSimpleReplyMagic = 0x67446698;
-constexpr uint32_t kChunkMagic = 0x668e33ef;            // structured reply chunk
-constexpr uint32_t kExtendedRequestMagic = 0x21e41c71;  // not served yet
-constexpr uint32_t kExtendedReplyMagic = 0x6e8a278c;    // not served yet
+constexpr uint32_t kChunkMagic = 0x668e33ef;  // structured reply chunk
+constexpr uint32_t kExtendedRequestMagic = 0x21e41c71;
+constexpr uint32_t kExtendedReplyMagic = 0x6e8a278c;
 
 constexpr size_t kMaxNameBytes = 4096;  // of every string of the protocol
 constexpr uint32_t kMinimumBlockBytes = 1;
@@ -40,7 +40,7 @@ enum TransmissionFlag : uint16_t {
   kSendResize = 1 << 9,  // experimental, not served
   kSendCache = 1 << 10,
   kSendFastZero = 1 << 11,
-  kBlockStatusPayload = 1 << 12,  // needs extended headers, not served yet
+  kBlockStatusPayload = 1 << 12,  // needs extended headers and selected contexts
 };
 
 enum class Option : uint32_t {
@@ -94,7 +94,7 @@ enum CommandFlag : uint16_t {
   kCommandDf = 1 << 2,
   kCommandReqOne = 1 << 3,
   kCommandFastZero = 1 << 4,
-  kCommandPayloadLen = 1 << 5,  // needs extended headers, not served yet
+  kCommandPayloadLen = 1 << 5,  // needs extended headers
 };
 
 enum ChunkFlag : uint16_t { kChunkDone = 1 << 0 };
@@ -104,7 +104,7 @@ enum class ChunkType : uint16_t {
   offset_data = 1,
   offset_hole = 2,
   block_status = 5,
-  block_status_ext = 6,  // needs extended headers, not served yet
+  block_status_ext = 6,  // takes the place of 5 with extended headers
   error = 0x8001,
   error_offset = 0x8002,
 };

@@ -82,6 +82,8 @@ OptionReply reply_of(int error) {
     case EACCES:
     case EPERM:
       return OptionReply::err_policy;
+    case ENOKEY:
+      return OptionReply::err_tls_reqd;
     case ESHUTDOWN:
       return OptionReply::err_shutdown;
     default:
@@ -102,12 +104,15 @@ Handshake::Handshake(HandshakeOptions options) : options_(std::move(options)) {
 
 std::vector<std::string> Handshake::changed_since() const {
   std::vector<std::string> snapshots;
-  if (contexts_name_ != name_) return snapshots;
+  if (!contexts_count()) return snapshots;
   for (const MetaContext& context : contexts_) {
     if (context.kind == MetaKind::changed) snapshots.push_back(context.snapshot);
   }
   return snapshots;
 }
+
+// The selected contexts are valid only for the export they were selected for.
+bool Handshake::contexts_count() const { return !contexts_.empty() && contexts_name_ == name_; }
 
 size_t Handshake::feed(const std::byte* bytes, size_t count) {
   const char* at = reinterpret_cast<const char*>(bytes);
@@ -171,18 +176,15 @@ void Handshake::option_header() {
   option_ = static_cast<Option>(load_be<uint32_t>(buffer_.data() + 8));
   const uint32_t bytes = load_be<uint32_t>(buffer_.data() + 12);
   if (option_ == Option::abort) return skip_then_reply(OptionReply::ack, {}, bytes);
-  if (shutting_down_ || !options_.refusal.empty()) {
-    if (option_ == Option::export_name) return close();  // knows no error reply
-    if (shutting_down_)
-      return skip_then_reply(OptionReply::err_shutdown, "the server is shutting down", bytes);
-    return skip_then_reply(OptionReply::err_policy, options_.refusal, bytes);
-  }
+  if (refused(bytes)) return;
   switch (option_) {
     case Option::export_name:
-      if (bytes > kMaxNameBytes) return close();
+      // It knows no error reply, and is forbidden once extended headers are negotiated.
+      if (bytes > kMaxNameBytes || negotiated_.extended) return close();
       return expect_data(bytes, kMaxNameBytes);
     case Option::list:
     case Option::structured_reply:
+    case Option::extended_headers:
       return without_data(bytes);
     case Option::info:
     case Option::go:
@@ -195,13 +197,32 @@ void Handshake::option_header() {
     case Option::list_meta_context:
       return expect_data(bytes, kMaxOptionBytes);
     case Option::starttls:
-      return skip_then_reply(OptionReply::err_unsup, "this server does not offer TLS", bytes);
-    case Option::extended_headers:
+      if (in_tls_)
+        return skip_then_reply(OptionReply::err_invalid, "this connection is in TLS already", bytes);
+      if (options_.tls == TlsPolicy::none)
+        return skip_then_reply(OptionReply::err_unsup, "this server does not offer TLS", bytes);
+      return without_data(bytes);
     case Option::peek_export:
     case Option::abort:
       break;
   }
   skip_then_reply(OptionReply::err_unsup, "the option is not known here", bytes);
+}
+
+// What no option but ABORT gets past, answered. EXPORT_NAME knows no error reply.
+bool Handshake::refused(uint32_t bytes) {
+  const bool needs_tls = options_.tls == TlsPolicy::required && !in_tls_ && option_ != Option::starttls;
+  if (!shutting_down_ && options_.refusal.empty() && !needs_tls) return false;
+  if (option_ == Option::export_name) {
+    close();
+  } else if (shutting_down_) {
+    skip_then_reply(OptionReply::err_shutdown, "the server is shutting down", bytes);
+  } else if (!options_.refusal.empty()) {
+    skip_then_reply(OptionReply::err_policy, options_.refusal, bytes);
+  } else {
+    skip_then_reply(OptionReply::err_tls_reqd, "this server speaks TLS only: begin with STARTTLS", bytes);
+  }
+  return true;
 }
 
 void Handshake::skip_then_reply(OptionReply type, std::string_view sentence, uint32_t bytes) {
@@ -225,20 +246,42 @@ void Handshake::without_data(uint32_t bytes) {
 
 void Handshake::empty_option() {
   if (option_ == Option::list) return ask(Step::list);
-  if (negotiated_.structured) {
-    reply_error(OptionReply::err_invalid, "structured replies are already negotiated");
-  } else {
-    negotiated_.structured = true;
+  if (option_ == Option::starttls) {
     reply(OptionReply::ack);
+    return ask(Step::start_tls);
+  }
+  if (option_ == Option::structured_reply) {
+    negotiate_structured();
+  } else {
+    negotiate_extended();
   }
   resume();
+}
+
+void Handshake::negotiate_structured() {
+  if (negotiated_.extended) {
+    return reply_error(OptionReply::err_ext_header_reqd,
+                       "extended headers are negotiated and cannot be taken back");
+  }
+  if (negotiated_.structured) {
+    return reply_error(OptionReply::err_invalid, "structured replies are already negotiated");
+  }
+  negotiated_.structured = true;
+  reply(OptionReply::ack);
+}
+
+void Handshake::negotiate_extended() {
+  if (negotiated_.extended) {
+    return reply_error(OptionReply::err_invalid, "extended headers are already negotiated");
+  }
+  negotiated_.structured = negotiated_.extended = true;
+  reply(OptionReply::ack);
 }
 
 void Handshake::option_data() {
   if (option_ == Option::export_name) {
     if (!is_proper_string(buffer_)) return close();
-    name_ = buffer_;
-    return ask(Step::describe);
+    return describe(buffer_);
   }
   if (is_info_or_go(option_)) return parse_info_or_go();
   parse_meta_context();
@@ -261,8 +304,16 @@ void Handshake::parse_info_or_go() {
     reply_error(OptionReply::err_invalid, "an export name is UTF-8 of at most 4096 bytes without NUL");
     return resume();
   }
-  name_ = name;
-  ask(Step::describe);
+  describe(name);
+}
+
+void Handshake::describe(std::string_view name) {
+  const bool chosen = name.empty() && !options_.only.empty();
+  name_ = chosen ? std::string_view(options_.only) : name;
+  if (options_.only.empty() || name_ == options_.only) return ask(Step::describe);
+  DescribedExport none;
+  none.refusal = "only the export '" + options_.only + "' is served here";
+  described(none);
 }
 
 void Handshake::parse_meta_context() {
@@ -285,12 +336,12 @@ void Handshake::parse_meta_context() {
     reply_error(OptionReply::err_invalid, "an export name is UTF-8 of at most 4096 bytes without NUL");
     return resume();
   }
-  name_ = name;
-  ask(Step::describe);
+  describe(name);
 }
 
 void Handshake::listed(const std::vector<ListedExport>& exports) {
   for (const ListedExport& one : exports) {
+    if (!options_.only.empty() && one.name != options_.only) continue;
     std::string data;
     append_be<uint32_t>(data, static_cast<uint32_t>(one.name.size()));
     data += one.name;
@@ -301,11 +352,26 @@ void Handshake::listed(const std::vector<ListedExport>& exports) {
   resume();
 }
 
+void Handshake::tls_started() {
+  in_tls_ = true;
+  negotiated_ = {};
+  described_ = {};
+  contexts_.clear();
+  contexts_name_.clear();
+  queries_.clear();
+  name_.clear();
+  infos_ = 0;
+  resume();
+}
+
 void Handshake::described(const DescribedExport& described) {
   if (!described.exists) {
     if (option_ == Option::export_name) return close();
     const std::string fallback = "there is no export '" + name_ + "'";
-    reply_error(OptionReply::err_unknown, described.refusal.empty() ? fallback : described.refusal);
+    // That TLS is needed may be said of INFO and GO only; to other options such an export does not exist.
+    const bool hidden = described.error == ENOKEY && !is_info_or_go(option_);
+    reply_error(hidden ? OptionReply::err_unknown : reply_of(described.error),
+                described.refusal.empty() ? fallback : described.refusal);
     return resume();
   }
   if (option_ == Option::list_meta_context || option_ == Option::set_meta_context) {
@@ -390,13 +456,15 @@ uint16_t Handshake::flags_for(bool read_only) const {
   flags |= read_only ? kReadOnly : kSendTrim | kSendWriteZeroes | kSendFastZero;
   if (described_.rotational) flags |= kRotational;
   if (negotiated_.structured) flags |= kSendDf;
+  // The same for INFO and GO, so that what INFO said holds.
+  if (negotiated_.extended && contexts_count()) flags |= kBlockStatusPayload;
   return static_cast<uint16_t>(flags);
 }
 
 void Handshake::enter_transmission(uint16_t flags) {
   negotiated_.name = name_;
   negotiated_.transmission_flags = flags;
-  if (negotiated_.structured && contexts_name_ == name_) negotiated_.contexts = contexts_;
+  if (negotiated_.structured && contexts_count()) negotiated_.contexts = contexts_;
   step_ = Step::transmission;
 }
 
@@ -409,7 +477,10 @@ void Handshake::reply(OptionReply type, std::string_view data) {
 }
 
 void Handshake::reply_error(OptionReply type, std::string_view sentence) {
-  reply(type, sentence.substr(0, kMaxNameBytes));
+  size_t bytes = std::min(sentence.size(), kMaxNameBytes);
+  // Not within a character: it is UTF-8 on the wire.
+  while (bytes < sentence.size() && (static_cast<unsigned char>(sentence[bytes]) & 0xc0) == 0x80) bytes--;
+  reply(type, sentence.substr(0, bytes));
 }
 
 }  // namespace cellblock::nbd

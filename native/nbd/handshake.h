@@ -20,8 +20,14 @@ namespace cellblock::nbd {
 // Known options larger than this are drained and answered ERR_TOO_BIG.
 constexpr size_t kMaxOptionBytes = 256 << 10;
 
+// Whether clients may, or have to, begin TLS. With `offered` the directory says of single exports that they
+// are served in TLS only (ENOKEY).
+enum class TlsPolicy : uint8_t { none, offered, required };
+
 struct HandshakeOptions {
   std::string refusal;  // not empty: every option is answered ERR_POLICY with this sentence
+  TlsPolicy tls = TlsPolicy::none;
+  std::string only;  // not empty: the one export there is, and the default one
 };
 
 struct ListedExport {
@@ -31,7 +37,8 @@ struct ListedExport {
 
 struct DescribedExport {
   bool exists = false;
-  std::string refusal;  // a sentence, when it does not exist or may not be used
+  int error = 0;        // errno, when it does not exist or may not be used
+  std::string refusal;  // and a sentence
   std::string name;     // canonical; empty: the name asked for
   uint64_t size = 0;
   bool read_only = false;
@@ -50,7 +57,8 @@ struct OpenedExport {
 // What transmission needs of the handshake: plain data, enough to take the connection up again elsewhere.
 struct Negotiated {
   std::string name;
-  bool structured = false;
+  bool structured = false;  // replies come in chunks
+  bool extended = false;    // with headers of 32 bytes, requests too; implies structured
   uint16_t transmission_flags = 0;
   std::vector<MetaContext> contexts;
 };
@@ -60,6 +68,7 @@ enum class Step : uint8_t {
   list,          // answer with listed()
   describe,      // name(); answer with described()
   open,          // name(), changed_since(); answer with opened()
+  start_tls,     // send output(), do the handshake of TLS on the same socket, then tls_started()
   transmission,  // send output(), then negotiated() holds; bytes not consumed are requests
   close,         // send output(), then close
 };
@@ -78,6 +87,9 @@ class Handshake {
   void listed(const std::vector<ListedExport>& exports);
   void described(const DescribedExport& described);
   void opened(const OpenedExport& opened);
+  // Nothing that was negotiated in clear counts any more. Bytes that came in clear behind STARTTLS must not
+  // be fed.
+  void tls_started();
 
   // From now on options are answered ERR_SHUTDOWN; ABORT is still acknowledged.
   void shut_down() { shutting_down_ = true; }
@@ -92,6 +104,7 @@ class Handshake {
   void begin(Part part, size_t bytes);
   void part_done();
   void client_flags();
+  bool refused(uint32_t bytes);
   void option_header();
   void option_data();
   void skip_then_reply(OptionReply type, std::string_view sentence, uint32_t bytes);
@@ -103,9 +116,13 @@ class Handshake {
   void described_for_meta(const DescribedExport& described);
   void send_infos(const DescribedExport& described, uint64_t size, uint16_t flags);
   void finish_export_name(uint64_t size, uint16_t flags);
+  void negotiate_structured();
+  void negotiate_extended();
+  bool contexts_count() const;
   uint16_t flags_for(bool read_only) const;
   void enter_transmission(uint16_t flags);
   void ask(Step question) { step_ = question; }
+  void describe(std::string_view name);
   void resume();
   void close() { step_ = Step::close; }
 
@@ -123,6 +140,7 @@ class Handshake {
   std::string output_;
   bool no_zeroes_ = false;
   bool shutting_down_ = false;
+  bool in_tls_ = false;
 
   Option option_ = Option::abort;
   std::string name_;

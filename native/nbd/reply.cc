@@ -6,28 +6,35 @@ namespace cellblock::nbd {
 namespace {
 
 // The longest extent a 32-bit length can say, kept aligned for clients that work in large blocks.
-constexpr uint64_t kMaxExtentBytes = 0xffff0000;
+constexpr uint64_t kMaxCompactExtentBytes = 0xffff0000;
 
-size_t put_error(std::byte* to, uint64_t cookie, WireError error, ChunkType type, size_t extra) {
+size_t put_error(std::byte* to, ReplyForm form, const RequestHeader& request, WireError error, ChunkType type,
+                 size_t extra) {
   const char* message = describe(error);
-  const size_t length = std::min<size_t>(std::strlen(message), kMaxErrorBytes - kChunkHeaderBytes - 6 - 8);
-  chunk_header(to, kChunkDone, type, cookie, static_cast<uint32_t>(6 + length + extra));
-  store_be<uint32_t>(to + 20, static_cast<uint32_t>(error));
-  store_be<uint16_t>(to + 24, static_cast<uint16_t>(length));
-  std::memcpy(to + 26, message, length);
-  return 26 + length + extra;
+  const size_t length = std::min(std::strlen(message), kMaxErrorBytes - kExtendedChunkHeaderBytes - 6 - 8);
+  const uint32_t bytes = static_cast<uint32_t>(6 + length + extra);
+  std::byte* const payload = chunk_header(to, form, request, kChunkDone, type, bytes);
+  store_be<uint32_t>(payload, static_cast<uint32_t>(error));
+  store_be<uint16_t>(payload + 4, static_cast<uint16_t>(length));
+  std::memcpy(payload + 6, message, length);
+  return chunk_header_bytes(form) + bytes;
 }
 
 }  // namespace
 
-size_t error_chunk(std::byte* to, uint64_t cookie, WireError error) {
-  return put_error(to, cookie, error, ChunkType::error, 0);
+size_t error_chunk(std::byte* to, ReplyForm form, const RequestHeader& request, WireError error) {
+  return put_error(to, form, request, error, ChunkType::error, 0);
 }
 
-size_t error_offset_chunk(std::byte* to, uint64_t cookie, WireError error, uint64_t offset) {
-  const size_t bytes = put_error(to, cookie, error, ChunkType::error_offset, 8);
+size_t error_offset_chunk(std::byte* to, ReplyForm form, const RequestHeader& request, WireError error,
+                          uint64_t offset) {
+  const size_t bytes = put_error(to, form, request, error, ChunkType::error_offset, 8);
   store_be<uint64_t>(to + bytes - 8, offset);
   return bytes;
+}
+
+uint64_t StatusChunk::longest() const {
+  return form_ == ReplyForm::extended ? UINT64_MAX : kMaxCompactExtentBytes;
 }
 
 bool StatusChunk::add(uint64_t length, uint32_t flags) {
@@ -38,35 +45,44 @@ bool StatusChunk::add(uint64_t length, uint32_t flags) {
   open_flags_ = flags;
   open_ += length;
   covered_ += length;
-  while (open_ > kMaxExtentBytes && !query_.one && extents_ + 1 < kMaxExtentsInChunk &&
-         covered_ - open_ + kMaxExtentBytes < query_.length) {
-    const uint64_t rest = open_ - kMaxExtentBytes;
-    open_ = kMaxExtentBytes;
+  while (open_ > longest() && !query_.one && extents_ + 1 < kMaxExtentsInChunk &&
+         covered_ - open_ + longest() < query_.length) {
+    const uint64_t rest = open_ - longest();
+    open_ = longest();
     put();
     open_ = rest;
   }
   // A longer answer than asked for is allowed, and of use only while the extent goes on.
-  return !(query_.one && covered_ >= query_.length) && open_ <= kMaxExtentBytes;
+  return !(query_.one && covered_ >= query_.length) && open_ <= longest();
 }
 
 void StatusChunk::put() {
-  std::byte* at = to_ + room(extents_++);
-  store_be<uint32_t>(at, static_cast<uint32_t>(open_));
-  store_be<uint32_t>(at + 4, open_flags_);
+  std::byte* at = to_ + room(form_, extents_++);
+  if (form_ == ReplyForm::extended) {
+    store_be<uint64_t>(at, open_);
+    store_be<uint64_t>(at + 8, open_flags_);
+  } else {
+    store_be<uint32_t>(at, static_cast<uint32_t>(open_));
+    store_be<uint32_t>(at + 4, open_flags_);
+  }
   open_ = 0;
 }
 
-size_t StatusChunk::finish(uint32_t context_id, uint64_t cookie, uint16_t chunk_flags) {
+size_t StatusChunk::finish(const RequestHeader& request, uint32_t context_id, uint16_t chunk_flags) {
   if (open_ > 0) {
-    open_ = std::min(open_, kMaxExtentBytes);
+    open_ = std::min(open_, longest());
     if (query_.one) open_ = std::min(open_, query_.length);
     put();
   }
   if (extents_ == 0) return 0;
-  chunk_header(to_, chunk_flags, ChunkType::block_status, cookie,
-               static_cast<uint32_t>(room(extents_) - kChunkHeaderBytes));
-  store_be<uint32_t>(to_ + kChunkHeaderBytes, context_id);
-  return room(extents_);
+  const bool extended = form_ == ReplyForm::extended;
+  const size_t bytes = room(form_, extents_);
+  std::byte* const payload = chunk_header(to_, form_, request, chunk_flags,
+                                          extended ? ChunkType::block_status_ext : ChunkType::block_status,
+                                          static_cast<uint32_t>(bytes - chunk_header_bytes(form_)));
+  store_be<uint32_t>(payload, context_id);
+  if (extended) store_be<uint32_t>(payload + 4, extents_);
+  return bytes;
 }
 
 }  // namespace cellblock::nbd

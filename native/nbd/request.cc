@@ -15,8 +15,9 @@ int flags_of(const RequestHeader& header, const Terms& terms) {
     case CommandType::write_zeroes:
       return kCommandFua | kCommandNoHole | kCommandFastZero;
     case CommandType::block_status:
-      return kCommandFua | kCommandReqOne;
+      return kCommandFua | kCommandReqOne | (terms.extended && terms.contexts ? kCommandPayloadLen : 0);
     case CommandType::write:
+      return kCommandFua | (terms.extended ? kCommandPayloadLen : 0);
     case CommandType::flush:
     case CommandType::trim:
     case CommandType::cache:
@@ -49,15 +50,31 @@ WireError oversized_read(const Terms& terms) {
 // A status needs an extent of at least one byte, so an empty query has an answer only where a byte follows
 // and the extent may be longer than asked.
 bool status_has_answer(const RequestHeader& header, const Terms& terms) {
-  if (!terms.contexts) return false;
+  if (terms.contexts == 0) return false;
   return header.length > 0 || (header.offset < terms.size && !(header.flags & kCommandReqOne));
+}
+
+// Longer than all contexts once each, it would name one twice.
+bool is_filter(uint64_t bytes, const Terms& terms) {
+  return bytes > kStatusFilterBytes && bytes % 4 == 0 && bytes <= kStatusFilterBytes + 4 * terms.contexts;
 }
 
 }  // namespace
 
+bool loses_step(const RequestHeader& header) {
+  if (header.has_payload_flag()) return header.length > kMaxRequestBytes;
+  return header.type == CommandType::write && header.length > 0;
+}
+
 WireError validate(const RequestHeader& header, const Terms& terms) {
   const int flags = flags_of(header, terms);
   if (flags < 0 || (header.flags & ~flags)) return WireError::einval;
+  if (terms.extended && header.type == CommandType::write && !header.has_payload_flag()) {
+    return WireError::einval;
+  }
+  if (header.type == CommandType::block_status && header.has_payload_flag()) {
+    return is_filter(header.length, terms) ? WireError::none : WireError::einval;
+  }
   if (terms.read_only && changes_data(header.type)) return WireError::eperm;
   if (header.type == CommandType::write && header.length > kMaxRequestBytes) return WireError::einval;
   if (header.type == CommandType::flush) {
@@ -67,6 +84,19 @@ WireError validate(const RequestHeader& header, const Terms& terms) {
   if (header.type == CommandType::read && header.length > kMaxRequestBytes) return oversized_read(terms);
   if (header.type == CommandType::block_status && !status_has_answer(header, terms)) return WireError::einval;
   return WireError::none;
+}
+
+bool read_filter(const std::byte* from, size_t bytes, size_t contexts, StatusFilter& filter) {
+  filter.length = load_be<uint64_t>(from);
+  std::vector<bool> named(contexts + 1);
+  named[0] = true;  // no context has this id
+  for (size_t at = kStatusFilterBytes; at < bytes; at += 4) {
+    const uint32_t id = load_be<uint32_t>(from + at);
+    if (id > contexts || named[id]) return false;
+    named[id] = true;
+    filter.ids.push_back(id);
+  }
+  return true;
 }
 
 WireError wire_error(int error) {

@@ -16,11 +16,17 @@ Channel& Channel::operator=(Channel&& other) noexcept {
   if (this != &other) {
     close();
     fd_ = other.release();
+    session_ = std::move(other.session_);
   }
   return *this;
 }
 
+void Channel::start_tls(std::shared_ptr<const tls::Context> context) {
+  session_ = std::make_unique<tls::Session>(std::move(context), fd_);
+}
+
 ssize_t Channel::receive(const iovec* to, int count) {
+  if (session_) return session_->receive(to, count);
   ssize_t bytes;
   do {
     bytes = readv(fd_, to, count);
@@ -29,6 +35,7 @@ ssize_t Channel::receive(const iovec* to, int count) {
 }
 
 ssize_t Channel::send(const iovec* from, int count) {
+  if (session_) return session_->send(from, count);
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(from);
   message.msg_iovlen = static_cast<size_t>(count);
@@ -39,10 +46,16 @@ ssize_t Channel::send(const iovec* from, int count) {
   return bytes < 0 ? -errno : bytes;
 }
 
-void Channel::shut_sending() { shutdown(fd_, SHUT_WR); }
+void Channel::shut_sending() {
+  if (session_) session_->shut_sending();
+  shutdown(fd_, SHUT_WR);
+}
 
 void Channel::close() {
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ < 0) return;
+  if (session_) session_->shut_sending();
+  session_.reset();
+  ::close(fd_);
   fd_ = -1;
 }
 
@@ -55,24 +68,39 @@ void prepare_socket(int fd) {
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 
-std::string peer_of(int fd) {
+namespace {
+
+Peer named(std::string name, int64_t uid = -1) {
+  Peer peer;
+  peer.name = std::move(name);
+  peer.uid = uid;
+  return peer;
+}
+
+Peer unix_peer(int fd) {
+  ucred who{};
+  socklen_t bytes = sizeof who;
+  // The kernel says -1 of a process in another user namespace that has no uid here.
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) < 0 || who.uid == static_cast<uid_t>(-1))
+    return named("unix:unknown");
+  return named("unix:uid=" + std::to_string(who.uid), who.uid);
+}
+
+}  // namespace
+
+Peer peer_of(int fd) {
   sockaddr_storage address{};
   socklen_t length = sizeof address;
-  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return "unknown";
-  if (address.ss_family == AF_UNIX) {
-    ucred who{};
-    socklen_t bytes = sizeof who;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) < 0) return "unix:unknown";
-    return "unix:uid=" + std::to_string(who.uid);
-  }
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return named("unknown");
+  if (address.ss_family == AF_UNIX) return unix_peer(fd);
   char host[NI_MAXHOST];
   char port[NI_MAXSERV];
   if (getnameinfo(reinterpret_cast<sockaddr*>(&address), length, host, sizeof host, port, sizeof port,
                   NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return "unknown";
+    return named("unknown");
   }
   const std::string name = address.ss_family == AF_INET6 ? "[" + std::string(host) + "]" : host;
-  return "tcp:" + name + ":" + port;
+  return named("tcp:" + name + ":" + port);
 }
 
 }  // namespace cellblock::plane

@@ -15,6 +15,13 @@ constexpr uint64_t kHotBytes =
     192 << 10;  // of replies are sent before more is read; a batch of 4 KiB reads stays below
 constexpr int kMaxVectors = 64;
 constexpr size_t kCopiedInput = 64 << 10;  // a stalled connection's input up to this does not pin its block
+// At a time, where other volumes have connections on the reactor: as much as a turn may cost.
+constexpr uint64_t kSharedBytes = static_cast<uint64_t>(Turns::kQuantum);
+
+nbd::ReplyForm form_of(const nbd::Negotiated& negotiated) {
+  if (negotiated.extended) return nbd::ReplyForm::extended;
+  return negotiated.structured ? nbd::ReplyForm::structured : nbd::ReplyForm::simple;
+}
 
 }  // namespace
 
@@ -22,11 +29,15 @@ Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
     : reactor_(reactor),
       served_(served),
       device_(served.device),
-      channel_(settled.fd),
+      channel_(settled.fd, std::move(settled.tls)),
       peer_(std::move(settled.peer)),
+      companion_(std::move(settled.companion)),
       negotiated_(std::move(settled.negotiated)),
       lease_(settled.lease.id),
-      structured_(negotiated_.structured),
+      form_(form_of(negotiated_)),
+      extended_(negotiated_.extended),
+      header_bytes_(extended_ ? nbd::kExtendedRequestHeaderBytes : nbd::kRequestHeaderBytes),
+      read_head_(nbd::read_head_bytes(form_)),
       out_(reactor.buffers_),
       linger_timer_([this] { close(); }) {
   size_t changed = 0;
@@ -63,12 +74,12 @@ Connection::~Connection() = default;
 
 void Connection::start() {
   begin_turn();
-  if (input_) reactor_.run_soon(this);
+  if (input_ || channel_.has_input()) reactor_.run_soon(this);
   turn_done();
 }
 
 bool Connection::at_boundary() const {
-  return is_open() && in_flight_ == 0 && out_.empty() && !input_ && carried_ == 0 && !receiving_ &&
+  return is_open() && in_flight_ == 0 && !has_unsent() && !input_ && carried_ == 0 && !receiving_ &&
          drain_ == 0;
 }
 
@@ -78,16 +89,26 @@ void Connection::ready(uint32_t events) {
   if (!is_open()) return;
   if (lingering_) return discard_input();
   if (events & EPOLLOUT) {
-    flush();
+    if (reactor_.shared()) {
+      reactor_.flush_soon(this);
+    } else {
+      flush();
+    }
     if (!is_open()) return;
   }
   if (watched_ & EPOLLIN) {
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !in_run_queue) run();
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
+    if (reactor_.shared()) {
+      reactor_.run_soon(this);
+    } else if (!in_run_queue) {
+      input_due = true;
+      run();
+    }
     return;
   }
   if (events & (EPOLLHUP | EPOLLERR)) {
     // The peer is gone while nothing is wanted of it, and epoll would say so again and again.
-    if (!out_.empty()) flush();
+    if (has_unsent()) flush();
     if (!is_open() || !in_epoll_) return;
     reactor_.loop_.unwatch(channel_.fd(), this);
     in_epoll_ = false;
@@ -101,9 +122,22 @@ void Connection::begin_turn() {
   stall_ = Stall::none;
 }
 
-void Connection::run() {
-  if (!is_open()) return;
-  if (lingering_) return discard_input();
+int64_t Connection::run() {
+  turn_cost_ = 0;
+  const bool with_input = std::exchange(input_due, false);
+  if (is_open() && lingering_) {
+    discard_input();
+  } else if (is_open()) {
+    with_input ? take_turn() : flush();
+  }
+  const int64_t cost = std::exchange(turn_cost_, 0);
+  credit = std::max(credit - cost, -Turns::kMostDebt);
+  if (with_input && served_.throttle) [[unlikely]]
+    served_.throttle->turn_ended(*this);
+  return cost;
+}
+
+void Connection::take_turn() {
   begin_turn();
   if (device_.held() && !input_ended_) {
     stall_ = Stall::held;
@@ -122,25 +156,32 @@ void Connection::receive() {
   std::memcpy(block.bytes(), carry_.data(), carried_);
   iovec to[2];
   int count = 0;
-  if (receiving_) to[count++] = {receiving_->data + received_, receiving_->length - received_};
-  const size_t room = block.capacity() - carried_;
-  to[count++] = {block.bytes() + carried_, expect_payload_ ? std::min(room, kShortReceive) : room};
+  const uint64_t most = reactor_.shared() ? kSharedBytes : UINT64_MAX;
+  const uint64_t payload = receiving_ ? receiving_->length - received_ : 0;
+  if (payload > 0) to[count++] = {receiving_->data + received_, std::min(payload, most)};
+  // What comes behind the payload may be read with it, but nothing in place of its rest.
+  if (payload <= most) {
+    const size_t room = block.capacity() - carried_;
+    to[count++] = {block.bytes() + carried_, expect_payload_ ? std::min(room, kShortReceive) : room};
+  }
   const ssize_t got = channel_.receive(to, count);
   socket_empty_ = got == -EAGAIN;
   if (got == -EAGAIN) return;
+  if (got == -EPROTO && channel_.session()) reactor_.log(LogLevel::warn, channel_.session()->error(), peer_);
   if (got < 0) return abort();
   if (got == 0) return end_input();
+  turn_cost_ += got;
   const size_t rest = static_cast<size_t>(got) - take_payload(static_cast<size_t>(got));
   const size_t front = std::exchange(carried_, 0);
   process(block, block.bytes(), block.bytes() + front + rest);
 }
 
-// The front of what was received belongs to the write being received; returns how much.
+// The front of what was received belongs to the payload being received; returns how much.
 size_t Connection::take_payload(size_t received) {
   if (!receiving_) return 0;
   const size_t bytes = static_cast<size_t>(std::min<uint64_t>(received, receiving_->length - received_));
   received_ += bytes;
-  if (received_ == receiving_->length) submit_write(std::exchange(receiving_, nullptr));
+  if (received_ == receiving_->length) payload_complete(std::exchange(receiving_, nullptr));
   return bytes;
 }
 
@@ -153,12 +194,12 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
       if (drain_ > 0) return;
       reply_error(drained_, drain_error_);
     }
-    if (static_cast<size_t>(end - at) < nbd::kRequestHeaderBytes) break;
+    if (static_cast<size_t>(end - at) < header_bytes_) break;
     if (out_.bytes() >= kHotBytes && !send_ahead()) {
       if (is_open()) keep_input(block, at, end);
       return;
     }
-    if (turn_requests_ >= kTurnRequests || out_.bytes() >= turn_out_ + kTurnOutBytes) {
+    if (turn_is_over()) {
       keep_input(block, at, end);
       return reactor_.run_soon(this);
     }
@@ -168,6 +209,11 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
   if (input_ended_ || broken_) return;
   carried_ = static_cast<size_t>(end - at);
   std::memcpy(carry_.data(), at, carried_);
+}
+
+bool Connection::turn_is_over() const {
+  if (reactor_.shared() && turn_cost_ >= Turns::kQuantum) return true;
+  return turn_requests_ >= kTurnRequests || out_.bytes() >= turn_out_ + kTurnOutBytes;
 }
 
 // What was read is sent while the processor's cache still has it; reading further ahead than the socket takes
@@ -183,7 +229,9 @@ void Connection::keep_input(const BufferRef& block, std::byte* at, std::byte* en
   input_ = block;
   input_at_ = at;
   input_end_ = end;
-  if (stall_ == Stall::none || bytes > kCopiedInput) return;
+  // A copy is not copied again: a connection in line for its limits comes by here for a few requests each
+  // time.
+  if (stall_ == Stall::none || bytes > kCopiedInput || block.capacity() <= kCopiedInput) return;
   BufferRef copy = reactor_.buffers_.take(bytes);
   if (!copy) return;
   std::memcpy(copy.bytes(), at, bytes);
@@ -221,13 +269,15 @@ void Connection::flush() {
 
 // Hands the socket what it takes. False: the connection is gone.
 bool Connection::send() {
+  const uint64_t most = reactor_.shared() ? kSharedBytes : kTurnSendBytes;
   uint64_t total = 0;
   send_blocked_ = false;
   while (!out_.empty()) {
     iovec from[kMaxVectors];
-    const int count = out_.vectors(from, kMaxVectors);
+    const int count = out_.vectors(from, kMaxVectors, most);
     const ssize_t bytes = channel_.send(from, count);
-    if (bytes == -EAGAIN || total >= kTurnSendBytes) {
+    if (bytes > 0) turn_cost_ += bytes;
+    if (bytes == -EAGAIN || total >= most) {
       if (bytes > 0) out_.sent(static_cast<size_t>(bytes));
       send_blocked_ = !out_.empty();
       break;
@@ -239,13 +289,20 @@ bool Connection::send() {
     out_.sent(static_cast<size_t>(bytes));
     total += static_cast<uint64_t>(bytes);
   }
-  return true;
+  if (send_blocked_) return true;
+  const int flushed = channel_.flush();
+  send_blocked_ = flushed == -EAGAIN;
+  if (flushed == 0 || send_blocked_) return true;
+  abort();
+  return false;
 }
 
 void Connection::update_interest() {
   uint32_t wanted = send_blocked_ ? uint32_t{EPOLLOUT} : 0;
+  // What TLS has decrypted already no socket tells of.
+  if (!input_ended_ && stall_ == Stall::none && !input_ && channel_.has_input()) reactor_.run_soon(this);
   // In the run queue it comes to its input anyway, and is spared two system calls.
-  if (!input_ended_ && stall_ == Stall::none && (!input_ || in_run_queue)) wanted |= EPOLLIN;
+  if ((!input_ended_ || lingering_) && stall_ == Stall::none && (!input_ || in_run_queue)) wanted |= EPOLLIN;
   if (in_epoll_ ? wanted == watched_ : wanted == 0) return;
   if (!in_epoll_) {
     if (reactor_.loop_.watch(channel_.fd(), wanted, this) < 0) return abort();
@@ -257,7 +314,7 @@ void Connection::update_interest() {
 }
 
 void Connection::settle_budget() {
-  const uint64_t held = is_open() ? pending_bytes_ + out_.bytes() : pending_bytes_;
+  const uint64_t held = pending_bytes_ + (is_open() ? out_.bytes() + channel_.unsent() : 0);
   if (held == charged_) return;
   reactor_.wire_.budget.add(static_cast<int64_t>(held) - static_cast<int64_t>(charged_));
   charged_ = held;
@@ -270,8 +327,8 @@ void Connection::retry() {
 // ---- the end ----
 
 void Connection::finish_if_idle() {
-  if (in_flight_ > 0 || !out_.empty()) return;
-  if (input_ended_) return close();
+  if (in_flight_ > 0 || has_unsent()) return;
+  if (input_ended_) return out_of_step_ ? linger() : close();
   if (!stopping_ || stall_ == Stall::held || lingering_) return;
   if (!socket_empty_ && !input_) return reactor_.run_soon(this);  // answer what has come already
   if (socket_empty_ && at_boundary()) linger();
@@ -310,7 +367,8 @@ void Connection::close() {
   out_.clear();
   channel_.close();
   settle_budget();
-  reactor_.socket_closed();
+  companion_.reset();
+  reactor_.socket_closed(peer_);
   if (in_flight_ == 0) reactor_.retire(this);
 }
 

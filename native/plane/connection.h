@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "nbd/handshake.h"
+#include "nbd/reply.h"
 #include "nbd/request.h"
 #include "plane/channel.h"
 #include "plane/loop.h"
@@ -30,8 +31,8 @@ class Connection final : public Watcher {
 
   void start();
   void ready(uint32_t events) override;
-  void run();    // called by the reactor after run_soon()
-  void flush();  // called by the reactor after flush_soon()
+  int64_t run();  // called by the reactor after run_soon(); what the turn has cost, see turns.h
+  void flush();   // called by the reactor after flush_soon()
 
   void retry();  // the device was released, or there is budget again
   void stop();   // finish what is in flight, ESHUTDOWN for the rest, close
@@ -42,16 +43,21 @@ class Connection final : public Watcher {
   // Nothing received in part, nothing pending, nothing to send: the socket and negotiated() are all there is.
   bool at_boundary() const;
   const nbd::Negotiated& negotiated() const { return negotiated_; }
-  const std::string& peer() const { return peer_; }
+  const Peer& peer() const { return peer_; }
   ServedDevice& served() { return served_; }
   uint64_t lease() const { return lease_; }
+  int64_t credit_left() const { return credit - turn_cost_; }
 
   size_t index = 0;  // the reactor's: place in its list
   bool in_run_queue = false;
+  bool input_due = false;  // it is in the run queue for its input, not only to send
   bool in_flush_queue = false;
+  int64_t credit = 0;             // see turns.h
+  uint64_t in_line_since_ns = 0;  // the throttle's: 0 when the next request does not wait for a limit
+  uint64_t in_line_bytes = 0;     // of that request
 
  private:
-  enum class Stall : uint8_t { none, held, own_limit, budget, unsent };
+  enum class Stall : uint8_t { none, held, own_limit, budget, unsent, limits, log };
 
   // What was answered in this turn, for the counters.
   struct Batch {
@@ -63,11 +69,14 @@ class Connection final : public Watcher {
 
   // connection.cc: life, input and output
   void begin_turn();
+  void take_turn();
+  bool turn_is_over() const;
   void receive();
   size_t take_payload(size_t received);
   void process(const BufferRef& block, std::byte* at, std::byte* end);
   bool send_ahead();
   bool send();
+  bool has_unsent() const { return !out_.empty() || channel_.unsent() > 0; }
   void keep_input(const BufferRef& block, std::byte* at, std::byte* end);
   void end_input();
   void turn_done();
@@ -78,28 +87,40 @@ class Connection final : public Watcher {
   void discard_input();
   void close();
 
+  // connection_admission.cc
+  bool admits(uint64_t bytes);
+  bool admitted_by_volume(const nbd::RequestHeader& header);
+  void was_taken(const nbd::RequestHeader& header);
+
   // connection_requests.cc: from header to reply. They return false when the request has to wait.
   bool take_request(const BufferRef& block, std::byte*& at, std::byte* end);
   bool take_write(const nbd::RequestHeader& header, const BufferRef& block, std::byte*& at, std::byte* end);
   bool take_read(const nbd::RequestHeader& header);
   bool take_status(const nbd::RequestHeader& header);
+  bool take_filtered_status(const nbd::RequestHeader& header, std::byte*& at, std::byte* end);
   bool take_other(const nbd::RequestHeader& header);
-  bool admits(uint64_t bytes);
   nbd::Terms terms() const;
   Operation* begin(const nbd::RequestHeader& header, volume::Command command);
-  void submit_write(Operation* operation);
+  void collect_payload(Operation* operation, std::byte*& at, std::byte* end);
+  void payload_complete(Operation* operation);
+  void submit_filtered_status(Operation* operation);
+  void submit_status(Operation* operation);
   void submit(Operation* operation, uint64_t charge);
   void charge(Operation* operation, uint64_t bytes);
   static void done(volume::Request& request);
   void completed(Operation* operation);
   void release(Operation* operation);
   void refuse(const nbd::RequestHeader& header, nbd::WireError error);
+  void count_refusal(nbd::CommandType type);
+  void log(const nbd::RequestHeader& header);
+  void log_request(Operation* operation);
+  void log_reply(const Operation* operation);
   void count(const Operation& operation, nbd::WireError error);
   void record_batch();
 
   void reply(Operation* operation, bool in_reservation);
   void reply_error(const nbd::RequestHeader& header, nbd::WireError error);
-  void reply_simple(uint64_t cookie, nbd::WireError error);
+  void reply_success(const nbd::RequestHeader& header);
   void reply_read(Operation* operation, bool in_reservation);
   void reply_fragments(Operation* operation);
   bool reply_status(Operation* operation);
@@ -109,26 +130,31 @@ class Connection final : public Watcher {
   ServedDevice& served_;
   volume::Device& device_;
   Channel channel_;
-  std::string peer_;
+  Peer peer_;
+  std::shared_ptr<Companion> companion_;
   nbd::Negotiated negotiated_;
   uint64_t lease_;
   std::vector<volume::StatusContext> contexts_;
-  const bool structured_;
+  const nbd::ReplyForm form_;
+  const bool extended_;          // headers, of requests too
+  const uint32_t header_bytes_;  // of a request
+  const uint32_t read_head_;     // bytes of a reply to READ before its data
 
   // input
   BufferRef input_;  // received and not processed: [input_at_, input_end_)
   std::byte* input_at_ = nullptr;
   std::byte* input_end_ = nullptr;
-  std::array<std::byte, nbd::kRequestHeaderBytes> carry_;  // the front of a header
+  std::array<std::byte, nbd::kExtendedRequestHeaderBytes> carry_;  // the front of a header
   size_t carried_ = 0;
-  Operation* receiving_ = nullptr;  // a write whose payload is still coming
+  Operation* receiving_ = nullptr;  // one whose payload, of its length, is still coming
   uint64_t received_ = 0;           // bytes of it
   uint64_t drain_ = 0;              // payload bytes to throw away
   nbd::RequestHeader drained_;      // whose
   nbd::WireError drain_error_ = nbd::WireError::none;
   bool expect_payload_ = false;  // large writes are streaming: receive little beyond the payload
   bool input_ended_ = false;
-  bool reads_wait_ = false;  // the last read could not be answered at once: use buffers of their own
+  bool out_of_step_ = false;  // ended by us, what still comes is not understood
+  bool reads_wait_ = false;   // the last read could not be answered at once: use buffers of their own
   Stall stall_ = Stall::none;
 
   // output
@@ -149,6 +175,7 @@ class Connection final : public Watcher {
   uint64_t turn_ns_ = 0;   // when this turn's bytes came
   uint64_t turn_out_ = 0;  // out_.bytes() at its begin
   uint32_t turn_requests_ = 0;
+  int64_t turn_cost_ = 0;  // bytes received, asked for and sent, and a constant for each request
   Batch batch_;
 };
 

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "nbd/reply.h"
 #include "plane/connection.h"
 
 namespace cellblock::plane {
@@ -10,10 +9,9 @@ namespace {
 
 // Reads up to this are made in the output block, right behind their reply header.
 constexpr uint64_t kInPlaceBytes = 64 << 10;
-static_assert(kInPlaceBytes + nbd::kMaxErrorBytes <= OutQueue::kMaxReserve);
+static_assert(kInPlaceBytes + nbd::kMaxOffsetDataBytes <= OutQueue::kMaxReserve);
 
 constexpr uint64_t kOperationBytes = 512;  // what a request in flight costs besides its data
-constexpr size_t kMaxInFlight = 4096;
 constexpr unsigned kMaxPinnedInputs = 64;  // per reactor; beyond, payloads are copied
 constexpr uint64_t kLargeWrite = 64 << 10;
 
@@ -56,72 +54,78 @@ bool is_known(nbd::CommandType type) { return type <= nbd::CommandType::block_st
 
 bool Connection::take_request(const BufferRef& block, std::byte*& at, std::byte* end) {
   nbd::RequestHeader header;
-  if (!nbd::parse_request(at, header) || header.type == nbd::CommandType::disc) {
+  if (!nbd::parse_request(at, extended_, header)) {
     // Behind a wrong magic nothing can be understood any more; what is in flight is still answered.
+    out_of_step_ = true;
     end_input();
     return true;
   }
-  std::byte* const payload = at + nbd::kRequestHeaderBytes;
+  if (header.type == nbd::CommandType::disc) {
+    log(header);
+    end_input();
+    return true;
+  }
+  std::byte* const payload = at + header_bytes_;
   const nbd::WireError error = stopping_ ? nbd::WireError::eshutdown : nbd::validate(header, terms());
   if (error != nbd::WireError::none) [[unlikely]] {
     at = payload;
     refuse(header, error);
     return true;
   }
+  if (!admitted_by_volume(header)) return false;
+  const bool with_payload = header.type == nbd::CommandType::write || header.has_payload_flag();
+  if (with_payload) at = payload;
   bool taken;
   switch (header.type) {
     case nbd::CommandType::read:
       taken = take_read(header);
       break;
     case nbd::CommandType::write:
-      at = payload;
       taken = take_write(header, block, at, end);
-      if (!taken) at = payload - nbd::kRequestHeaderBytes;
-      return taken;
+      break;
     case nbd::CommandType::block_status:
-      taken = take_status(header);
+      taken = with_payload ? take_filtered_status(header, at, end) : take_status(header);
       break;
     default:
       taken = take_other(header);
       break;
   }
-  if (taken) at = payload;
-  return taken;
+  if (!taken) {
+    at = payload - header_bytes_;
+    return false;
+  }
+  if (!with_payload) at = payload;
+  was_taken(header);
+  return true;
 }
 
 nbd::Terms Connection::terms() const {
   return {.size = device_.size(),
           .read_only = (negotiated_.transmission_flags & nbd::kReadOnly) || device_.read_only(),
-          .structured = structured_,
-          .contexts = !contexts_.empty()};
+          .structured = form_ != nbd::ReplyForm::simple,
+          .extended = extended_,
+          .contexts = contexts_.size()};
 }
 
 // The reply waits until the payload, if any, has been thrown away: clients send before they read.
 void Connection::refuse(const nbd::RequestHeader& header, nbd::WireError error) {
-  if (is_known(header.type)) {
-    batch_.errors[static_cast<unsigned>(command_of(header.type))]++;
-    batch_.any = true;
+  count_refusal(header.type);
+  if (extended_ && nbd::loses_step(header)) {
+    reply_error(header, error);
+    out_of_step_ = true;
+    return end_input();
   }
-  const uint64_t payload = nbd::payload_bytes(header);
+  const uint64_t payload = nbd::payload_bytes(header, extended_);
   if (payload == 0) return reply_error(header, error);
   drain_ = payload;
   drained_ = header;
   drain_error_ = error;
 }
 
-bool Connection::admits(uint64_t bytes) {
-  const uint64_t held = pending_bytes_ + out_.bytes();
-  if (in_flight_ >= kMaxInFlight ||
-      (held > 0 && held + bytes > reactor_.wire_.options.bytes_per_connection)) {
-    stall_ = Stall::own_limit;
-    return false;
-  }
-  if (!reactor_.wire_.budget.admits(held, bytes)) {
-    stall_ = Stall::budget;
-    reactor_.retry_when_budget_allows();
-    return false;
-  }
-  return true;
+void Connection::count_refusal(nbd::CommandType type) {
+  if (!is_known(type)) return;
+  batch_.errors[static_cast<unsigned>(command_of(type))]++;
+  batch_.any = true;
 }
 
 Operation* Connection::begin(const nbd::RequestHeader& header, volume::Command command) {
@@ -145,7 +149,8 @@ bool Connection::take_write(const nbd::RequestHeader& header, const BufferRef& b
   if (!admits(header.length + kOperationBytes)) return false;
   expect_payload_ = !whole && header.length >= kLargeWrite;
   if (header.length == 0) {
-    reply_simple(header.cookie, nbd::WireError::none);
+    log(header);
+    reply_success(header);
     return true;
   }
   Operation* operation = begin(header, volume::Command::write);
@@ -155,30 +160,34 @@ bool Connection::take_write(const nbd::RequestHeader& header, const BufferRef& b
     operation->pins_input = true;
     reactor_.pinned_inputs_++;
     at += header.length;
-    submit_write(operation);
+    payload_complete(operation);
     return true;
   }
-  operation->buffer = reactor_.buffers_.take(header.length);
-  if (!operation->buffer) {
-    release(operation);
-    refuse(header, nbd::WireError::enomem);
-    return true;
-  }
-  operation->data = operation->buffer.bytes();
-  const uint64_t part = std::min(here, header.length);
-  std::memcpy(operation->data, at, part);
-  at += part;
-  charge(operation, header.length + kOperationBytes);
-  if (whole) {
-    submit_write(operation);
-  } else {
-    receiving_ = operation;
-    received_ = part;
-  }
+  collect_payload(operation, at, end);
   return true;
 }
 
-void Connection::submit_write(Operation* operation) {
+// Moves the payload, as far as it is here, into a buffer of the operation.
+void Connection::collect_payload(Operation* operation, std::byte*& at, std::byte* end) {
+  const uint64_t length = operation->length;
+  operation->buffer = reactor_.buffers_.take(length);
+  if (!operation->buffer) {
+    const nbd::RequestHeader header = operation->header;
+    release(operation);
+    return refuse(header, nbd::WireError::enomem);
+  }
+  operation->data = operation->buffer.bytes();
+  const uint64_t part = std::min(static_cast<uint64_t>(end - at), length);
+  std::memcpy(operation->data, at, part);
+  at += part;
+  charge(operation, length + kOperationBytes);
+  if (part == length) return payload_complete(operation);
+  receiving_ = operation;
+  received_ = part;
+}
+
+void Connection::payload_complete(Operation* operation) {
+  if (operation->command == volume::Command::block_status) return submit_filtered_status(operation);
   submit(operation, operation->length + kOperationBytes);
 }
 
@@ -187,15 +196,15 @@ bool Connection::take_read(const nbd::RequestHeader& header) {
   expect_payload_ = false;
   Operation* operation = begin(header, volume::Command::read);
   if (header.length == 0) {
+    log(header);
     reply_read(operation, false);
     release(operation);
     return true;
   }
-  operation->fill_holes = !structured_ || (header.flags & nbd::kCommandDf);
+  operation->fill_holes = form_ == nbd::ReplyForm::simple || (header.flags & nbd::kCommandDf);
   if (header.length <= kInPlaceBytes && !reads_wait_) {
-    const size_t head = structured_ ? nbd::kOffsetDataBytes : nbd::kSimpleReplyBytes;
-    operation->room = reserve(head + header.length);
-    if (operation->room) operation->data = operation->room + head;
+    operation->room = reserve(read_head_ + header.length);
+    if (operation->room) operation->data = operation->room + read_head_;
   } else {
     operation->buffer = reactor_.buffers_.take(header.length);
     if (operation->buffer) operation->data = operation->buffer.bytes();
@@ -214,19 +223,55 @@ bool Connection::take_status(const nbd::RequestHeader& header) {
   expect_payload_ = false;
   Operation* operation = begin(header, volume::Command::block_status);
   operation->contexts = &contexts_;
+  submit_status(operation);
+  return true;
+}
+
+void Connection::submit_status(Operation* operation) {
+  const nbd::RequestHeader& header = operation->header;
+  operation->length = header.length;
   if (header.length == 0) {
     // Asked about nothing: answered with what follows, since an extent has at least one byte.
     operation->length = std::min<uint64_t>(nbd::kPreferredBlockBytes, device_.size() - header.offset);
   }
   submit(operation, kOperationBytes);
+}
+
+bool Connection::take_filtered_status(const nbd::RequestHeader& header, std::byte*& at, std::byte* end) {
+  if (!admits(header.length + kOperationBytes)) return false;
+  expect_payload_ = false;
+  collect_payload(begin(header, volume::Command::block_status), at, end);
   return true;
+}
+
+// From here on it is a BLOCK_STATUS of the length the payload says, about the contexts it names.
+void Connection::submit_filtered_status(Operation* operation) {
+  nbd::RequestHeader& header = operation->header;
+  nbd::StatusFilter filter;
+  nbd::WireError error = nbd::WireError::einval;
+  if (nbd::read_filter(operation->data, operation->length, contexts_.size(), filter)) {
+    header.length = filter.length;
+    header.flags &= static_cast<uint16_t>(~nbd::kCommandPayloadLen);
+    error = nbd::validate(header, terms());
+  }
+  if (error != nbd::WireError::none) {
+    count_refusal(header.type);
+    reply_error(header, error);
+    return release(operation);
+  }
+  for (uint32_t id : filter.ids) operation->chosen.push_back(contexts_[id - 1]);
+  operation->contexts = &operation->chosen;
+  operation->data = nullptr;
+  operation->buffer.reset();
+  submit_status(operation);
 }
 
 bool Connection::take_other(const nbd::RequestHeader& header) {
   if (!admits(kOperationBytes)) return false;
   expect_payload_ = false;
   if (header.length == 0 && header.type != nbd::CommandType::flush) {
-    reply_simple(header.cookie, nbd::WireError::none);
+    log(header);
+    reply_success(header);
     return true;
   }
   submit(begin(header, command_of(header.type)), kOperationBytes);
@@ -237,8 +282,12 @@ bool Connection::take_other(const nbd::RequestHeader& header) {
 
 void Connection::submit(Operation* operation, uint64_t bytes) {
   const bool reading = operation->command == volume::Command::read;
+  if (served_.log) [[unlikely]]
+    log_request(operation);
   if (device_.submit(*operation) == volume::Submitted::done) {
     if (reading) reads_wait_ = false;
+    if (operation->logged) [[unlikely]]
+      log_reply(operation);
     count(*operation, nbd::wire_error(operation->error));
     reply(operation, operation->room != nullptr);
     release(operation);
@@ -266,6 +315,8 @@ void Connection::done(volume::Request& request) {
 
 void Connection::completed(Operation* operation) {
   in_flight_--;
+  if (operation->logged) [[unlikely]]
+    log_reply(operation);
   const unsigned kind = static_cast<unsigned>(operation->command);
   KindCounters& counters = served_.counters.kinds[kind];
   counters.requests.add(1);
@@ -336,31 +387,29 @@ void Connection::reply(Operation* operation, bool in_reservation) {
   if (operation->error) return reply_error(operation->header, nbd::wire_error(operation->error));
   if (operation->command == volume::Command::read) return reply_read(operation, in_reservation);
   if (operation->command != volume::Command::block_status) {
-    return reply_simple(operation->header.cookie, nbd::WireError::none);
+    return reply_success(operation->header);
   }
   if (!reply_status(operation)) reply_error(operation->header, nbd::WireError::eio);
 }
 
-void Connection::reply_simple(uint64_t cookie, nbd::WireError error) {
-  std::byte* to = reserve(nbd::kSimpleReplyBytes);
-  if (!to) return;
-  nbd::simple_reply(to, error, cookie);
-  out_.commit(nbd::kSimpleReplyBytes);
+void Connection::reply_success(const nbd::RequestHeader& header) {
+  std::byte* to = reserve(nbd::kExtendedChunkHeaderBytes);
+  if (to) out_.commit(nbd::success_reply(to, form_, header));
 }
 
 void Connection::reply_error(const nbd::RequestHeader& header, nbd::WireError error) {
   std::byte* to = reserve(nbd::kMaxErrorBytes);
-  if (to) out_.commit(nbd::error_reply(to, structured_, header.cookie, error));
+  if (to) out_.commit(nbd::error_reply(to, form_, header, error));
 }
 
 void Connection::reply_read(Operation* operation, bool in_reservation) {
-  const uint64_t cookie = operation->header.cookie;
+  const nbd::RequestHeader& header = operation->header;
   const uint32_t length = static_cast<uint32_t>(operation->length);
   if (length == 0) {
-    if (!structured_) return reply_simple(cookie, nbd::WireError::none);
+    if (form_ != nbd::ReplyForm::structured) return reply_success(header);
     std::byte* to = reserve(nbd::kChunkHeaderBytes);
     if (!to) return;
-    nbd::none_chunk(to, cookie);
+    nbd::none_chunk(to, form_, header);
     return out_.commit(nbd::kChunkHeaderBytes);
   }
   const auto is_hole = [](const volume::Segment& segment) { return segment.hole; };
@@ -371,13 +420,13 @@ void Connection::reply_read(Operation* operation, bool in_reservation) {
     }
     return reply_fragments(operation);
   }
-  const size_t head = structured_ ? nbd::kOffsetDataBytes : nbd::kSimpleReplyBytes;
+  const size_t head = read_head_;
   std::byte* to = operation->room ? operation->room : reserve(head);
   if (!to) return;
-  if (structured_) {
-    nbd::offset_data(to, nbd::kChunkDone, cookie, operation->offset, length);
+  if (form_ == nbd::ReplyForm::simple) {
+    nbd::simple_reply(to, nbd::WireError::none, header.cookie);
   } else {
-    nbd::simple_reply(to, nbd::WireError::none, cookie);
+    nbd::offset_data(to, form_, header, nbd::kChunkDone, operation->offset, length);
   }
   if (in_reservation) return out_.commit(head + length);
   if (operation->room) return out_.append(to, head + length, operation->buffer);
@@ -395,13 +444,13 @@ void Connection::reply_fragments(Operation* operation) {
     for (; i < segments.size() && segments[i].hole == hole; i++) bytes += segments[i].length;
     if (bytes == 0) continue;
     const uint16_t flags = at + bytes >= operation->length ? nbd::kChunkDone : 0;
-    const size_t head = hole ? nbd::kOffsetHoleBytes : nbd::kOffsetDataBytes;
+    const size_t head = hole ? nbd::offset_hole_bytes(form_) : nbd::offset_data_bytes(form_);
     std::byte* to = reserve(head);
     if (!to) return;
     if (hole) {
-      nbd::offset_hole(to, flags, operation->header.cookie, operation->offset + at, bytes);
+      nbd::offset_hole(to, form_, operation->header, flags, operation->offset + at, bytes);
     } else {
-      nbd::offset_data(to, flags, operation->header.cookie, operation->offset + at, bytes);
+      nbd::offset_data(to, form_, operation->header, flags, operation->offset + at, bytes);
     }
     out_.commit(head);
     if (!hole) out_.append(operation->data + at, bytes, operation->buffer);
@@ -411,15 +460,17 @@ void Connection::reply_fragments(Operation* operation) {
 
 // One chunk per context. False, with nothing queued, where the device gave no extent for one of them.
 bool Connection::reply_status(Operation* operation) {
-  if (operation->extents.size() != contexts_.size()) return false;
+  const std::vector<volume::StatusContext>& contexts = *operation->contexts;
+  if (operation->extents.size() != contexts.size()) return false;
   const auto is_empty = [](const auto& list) { return list.empty(); };
   if (std::any_of(operation->extents.begin(), operation->extents.end(), is_empty)) return false;
   const nbd::StatusChunk::Query query{operation->header.length,
                                       (operation->header.flags & nbd::kCommandReqOne) != 0};
-  for (size_t i = 0; i < contexts_.size(); i++) {
+  for (size_t i = 0; i < contexts.size(); i++) {
     const auto& extents = operation->extents[i];
     // One more, for an extent that is longer than one of the wire can be.
-    const size_t room = nbd::StatusChunk::room(std::min<size_t>(extents.size() + 1, nbd::kMaxExtentsInChunk));
+    const size_t room =
+        nbd::StatusChunk::room(form_, std::min<size_t>(extents.size() + 1, nbd::kMaxExtentsInChunk));
     const bool small = room <= OutQueue::kMaxReserve;
     const BufferRef own = small ? BufferRef() : reactor_.buffers_.take(room);
     std::byte* to = small ? reserve(room) : own ? own.bytes() : nullptr;
@@ -427,12 +478,12 @@ bool Connection::reply_status(Operation* operation) {
       broken_ = true;
       return true;
     }
-    nbd::StatusChunk chunk(to, query);
+    nbd::StatusChunk chunk(to, form_, query);
     for (const volume::StatusExtent& extent : extents) {
       if (!chunk.add(extent.length, extent.flags)) break;
     }
-    const bool last = i + 1 == contexts_.size();
-    const size_t bytes = chunk.finish(contexts_[i].id, operation->header.cookie, last ? nbd::kChunkDone : 0);
+    const bool last = i + 1 == contexts.size();
+    const size_t bytes = chunk.finish(operation->header, contexts[i].id, last ? nbd::kChunkDone : 0);
     if (small) {
       out_.commit(bytes);
     } else {

@@ -37,6 +37,8 @@ struct KindCounters {
 struct DeviceCounters {
   Counter opened;  // connections that entered transmission, and those of them that ended
   Counter closed;
+  Counter throttled;  // requests that waited for a limit of the volume, and how long they did
+  Counter throttled_microseconds;
   std::array<KindCounters, kKinds> kinds;
 
   // `requests` that took `ns` each, from the receipt of their bytes to the hand-over of their replies.
@@ -56,6 +58,7 @@ struct DeviceSnapshot {
   };
   volume::Device* device = nullptr;
   uint64_t connections = 0;
+  uint64_t throttled = 0, throttled_microseconds = 0;
   std::array<Kind, kKinds> kinds;
 };
 

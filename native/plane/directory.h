@@ -6,13 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "plane/peer.h"
 #include "volume/device.h"
 
 namespace cellblock::plane {
 
 struct ExportDescription {
   bool exists = false;
-  std::string refusal;  // why not, one sentence (existing or not); empty with exists = true
+  int error = 0;  // errno when it does not exist for this peer: ENOENT, EACCES (not for this one), ENOKEY (in
+                  // TLS only)
+  std::string refusal;  // why not, one sentence; empty with exists = true
   std::string name;     // canonical; empty: the name asked for (it differs for the default export, "")
   uint64_t size = 0;    // bytes
   bool read_only = false;
@@ -28,7 +31,7 @@ struct ExportName {
 
 // An open export: the device and what the connection's contexts need. Given back by Directory::close, once.
 struct Lease {
-  int error = 0;  // errno; device is null then
+  int error = 0;  // errno; device is null then. ENOKEY: only in TLS
   std::string refusal;
   volume::Device* device = nullptr;
   uint64_t id = 0;
@@ -40,12 +43,12 @@ class Directory {
  public:
   virtual ~Directory() = default;
   // Callbacks run on the calling reactor's thread, later or at once, exactly once; the asker must cope with
-  // having been closed meanwhile. `peer` says who asks: "unix:uid=0" or "tcp:127.0.0.1:1234".
-  virtual void list(unsigned reactor, const std::string& peer,
+  // having been closed meanwhile. `peer` says who asks.
+  virtual void list(unsigned reactor, const Peer& peer,
                     std::function<void(std::vector<ExportName>)> reply) = 0;
-  virtual void describe(unsigned reactor, const std::string& peer, const std::string& name,
+  virtual void describe(unsigned reactor, const Peer& peer, const std::string& name,
                         std::function<void(ExportDescription)> reply) = 0;
-  virtual void open(unsigned reactor, const std::string& peer, const std::string& name,
+  virtual void open(unsigned reactor, const Peer& peer, const std::string& name,
                     const std::vector<std::string>& changed_since, std::function<void(Lease)> reply) = 0;
   virtual void close(uint64_t lease) = 0;
 };

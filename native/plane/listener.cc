@@ -1,5 +1,6 @@
 #include "plane/listener.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -128,6 +129,12 @@ Bound bind_tcp(const addrinfo& to) {
   return bound;
 }
 
+std::string remote_refusal(const std::string& address) {
+  return address +
+         " is reachable from other machines, and nothing is encrypted there: require TLS of every " +
+         "client, or allow it without TLS in so many words";
+}
+
 Bound listen_tcp(const std::string& place, const ListenOptions& options) {
   const size_t colon = place.rfind(':');
   if (colon == std::string::npos || colon + 1 == place.size()) {
@@ -147,8 +154,7 @@ Bound listen_tcp(const std::string& place, const ListenOptions& options) {
   Bound last = refused(EADDRNOTAVAIL, "cannot use 'tcp:" + place + "'");
   for (const addrinfo* one = found; one; one = one->ai_next) {
     if (!options.allow_remote && !is_loopback(one->ai_addr)) {
-      return refused(EACCES, "tcp:" + place + " is reachable from other machines and nothing is encrypted: " +
-                                 "use 127.0.0.1, or allow remote connections in so many words");
+      return refused(EACCES, remote_refusal("tcp:" + place));
     }
     last = bind_tcp(*one);
     if (last.error == 0) return last;
@@ -165,12 +171,30 @@ Bound listen_on(const std::string& address, const ListenOptions& options) {
   return refused(EINVAL, "an address is unix:PATH or tcp:HOST:PORT, not '" + address + "'");
 }
 
-Bound adopt_listening(int fd) {
+Bound adopt_listening(int fd, const ListenOptions& options) {
+  const std::string what = "descriptor " + std::to_string(fd);
   int accepting = 0;
+  int type = 0;
   socklen_t length = sizeof accepting;
-  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &length) < 0 || !accepting) {
-    return refused(EINVAL, "descriptor " + std::to_string(fd) + " is no listening socket");
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0) {
+    return refused(errno == EBADF ? EBADF : ENOTSOCK,
+                   what + (errno == EBADF ? " is not open" : " is no socket"));
   }
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &length) < 0 || !accepting ||
+      type != SOCK_STREAM) {
+    return refused(EINVAL, what + " is no listening stream socket");
+  }
+  sockaddr_storage address{};
+  length = sizeof address;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  const sa_family_t family = address.ss_family;
+  if (family != AF_UNIX && family != AF_INET && family != AF_INET6) {
+    return refused(EAFNOSUPPORT, what + " is neither a unix nor a TCP socket");
+  }
+  if (family != AF_UNIX && !options.allow_remote && !is_loopback(reinterpret_cast<sockaddr*>(&address))) {
+    return refused(EACCES, remote_refusal(name_of(fd)));
+  }
+  fcntl(fd, F_SETFD, FD_CLOEXEC);
   prepare_socket(fd);
   Bound bound;
   bound.fd = fd;
@@ -178,9 +202,10 @@ Bound adopt_listening(int fd) {
   return bound;
 }
 
-Listener::Listener(Reactor& reactor, Bound bound)
+Listener::Listener(Reactor& reactor, Bound bound, Visitors visitors)
     : reactor_(reactor),
       bound_(std::move(bound)),
+      visitors_(visitors),
       resume_([this] { reactor_.loop().rewatch(bound_.fd, EPOLLIN, this); }) {
   reactor_.loop().watch(bound_.fd, EPOLLIN, this);
 }
@@ -199,7 +224,11 @@ void Listener::ready(uint32_t) {
   for (int i = 0; i < kAcceptsInTurn; i++) {
     const int fd = accept4(bound_.fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
-      reactor_.adopt(fd);
+      if (visitors_ == Visitors::clients) {
+        reactor_.adopt(fd);
+      } else {
+        reactor_.receive_handover(fd);
+      }
       continue;
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) pause();

@@ -12,9 +12,13 @@ namespace cellblock::plane {
 
 class Reactor;
 
+// Who comes to a listener: clients, or programs that hand a client over (handover.h).
+enum class Visitors : uint8_t { clients, handovers };
+
 struct ListenOptions {
   unsigned mode = 0660;       // of a unix socket's file
   bool allow_remote = false;  // TCP on more than loopback: without TLS that is for the operator to say
+  Visitors visitors = Visitors::clients;
 };
 
 struct Bound {
@@ -32,13 +36,14 @@ struct Bound {
 // nobody answers on is replaced. May look a host name up.
 Bound listen_on(const std::string& address, const ListenOptions& options);
 
-// A listening socket that was handed to us (LISTEN_FDS); its file is not ours to remove.
-Bound adopt_listening(int fd);
+// A listening socket that was handed to us (LISTEN_FDS); its file is not ours to remove. What is refused
+// stays open.
+Bound adopt_listening(int fd, const ListenOptions& options);
 
 // Accepts on a reactor's loop. Created and destroyed on the loop's thread (or while it does not run).
 class Listener final : public Watcher {
  public:
-  Listener(Reactor& reactor, Bound bound);
+  Listener(Reactor& reactor, Bound bound, Visitors visitors = Visitors::clients);
   ~Listener();
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
@@ -51,6 +56,7 @@ class Listener final : public Watcher {
 
   Reactor& reactor_;
   Bound bound_;
+  const Visitors visitors_;
   Timer resume_;
 };
 

@@ -25,7 +25,7 @@ void Timer::arm(Loop& loop, uint64_t after_ms) {
   disarm();
   loop_ = &loop;
   // Rounded up: a timer never fires early.
-  place_ = loop.timers_.emplace(monotonic_ns() / kNsPerMs + after_ms + 1, this);
+  place_ = loop.timers_.emplace(loop.clock_() / kNsPerMs + after_ms + 1, this);
 }
 
 void Timer::disarm() {
@@ -34,7 +34,7 @@ void Timer::disarm() {
   loop_ = nullptr;
 }
 
-Loop::Loop(io::Engine* engine) : engine_(engine) {
+Loop::Loop(io::Engine* engine) : engine_(engine), clock_(monotonic_ns) {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (epoll_ < 0 || wake_ < 0) {
@@ -92,12 +92,17 @@ void Loop::run() {
   while (!stopping_) run_once(-1);
 }
 
-uint64_t Loop::refresh() { return now_ns_ = monotonic_ns(); }
+uint64_t Loop::refresh() { return now_ns_ = clock_(); }
+
+void Loop::use_clock(uint64_t (*clock)()) {
+  clock_ = clock;
+  refresh();
+}
 
 int Loop::wait_ms(int timeout_ms) const {
   if (more_work_) return 0;
   if (timers_.empty()) return timeout_ms;
-  const uint64_t now_ms = monotonic_ns() / kNsPerMs;
+  const uint64_t now_ms = clock_() / kNsPerMs;
   const uint64_t first = timers_.begin()->first;
   const uint64_t left = first > now_ms ? std::min<uint64_t>(first - now_ms, INT_MAX) : 0;
   return timeout_ms < 0 ? static_cast<int>(left) : std::min(timeout_ms, static_cast<int>(left));
@@ -113,7 +118,7 @@ size_t Loop::run_once(int timeout_ms) {
   more_work_ = false;
   for (TurnHook* hook : hooks_) more_work_ |= hook->end_of_turn();
   if (engine_) engine_->flush();
-  for (TurnHook* hook : hooks_) hook->after_flush();
+  for (TurnHook* hook : hooks_) more_work_ |= hook->after_flush();
   return done;
 }
 

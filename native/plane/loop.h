@@ -1,6 +1,6 @@
 // One epoll loop: descriptors, coarse timers, closures posted from any thread, and the reactor's disk engine.
 // Everything but post() belongs to the thread that runs it. A test drives it on its own thread with
-// run_once().
+// run_once(), and its time with use_clock().
 //
 // Invariant: a watcher that was unwatched is not called again, not even for events already fetched.
 #pragma once
@@ -27,11 +27,12 @@ class Watcher {
   ~Watcher() = default;
 };
 
-// Called at the end of every turn, before the engine is flushed.
+// Called at the end of every turn, before the engine is flushed and after it. True: there is work for another
+// turn, do not sleep.
 class TurnHook {
  public:
-  virtual bool end_of_turn() = 0;  // true: there is work for another turn, do not sleep
-  virtual void after_flush() {}    // the engine has everything submitted in this turn
+  virtual bool end_of_turn() = 0;
+  virtual bool after_flush() = 0;  // the engine has everything submitted in this turn
 
  protected:
   ~TurnHook() = default;
@@ -87,10 +88,13 @@ class Loop {
   // Time of this turn, CLOCK_MONOTONIC. refresh() reads the clock again.
   uint64_t now_ns() const { return now_ns_; }
   uint64_t refresh();
+  // Nanoseconds that never go back, in place of CLOCK_MONOTONIC; before any timer is armed.
+  void use_clock(uint64_t (*clock)());
 
  private:
   friend class Timer;
-  static constexpr int kMaxEvents = 64;
+  // Who is ready and waits for its turn is told again in every turn: few events at a time would hide others.
+  static constexpr int kMaxEvents = 256;
 
   int wait_ms(int timeout_ms) const;
   void dispatch(int count);
@@ -102,6 +106,7 @@ class Loop {
   int epoll_ = -1;
   int wake_ = -1;
   int error_ = 0;
+  uint64_t (*clock_)();
   uint64_t now_ns_ = 0;
   bool more_work_ = false;
   std::array<epoll_event, kMaxEvents> events_;

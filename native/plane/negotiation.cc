@@ -14,6 +14,7 @@ constexpr size_t kMaxUnsent = 64 << 10;  // no further option is taken while mor
 nbd::DescribedExport described(ExportDescription from) {
   nbd::DescribedExport to;
   to.exists = from.exists;
+  to.error = from.error;
   to.refusal = std::move(from.refusal);
   to.name = std::move(from.name);
   to.size = from.size;
@@ -26,11 +27,23 @@ nbd::DescribedExport described(ExportDescription from) {
 
 }  // namespace
 
-Negotiation::Negotiation(Reactor& reactor, int fd, nbd::HandshakeOptions options)
-    : reactor_(reactor), channel_(fd), peer_(peer_of(fd)), handshake_(std::move(options)), deadline_([this] {
-        reactor_.log(LogLevel::warn, "the handshake did not finish in time", peer_);
+Negotiation::Negotiation(Reactor& reactor, Arrival arrival, nbd::HandshakeOptions options,
+                         std::shared_ptr<const tls::Context> context)
+    : reactor_(reactor),
+      channel_(arrival.fd),
+      peer_(std::move(arrival.peer)),
+      companion_(std::move(arrival.companion)),
+      context_(std::move(context)),
+      handshake_(std::move(options)),
+      deadline_([this] {
+        log(LogLevel::warn, "the handshake did not finish in time");
+        reactor_.wire_.timed_out.fetch_add(1);
         close();
       }) {}
+
+void Negotiation::log(LogLevel level, const std::string& message) const {
+  reactor_.log(level, message, peer_);
+}
 
 void Negotiation::start() {
   deadline_.arm(reactor_.loop_, reactor_.wire_.options.handshake_timeout_ms);
@@ -40,7 +53,7 @@ void Negotiation::start() {
 void Negotiation::ready(uint32_t events) {
   if (!is_open()) return;
   if ((watched_ & EPOLLIN) && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-    receive();
+    if (!in_tls_handshake_) receive();
   } else if (events & (EPOLLHUP | EPOLLERR)) {
     return close();  // not even the answer to its question could be sent
   }
@@ -54,6 +67,7 @@ void Negotiation::receive() {
   const ssize_t got = channel_.receive(&to, 1);
   input_.resize(before + static_cast<size_t>(std::max<ssize_t>(got, 0)));
   if (got == 0) input_ended_ = true;
+  if (got == -EPROTO && channel_.session()) log(LogLevel::warn, channel_.session()->error());
   if (got < 0 && got != -EAGAIN) close();
 }
 
@@ -81,7 +95,11 @@ bool Negotiation::step_once() {
         }
         return true;
       }
-      if ((input_ended_ || stopping_) && unsent == 0) close();
+      if (channel_.has_input() && !input_ended_) {
+        receive();
+        return is_open();
+      }
+      if ((input_ended_ || stopping_) && unsent == 0 && channel_.unsent() == 0) close();
       return false;
     case nbd::Step::list:
     case nbd::Step::describe:
@@ -89,11 +107,14 @@ bool Negotiation::step_once() {
       if (asked_) return false;
       ask();
       return !asked_;
+    case nbd::Step::start_tls:
+      if (in_tls_handshake_) return shake_hands();
+      return unsent == 0 && start_tls();
     case nbd::Step::transmission:
       hand_over();
       return false;
     case nbd::Step::close:
-      if (unsent == 0) close();
+      if (unsent == 0 && channel_.unsent() == 0) close();
       return false;
   }
   return false;
@@ -109,6 +130,49 @@ void Negotiation::send() {
     output_at_ += static_cast<size_t>(bytes);
   }
   output.erase(0, std::exchange(output_at_, 0));
+  if (!is_open() || in_tls_handshake_) return;
+  const int flushed = channel_.flush();
+  if (flushed < 0 && flushed != -EAGAIN) close();
+}
+
+// The ACK is out; what comes now is the client's first message of TLS.
+bool Negotiation::start_tls() {
+  if (input_at_ < input_.size()) {
+    log(LogLevel::warn, "bytes in clear came behind STARTTLS: somebody in between may have sent them");
+    reactor_.wire_.tls_failed.fetch_add(1);
+    close();
+    return false;
+  }
+  channel_.start_tls(context_);
+  in_tls_handshake_ = true;
+  return true;
+}
+
+bool Negotiation::shake_hands() {
+  switch (channel_.shake_hands()) {
+    case tls::Progress::again:
+      return false;
+    case tls::Progress::failed:
+      log(LogLevel::warn, "TLS could not be begun: " + channel_.session()->error());
+      reactor_.wire_.tls_failed.fetch_add(1);
+      close();
+      return false;
+    case tls::Progress::done:
+      break;
+  }
+  in_tls_handshake_ = false;
+  const tls::Session& session = *channel_.session();
+  peer_.tls = true;
+  peer_.identity = session.identity();
+  reactor_.wire_.tls_begun.fetch_add(1);
+  if (reactor_.wire_.log)
+    reactor_.wire_.log(LogLevel::info, "TLS begun",
+                       {{"peer", peer_.name},
+                        {"identity", peer_.identity},
+                        {"subject", session.subject()},
+                        {"parameters", session.parameters()}});
+  handshake_.tls_started();
+  return true;
 }
 
 void Negotiation::ask() {
@@ -164,6 +228,7 @@ void Negotiation::answered() {
 void Negotiation::stop() {
   if (!is_open()) return;
   handshake_.shut_down();
+  if (in_tls_handshake_) return close();
   if (!asked_ && !input_ended_) receive();
   stopping_ = true;
   if (is_open()) advance();
@@ -172,6 +237,7 @@ void Negotiation::stop() {
 void Negotiation::hand_over() {
   Settled settled;
   settled.peer = peer_;
+  settled.companion = std::move(companion_);
   settled.negotiated = handshake_.negotiated();
   settled.lease = std::move(lease_);
   settled.input.assign(input_.begin() + static_cast<ptrdiff_t>(input_at_), input_.end());
@@ -179,6 +245,7 @@ void Negotiation::hand_over() {
   if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);
   in_epoll_ = false;
   deadline_.disarm();
+  settled.tls = channel_.take_session();
   settled.fd = channel_.release();
   reactor_.end_negotiation(this);
   reactor_.hand_over(std::move(settled));
@@ -190,14 +257,16 @@ void Negotiation::close() {
   in_epoll_ = false;
   deadline_.disarm();
   channel_.close();
-  reactor_.socket_closed();
+  companion_.reset();
+  reactor_.socket_closed(peer_);
   reactor_.end_negotiation(this);
 }
 
 void Negotiation::update_interest() {
-  const bool wants = handshake_.step() == nbd::Step::need_bytes && input_.empty() && !input_ended_;
+  const bool takes_bytes = handshake_.step() == nbd::Step::need_bytes && input_.empty() && !input_ended_;
+  const bool has_unsent = !handshake_.output().empty() || channel_.unsent() > 0;
   const uint32_t wanted =
-      (wants ? uint32_t{EPOLLIN} : 0) | (handshake_.output().empty() ? 0 : uint32_t{EPOLLOUT});
+      (takes_bytes || in_tls_handshake_ ? uint32_t{EPOLLIN} : 0) | (has_unsent ? uint32_t{EPOLLOUT} : 0);
   if (in_epoll_ && wanted == watched_) return;
   if (in_epoll_) {
     reactor_.loop_.rewatch(channel_.fd(), wanted, this);

@@ -17,11 +17,13 @@ class Connection;
 struct Operation : volume::Request {
   Connection* connection = nullptr;
   nbd::RequestHeader header;
-  BufferRef buffer;           // holds data
+  BufferRef buffer;                           // holds data
+  std::vector<volume::StatusContext> chosen;  // block_status with a filter: contexts points here
   std::byte* room = nullptr;  // read in place: the reply's header goes here, right before data
   uint64_t received_ns = 0;
   uint64_t charge = 0;      // bytes counted against the connection's limit while the device has it
   bool pins_input = false;  // data is the receive block it came in
+  bool logged = false;      // in the transaction log, where its reply belongs, too
 };
 
 class OperationPool {
@@ -42,7 +44,9 @@ class OperationPool {
     operation->error = 0;
     operation->segments.clear();
     operation->contexts = nullptr;
+    operation->chosen.clear();
     operation->pins_input = false;
+    operation->logged = false;
     operation->next = nullptr;
     // Status lists can be megabytes.
     if (!operation->extents.empty()) operation->extents = {};

@@ -49,10 +49,12 @@ bool OutQueue::append_copy(const std::byte* from, size_t bytes) {
   return true;
 }
 
-int OutQueue::vectors(iovec* to, int most) const {
+int OutQueue::vectors(iovec* to, int most, uint64_t most_bytes) const {
   int count = 0;
-  for (size_t i = first_; i < pieces_.size() && count < most; i++) {
-    to[count++] = {const_cast<std::byte*>(pieces_[i].at), pieces_[i].bytes};
+  for (size_t i = first_; i < pieces_.size() && count < most && most_bytes > 0; i++) {
+    const size_t bytes = static_cast<size_t>(std::min<uint64_t>(pieces_[i].bytes, most_bytes));
+    to[count++] = {const_cast<std::byte*>(pieces_[i].at), bytes};
+    most_bytes -= bytes;
   }
   return count;
 }

@@ -36,8 +36,8 @@ class OutQueue {
   bool empty() const { return bytes_ == 0; }
   uint64_t bytes() const { return bytes_; }  // not sent yet
 
-  // The front of the queue as vectors; returns how many.
-  int vectors(iovec* to, int most) const;
+  // The front of the queue as vectors, of about most_bytes; returns how many.
+  int vectors(iovec* to, int most, uint64_t most_bytes) const;
   void sent(size_t bytes);
   void clear();
 

@@ -163,8 +163,8 @@ void Plane::close_device(uint64_t ticket, uint64_t handle) {
       answer(ticket, EBUSY);
       return;
     }
-    volume.drained([this, ticket, handle, home = volume.home()] {
-      seats_[home].reactor->loop().post([this, ticket, handle, home] {
+    volume.drained([this, ticket, handle, home = volume.home(), device = &volume] {
+      const auto closed = [this, ticket, handle, home] {
         std::unique_ptr<volume::Volume> closing;
         {
           std::lock_guard lock(volumes_mutex_);
@@ -179,6 +179,10 @@ void Plane::close_device(uint64_t ticket, uint64_t handle) {
           seats_[home].reactor->forget(closing.get());
         }
         answer(ticket, 0);
+      };
+      Reactor& reactor = *seats_[home].reactor;
+      reactor.loop().post([&reactor, device, closed] {
+        reactor.end_log(device, [&reactor, closed] { reactor.loop().post(closed); });
       });
     });
   });
@@ -441,6 +445,38 @@ void Plane::disconnect(uint64_t ticket, uint64_t handle) {
   if (!open) answer(ticket, ENOENT);
 }
 
+void Plane::limit(uint64_t handle, const Limits& limits) {
+  at_home(handle,
+          [this, limits](volume::Volume& volume) { seats_[volume.home()].reactor->limit(volume, limits); });
+}
+
+void Plane::set_transaction_log(uint64_t ticket, uint64_t handle, const std::string& path, bool with_data) {
+  if (path.empty()) {
+    const bool open = at_home(handle, [this, ticket](volume::Volume& volume) {
+      seats_[volume.home()].reactor->end_log(&volume, [this, ticket] { answer(ticket, 0); });
+    });
+    if (!open) answer(ticket, ENOENT);
+    return;
+  }
+  // Opening may wait for a disk.
+  housekeeper_.post([this, ticket, handle, path, with_data] {
+    // A closure has to be copyable.
+    auto file = std::make_shared<std::unique_ptr<io::File>>();
+    const int result = disk_->open(path, {.create = true}, *file);
+    const int64_t position = result < 0 ? result : (*file)->size();
+    if (position < 0) return answer(ticket, static_cast<int>(-position));
+    const bool open =
+        at_home(handle, [this, ticket, handle, file, position, with_data](volume::Volume& volume) {
+          seats_[volume.home()].reactor->start_log(volume, std::move(*file), static_cast<uint64_t>(position),
+                                                   with_data, [this, handle](int error) {
+                                                     sink_.push(TransactionLogLost{handle, error});
+                                                   });
+          answer(ticket, 0);
+        });
+    if (!open) answer(ticket, ENOENT);
+  });
+}
+
 void Plane::grace(uint64_t ticket) {
   auto remaining = std::make_shared<std::atomic<size_t>>(seats_.size());
   const auto one_less = [this, ticket, remaining] {
@@ -460,7 +496,15 @@ void Plane::grace(uint64_t ticket) {
 
 int Plane::listen(const std::string& address, const ListenOptions& options, std::string& bound,
                   std::string& sentence) {
-  Bound socket = listen_on(address, options);
+  return serve(listen_on(address, options), options.visitors, bound, sentence);
+}
+
+int Plane::listen_on_descriptor(int fd, const ListenOptions& options, std::string& bound,
+                                std::string& sentence) {
+  return serve(adopt_listening(fd, options), options.visitors, bound, sentence);
+}
+
+int Plane::serve(Bound socket, Visitors visitors, std::string& bound, std::string& sentence) {
   if (socket.error) {
     sentence = std::move(socket.sentence);
     return -socket.error;
@@ -468,10 +512,20 @@ int Plane::listen(const std::string& address, const ListenOptions& options, std:
   bound = socket.address;
   // A listener lives on its reactor's thread; the connections it accepts move to their volumes' homes.
   Seat& seat = seats_[next_listener_++ % seats_.size()];
-  seat.reactor->loop().post([&seat, socket = std::move(socket)] {
-    seat.listeners.push_back(std::make_unique<Listener>(*seat.reactor, socket));
+  seat.reactor->loop().post([&seat, visitors, socket = std::move(socket)] {
+    seat.listeners.push_back(std::make_unique<Listener>(*seat.reactor, socket, visitors));
   });
   return 0;
+}
+
+bool Plane::set_tls(nbd::TlsPolicy policy, const tls::ContextOptions& options, std::string& sentence) {
+  TlsSetting setting{policy, nullptr};
+  if (policy != nbd::TlsPolicy::none) {
+    setting.context = tls::Context::make(options, sentence);
+    if (!setting.context) return false;
+  }
+  wire_->set_tls(std::move(setting));
+  return true;
 }
 
 template <typename Reply>
@@ -488,8 +542,7 @@ void Plane::deliver(std::unordered_map<uint64_t, Asked<Reply>>& asked, uint64_t 
       [call = std::move(waiting.reply), reply = std::move(reply)] { call(reply); });
 }
 
-void Plane::list(unsigned reactor, const std::string& peer,
-                 std::function<void(std::vector<ExportName>)> reply) {
+void Plane::list(unsigned reactor, const Peer& peer, std::function<void(std::vector<ExportName>)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
     std::lock_guard lock(asked_mutex_);
@@ -498,7 +551,7 @@ void Plane::list(unsigned reactor, const std::string& peer,
   sink_.push(ListAsked{ticket, peer});
 }
 
-void Plane::describe(unsigned reactor, const std::string& peer, const std::string& name,
+void Plane::describe(unsigned reactor, const Peer& peer, const std::string& name,
                      std::function<void(ExportDescription)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
@@ -508,7 +561,7 @@ void Plane::describe(unsigned reactor, const std::string& peer, const std::strin
   sink_.push(DescribeAsked{ticket, peer, name});
 }
 
-void Plane::open(unsigned reactor, const std::string& peer, const std::string& name,
+void Plane::open(unsigned reactor, const Peer& peer, const std::string& name,
                  const std::vector<std::string>& changed_since, std::function<void(Lease)> reply) {
   const uint64_t ticket = next_ticket_.fetch_add(1);
   {
@@ -549,6 +602,10 @@ PlaneCounters Plane::counters() {
   counters.engine = seats_[0].reactor->engine()->name();
   counters.connections = wire_->connections.load();
   counters.refused = wire_->refused.load();
+  counters.tls_begun = wire_->tls_begun.load();
+  counters.tls_failed = wire_->tls_failed.load();
+  counters.refused_per_client = wire_->refused_per_client.load();
+  counters.handshakes_timed_out = wire_->timed_out.load();
   counters.journal_cells = journal_->cells();
   counters.journal_used = journal_->used();
   counters.journal_syncs = journal_->syncs();

@@ -64,7 +64,8 @@ struct FaultAnswer {
 struct PlaneCounters {
   const char* engine = "";
   unsigned connections = 0;
-  uint64_t refused = 0;
+  uint64_t refused = 0, refused_per_client = 0, handshakes_timed_out = 0;
+  uint64_t tls_begun = 0, tls_failed = 0;
   uint64_t journal_cells = 0, journal_used = 0, journal_syncs = 0;
   uint64_t resident_bytes = 0;
   int64_t in_flight_bytes = 0;
@@ -126,6 +127,9 @@ class Plane final : public Directory, public volume::Keeper {
   void punch(uint64_t ticket, std::vector<PunchRange> ranges);
   void evict(uint64_t handle);
   void disconnect(uint64_t ticket, uint64_t handle);
+  void limit(uint64_t handle, const Limits& limits);
+  // Appends to the file at `path`, which is made when it is not there; empty: ends the log.
+  void set_transaction_log(uint64_t ticket, uint64_t handle, const std::string& path, bool with_data);
 
   void list_reply(uint64_t ticket, std::vector<ExportName> exports);
   void describe_reply(uint64_t ticket, ExportDescription description);
@@ -134,17 +138,20 @@ class Plane final : public Directory, public volume::Keeper {
   // 0 and the address bound, or -errno and a sentence.
   int listen(const std::string& address, const ListenOptions& options, std::string& bound,
              std::string& sentence);
+  // For connections that come from now on. False: the setting stays as it was, `sentence` says why.
+  bool set_tls(nbd::TlsPolicy policy, const tls::ContextOptions& options, std::string& sentence);
+  // The same on a listening socket that was handed to the process; it is ours from then on.
+  int listen_on_descriptor(int fd, const ListenOptions& options, std::string& bound, std::string& sentence);
   PlaneCounters counters();
   void stop_serving(uint64_t ticket, uint64_t deadline_ms);
   // Joins every thread. Idempotent. `clean`: everything is in LevelDB.
   void close(bool clean);
 
   // Directory, on reactor threads
-  void list(unsigned reactor, const std::string& peer,
-            std::function<void(std::vector<ExportName>)> reply) override;
-  void describe(unsigned reactor, const std::string& peer, const std::string& name,
+  void list(unsigned reactor, const Peer& peer, std::function<void(std::vector<ExportName>)> reply) override;
+  void describe(unsigned reactor, const Peer& peer, const std::string& name,
                 std::function<void(ExportDescription)> reply) override;
-  void open(unsigned reactor, const std::string& peer, const std::string& name,
+  void open(unsigned reactor, const Peer& peer, const std::string& name,
             const std::vector<std::string>& changed_since, std::function<void(Lease)> reply) override;
   void close(uint64_t lease) override;
 
@@ -175,6 +182,7 @@ class Plane final : public Directory, public volume::Keeper {
     std::function<void(Reply)> reply;
   };
 
+  int serve(Bound socket, Visitors visitors, std::string& bound, std::string& sentence);
   volume::Volume* find(uint64_t handle);
   // Runs on the volume's home; nothing when the handle is not open.
   bool at_home(uint64_t handle, std::function<void(volume::Volume&)> run);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "plane/connection.h"
+#include "plane/handover.h"
 #include "plane/negotiation.h"
 
 namespace cellblock::plane {
@@ -16,6 +17,7 @@ constexpr uint64_t kBudgetRetryMs = 5;
 constexpr uint64_t kTrimAfterMs = 5'000;
 constexpr size_t kIdleBufferBytes = 2 << 20;  // kept when a reactor has been trimmed
 constexpr unsigned kRefusedAtOnce = 64;       // connections over the limit that are told why
+constexpr size_t kHandoversAtOnce = 256;      // that have not said yet what they want
 
 // Takes the element at `index` out of a list whose elements know their index.
 template <typename T>
@@ -48,7 +50,11 @@ Reactor::Reactor(unsigned index, Wire& wire, std::unique_ptr<io::Engine> engine)
   loop_.add_hook(this);
 }
 
-Reactor::~Reactor() { join(); }
+Reactor::~Reactor() {
+  join();
+  // Before the memory its requests are in.
+  engine_.reset();
+}
 
 void Reactor::start() {
   thread_ = std::thread([this] {
@@ -70,26 +76,53 @@ void Reactor::join() {
 
 // ---- connections come and go ----
 
-void Reactor::adopt(int fd) {
-  prepare_socket(fd);
+void Reactor::adopt(int fd) { adopt(Arrival{fd, peer_of(fd), {}, nullptr}); }
+
+void Reactor::adopt(Arrival arrival) {
+  prepare_socket(arrival.fd);
   const unsigned limit = wire_.options.max_connections;
   const unsigned now = wire_.connections.fetch_add(1) + 1;
+  const unsigned own_limit = wire_.options.max_connections_per_client;
+  const unsigned of_client = wire_.clients.enter(arrival.peer);
   nbd::HandshakeOptions options;
-  if (stopping_ || now > limit) {
-    const std::string sentence = stopping_ ? "the server is shutting down"
-                                           : "too many connections, the limit is " + std::to_string(limit);
-    log(LogLevel::warn, "connection refused: " + sentence, peer_of(fd));
-    wire_.refused.fetch_add(1);
-    if (stopping_ || now > limit + kRefusedAtOnce) {
-      Channel(fd).close();
-      return socket_closed();
-    }
-    options.refusal = sentence;
+  options.only = std::move(arrival.only);
+  if (stopping_) {
+    options.refusal = "the server is shutting down";
+  } else if (now > limit) {
+    options.refusal = "too many connections, the limit is " + std::to_string(limit);
+  } else if (own_limit > 0 && of_client > own_limit) {
+    options.refusal = "too many connections of " + client_of(arrival.peer) + ", the limit for each is " +
+                      std::to_string(own_limit);
   }
-  auto negotiation = std::make_shared<Negotiation>(*this, fd, std::move(options));
+  if (!options.refusal.empty()) {
+    log(LogLevel::warn, "connection refused: " + options.refusal, arrival.peer);
+    std::atomic<uint64_t>& count = now > limit || stopping_ ? wire_.refused : wire_.refused_per_client;
+    count.fetch_add(1);
+    const bool crowd =
+        now > limit + kRefusedAtOnce || (own_limit > 0 && of_client > own_limit + kRefusedAtOnce);
+    if (stopping_ || crowd) {
+      Channel(arrival.fd).close();
+      return socket_closed(arrival.peer);
+    }
+  }
+  TlsSetting tls = wire_.tls();
+  options.tls = tls.policy;
+  auto negotiation =
+      std::make_shared<Negotiation>(*this, std::move(arrival), std::move(options), std::move(tls.context));
   negotiation->index = negotiations_.size();
   negotiations_.push_back(negotiation);
   negotiation->start();
+}
+
+void Reactor::receive_handover(int fd) {
+  if (stopping_ || handovers_.size() >= kHandoversAtOnce) return Channel(fd).close();
+  handovers_.push_back(std::make_unique<Handover>(*this, fd));
+  handovers_.back()->index = handovers_.size() - 1;
+  handovers_.back()->start();
+}
+
+void Reactor::end_handover(Handover* handover) {
+  ended_handovers_.push_back(take_out(handovers_, handover->index));
 }
 
 void Reactor::end_negotiation(Negotiation* negotiation) {
@@ -112,6 +145,7 @@ void Reactor::serve(Settled settled) {
   Connection* connection = owned.get();
   connection->index = connections_.size();
   connections_.push_back(std::move(owned));
+  if (device.connections.empty()) devices_with_connections_++;
   device.connections.push_back(connection);
   device.counters.opened.add(1);
   connection->start();
@@ -122,22 +156,26 @@ void Reactor::retire(Connection* connection) {
   ServedDevice& device = connection->served();
   std::erase(device.connections, connection);
   device.counters.closed.add(1);
-  std::erase(runnable_, connection);
-  std::replace(running_.begin(), running_.end(), connection, static_cast<Connection*>(nullptr));
+  turns_.remove(*connection);
+  if (device.throttle) device.throttle->forget(*connection);
   std::erase(to_flush_, connection);
   std::replace(flushing_.begin(), flushing_.end(), connection, static_cast<Connection*>(nullptr));
   retired_.push_back(take_out(connections_, connection->index));
   wire_.directory.close(connection->lease());
   if (device.connections.empty()) {
+    devices_with_connections_--;
     for (auto& done : std::exchange(device.when_unused, {})) done();
   }
   check_stopped();
 }
 
-void Reactor::socket_closed() { wire_.connections.fetch_sub(1); }
+void Reactor::socket_closed(const Peer& peer) {
+  wire_.connections.fetch_sub(1);
+  wire_.clients.leave(peer);
+}
 
-void Reactor::log(LogLevel level, const std::string& message, const std::string& peer) const {
-  if (wire_.log) wire_.log(level, message, {{"peer", peer}});
+void Reactor::log(LogLevel level, const std::string& message, const Peer& peer) const {
+  if (wire_.log) wire_.log(level, message, {{"peer", peer.name}});
 }
 
 // ---- devices ----
@@ -149,7 +187,7 @@ ServedDevice& Reactor::served(volume::Device& device) {
   return *place;
 }
 
-void Reactor::device_released(volume::Device* device) {
+void Reactor::retry(volume::Device* device) {
   const auto found = served_.find(device);
   if (found == served_.end()) return;
   for (Connection* connection : found->second->connections) connection->retry();
@@ -165,7 +203,49 @@ void Reactor::disconnect(volume::Device* device, std::function<void()> done) {
 
 void Reactor::forget(volume::Device* device) {
   std::lock_guard<std::mutex> hold(served_lock_);
-  served_.erase(device);
+  const auto found = served_.find(device);
+  if (found == served_.end()) return;
+  turns_.forget(*found->second);
+  std::erase(logs_to_write_, found->second.get());
+  served_.erase(found);
+}
+
+void Reactor::limit(volume::Device& device, const Limits& limits) {
+  ServedDevice& limited = served(device);
+  if (!limited.throttle) {
+    if (!limits.any()) return;
+    limited.throttle = std::make_unique<Throttle>(*this, limited.counters);
+  }
+  limited.throttle->set(limits);
+}
+
+void Reactor::start_log(volume::Device& device, std::unique_ptr<io::File> file, uint64_t position,
+                        bool with_data, std::function<void(int)> lost) {
+  end_log(&device, [] {});
+  ServedDevice& logged = served(device);
+  TransactionLog::Hooks hooks{[this, &device] { retry(&device); }, std::move(lost)};
+  logged.log =
+      std::make_unique<TransactionLog>(std::move(file), position, with_data, *engine_, std::move(hooks));
+  write_log_soon(logged);
+}
+
+void Reactor::end_log(volume::Device* device, std::function<void()> done) {
+  const auto found = served_.find(device);
+  if (found == served_.end() || !found->second->log) return done();
+  ending_logs_.push_back(std::move(found->second->log));
+  TransactionLog* const log = ending_logs_.back().get();
+  retry(device);
+  log->finish([this, log, done = std::move(done)] {
+    const auto is_it = [log](const auto& one) { return one.get() == log; };
+    const auto place = std::find_if(ending_logs_.begin(), ending_logs_.end(), is_it);
+    ended_logs_.push_back(std::move(*place));
+    ending_logs_.erase(place);
+    done();
+  });
+}
+
+void Reactor::write_log_soon(ServedDevice& device) {
+  if (!std::exchange(device.log_to_write, true)) logs_to_write_.push_back(&device);
 }
 
 std::vector<DeviceSnapshot> Reactor::counters() const {
@@ -176,6 +256,8 @@ std::vector<DeviceSnapshot> Reactor::counters() const {
     one.device = device;
     const uint64_t closed = served->counters.closed.get();
     one.connections = served->counters.opened.get() - closed;
+    one.throttled = served->counters.throttled.get();
+    one.throttled_microseconds = served->counters.throttled_microseconds.get();
     for (unsigned kind = 0; kind < kKinds; kind++) {
       const KindCounters& from = served->counters.kinds[kind];
       one.kinds[kind] = {
@@ -193,6 +275,7 @@ void Reactor::stop_serving(uint64_t deadline_ms, std::function<void(size_t)> don
   stopping_ = true;
   stopped_ = std::move(done);
   stop_timer_.arm(loop_, deadline_ms);
+  while (!handovers_.empty()) handovers_.back()->close();
   const std::vector<std::shared_ptr<Negotiation>> handshakes = negotiations_;
   for (const auto& negotiation : handshakes) negotiation->stop();
   for (size_t i = connections_.size(); i-- > 0;) connections_[i]->stop();
@@ -220,11 +303,13 @@ BufferRef& Reactor::receive_block() {
 }
 
 void Reactor::run_soon(Connection* connection) {
-  if (std::exchange(connection->in_run_queue, true)) return;
-  runnable_.push_back(connection);
+  connection->input_due = true;
+  turns_.add(*connection);
 }
 
 void Reactor::flush_soon(Connection* connection) {
+  // Sending costs as much as reading: it is a turn, too.
+  if (shared()) return turns_.add(*connection);
   if (std::exchange(connection->in_flush_queue, true)) return;
   to_flush_.push_back(connection);
 }
@@ -234,17 +319,15 @@ void Reactor::retry_when_budget_allows() {
 }
 
 bool Reactor::end_of_turn() {
-  running_.swap(runnable_);
-  for (size_t i = 0; i < running_.size(); i++) {
-    if (!running_[i]) continue;
-    running_[i]->in_run_queue = false;
-    running_[i]->run();
+  const bool more = turns_.run(shared());
+  for (ServedDevice* device : std::exchange(logs_to_write_, {})) {
+    device->log_to_write = false;
+    if (device->log) device->log->write();
   }
-  running_.clear();
-  return !runnable_.empty();
+  return more;
 }
 
-void Reactor::after_flush() {
+bool Reactor::after_flush() {
   flushing_.swap(to_flush_);
   for (size_t i = 0; i < flushing_.size(); i++) {
     if (!flushing_[i]) continue;
@@ -254,7 +337,10 @@ void Reactor::after_flush() {
   flushing_.clear();
   retired_.clear();
   ended_.clear();
+  ended_handovers_.clear();
+  ended_logs_.clear();
   trim_soon();
+  return turns_.any();
 }
 
 // The timer runs off once after load and is not armed again while nothing is to be given back.

@@ -5,8 +5,11 @@
 // itself.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -21,19 +24,42 @@
 #include "plane/counters.h"
 #include "plane/loop.h"
 #include "plane/operation.h"
+#include "plane/throttle.h"
+#include "plane/transaction_log.h"
+#include "plane/turns.h"
 #include "plane/wire.h"
 
 namespace cellblock::plane {
 
 class Connection;
+class Handover;
 class Negotiation;
+
+// A descriptor that is open as long as a connection is: whoever handed that over sees when it ends.
+struct Companion {
+  explicit Companion(int fd) : fd(fd) {}
+  ~Companion() { ::close(fd); }
+  Companion(const Companion&) = delete;
+  Companion& operator=(const Companion&) = delete;
+  const int fd;
+};
+
+// A client that comes in.
+struct Arrival {
+  int fd = -1;
+  Peer peer;
+  std::string only;  // the one export it may have; empty: any
+  std::shared_ptr<Companion> companion;
+};
 
 // A connection between handshake and transmission, or handed over by an earlier process: a socket at a
 // message boundary and what was negotiated on it. Plain data but for the socket, which close() or its user
-// ends.
+// ends, and for what TLS knows of it.
 struct Settled {
   int fd = -1;
-  std::string peer;
+  std::unique_ptr<tls::Session> tls;  // null: in clear
+  Peer peer;
+  std::shared_ptr<Companion> companion;
   nbd::Negotiated negotiated;
   Lease lease;
   std::vector<std::byte> input;  // received behind the handshake
@@ -47,6 +73,14 @@ struct ServedDevice {
   DeviceCounters counters;
   std::vector<Connection*> connections;
   std::vector<std::function<void()>> when_unused;
+  std::unique_ptr<Throttle> throttle;  // null: never had limits
+  std::unique_ptr<TransactionLog> log;
+  bool log_to_write = false;
+
+  // see turns.h
+  std::deque<Connection*> runnable;
+  int64_t credit = 0;
+  bool has_turn = false;
 };
 
 class Reactor final : TurnHook {
@@ -66,11 +100,22 @@ class Reactor final : TurnHook {
 
   // Takes a connected socket and begins the handshake; over the limit it is refused in so many words.
   void adopt(int fd);
+  void adopt(Arrival arrival);
+  // Takes the connection of a program that hands a client over.
+  void receive_handover(int fd);
   // Takes a connection up in transmission; its device's home is here.
   void serve(Settled settled);
 
+  // Of all connections of the device together, from now on.
+  void limit(volume::Device& device, const Limits& limits);
+  // What clients of the device do is logged from now on, in place of an earlier log. `lost`: the log could
+  // not be written and has ended.
+  void start_log(volume::Device& device, std::unique_ptr<io::File> file, uint64_t position, bool with_data,
+                 std::function<void(int error)> lost);
+  // `done` when what was logged is written.
+  void end_log(volume::Device* device, std::function<void()> done);
   // The device is no longer held: its sockets are read again.
-  void device_released(volume::Device* device);
+  void device_released(volume::Device* device) { retry(device); }
   // Ends every connection of the device as at shutdown; then `done`.
   void disconnect(volume::Device* device, std::function<void()> done);
   // Before the device goes away; nothing is connected to it.
@@ -82,25 +127,32 @@ class Reactor final : TurnHook {
 
   std::vector<DeviceSnapshot> counters() const;  // thread-safe
 
+  // For connections and what they wait in.
+  void run_soon(Connection* connection);
+  void flush_soon(Connection* connection);
+  void write_log_soon(ServedDevice& device);
+  bool shared() const { return devices_with_connections_ > 1; }
+
  private:
   friend class Connection;
+  friend class Handover;
   friend class Negotiation;
 
   bool end_of_turn() override;
-  void after_flush() override;
+  bool after_flush() override;
 
   // For connections and negotiations.
   BufferRef& receive_block();  // kReceiveBytes that nobody else refers to; empty where memory is short
-  void run_soon(Connection* connection);
-  void flush_soon(Connection* connection);
   void retry_when_budget_allows();
   void retire(Connection* connection);
   void end_negotiation(Negotiation* negotiation);
+  void end_handover(Handover* handover);
   void hand_over(Settled settled);
-  void socket_closed();
-  void log(LogLevel level, const std::string& message, const std::string& peer) const;
+  void socket_closed(const Peer& peer);
+  void log(LogLevel level, const std::string& message, const Peer& peer) const;
 
   ServedDevice& served(volume::Device& device);
+  void retry(volume::Device* device);
   void check_stopped();
   void trim_soon();
 
@@ -116,14 +168,20 @@ class Reactor final : TurnHook {
   BufferRef receive_block_;
   unsigned pinned_inputs_ = 0;  // operations whose data lies in a receive block
 
+  std::vector<std::unique_ptr<Handover>> handovers_;
+  std::vector<std::unique_ptr<Handover>> ended_handovers_;  // destroyed at the end of the turn
   std::vector<std::shared_ptr<Negotiation>> negotiations_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<std::unique_ptr<Connection>> retired_;  // destroyed at the end of the turn
   std::vector<std::shared_ptr<Negotiation>> ended_;   // likewise
-  std::vector<Connection*> runnable_, running_;
+  Turns turns_;
+  std::vector<ServedDevice*> logs_to_write_;
+  std::vector<std::unique_ptr<TransactionLog>> ending_logs_;
+  std::vector<std::unique_ptr<TransactionLog>> ended_logs_;  // destroyed at the end of the turn
   std::vector<Connection*> to_flush_, flushing_;
   mutable std::mutex served_lock_;  // of the table, for counters()
   std::unordered_map<volume::Device*, std::unique_ptr<ServedDevice>> served_;
+  size_t devices_with_connections_ = 0;
 
   Timer budget_timer_;
   Timer trim_timer_;

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "plane/peer.h"
 #include "store/journal.h"
 #include "volume/volume.h"
 
@@ -49,15 +50,17 @@ struct Adopted {
 };
 struct ListAsked {
   uint64_t ticket;
-  std::string peer;
+  Peer peer;
 };
 struct DescribeAsked {
   uint64_t ticket;
-  std::string peer, name;
+  Peer peer;
+  std::string name;
 };
 struct OpenAsked {
   uint64_t ticket;
-  std::string peer, name;
+  Peer peer;
+  std::string name;
   std::vector<std::string> changed_since;
 };
 struct LeaseClosed {
@@ -73,14 +76,18 @@ struct DeviceFailed {
 struct StoreFailed {
   int error;
 };
+struct TransactionLogLost {
+  uint64_t handle;
+  int error;
+};
 struct Logged {
   std::string level, message;
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-using Record =
-    std::variant<FaultAsked, RoundWanted, FileWanted, Done, BytesRead, RoundTaken, CutDone, Adopted,
-                 ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed, StoreFailed, Logged>;
+using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, BytesRead, RoundTaken, CutDone,
+                            Adopted, ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed,
+                            StoreFailed, TransactionLogLost, Logged>;
 
 // Where records go. push is called from any native thread, in the order of happening of that thread.
 class RecordSink {

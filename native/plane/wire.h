@@ -5,11 +5,16 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "nbd/handshake.h"
 #include "plane/directory.h"
+#include "tls/context.h"
 
 namespace cellblock::plane {
 
@@ -18,6 +23,7 @@ class Reactor;
 struct WireOptions {
   uint64_t handshake_timeout_ms = 30'000;
   unsigned max_connections = 4096;
+  unsigned max_connections_per_client = 0;  // of one uid or address; 0: as many as there may be in all
   uint64_t bytes_per_connection = uint64_t{64} << 20;  // in flight: payloads held and results not sent yet
   uint64_t bytes_in_all = uint64_t{512} << 20;
   uint64_t linger_ms = 1'000;  // for clients to read the last replies when we close
@@ -46,23 +52,81 @@ class ByteBudget {
   alignas(64) std::atomic<int64_t> used_{0};
 };
 
+// Connections by whom they are of, handshakes included. Costs nothing where nobody limits them.
+class ClientCounts {
+ public:
+  explicit ClientCounts(bool counts) : counts_(counts) {}
+
+  // How many that client has now, this one included; 0 where nobody counts.
+  unsigned enter(const Peer& peer) {
+    if (!counts_) return 0;
+    std::lock_guard<std::mutex> hold(lock_);
+    return ++by_client_[client_of(peer)];
+  }
+  void leave(const Peer& peer) {
+    if (!counts_) return;
+    std::lock_guard<std::mutex> hold(lock_);
+    const auto found = by_client_.find(client_of(peer));
+    if (--found->second == 0) by_client_.erase(found);
+  }
+  // Clients with connections.
+  size_t size() const {
+    std::lock_guard<std::mutex> hold(lock_);
+    return by_client_.size();
+  }
+
+ private:
+  const bool counts_;
+  mutable std::mutex lock_;
+  std::unordered_map<std::string, unsigned> by_client_;
+};
+
 enum class LogLevel : uint8_t { info, warn, error };
 
 // Called on any reactor's thread; must not block.
 using LogHook = std::function<void(LogLevel, const std::string& message,
                                    std::vector<std::pair<std::string, std::string>> fields)>;
 
+// How connections that come now are secured. `context` is null with TlsPolicy::none.
+struct TlsSetting {
+  nbd::TlsPolicy policy = nbd::TlsPolicy::none;
+  std::shared_ptr<const tls::Context> context;
+};
+
 struct Wire {
   Wire(WireOptions chosen, Directory& known, LogHook hook)
-      : options(chosen), directory(known), log(std::move(hook)), budget(chosen.bytes_in_all) {}
+      : options(chosen),
+        directory(known),
+        log(std::move(hook)),
+        budget(chosen.bytes_in_all),
+        clients(chosen.max_connections_per_client > 0) {}
 
   const WireOptions options;
   Directory& directory;
   const LogHook log;
   ByteBudget budget;
   std::atomic<unsigned> connections{0};  // sockets, handshakes included
-  std::atomic<uint64_t> refused{0};      // for the limit
-  std::vector<Reactor*> reactors;        // by index; complete before the first one runs
+  std::atomic<uint64_t> refused{0};      // for the limit of all
+  std::atomic<uint64_t> refused_per_client{0};
+  std::atomic<uint64_t> timed_out{0};  // handshakes
+  std::atomic<uint64_t> tls_begun{0};  // handshakes of TLS that were completed, and that failed
+  std::atomic<uint64_t> tls_failed{0};
+  ClientCounts clients;
+  std::vector<Reactor*> reactors;  // by index; complete before the first one runs
+
+  // Thread-safe. Connections keep the setting they began with.
+  TlsSetting tls() const {
+    std::lock_guard<std::mutex> hold(tls_lock_);
+    return tls_;
+  }
+  void set_tls(TlsSetting setting) {
+    std::lock_guard<std::mutex> hold(tls_lock_);
+    std::swap(tls_, setting);
+  }
+
+ private:
+  mutable std::mutex tls_lock_;
+  TlsSetting tls_;
 };
 
 }  // namespace cellblock::plane

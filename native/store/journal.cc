@@ -197,7 +197,7 @@ int Journal::read_header(Scan& scan) {
   }
   if (!header) return was_being_made(header_) ? -ENODATA : -EUCLEAN;
   cells_ = load_le<uint64_t>(header + kAtCells);
-  if (cells_ == 0 || kJournalHeaderBytes + cells_ * kCellBytes > static_cast<uint64_t>(bytes))
+  if (cells_ == 0 || cells_ > (static_cast<uint64_t>(bytes) - kJournalHeaderBytes) / kCellBytes)
     return -EUCLEAN;
   if (std::memcmp(header + kAtStore, incarnation_.store_id.data(), incarnation_.store_id.size()) != 0)
     return -ESTALE;

@@ -343,6 +343,66 @@ TAP_TEST("the limit of connections: a refusal says so, and a place that is free 
   fourth.enter();
 }
 
+TAP_TEST("the limit of one client's connections: refusals say whose, others get in, places come back") {
+  plane::WireOptions options;
+  options.max_connections_per_client = 2;
+  Host host(options);
+  const auto arrive = [&](const std::string& name, int64_t uid) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0) std::abort();
+    host.reactor().adopt(plane::Arrival{ends[1], {.name = name, .uid = uid, .identity = {}}, {}, nullptr});
+    return ends[0];
+  };
+  const auto refusal = [&](int fd) {
+    const std::string ask = client_flags() + go("disk");
+    TAP_EQ(write(fd, ask.data(), ask.size()), static_cast<ssize_t>(ask.size()), "asks");
+    for (int i = 0; i < 4; i++) host.turn();
+    std::string got(4096, '\0');
+    const ssize_t bytes = read(fd, got.data(), got.size());
+    got.resize(static_cast<size_t>(std::max<ssize_t>(bytes, 0)));
+    const auto all = answers(got);
+    if (all.empty()) return std::string("no answer");
+    return all.back().type == OptionReply::err_policy ? all.back().data : std::string();
+  };
+  const int one = arrive("tcp:192.0.2.1:1000", -1);
+  const int two = arrive("tcp:192.0.2.1:2000", -1);
+  TAP_EQ(refusal(one), "", "the first");
+  TAP_EQ(refusal(two), "", "the second");
+  const int three = arrive("tcp:192.0.2.1:3000", -1);
+  TAP_EQ(refusal(three), "too many connections of 192.0.2.1, the limit for each is 2", "the third");
+  TAP_EQ(host.wire.refused_per_client.load(), 1u, "counted");
+  TAP_EQ(host.wire.refused.load(), 0u, "and not as one over the limit of all");
+  const int other = arrive("tcp:192.0.2.11:1000", -1);
+  TAP_EQ(refusal(other), "", "another address");
+  const int users[] = {arrive("unix:uid=7", 7), arrive("unix:uid=7", 7), arrive("stdio:uid=7", 7)};
+  TAP_EQ(refusal(users[1]), "", "the second of a user");
+  TAP_EQ(refusal(users[2]), "too many connections of uid 7, the limit for each is 2", "however they come");
+  close(three);
+  close(one);
+  for (int i = 0; i < 4; i++) host.turn();
+  const int again = arrive("tcp:192.0.2.1:4000", -1);
+  TAP_EQ(refusal(again), "", "a place that is free again");
+  for (int fd : {two, other, users[0], users[1], users[2], again}) close(fd);
+  for (int i = 0; i < 4; i++) host.turn();
+  TAP_EQ(host.wire.clients.size(), 0u, "nobody is remembered");
+  TAP_EQ(host.wire.connections.load(), 0u, "all counted out");
+}
+
+TAP_TEST("a crowd of one client is closed on without a word") {
+  plane::WireOptions options;
+  options.max_connections_per_client = 1;
+  Host host(options);
+  std::vector<std::unique_ptr<Client>> crowd;
+  for (int i = 0; i < 100; i++) crowd.push_back(std::make_unique<Client>(host));
+  for (auto& one : crowd) one->pump();
+  size_t closed = 0;
+  for (auto& one : crowd) closed += one->ended && one->got.empty();
+  TAP_EQ(closed, 35u, "64 are told why");
+  crowd.clear();
+  for (int i = 0; i < 4; i++) host.turn();
+  TAP_EQ(host.wire.clients.size(), 0u, "nobody is remembered");
+}
+
 TAP_TEST("a connection moves to the device's home reactor with what was received and not yet sent") {
   Host host({}, 3);
   FakeDevice far(1 << 20, 2);
@@ -432,7 +492,8 @@ TAP_TEST("unix: the mode, a stale file is replaced, one that answers is not, the
     const std::string ask = client_flags() + go("disk");
     TAP_OK(write(fd, ask.data(), ask.size()) == static_cast<ssize_t>(ask.size()), "asks");
     for (int i = 0; i < 4; i++) host.turn();
-    TAP_EQ(host.directory.last_peer, "unix:uid=" + std::to_string(getuid()), "known by its uid");
+    TAP_EQ(host.directory.last_peer.name, "unix:uid=" + std::to_string(getuid()), "known by its uid");
+    TAP_EQ(host.directory.last_peer.uid, getuid(), "as a number");
     close(fd);
   }
   TAP_OK(stat(path.c_str(), &there) < 0, "removed");
@@ -450,7 +511,7 @@ TAP_TEST("tcp: loopback only unless allowed, port 0 is resolved, bad addresses a
   TAP_OK(bound.address.starts_with("tcp:127.0.0.1:") && !bound.address.ends_with(":0"), bound.address);
   const plane::Bound again = plane::listen_on(bound.address, {});
   TAP_EQ(again.error, EADDRINUSE, "in use");
-  const plane::Bound adopted = plane::adopt_listening(dup(bound.fd));
+  const plane::Bound adopted = plane::adopt_listening(dup(bound.fd), {});
   TAP_EQ(adopted.address, bound.address, "an inherited socket");
   close(adopted.fd);
   plane::Listener listener(host.reactor(), std::move(bound));
@@ -463,7 +524,39 @@ TAP_TEST("tcp: loopback only unless allowed, port 0 is resolved, bad addresses a
        {"tcp:127.0.0.1", "tcp:", "tcp:127.0.0.1:", "tcp:127.0.0.1:port", "udp:1", "", "unix:"}) {
     TAP_EQ(plane::listen_on(bad, {}).error, EINVAL, bad);
   }
-  TAP_EQ(plane::adopt_listening(-1).error, EINVAL, "no descriptor");
+  const int everywhere = plane::listen_on("tcp:0.0.0.0:0", {.allow_remote = true}).fd;
+  const plane::Bound refused = plane::adopt_listening(everywhere, {});
+  TAP_EQ(refused.error, EACCES, "an inherited one for all addresses");
+  TAP_OK(refused.sentence.find("TLS") != std::string::npos, refused.sentence);
+  TAP_EQ(plane::adopt_listening(everywhere, {.allow_remote = true}).error, 0, "allowed");
+  close(everywhere);
+}
+
+TAP_TEST("inherited descriptors that cannot be listened on are refused, each with its reason") {
+  TAP_EQ(plane::adopt_listening(-1, {}).error, EBADF, "no descriptor");
+  int ends[2];
+  TAP_NEED(pipe(ends) == 0, "pipe");
+  TAP_EQ(plane::adopt_listening(ends[0], {}).error, ENOTSOCK, "a pipe");
+  close(ends[0]);
+  close(ends[1]);
+  TAP_NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0, "sockets");
+  TAP_EQ(plane::adopt_listening(ends[0], {}).error, EINVAL, "a connected socket");
+  close(ends[0]);
+  close(ends[1]);
+  const int datagrams = socket(AF_INET, SOCK_DGRAM, 0);
+  TAP_EQ(plane::adopt_listening(datagrams, {}).error, EINVAL, "a socket of datagrams");
+  close(datagrams);
+  Directory directory;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strcpy(address.sun_path, (directory.path + "/p").c_str());
+  const int packets = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+  TAP_NEED(
+      bind(packets, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && listen(packets, 1) == 0,
+      "a socket of packets");
+  TAP_EQ(plane::adopt_listening(packets, {}).error, EINVAL, "a listening socket that is no stream");
+  close(packets);
+  unlink(address.sun_path);
 }
 
 TAP_TEST("reactors on threads of their own") {

@@ -31,12 +31,16 @@ class FakeDevice : public volume::Device {
   std::deque<volume::Request*> waiting;
   std::vector<volume::Command> seen;  // commands, when `remember`
   bool remember = false;
+  uint64_t moved_bytes = 0;  // asked for by reads and writes
   uint16_t last_flags = 0;
   uint64_t last_length = 0;
 
   volume::Submitted submit(volume::Request& request) override {
     last_flags = request.flags;
     last_length = request.length;
+    if (request.command == volume::Command::read || request.command == volume::Command::write) {
+      moved_bytes += request.length;
+    }
     if (remember) seen.push_back(request.command);
     if (wait) {
       waiting.push_back(&request);
@@ -139,10 +143,10 @@ class TableDirectory : public plane::Directory {
   bool later = false;
   std::deque<std::function<void()>> questions;
   size_t leases_open = 0;
-  std::string last_peer;
+  plane::Peer last_peer;
   std::vector<std::string> last_changed_since;
 
-  void list(unsigned, const std::string& peer,
+  void list(unsigned, const plane::Peer& peer,
             std::function<void(std::vector<plane::ExportName>)> reply) override {
     last_peer = peer;
     ask([this, reply] {
@@ -152,7 +156,7 @@ class TableDirectory : public plane::Directory {
     });
   }
 
-  void describe(unsigned, const std::string& peer, const std::string& name,
+  void describe(unsigned, const plane::Peer& peer, const std::string& name,
                 std::function<void(plane::ExportDescription)> reply) override {
     last_peer = peer;
     ask([this, name, reply] {
@@ -173,7 +177,7 @@ class TableDirectory : public plane::Directory {
     });
   }
 
-  void open(unsigned, const std::string& peer, const std::string& name,
+  void open(unsigned, const plane::Peer& peer, const std::string& name,
             const std::vector<std::string>& changed_since, std::function<void(plane::Lease)> reply) override {
     last_peer = peer;
     last_changed_since = changed_since;

@@ -351,6 +351,23 @@ TAP_TEST("a ring of another store, of a newer format, or damaged is refused") {
   }
 }
 
+TAP_TEST("a header whose count of cells does not fit the file is refused, whole as it may be") {
+  SimulatedDisk disk({.seed = 1});
+  fresh(disk);
+  const auto next = after(disk, CrashKind::process_death);
+  std::byte* header = mapping_of(*next);
+  // 2^58 cells have 2^64 bytes, which 64 bits take for none.
+  for (const uint64_t cells :
+       {uint64_t{0}, kCells + 1, uint64_t{1} << 58, (uint64_t{1} << 58) + 1, UINT64_MAX}) {
+    for (const size_t copy : {0, 512}) {
+      store_le<uint64_t>(header + copy + 16, cells);
+      store_le<uint32_t>(header + copy + 12, 0);
+      store_le<uint32_t>(header + copy + 12, crc32c(0, header + copy, 256));
+    }
+    TAP_EQ(open_journal(*next).result, -EUCLEAN, std::to_string(cells));
+  }
+}
+
 TAP_TEST(
     "a header torn at any byte, at a start, a stop or the making of the ring, is the old one or the new "
     "one") {

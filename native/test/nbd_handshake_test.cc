@@ -22,6 +22,7 @@ struct Server {
   bool read_only = false;
   bool rotational = false;
   int open_error = 0;
+  std::string refusal = "no such thing";
 
   Server() = default;
   explicit Server(HandshakeOptions options) : handshake(std::move(options)) {}
@@ -38,7 +39,8 @@ struct Server {
       case Step::describe: {
         DescribedExport d;
         d.exists = handshake.name() == "disk" || handshake.name().empty();
-        if (!d.exists) d.refusal = "no such thing";
+        if (!d.exists) d.refusal = refusal;
+        if (handshake.name() == "secret") d.error = ENOKEY;
         d.name = "disk";
         d.size = 1 << 20;
         d.read_only = read_only;
@@ -87,6 +89,7 @@ OptionReply only_reply(const std::string& bytes) {
 }
 
 const std::string kStructured = option(Option::structured_reply);
+const std::string kExtended = option(Option::extended_headers);
 
 }  // namespace
 
@@ -122,8 +125,8 @@ TAP_TEST("an unknown option's data is consumed, ERR_UNSUP, and the handshake goe
   TAP_OK(all[2].type == OptionReply::ack, "third");
 }
 
-TAP_TEST("STARTTLS, EXTENDED_HEADERS and PEEK_EXPORT are answered ERR_UNSUP") {
-  for (Option o : {Option::starttls, Option::extended_headers, Option::peek_export}) {
+TAP_TEST("STARTTLS without configuration and PEEK_EXPORT are answered ERR_UNSUP") {
+  for (Option o : {Option::starttls, Option::peek_export}) {
     TAP_OK(only_reply(option(o)) == OptionReply::err_unsup, "unsupported");
   }
 }
@@ -254,6 +257,18 @@ TAP_TEST("INFO and GO of an unknown export: ERR_UNKNOWN with a sentence, and the
   TAP_OK(server.handshake.step() == Step::transmission, "then another one");
 }
 
+TAP_TEST("a sentence is cut to 4096 bytes, and not within a character") {
+  for (const auto& [before, wanted] :
+       std::vector<std::pair<size_t, size_t>>{{0, 4095}, {1, 4096}, {2, 4094}}) {
+    Server server;
+    server.refusal = std::string(before, 'x');
+    for (int i = 0; i < 2000; i++) server.refusal += "\u20ac";  // three bytes
+    server.feed(client_flags() + go("no"));
+    const auto all = server.replies();
+    TAP_EQ(all[0].data, server.refusal.substr(0, wanted), "whole characters");
+  }
+}
+
 TAP_TEST("GO of an export that cannot be opened says why and goes on") {
   const std::vector<std::pair<int, OptionReply>> rows{{ENOENT, OptionReply::err_unknown},
                                                       {EACCES, OptionReply::err_policy},
@@ -289,6 +304,69 @@ TAP_TEST("STRUCTURED_REPLY: ack once, data ERR_INVALID, again ERR_INVALID") {
   TAP_OK(all[1].type == OptionReply::ack, "ack");
   TAP_OK(all[2].type == OptionReply::err_invalid, "again");
   TAP_OK(server.handshake.negotiated().structured, "negotiated");
+}
+
+TAP_TEST(
+    "EXTENDED_HEADERS: ack once, data ERR_INVALID, again ERR_INVALID, with structured replies or without") {
+  for (const std::string& before : {std::string(), kStructured}) {
+    Server server;
+    server.feed(client_flags() + before + option(Option::extended_headers, "x") + kExtended + kExtended +
+                go("disk"));
+    const auto all = server.replies();
+    const size_t first = before.empty() ? 0 : 1;
+    TAP_OK(all[first].type == OptionReply::err_invalid, "data");
+    TAP_OK(all[first + 1].type == OptionReply::ack, "ack");
+    TAP_OK(all[first + 2].type == OptionReply::err_invalid, "again");
+    TAP_OK(server.handshake.negotiated().extended, "negotiated");
+    TAP_OK(server.handshake.negotiated().structured, "and replies come in chunks");
+    TAP_OK(server.handshake.negotiated().transmission_flags & kSendDf, "so DF is offered");
+  }
+  Server refused;
+  refused.feed(client_flags() + option(Option::extended_headers, "x") + go("disk"));
+  TAP_OK(!refused.handshake.negotiated().extended, "one that was refused negotiates nothing");
+}
+
+TAP_TEST("after EXTENDED_HEADERS: STRUCTURED_REPLY is ERR_EXT_HEADER_REQD, EXPORT_NAME closes") {
+  Server server;
+  server.feed(client_flags() + kExtended + kStructured);
+  const auto all = server.replies();
+  TAP_OK(all.size() == 2 && all[1].type == OptionReply::err_ext_header_reqd, "refused");
+  TAP_OK(!all[1].data.empty(), "with a sentence");
+  TAP_OK(server.handshake.step() == Step::need_bytes, "and it goes on");
+  TAP_OK(server.feed(option(Option::export_name, "disk")) == Step::close, "EXPORT_NAME");
+  TAP_OK(server.opened_since.empty(), "nothing was opened");
+}
+
+TAP_TEST(
+    "BLOCK_STATUS_PAYLOAD is offered with extended headers and contexts of the same export, by INFO and GO") {
+  const std::string set = meta(Option::set_meta_context, "disk", {"base:allocation"});
+  struct Row {
+    const char* what;
+    std::string options;
+    bool offered;
+  };
+  const Row rows[] = {
+      {"neither", "", false},
+      {"contexts alone", kStructured + set, false},
+      {"extended headers alone", kExtended, false},
+      {"both", kExtended + set, true},
+      {"both, the other way round", kStructured + set + kExtended, true},
+      {"contexts of another name", kExtended + meta(Option::set_meta_context, "", {"base:allocation"}),
+       false},
+      {"contexts of which none is known", kExtended + meta(Option::set_meta_context, "disk", {"x-none:"}),
+       false},
+      {"contexts that were given up", kExtended + set + meta(Option::set_meta_context, "disk", {}), false}};
+  for (const Row& row : rows) {
+    Server server;
+    server.feed(client_flags() + row.options + go("disk", {}, Option::info) + go("disk"));
+    std::vector<uint16_t> flags;
+    for (const OptionAnswer& answer : server.replies()) {
+      if (answer.type == OptionReply::info) flags.push_back(load_be<uint16_t>(answer.data.data() + 10));
+    }
+    TAP_EQ(flags.size(), 2u, "INFO and GO");
+    for (const uint16_t one : flags) TAP_EQ((one & kBlockStatusPayload) != 0, row.offered, row.what);
+    TAP_EQ(server.handshake.negotiated().transmission_flags, flags.back(), "as told");
+  }
 }
 
 TAP_TEST("LIST_META_CONTEXT: all, wildcards, exact names, unknown namespaces ignored, id 0") {
@@ -336,9 +414,12 @@ TAP_TEST("SET_META_CONTEXT selects exact names only, with ids of their own") {
   TAP_EQ(server.opened_since[0], "tue", "which");
 }
 
-TAP_TEST("SET_META_CONTEXT without structured replies: ERR_INVALID") {
-  TAP_OK(only_reply(meta(Option::set_meta_context, "disk", {"base:allocation"})) == OptionReply::err_invalid,
-         "refused");
+TAP_TEST("SET_META_CONTEXT without structured replies: ERR_INVALID; extended headers are enough") {
+  const std::string set = meta(Option::set_meta_context, "disk", {"base:allocation"});
+  TAP_OK(only_reply(set) == OptionReply::err_invalid, "refused");
+  Server server;
+  server.feed(client_flags() + kExtended + set + go("disk"));
+  TAP_EQ(server.handshake.negotiated().contexts.size(), 1u, "negotiated");
 }
 
 TAP_TEST("a SET_META_CONTEXT replaces the former set, also when it fails") {
@@ -399,11 +480,73 @@ TAP_TEST("in shutdown every option but ABORT is answered ERR_SHUTDOWN") {
 }
 
 TAP_TEST("a connection over the limit is told so") {
-  Server server(HandshakeOptions{"too many connections"});
+  Server server(HandshakeOptions{.refusal = "too many connections", .only = {}});
   server.feed(client_flags() + go("disk"));
   const auto all = server.replies();
   TAP_OK(all.size() == 1 && all[0].type == OptionReply::err_policy, "ERR_POLICY");
   TAP_EQ(all[0].data, "too many connections", "the sentence");
+}
+
+TAP_TEST(
+    "an export that is there but not for this client is refused with ERR_POLICY, and EXPORT_NAME closes") {
+  DescribedExport mine;
+  mine.error = EACCES;
+  mine.refusal = "not for you";
+  for (const std::string& bytes :
+       {go("disk"), go("disk", {}, Option::info), meta(Option::list_meta_context, "disk", {}),
+        kStructured + meta(Option::set_meta_context, "disk", {"base:allocation"})}) {
+    Server server;
+    server.feed(client_flags());
+    server.handshake.feed(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
+    if (server.handshake.step() == Step::need_bytes) {
+      server.handshake.feed(reinterpret_cast<const std::byte*>(bytes.data()) + kStructured.size(),
+                            bytes.size() - kStructured.size());
+    }
+    TAP_OK(server.handshake.step() == Step::describe, "asks");
+    server.handshake.described(mine);
+    server.drain();
+    const OptionAnswer end = server.replies().back();
+    TAP_OK(end.type == OptionReply::err_policy, "ERR_POLICY");
+    TAP_EQ(end.data, "not for you", "the sentence");
+    TAP_OK(server.handshake.step() == Step::need_bytes, "and it goes on");
+  }
+  Server old;
+  const std::string bytes = option(Option::export_name, "disk");
+  old.feed(client_flags());
+  old.handshake.feed(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
+  old.handshake.described(mine);
+  TAP_OK(old.handshake.step() == Step::close, "EXPORT_NAME closes");
+}
+
+TAP_TEST("a client that may have one export only: that is the default, and all there is") {
+  const HandshakeOptions one{.refusal = {}, .only = "disk"};
+  Server lists(one);
+  lists.feed(client_flags() + option(Option::list));
+  const auto listed = lists.replies();
+  TAP_EQ(listed.size(), 2u, "one export and ACK");
+  TAP_EQ(listed[0].data, sized("disk") + "a disk", "the one");
+  for (const char* name : {"disk", ""}) {
+    Server server(one);
+    TAP_OK(server.feed(client_flags() + go(name)) == Step::transmission, "GO");
+    TAP_EQ(server.handshake.negotiated().name, "disk", "its name");
+    Server old(one);
+    TAP_OK(old.feed(client_flags() + option(Option::export_name, name)) == Step::transmission, "EXPORT_NAME");
+  }
+  Server contexts(one);
+  contexts.feed(client_flags() + kStructured + meta(Option::set_meta_context, "", {"qemu:dirty-bitmap:mon"}) +
+                go("disk"));
+  TAP_EQ(contexts.opened_since.size(), 1u, "the empty name and its own are the same one");
+  for (const std::string& bytes :
+       {go("other"), go("other", {}, Option::info), meta(Option::list_meta_context, "other", {})}) {
+    Server server(one);
+    server.feed(client_flags() + bytes);
+    const OptionAnswer end = server.replies().back();
+    TAP_OK(end.type == OptionReply::err_unknown, "another one is unknown");
+    TAP_EQ(end.data, "only the export 'disk' is served here", "and why");
+  }
+  Server old(one);
+  TAP_OK(old.feed(client_flags() + option(Option::export_name, "other")) == Step::close,
+         "EXPORT_NAME closes");
 }
 
 TAP_TEST("no byte is taken while a question is open") {
@@ -476,6 +619,98 @@ TAP_TEST("random bytes never do more than end the handshake") {
     if (!server.sent.starts_with(be(kInitMagic))) TAP_OK(false, "greeting is there");
   }
   TAP_OK(transmissions > 0, "some of them are good");
+}
+
+namespace {
+
+const std::string kStartTls = option(Option::starttls);
+
+Server tls_server(TlsPolicy policy) {
+  HandshakeOptions options;
+  options.tls = policy;
+  return Server(options);
+}
+
+template <typename... Types>
+bool answered(const Server& server, Types... types) {
+  std::vector<OptionReply> got;
+  for (const OptionAnswer& answer : server.replies()) got.push_back(answer.type);
+  return got == std::vector<OptionReply>{types...};
+}
+
+}  // namespace
+
+TAP_TEST("STARTTLS: with data ERR_INVALID, else ACK and nothing behind it is taken; in TLS ERR_INVALID") {
+  for (const TlsPolicy policy : {TlsPolicy::offered, TlsPolicy::required}) {
+    Server server = tls_server(policy);
+    TAP_OK(server.feed(client_flags() + option(Option::starttls, "data")) == Step::need_bytes, "goes on");
+    TAP_OK(server.feed(kStartTls + kStructured) == Step::start_tls, "TLS is asked for");
+    TAP_EQ(server.left, kStructured.size(), "what comes behind is not looked at");
+    TAP_OK(answered(server, OptionReply::err_invalid, OptionReply::ack), "answers");
+    server.handshake.tls_started();
+    server.sent.resize(18);
+    TAP_OK(server.feed(kStartTls + option(Option::starttls, "data") + kStructured) == Step::need_bytes, "on");
+    TAP_OK(answered(server, OptionReply::err_invalid, OptionReply::err_invalid, OptionReply::ack),
+           "a second one is invalid");
+    TAP_OK(server.feed(option(Option::export_name, "disk")) == Step::transmission,
+           "client flags still count");
+    TAP_OK(server.handshake.negotiated().structured, "what was negotiated in TLS counts");
+  }
+}
+
+TAP_TEST("what was negotiated before STARTTLS is forgotten") {
+  Server server = tls_server(TlsPolicy::offered);
+  server.feed(client_flags() + kStructured + meta(Option::set_meta_context, "disk", {"base:allocation"}) +
+              go("disk", {Info::name}, Option::info) + kStartTls);
+  TAP_OK(server.handshake.step() == Step::start_tls, "TLS");
+  server.handshake.tls_started();
+  server.sent.resize(18);
+  server.feed(meta(Option::set_meta_context, "disk", {"base:allocation"}));
+  TAP_OK(answered(server, OptionReply::err_invalid), "structured replies are not negotiated");
+  TAP_OK(server.feed(go("disk")) == Step::transmission, "transmission");
+  TAP_OK(!server.handshake.negotiated().structured && server.handshake.negotiated().contexts.empty(),
+         "nothing");
+}
+
+TAP_TEST("FORCED: everything but ABORT and STARTTLS is answered ERR_TLS_REQD, EXPORT_NAME closes") {
+  for (const Option o :
+       {Option::list, Option::structured_reply, Option::info, Option::go, Option::peek_export,
+        Option::list_meta_context, Option::set_meta_context, static_cast<Option>(4711)}) {
+    Server server = tls_server(TlsPolicy::required);
+    TAP_OK(server.feed(client_flags() + option(o, "data") + kStartTls) == Step::start_tls, "goes on");
+    TAP_OK(answered(server, OptionReply::err_tls_reqd, OptionReply::ack), "required");
+    TAP_OK(!server.replies()[0].data.empty(), "with a sentence");
+  }
+  Server name = tls_server(TlsPolicy::required);
+  TAP_OK(name.feed(client_flags() + option(Option::export_name, "disk")) == Step::close, "EXPORT_NAME");
+  Server abort = tls_server(TlsPolicy::required);
+  TAP_OK(abort.feed(client_flags() + option(Option::abort)) == Step::close, "ABORT");
+  TAP_OK(answered(abort, OptionReply::ack), "is acknowledged");
+  Server secure = tls_server(TlsPolicy::required);
+  secure.feed(client_flags() + kStartTls);
+  secure.handshake.tls_started();
+  TAP_OK(secure.feed(go("disk")) == Step::transmission, "in TLS everything goes");
+}
+
+TAP_TEST("SELECTIVE: an export for TLS only is ERR_TLS_REQD to INFO and GO in clear, unknown to the others") {
+  for (const Option o : {Option::info, Option::go}) {
+    Server server = tls_server(TlsPolicy::offered);
+    server.feed(client_flags() + go("secret", {}, o));
+    TAP_OK(answered(server, OptionReply::err_tls_reqd), "required");
+  }
+  for (const Option o : {Option::list_meta_context, Option::set_meta_context}) {
+    Server server = tls_server(TlsPolicy::offered);
+    server.feed(client_flags() + kStructured + meta(o, "secret", {"base:allocation"}));
+    TAP_OK(answered(server, OptionReply::ack, OptionReply::err_unknown), "unknown");
+  }
+  Server name = tls_server(TlsPolicy::offered);
+  TAP_OK(name.feed(client_flags() + option(Option::export_name, "secret")) == Step::close, "EXPORT_NAME");
+  Server opened = tls_server(TlsPolicy::offered);
+  opened.open_error = ENOKEY;
+  opened.feed(client_flags() + go("disk"));
+  TAP_OK(answered(opened, OptionReply::err_tls_reqd), "also when it is known at the open only");
+  Server other = tls_server(TlsPolicy::offered);
+  TAP_OK(other.feed(client_flags() + go("disk")) == Step::transmission, "another export");
 }
 
 int main() { return cellblock::test::run(); }

@@ -476,6 +476,7 @@ class Agent final : plane::RecordSink {
   void take(plane::Adopted& adopted) { answers_[adopted.ticket] = adopted.error; }
   void take(plane::DeviceFailed& failed) { TAP_EQ(failed.error, 0, "a device failed"); }
   void take(plane::StoreFailed& failed) { TAP_EQ(failed.error, 0, "the store failed"); }
+  void take(plane::TransactionLogLost& lost) { TAP_EQ(lost.error, 0, "a transaction log was lost"); }
   void take(plane::Logged&) {}
 
   const std::string directory_;

@@ -120,7 +120,7 @@ TAP_TEST("whoever asks what changed since before a rebase is told that everythin
     Io io;
     io.command = Command::block_status;
     io.length = 2 * kWindow;
-    io.asked.push_back({0, volume::ContextKind::changed, since, {}});
+    io.asked.push_back({0, volume::ContextKind::changed, since, nullptr});
     io.contexts = &io.asked;
     w.submit(volume, io);
     TAP_EQ(w.run_until([&] { return io.answered; }), 0, "answered");

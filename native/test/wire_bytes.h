@@ -49,6 +49,13 @@ inline std::string request(nbd::CommandType type, uint64_t cookie, uint64_t offs
          be(length);
 }
 
+// With extended headers. `flags` are as they are to stand there: a write has kCommandPayloadLen among them.
+inline std::string extended_request(nbd::CommandType type, uint64_t cookie, uint64_t offset, uint64_t length,
+                                    unsigned flags = 0) {
+  return be(nbd::kExtendedRequestMagic) + be(static_cast<uint16_t>(flags)) + be(static_cast<uint16_t>(type)) +
+         be(cookie) + be(offset) + be(length);
+}
+
 struct OptionAnswer {
   nbd::Option option;
   nbd::OptionReply type;
@@ -95,17 +102,19 @@ class Reader {
   bool short_ = false;
 };
 
-inline std::vector<OptionAnswer> answers(std::string_view bytes) {
+inline std::vector<OptionAnswer> answers(std::string_view bytes, bool greeted = true) {
   Reader reader(bytes);
   std::vector<OptionAnswer> all;
-  if (!reader.greeting()) return all;
+  if (greeted && !reader.greeting()) return all;
   for (OptionAnswer answer; reader.next(answer);) all.push_back(answer);
   return all;
 }
 
-// One reply to a request: simple, or one chunk of a structured one.
+// One reply to a request: simple, or one chunk of a structured or extended one.
 struct Reply {
   bool chunk = false;
+  bool extended = false;
+  uint64_t asked = 0;  // extended: the offset of the request
   nbd::ChunkType type = nbd::ChunkType::none;
   bool done = true;
   uint32_t error = 0;  // simple, or of an error chunk
@@ -127,12 +136,14 @@ bool next_reply(Reader& reader, Reply& reply, DataBytes data_bytes) {
     if (reply.error == 0) reply.data = reader.take(data_bytes(reply.cookie));
     return !reader.was_short();
   }
-  if (magic != nbd::kChunkMagic) return false;
+  reply.extended = magic == nbd::kExtendedReplyMagic;
+  if (magic != nbd::kChunkMagic && !reply.extended) return false;
   reply.chunk = true;
   reply.done = reader.integer<uint16_t>() & nbd::kChunkDone;
   reply.type = static_cast<nbd::ChunkType>(reader.integer<uint16_t>());
   reply.cookie = reader.integer<uint64_t>();
-  Reader payload(reader.take(reader.integer<uint32_t>()));
+  if (reply.extended) reply.asked = reader.integer<uint64_t>();
+  Reader payload(reader.take(reply.extended ? reader.integer<uint64_t>() : reader.integer<uint32_t>()));
   switch (reply.type) {
     case nbd::ChunkType::none:
       break;

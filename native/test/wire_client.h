@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <string>
@@ -15,14 +16,16 @@
 #include "plane/reactor.h"
 #include "test/fake_device.h"
 #include "test/tap.h"
+#include "test/tls_peer.h"
 #include "test/wire_bytes.h"
 
 namespace cellblock::test {
 
 struct Host {
-  explicit Host(plane::WireOptions options = {}, unsigned reactors = 1)
-      : wire(options, directory,
-             [this](plane::LogLevel, const std::string& message, auto) { log.push_back(message); }) {
+  explicit Host(plane::WireOptions options = {}, unsigned reactors = 1, uint64_t disk_bytes = 4 << 20)
+      : disk(disk_bytes), wire(options, directory, [this](plane::LogLevel, const std::string& message, auto) {
+          log.push_back(message);
+        }) {
     for (unsigned i = 0; i < reactors; i++) {
       all.push_back(std::make_unique<plane::Reactor>(i, wire, nullptr));
       wire.reactors.push_back(all.back().get());
@@ -39,7 +42,7 @@ struct Host {
   }
 
   std::vector<std::string> log;
-  FakeDevice disk{4 << 20};
+  FakeDevice disk;
   TableDirectory directory;
   plane::Wire wire;
   std::vector<std::unique_ptr<plane::Reactor>> all;
@@ -57,8 +60,27 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
+  // STARTTLS, and what is sent and received from then on is in TLS. False: it did not come about.
+  bool begin_tls(const TlsPeerOptions& options) {
+    talk(client_flags() + option(nbd::Option::starttls));
+    const auto all = answers(got);
+    if (all.empty() || all.back().type != nbd::OptionReply::ack) return false;
+    got.clear();
+    tls_ = std::make_unique<TlsPeer>(options);
+    talk("");
+    in_tls_ = tls_->established();
+    return in_tls_ && !ended;
+  }
+  TlsPeer& tls() { return *tls_; }
+
   // Sends everything, running the loop while the socket is full.
   void send(std::string_view bytes) {
+    if (!tls_) return send_raw(bytes);
+    tls_->write(bytes);
+    send_raw(tls_->output());
+  }
+
+  void send_raw(std::string_view bytes) {
     while (!bytes.empty()) {
       const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (n > 0) {
@@ -67,6 +89,19 @@ class Client {
         if (errno != EAGAIN) return;
       }
     }
+  }
+
+  // Sends what the socket takes now; returns how much.
+  size_t send_some(std::string_view bytes) {
+    if (bytes.empty() || fd_ < 0) return 0;
+    return static_cast<size_t>(std::max<ssize_t>(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0));
+  }
+
+  // The socket holds as much as the system lets it.
+  void enlarge() {
+    const int bytes = 8 << 20;
+    if (setsockopt(fd_, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
+      setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
   }
 
   // Runs the loop until nothing happens any more.
@@ -85,11 +120,16 @@ class Client {
   // Through the handshake into transmission; what it answered is dropped.
   void enter(bool structured = true, const std::vector<std::string>& contexts = {},
              std::string_view name = "disk") {
-    std::string bytes = client_flags();
-    if (structured) bytes += option(nbd::Option::structured_reply);
+    enter(structured ? option(nbd::Option::structured_reply) : std::string(), contexts, name);
+  }
+  void enter_extended(const std::vector<std::string>& contexts = {}, std::string_view name = "disk") {
+    enter(option(nbd::Option::extended_headers), contexts, name);
+  }
+  void enter(const std::string& options, const std::vector<std::string>& contexts, std::string_view name) {
+    std::string bytes = (in_tls_ ? std::string() : client_flags()) + options;
     if (!contexts.empty()) bytes += meta(nbd::Option::set_meta_context, name, contexts);
     talk(bytes + go(name));
-    const auto all = answers(got);
+    const auto all = answers(got, !in_tls_);
     TAP_OK(!all.empty() && all.back().type == nbd::OptionReply::ack, "in transmission");
     got.clear();
   }
@@ -121,8 +161,8 @@ class Client {
     while (fd_ >= 0) {
       const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
       if (n > 0) {
-        got.append(buffer, static_cast<size_t>(n));
         total += static_cast<size_t>(n);
+        keep({buffer, static_cast<size_t>(n)});
         continue;
       }
       if ((n == 0 || errno != EAGAIN) && !ended) {
@@ -145,8 +185,20 @@ class Client {
   bool reads = true;   // false: does not receive in pump()
 
  private:
+  void keep(std::string_view bytes) {
+    if (!tls_) {
+      got += bytes;
+      return;
+    }
+    tls_->feed(bytes);
+    got += tls_->take_plain();
+    if (const std::string answer = tls_->output(); !answer.empty()) send_raw(answer);
+  }
+
   Host& host_;
   int fd_ = -1;
+  std::unique_ptr<TlsPeer> tls_;
+  bool in_tls_ = false;
 };
 
 inline std::string pattern(size_t bytes, uint64_t from) {

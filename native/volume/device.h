@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace cellblock::volume {
@@ -33,8 +35,8 @@ struct StatusContext {
   ContextKind kind = ContextKind::allocation;
   uint32_t since_layer = 0;  // changed: blocks of layers above this one
   // changed: byte ranges {offset, length} that differ besides those, sorted; for a snapshot that is no
-  // ancestor
-  std::vector<std::pair<uint64_t, uint64_t>> also_changed;
+  // ancestor. Shared by copies; null: none.
+  std::shared_ptr<const std::vector<std::pair<uint64_t, uint64_t>>> also_changed;
 };
 
 struct StatusExtent {

@@ -121,7 +121,10 @@ bool Volume::finish_walk(Request& request) {
 }
 
 void Volume::part_finished(Request& request) {
-  if (finish_walk(request)) complete(request);
+  if (finish_walk(request)) return complete(request);
+  if (!(request.cells & kPaused) || request.parts > kFewParts) return;
+  request.cells &= ~kPaused;
+  home_.poster->post([this, &request] { resume(request); });
 }
 
 void Volume::complete(Request& request) {

@@ -205,7 +205,13 @@ class Volume final : public Device {
   static constexpr size_t kDirtyWindowsLimit =
       4096;  // bounds the bytes of one round, and the time to encode them
   enum class Walk : uint8_t { finished, waiting };
-  static constexpr uint32_t kFlushAtEnd = 1;  // in Request::cells: FUA that touched what is not committed
+  // In Request::cells.
+  static constexpr uint32_t kFlushAtEnd = 1;  // FUA that touched what is not committed
+  static constexpr uint32_t kPaused = 2;      // its walk goes on when few of its parts are left
+
+  // Of one request: a WRITE_ZEROES of terabytes costs no more memory than one of a few windows.
+  static constexpr uint32_t kMostParts = 64;
+  static constexpr uint32_t kFewParts = 16;
   struct Span {
     uint64_t window;
     uint32_t offset;

@@ -11,6 +11,10 @@ namespace cellblock::volume {
 namespace {
 
 constexpr size_t kMaxExtents = 1 << 16;  // per context and reply; the client asks on behind them
+// Looked at for one reply, for the same reason: a request of 64 bits may ask about more than there is time
+// for.
+constexpr uint64_t kMaxStatusWindows = 1 << 16;
+constexpr uint64_t kMaxCachedBytes = uint64_t{4} << 30;  // of one request; the rest of the hint is not taken
 constexpr uint32_t kAllocationHole = 1 << 0;
 constexpr uint32_t kAllocationZero = 1 << 1;
 constexpr uint32_t kChanged = 1 << 0;
@@ -25,7 +29,8 @@ void add_extent(std::vector<StatusExtent>& extents, uint64_t bytes, uint32_t fla
 // Splits [offset, offset + bytes) by the ranges that changed besides what the layers say.
 void add_changed(std::vector<StatusExtent>& extents, const StatusContext& context, uint64_t offset,
                  uint64_t bytes) {
-  const auto& ranges = context.also_changed;
+  static const std::vector<std::pair<uint64_t, uint64_t>> kNone;
+  const auto& ranges = context.also_changed ? *context.also_changed : kNone;
   auto at = std::upper_bound(
       ranges.begin(), ranges.end(), offset,
       [](uint64_t value, const std::pair<uint64_t, uint64_t>& range) { return value < range.first; });
@@ -54,7 +59,8 @@ uint32_t Volume::depth_of(uint32_t layer) const {
 Volume::Walk Volume::advance_status(Request& request) {
   const auto& contexts = *request.contexts;
   if (request.cursor == request.offset) request.extents.assign(contexts.size(), {});
-  const uint64_t end = request.offset + request.length;
+  const uint64_t end =
+      request.offset + std::min<uint64_t>(request.length, kMaxStatusWindows << window_shift_);
   const bool one = (request.flags & kRequestOne) != 0;
   while (request.cursor < end && !request.error) {
     const Span span = span_at(request, end);
@@ -100,7 +106,7 @@ Volume::Walk Volume::advance_status(Request& request) {
   }
   if (one) {
     for (auto& extents : request.extents) {
-      if (extents.size() > 1) extents.resize(1);
+      if (extents.size() > 1) extents.erase(extents.begin() + 1, extents.end());
     }
   }
   return Walk::finished;
@@ -108,7 +114,7 @@ Volume::Walk Volume::advance_status(Request& request) {
 
 // Brings maps and, where the system takes the hint, data nearer.
 Volume::Walk Volume::advance_cache(Request& request) {
-  const uint64_t end = request.offset + request.length;
+  const uint64_t end = request.offset + std::min(request.length, kMaxCachedBytes);
   while (request.cursor < end && !request.error) {
     const Span span = span_at(request, end);
     Region* region = resident(span.window, &request);

@@ -20,6 +20,10 @@ Volume::Walk Volume::advance_zero(Request& request) {
   if (end > size() && !request.state) request.error = ENOSPC;  // shrunk while it waited
   const bool keep_space = request.command == Command::write_zeroes && (request.flags & kNoHole);
   while (request.cursor < end && !request.error) {
+    if (request.parts > kMostParts) {
+      request.cells |= kPaused;
+      return Walk::waiting;
+    }
     // The volume's last window counts as whole when the request reaches the volume's end.
     const uint64_t first = request.cursor >> window_shift_;
     const uint64_t whole_end =

@@ -7,7 +7,7 @@ import { requireFreePath } from './unix-socket.js';
 
 /** Throws `address-in-use`, `address-invalid`, `permission-denied`. */
 export async function requireFreeAddresses({ api, nbd, metrics }: Settings): Promise<void> {
-  await requireFreePath(api.path);
+  if (api.descriptor === null) await requireFreePath(api.path);
   for (const { address } of nbd.listeners) await requireFree(address);
   if (metrics.address !== undefined) await requireFree(metrics.address);
 }

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { Operations } from '../operations/operations.js';
 import type { Inspection } from './inspection.js';
 import type { Metrics } from './metrics.js';
+import type { TlsStatus } from './tls.js';
 
 export interface AgentParts {
   operations: Operations;
@@ -13,6 +14,8 @@ export interface AgentParts {
   version: string;
   /** Addresses served, port 0 resolved. */
   listeners: readonly string[];
+  /** TLS of the listeners. */
+  tls: { readonly status: TlsStatus };
   /** performance.now() when the process was ready. */
   startedAtMs: number;
   /** Serve /v1/debug. */

@@ -5,6 +5,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import type { ContainerKind } from '../model/entities.js';
 import { MODE_BITS } from '../model/file-attributes.js';
 import { Bytes, BytesOrNull, closed, Moment, nullable, oneOf, Time, titled } from './schema-parts.js';
+import { LimitsInput, settingInputs, settingProperties } from './settings-schema.js';
 
 export const ErrorAnswer = closed(
   {
@@ -32,12 +33,35 @@ export const SnapshotParams = closed({
 });
 export const TaskParams = closed({ id: Type.Integer({ minimum: 1, description: 'Number of the task.' }) });
 
-export const CreateVolume = closed({ name: Type.String(), size: SizeInput });
-export const ChangeVolume = closed({
+const access = {
+  allow: Type.Optional(
+    Type.Array(Type.String(), {
+      maxItems: 10_000,
+      description:
+        'Who may open it and its snapshots over NBD: `uid:NUMBER` (over unix sockets), `tls:IDENTITY` (a `*` at its end stands for anything). Empty: everybody who reaches a socket.',
+    }),
+  ),
+  description: Type.Optional(Type.String({ description: 'Text NBD clients are shown. Empty: none.' })),
+};
+export const CreateVolume = closed({
+  name: Type.String(),
+  size: SizeInput,
+  ...access,
+  limits: Type.Optional(LimitsInput),
+});
+const change = {
   name: Type.Optional(Type.String({ description: 'New name.' })),
   size: Type.Optional(SizeInput),
   force: Type.Optional(Type.Boolean({ description: 'Allow the volume to shrink.' })),
-});
+  ...access,
+  disconnect: Type.Optional(
+    Type.Boolean({
+      description:
+        'Close all open connections after a change of `allow` or `description`; who may, connects again. Without it they stay.',
+    }),
+  ),
+};
+export const ChangeVolume = closed({ ...change, ...settingInputs });
 const UserOrGroup = Type.Integer({ minimum: 0, maximum: 2 ** 32 - 2 });
 const fileAttributes = {
   owner: UserOrGroup,
@@ -56,12 +80,11 @@ const AttributesInput = Type.Partial(closed(fileAttributes), {
   description: 'What is not given stays, or is that of a new file; `modified` only advances.',
 });
 export const CreateFile = closed({
-  name: Type.String(),
-  size: SizeInput,
+  ...CreateVolume.properties,
   attributes: Type.Optional(AttributesInput),
 });
 export const ChangeFile = closed({
-  ...ChangeVolume.properties,
+  ...change,
   attributes: Type.Optional(AttributesInput),
 });
 export const DeleteVolumeQuery = closed({
@@ -126,8 +149,10 @@ const volumeProperties = {
   open: Type.Boolean({ description: 'Opened by the data plane.' }),
   readOnly: Type.Boolean(),
   failed: nullable(Failure),
+  allow: Type.Array(Type.String(), { description: 'Who may open it over NBD; empty: everybody.' }),
+  description: Type.String(),
 };
-export const Volume = titled('Volume', volumeProperties);
+export const Volume = titled('Volume', { ...volumeProperties, ...settingProperties });
 const fileProperties = { ...volumeProperties, kind: kinds('file'), attributes: nullable(Attributes) };
 export const File = titled('File', fileProperties);
 export const Clone = titled('Clone', { ...volumeProperties, kind: kinds('volume', 'file') });
@@ -149,7 +174,11 @@ const details = {
   depth: Type.Integer({ description: 'Live versions below the current one.' }),
   files: Type.Array(Type.String({ description: 'Relative to the store directory.' })),
 };
-export const VolumeDetails = titled('VolumeDetails', { ...volumeProperties, ...details });
+export const VolumeDetails = titled('VolumeDetails', {
+  ...volumeProperties,
+  ...settingProperties,
+  ...details,
+});
 export const FileDetails = titled('FileDetails', { ...fileProperties, ...details });
 
 export const Task = titled('Task', {
@@ -204,6 +233,14 @@ export const Status = titled('Status', {
   pid: Type.Integer(),
   uptimeSeconds: Type.Number(),
   listeners: Type.Array(Type.String({ description: 'unix:PATH or tcp:HOST:PORT' })),
+  tls: closed({
+    mode: oneOf(['off', 'selective', 'forced']),
+    clients: oneOf(['none', 'optional', 'required']),
+    psk: Type.Boolean({ description: 'Clients may come with a pre-shared key.' }),
+    certificate: nullable(closed({ subject: Type.String(), expires: Time })),
+    begun: Type.Integer({ description: 'Handshakes of TLS that were completed since the start.' }),
+    failed: Type.Integer({ description: 'Handshakes of TLS that failed.' }),
+  }),
   store: closed({
     directory: Type.String(),
     id: Type.String(),

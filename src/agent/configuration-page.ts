@@ -26,14 +26,21 @@ log:
 
 export function configurationPage(): string {
   const sections = Object.entries(ConfigurationSchema.properties).map(([name, section]) => {
-    const rows = Object.entries(
-      (section as unknown as { properties: Record<string, TSchema> }).properties,
-    ).map(([key, schema]) =>
-      [`\`${name}.${key}\``, allowed(schema), shownDefault(schema), schema.description ?? ''].join(' | '),
+    const rows = keysOf(name, section).map(([key, schema]) =>
+      [`\`${key}\``, allowed(schema), shownDefault(schema), schema.description ?? ''].join(' | '),
     );
     return `## ${name}\n\n| key | allowed | default | meaning |\n|---|---|---|---|\n${rows.map((row) => `| ${row} |\n`).join('')}`;
   });
   return [HEAD, ...sections].join('\n');
+}
+
+/** The keys below a mapping with their whole names, those of mappings in it included. */
+function keysOf(name: string, section: TSchema): [string, TSchema][] {
+  return Object.entries(section.properties as Record<string, TSchema>).flatMap(([key, schema]) =>
+    schema.properties === undefined
+      ? [[`${name}.${key}`, schema] as [string, TSchema]]
+      : keysOf(`${name}.${key}`, schema),
+  );
 }
 
 function allowed(schema: TSchema): string {

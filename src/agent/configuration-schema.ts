@@ -79,6 +79,33 @@ const Listener = Type.Union(
   { allowed: 'unix:PATH, tcp:HOST:PORT, or a mapping with the keys address and mode' },
 );
 
+function file(description: string) {
+  return Type.String({ minLength: 1, description, allowed: 'a path' });
+}
+
+const TlsSection = group({
+  mode: oneOf(
+    ['off', 'selective', 'forced'],
+    'off: no TLS. selective: clients may use it, and have to for the volumes of `only`. forced: nothing is served without it, and TCP beyond loopback is allowed.',
+    'off',
+  ),
+  certificate: file('PEM: the certificate of this server, then those that lead to its root.'),
+  key: file('PEM: the private key of that certificate, without passphrase.'),
+  clients: oneOf(
+    ['none', 'optional', 'required'],
+    'Certificates of clients: not asked for, looked at when shown, or demanded (a pre-shared key takes its place).',
+    'none',
+  ),
+  client_ca: file('PEM: who signs the certificates of clients.'),
+  psk: file("Pre-shared keys, lines NAME:HEXKEY as GnuTLS's `psktool` writes them."),
+  only: Type.Array(Type.String({ minLength: 1 }), {
+    description:
+      'Names of volumes that are neither listed nor served in clear, their snapshots included; `*` stands for anything.',
+    default: [],
+    allowed: 'a list of names',
+  }),
+});
+
 export const ConfigurationSchema = group({
   nbd: group({
     listen: Type.Array(Listener, {
@@ -87,7 +114,17 @@ export const ConfigurationSchema = group({
       allowed: 'a list of addresses',
     }),
     allow_remote: flag(
-      'Listen on TCP addresses other than loopback. Whoever reaches the port can read and write every volume: there is no encryption and no login on it.',
+      'Listen on TCP addresses other than loopback although TLS is not forced, as `--allow-remote-without-tls` does. Whoever reaches the port can read and write every volume that is served in clear and has no access list.',
+    ),
+    default_export: Type.String({
+      minLength: 1,
+      description:
+        'VOLUME or VOLUME@SNAPSHOT for clients that ask for no name. `--default-export` takes its place. Default: they are refused.',
+      allowed: 'the name of a volume or snapshot',
+    }),
+    max_connections_per_client: count(
+      'The same for each user (of unix sockets) and each address (of TCP). 0: no limit of its own.',
+      { minimum: 0, maximum: 65535, default: 0 },
     ),
     max_connections: count('Connections served at a time; more are refused.', {
       minimum: 1,
@@ -98,6 +135,13 @@ export const ConfigurationSchema = group({
       minimum: 100,
       maximum: 600_000,
       default: 10_000,
+    }),
+    tls: TlsSection,
+    transaction_logs: Type.String({
+      minLength: 1,
+      description:
+        'Directory for transaction logs of volumes (`cellblock volume set --transaction-log`), best on another file system than the store. Default: none, and no volume may have one.',
+      allowed: 'a path',
     }),
   }),
   api: group({

@@ -130,12 +130,31 @@ function storeFamilies(status: OperationsStatus): Family[] {
       status.syncs.heldMs / 1000,
     ),
     single('gauge', 'cellblock_connections', 'Open NBD connections.', plane.connections),
+    {
+      name: 'cellblock_connections_refused_total',
+      help: 'NBD clients refused; limit: of all connections; client-limit: of one user or address; access: not on the list of an export.',
+      type: 'counter',
+      samples: [
+        { labels: { reason: 'limit' }, value: Number(plane.connectionsRefused) },
+        { labels: { reason: 'client-limit' }, value: Number(plane.connectionsRefusedPerClient) },
+        { labels: { reason: 'access' }, value: status.accessRefused },
+      ],
+    },
     single(
       'counter',
-      'cellblock_connections_refused_total',
-      'NBD connections refused because of the limit.',
-      plane.connectionsRefused,
+      'cellblock_handshakes_timed_out_total',
+      'NBD clients dropped because they opened no export in time.',
+      plane.handshakesTimedOut,
     ),
+    {
+      name: 'cellblock_tls_handshakes_total',
+      help: 'Handshakes of TLS.',
+      type: 'counter',
+      samples: [
+        { labels: { result: 'done' }, value: Number(plane.tlsBegun) },
+        { labels: { result: 'failed' }, value: Number(plane.tlsFailed) },
+      ],
+    },
     single(
       'gauge',
       'cellblock_journal_size_bytes',
@@ -241,6 +260,21 @@ function deviceFamilies(devices: readonly DeviceCounters[], names: ReadonlyMap<n
       help: 'Memory of resident windows of the export.',
       type: 'gauge',
       samples: named.map(({ device, labels }) => ({ labels, value: Number(device.residentBytes) })),
+    },
+    {
+      name: 'cellblock_export_throttled_requests_total',
+      help: 'Requests that waited for a limit of the export.',
+      type: 'counter',
+      samples: named.map(({ device, labels }) => ({ labels, value: Number(device.throttledRequests) })),
+    },
+    {
+      name: 'cellblock_export_throttled_seconds_total',
+      help: 'How long requests waited for limits of the export, each as long as it was next of its connection.',
+      type: 'counter',
+      samples: named.map(({ device, labels }) => ({
+        labels,
+        value: Number(device.throttledMicroseconds) / 1e6,
+      })),
     },
     {
       name: 'cellblock_request_errors_total',

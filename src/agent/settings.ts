@@ -3,6 +3,7 @@
 
 import { resolve } from 'node:path';
 import { CellblockError } from '../base/errors.js';
+import { checkExportName } from '../model/names.js';
 import { checkSocketPath } from '../operations/listen-error.js';
 import { bytesOfSize, type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
 import type { LogLevel } from './logger.js';
@@ -12,6 +13,18 @@ export interface ListenerSettings {
   address: string;
   /** Of a unix socket. */
   mode: number;
+}
+
+export interface TlsSettings {
+  mode: 'off' | 'selective' | 'forced';
+  /** Absolute paths. */
+  certificate?: string;
+  key?: string;
+  clientCa?: string;
+  psk?: string;
+  clients: 'none' | 'optional' | 'required';
+  /** Names of volumes, `*` for anything, that are served in TLS only. */
+  only: string[];
 }
 
 export interface Settings {
@@ -28,11 +41,19 @@ export interface Settings {
   engine: { kind: 'automatic' | 'io_uring' | 'workers'; reactors: number };
   nbd: {
     listeners: ListenerSettings[];
+    /** Listening sockets that were passed at the start. */
+    descriptors: readonly number[];
     allowRemote: boolean;
     maxConnections: number;
+    maxConnectionsPerClient: number;
+    defaultExport: string | null;
     handshakeTimeoutMs: number;
+    tls: TlsSettings;
+    /** Absolute; not there: no transaction logs. */
+    transactionLogs?: string;
   };
-  api: { path: string; mode: number; group: string };
+  /** `descriptor`: a listening socket that was passed at the start; it has its path, mode and owners already. */
+  api: { path: string; mode: number; group: string; descriptor: number | null };
   metrics: { address: string | undefined };
   log: { level: LogLevel };
   limits: { stopDeadlineMs: number; holdMs: number; requestBodyBytes: number };
@@ -43,11 +64,22 @@ export interface CommandLine {
   store: string;
   nbd: readonly string[];
   api: string | undefined;
+  defaultExport?: string | undefined;
+  allowRemote?: boolean;
 }
 
-export function makeSettings(file: ConfigurationFile, line: CommandLine): Settings {
+/** `passed`: sockets in place of those of the configuration; what the command line says is served besides. */
+export function makeSettings(
+  file: ConfigurationFile,
+  line: CommandLine,
+  passed: { nbd: readonly number[]; api: { descriptor: number; path: string } | null } = NOTHING_PASSED,
+): Settings {
   const { nbd, api, metrics, log, store, engine, limits } = withDefaults(file);
-  const listeners = line.nbd.length > 0 ? line.nbd : nbd.listen;
+  const listeners = line.nbd.length > 0 || passed.nbd.length > 0 ? line.nbd : nbd.listen;
+  const tls = tlsSettings(file.nbd?.tls ?? {});
+  const allowRemote = line.allowRemote === true || nbd.allow_remote || tls.mode === 'forced';
+  const defaultExport = line.defaultExport ?? nbd.default_export ?? null;
+  if (defaultExport !== null) checkExportName(defaultExport);
   return {
     store: {
       directory: resolve(line.store),
@@ -60,12 +92,22 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
     },
     engine,
     nbd: {
-      listeners: listeners.map((listener) => listenerSettings(listener, nbd.allow_remote)),
-      allowRemote: nbd.allow_remote,
+      listeners: listeners.map((listener) => listenerSettings(listener, allowRemote)),
+      descriptors: passed.nbd,
+      allowRemote,
+      defaultExport,
       maxConnections: nbd.max_connections,
+      maxConnectionsPerClient: nbd.max_connections_per_client,
       handshakeTimeoutMs: nbd.handshake_timeout_ms,
+      tls,
+      ...(nbd.transaction_logs === undefined ? {} : { transactionLogs: resolve(nbd.transaction_logs) }),
     },
-    api: { path: resolve(line.api ?? api.path), mode: mode(api.mode), group: api.group },
+    api: {
+      path: passed.api?.path ?? resolve(line.api ?? api.path),
+      mode: mode(api.mode),
+      group: api.group,
+      descriptor: passed.api?.descriptor ?? null,
+    },
     metrics: { address: metrics.listen },
     log,
     limits: {
@@ -75,6 +117,8 @@ export function makeSettings(file: ConfigurationFile, line: CommandLine): Settin
     },
   };
 }
+
+const NOTHING_PASSED = { nbd: [], api: null } as const;
 
 type Sections = typeof ConfigurationSchema.properties;
 type Filled = { [Name in keyof Sections]-?: Required<NonNullable<ConfigurationFile[Name]>> };
@@ -87,6 +131,44 @@ function withDefaults(file: ConfigurationFile): Filled {
     return [name, { ...defaults, ...given }];
   });
   return Object.fromEntries(sections) as Filled;
+}
+
+type TlsFile = NonNullable<NonNullable<ConfigurationFile['nbd']>['tls']>;
+
+/** Throws when what is said of TLS does not fit together. */
+function tlsSettings(given: TlsFile): TlsSettings {
+  const { mode = 'off', clients = 'none', only = [], certificate, key, client_ca: clientCa, psk } = given;
+  const refuse = (message: string, hint: string) =>
+    new CellblockError('configuration-invalid', `nbd.tls: ${message}.`, { hint });
+  if (mode !== 'off') {
+    if (certificate === undefined && psk === undefined)
+      throw refuse(
+        'there is neither a certificate nor a file of pre-shared keys',
+        'Set certificate and key, or psk.',
+      );
+    if ((certificate === undefined) !== (key === undefined))
+      throw refuse('certificate and key belong together', 'Set both.');
+    if (clients !== 'none' && clientCa === undefined)
+      throw refuse(`clients is ${clients}, and nothing says who signs their certificates`, 'Set client_ca.');
+    if (clients === 'none' && clientCa !== undefined)
+      throw refuse(
+        'client_ca is set, and clients are asked for no certificate',
+        'Set clients to optional or required.',
+      );
+  }
+  if (only.length > 0 && mode === 'off')
+    throw refuse('volumes are for TLS only, and there is none', 'Set mode to selective or forced.');
+  const path = (name: string, file: string | undefined) =>
+    file === undefined ? {} : { [name]: resolve(file) };
+  return {
+    mode,
+    clients,
+    only,
+    ...path('certificate', certificate),
+    ...path('key', key),
+    ...path('clientCa', clientCa),
+    ...path('psk', psk),
+  };
 }
 
 /** An address as on the command line or in the file. Throws when nobody could listen there. */
@@ -104,9 +186,9 @@ function listenerSettings(
   if (!allowRemote && !isLoopback(host)) {
     throw new CellblockError(
       'address-invalid',
-      `${address} is reachable from other machines, and NBD has neither login nor encryption here.`,
+      `${address} is reachable from other machines, and clients may use it in clear.`,
       {
-        hint: 'Listen on 127.0.0.1, or say nbd.allow_remote: true in the configuration.',
+        hint: 'Require TLS (nbd.tls.mode: forced), listen on 127.0.0.1, or say --allow-remote-without-tls (nbd.allow_remote: true in the configuration).',
       },
     );
   }

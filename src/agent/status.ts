@@ -3,7 +3,13 @@
 import type { AgentParts } from './agent-parts.js';
 import type { Status } from './api-schema.js';
 
-export async function statusOf({ operations, version, listeners, startedAtMs }: AgentParts): Promise<Status> {
+export async function statusOf({
+  operations,
+  version,
+  listeners,
+  tls,
+  startedAtMs,
+}: AgentParts): Promise<Status> {
   const space = await operations.freeSpace();
   const status = operations.status();
   return {
@@ -11,6 +17,11 @@ export async function statusOf({ operations, version, listeners, startedAtMs }: 
     pid: process.pid,
     uptimeSeconds: Math.round(performance.now() - startedAtMs) / 1000,
     listeners: [...listeners],
+    tls: {
+      ...tls.status,
+      begun: Number(status.plane.tlsBegun),
+      failed: Number(status.plane.tlsFailed),
+    },
     store: {
       directory: status.directory,
       id: status.storeId,

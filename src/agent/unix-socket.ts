@@ -25,6 +25,14 @@ export async function listenOnUnixSocket(
   return options.group === undefined ? undefined : giveToGroup(path, options.group);
 }
 
+/** A socket that is listened on already. */
+export function listenOnDescriptor(server: Server, descriptor: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(listenError(`descriptor ${descriptor}`, error)));
+    server.listen({ fd: descriptor }, resolve);
+  });
+}
+
 /** Looks, and changes nothing. Throws when nobody can listen there; 'stale': a socket nobody answers on is in the way. */
 export async function requireFreePath(path: string): Promise<'free' | 'stale'> {
   checkSocketPath(path);
@@ -68,7 +76,8 @@ function bind(server: Server, { path, mode }: UnixSocketOptions): Promise<void> 
   });
 }
 
-function giveToGroup(path: string, group: string): string | undefined {
+/** Returns what could not be done, as a sentence. */
+export function giveToGroup(path: string, group: string): string | undefined {
   const id = groupId(group);
   if (id === undefined) return undefined;
   try {

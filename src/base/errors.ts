@@ -85,6 +85,15 @@ export const ERROR_CODES = {
   'vm-not-found': 'not-found',
   'volume-in-vm': 'in-use',
   'vm-snapshot-incomplete': 'refused',
+  'tls-invalid': 'invalid',
+  'access-entry-malformed': 'invalid',
+  'description-invalid': 'invalid',
+  'socket-activation-invalid': 'invalid',
+  'limits-invalid': 'invalid',
+  'transaction-log-name-bad': 'invalid',
+  'transaction-log-name-taken': 'exists',
+  'transaction-log-unsuitable': 'refused',
+  'transaction-logs-off': 'refused',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

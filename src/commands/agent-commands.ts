@@ -48,6 +48,7 @@ async function status({ api, terminal, signal }: Context): Promise<void> {
       ['State', store.state],
       ['Version', `${status.version} (pid ${status.pid}, up ${formatDuration(status.uptimeSeconds)})`],
       ['Listening', status.listeners.join(', ') || '-'],
+      ['TLS', tlsOf(status.tls)],
       ['Store', `${store.directory} (${store.id})`],
       ['Space', spaceOf(store.space)],
       ['Engine', status.engine],
@@ -64,6 +65,16 @@ async function status({ api, terminal, signal }: Context): Promise<void> {
       facts,
     );
   });
+}
+
+function tlsOf({ mode, certificate, psk, clients }: Status['tls']): string {
+  if (mode === 'off') return 'off';
+  const facts: string[] = [mode];
+  if (certificate)
+    facts.push(`certificate of ${printable(certificate.subject)} until ${formatTime(certificate.expires)}`);
+  if (clients !== 'none') facts.push(`certificates of clients ${clients}`);
+  if (psk) facts.push('pre-shared keys');
+  return facts.join(', ');
 }
 
 const BELOW_RESERVE = 'Less than the reserve is free: new writes are refused until there is room';

@@ -55,12 +55,12 @@ export function defaultApiSocket(environment: NodeJS.ProcessEnv = process.env): 
 const PATIENCE_MS = 15_000;
 
 export class ApiClient {
-  readonly #socketPath: string;
+  readonly socketPath: string;
   readonly #patienceMs: number;
   readonly #note: (text: string) => void;
 
   constructor(socketPath: string, options: ApiClientOptions = {}) {
-    this.#socketPath = socketPath;
+    this.socketPath = socketPath;
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
     this.#note = options.note ?? (() => undefined);
   }
@@ -119,7 +119,7 @@ export class ApiClient {
     return new Promise((resolve, reject) => {
       const outgoing: ClientRequest = request(
         {
-          socketPath: this.#socketPath,
+          socketPath: this.socketPath,
           method,
           path,
           headers:
@@ -141,13 +141,13 @@ export class ApiClient {
   /** Some work takes long, and an agent at work answers other questions meanwhile; one that answers none is not there. */
   #watchSilence(outgoing: ClientRequest): NodeJS.Timeout {
     return setInterval(async () => {
-      if (!(await this.#isThere())) outgoing.destroy(silent(this.#socketPath));
+      if (!(await this.#isThere())) outgoing.destroy(silent(this.socketPath));
     }, this.#patienceMs);
   }
 
   #isThere(): Promise<boolean> {
     return new Promise((resolve) => {
-      const question = request({ socketPath: this.#socketPath, path: apiPath(['status']), agent: false });
+      const question = request({ socketPath: this.socketPath, path: apiPath(['status']), agent: false });
       question.setTimeout(this.#patienceMs, () => question.destroy());
       question.once('response', (response) => {
         resolve(true);
@@ -161,7 +161,7 @@ export class ApiClient {
 
   #unreachable(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): Error {
     if (error.name === 'AbortError' || error instanceof CommandError) return error;
-    const socket = this.#socketPath;
+    const socket = this.socketPath;
     switch (error.code) {
       case 'ENOENT':
         return unreachable(

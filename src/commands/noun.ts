@@ -3,6 +3,7 @@
 import type { Attributes, FileDetails, VolumeDetails } from '../agent/api-schema.js';
 import { type CaptureSource, captureAttributes, newAttributes } from './file-attributes.js';
 import { formatBytes, formatTime } from './format.js';
+import { settingFacts } from './volume-settings.js';
 
 export interface Noun {
   kind: 'volume' | 'file';
@@ -32,7 +33,7 @@ export const VOLUME: Noun = {
   size: formatBytes,
   extras: () => ({}),
   extrasOf: async () => ({}),
-  facts: () => [],
+  facts: (details) => settingFacts(details as VolumeDetails),
 };
 
 export const FILE: Noun = {

@@ -12,6 +12,7 @@ import { type ContextOf, contextMaker } from './context.js';
 import { addExportCommand } from './export-volume.js';
 import { addImportCommand } from './import-volume.js';
 import { FILE, VOLUME } from './noun.js';
+import { addServeStdioCommand } from './serve-stdio.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addSyncCommands } from './sync-commands.js';
 import { type Streams, Terminal, toJson } from './terminal.js';
@@ -98,6 +99,7 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
   addSnapshotCommands(program, contextOf);
   addSyncCommands(program, contextOf);
   addVmCommands(program, contextOf);
+  addServeStdioCommand(program, contextOf, streams.stdin);
   addAgentCommands(program, contextOf, offlineCheck);
   return program;
 }

@@ -10,6 +10,7 @@ import type {
   VolumeDetails,
 } from '../agent/api-schema.js';
 import { CellblockError } from '../base/errors.js';
+import { checkAllowed, checkDescription } from '../model/access.js';
 import { parseSize } from '../model/sizes.js';
 import { apiPath } from './api-client.js';
 import type { Context, ContextOf } from './context.js';
@@ -18,6 +19,32 @@ import { formatBytes, formatTime } from './format.js';
 import { checkVolumeName, volumeOf } from './names.js';
 import { type Noun, VOLUME } from './noun.js';
 import { printable, table } from './table.js';
+import {
+  addLimitOptions,
+  addSettingOptions,
+  givenOf,
+  type LimitOptions,
+  limitsBody,
+  type SettingOptions,
+  settingLines,
+  settingsBody,
+} from './volume-settings.js';
+
+const ALLOW =
+  'who may open it and its snapshots over NBD: uid:NUMBER (over unix sockets), tls:IDENTITY (a * at its end stands for anything)';
+const DESCRIPTION = 'text NBD clients are shown';
+
+interface AccessOptions {
+  allow?: string[];
+  description?: string;
+}
+
+type CreateOptions = AccessOptions & LimitOptions;
+
+interface SetOptions extends AccessOptions, SettingOptions {
+  allowAll?: boolean;
+  disconnect?: boolean;
+}
 
 /** The context of a command, and what it speaks of. */
 type Spoken = Context & { noun: Noun };
@@ -26,14 +53,17 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf, noun =
   const { kind, sizeExample } = noun;
   const spoken = (command: Command): Spoken => ({ ...contextOf(command), noun });
   const volume = program.command(kind).description(noun.description);
-  volume
+  const creating = volume
     .command('create')
     .description(`make an empty ${kind}`)
     .argument('<name>')
     .option('--size <size>', `logical size, such as ${sizeExample}; has to be given`)
-    .action((name: string, options: { size?: string }, command: Command) =>
-      create(spoken(command), name, required(options.size, noun)),
+    .option('--allow <who...>', ALLOW)
+    .option('--description <text>', DESCRIPTION)
+    .action((name: string, options: { size?: string } & CreateOptions, command: Command) =>
+      create(spoken(command), name, { ...options, size: required(options.size, noun) }),
     );
+  if (kind === 'volume') addLimitOptions(creating);
   volume
     .command('list')
     .description(`list ${kind}s`)
@@ -60,6 +90,22 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf, noun =
     .action((name: string, options: { size?: string; force?: boolean }, command: Command) =>
       resize(spoken(command), name, { ...options, size: required(options.size, noun) }),
     );
+  const setting = volume
+    .command('set')
+    .description(
+      kind === 'volume'
+        ? 'say who may open it and what NBD clients are told of it, or set its limits and its transaction log'
+        : 'say who may open it, and what NBD clients are told of it',
+    )
+    .argument('<name>')
+    .option('--allow <who...>', `${ALLOW}; in place of who could before`)
+    .option('--allow-all', 'everybody who reaches a socket may open it')
+    .option('--description <text>', DESCRIPTION)
+    .option('--disconnect', 'close its open connections, which stay otherwise; who may, connects again')
+    .action((name: string, _options: object, command: Command) =>
+      set(spoken(command), name, givenOf<SetOptions>(command)),
+    );
+  if (kind === 'volume') addSettingOptions(setting);
   volume
     .command('delete')
     .description(`delete a ${kind}; its clones stay`)
@@ -87,9 +133,20 @@ function required(size: string | undefined, { sizeExample }: Noun): string {
   });
 }
 
-async function create({ api, terminal, signal, noun }: Spoken, name: string, size: string): Promise<void> {
+async function create(
+  { api, terminal, signal, noun }: Spoken,
+  name: string,
+  { size, ...options }: { size: string } & CreateOptions,
+): Promise<void> {
   checkVolumeName(name, { instead: `Take it with \`cellblock snapshot create ${name}\`.`, kind: noun.kind });
-  const body = { name, size: String(parseSize(size)), ...noun.extras() };
+  const limits = limitsBody(options);
+  const body = {
+    name,
+    size: String(parseSize(size)),
+    ...noun.extras(),
+    ...accessOf(options),
+    ...(limits && { limits }),
+  };
   const path = apiPath([noun.collection]);
   const volume = await api.change<Volume>({ method: 'POST', path, body, signal, look: noun.look });
   terminal.result(
@@ -130,6 +187,8 @@ async function show({ api, terminal, signal, noun }: Spoken, name: string): Prom
       ['Clients', String(volume.connections)],
       ['Created', formatTime(volume.created)],
       ['Cloned from', volume.clonedFrom ?? '-'],
+      ['Open to', volume.allow.length === 0 ? 'everybody' : volume.allow.join(', ')],
+      ['Description', volume.description || '-'],
       ...noun.facts(volume),
       ['Versions below', String(volume.depth)],
       ['Files', volume.files.join(', ') || '-'],
@@ -176,6 +235,55 @@ async function resize(
     () =>
       `${noun.title} ${printable(volume.name)} has ${noun.size(volume.sizeBytes)} now; clients see it when they connect again.\n`,
   );
+}
+
+/** What was said of it, checked here so that nothing is sent that is wrong. */
+function accessOf({ allow, description }: AccessOptions): AccessOptions {
+  if (description !== undefined) checkDescription(description);
+  return {
+    ...(allow === undefined ? {} : { allow: checkAllowed(allow) }),
+    ...(description === undefined ? {} : { description }),
+  };
+}
+
+async function set({ api, terminal, signal, noun }: Spoken, name: string, options: SetOptions) {
+  checkVolumeName(name, {
+    instead: `What is said of the ${noun.kind}, ${volumeOf(name)}, goes for its snapshots too.`,
+    kind: noun.kind,
+  });
+  const { allow, allowAll, description, disconnect } = options;
+  if (allow !== undefined && allowAll === true) {
+    throw new CellblockError('option-invalid', '--allow and --allow-all are opposites.', {
+      hint: 'Give one of them.',
+    });
+  }
+  const access = accessOf({ ...options, ...(allowAll === true ? { allow: [] } : {}) });
+  const settings = settingsBody(options);
+  const [given, set] = [access, settings].map((part) => Object.keys(part).length > 0);
+  if (!given && !set) {
+    throw new CellblockError('option-invalid', 'There is nothing to set.', {
+      hint: `Give an option; see \`cellblock ${noun.kind} set --help\`.`,
+    });
+  }
+  if (set && (given || disconnect === true)) {
+    throw new CellblockError('option-invalid', 'Limits and the transaction log are set by themselves.', {
+      hint: 'Say who may open it, and its description, in a command of their own.',
+    });
+  }
+  const path = apiPath([noun.collection, name]);
+  const body = set ? settings : { ...access, disconnect: disconnect === true };
+  const volume = await api.change<Volume>({ method: 'PATCH', path, body, signal, look: noun.look });
+  terminal.result(volume, () => {
+    if (set) return settingLines(volume);
+    const shown = `${noun.title} ${printable(volume.name)}`;
+    const who = volume.allow.length === 0 ? 'everybody' : volume.allow.map(printable).join(', ');
+    const open = access.allow === undefined ? '' : `${shown} is open to ${who} now; ${stay(disconnect)}.\n`;
+    return `${open}${description === undefined ? '' : `${shown} has another description now.\n`}`;
+  });
+}
+
+function stay(disconnect = false): string {
+  return disconnect ? 'its connections were closed' : 'connections that are open stay';
 }
 
 interface DeleteOptions {
@@ -240,7 +348,7 @@ async function repair({ api, terminal, signal, noun }: Spoken, name: string): Pr
   );
 }
 
-function stateOf(volume: Volume): string {
+function stateOf(volume: Pick<Volume, 'failed' | 'readOnly'>): string {
   if (volume.failed !== null) return `failed (${volume.failed.error})`;
   return volume.readOnly ? 'read-only' : 'ok';
 }

@@ -48,8 +48,8 @@ process.exitCode = await run(process.argv.slice(2), {
     (await import('./offline-check.js')).checkOffline(directory, watcher),
   wordsAreText: wordsAreText(),
 });
-// The failure of a write is told after the write.
-await new Promise((resolve) => stdout.write('', resolve));
+// The failure of a write is told after the write. Where nothing was written nobody is to be told: a client that was handed over is gone.
+if (stdout.bytesWritten !== 0) await new Promise((resolve) => stdout.write('', resolve));
 if (outputFailure !== undefined && process.exitCode === 0) {
   const { kind, message, hint } = explainOutputFailure(outputFailure);
   stderr.write(`cellblock: ${message} ${hint}\n`);

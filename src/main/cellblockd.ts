@@ -6,8 +6,10 @@ import { readConfiguration } from '../agent/configuration.js';
 import { AGENT_EXIT_CODES, EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
 import { makeLogger } from '../agent/logger.js';
 import { makeSettings, type Settings } from '../agent/settings.js';
+import { takePassedSockets } from '../agent/socket-activation.js';
 import { asCellblockError, type CellblockError } from '../base/errors.js';
-import { loadPlane } from '../plane/addon.js';
+import { activationError, descriptorError } from '../operations/listen-error.js';
+import { listeningAddress, loadPlane } from '../plane/addon.js';
 import { composeAgent } from './composition.js';
 import { runUntilStopped } from './run-until-stopped.js';
 import { version } from './version.js';
@@ -38,6 +40,11 @@ function readSettings(words: string[]): Settings | undefined {
     .option('--config <file>', 'configuration, YAML; see docs/configuration.md')
     .option('--nbd <address>', 'serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated', collect)
     .option('--api <path>', 'unix socket of the control API')
+    .option('--default-export <name>', 'VOLUME or VOLUME@SNAPSHOT for clients that ask for no name')
+    .option(
+      '--allow-remote-without-tls',
+      'listen on TCP addresses other than loopback, though nothing is encrypted there and nobody has to prove who they are',
+    )
     .version(version)
     .allowExcessArguments(false)
     .configureOutput({ outputError: () => undefined })
@@ -54,13 +61,35 @@ function readSettings(words: string[]): Settings | undefined {
     config,
     nbd = [],
     api,
+    defaultExport,
+    allowRemoteWithoutTls: allowRemote = false,
   } = command.opts<{
     store: string;
     config?: string;
     nbd?: string[];
     api?: string;
+    defaultExport?: string;
+    allowRemoteWithoutTls?: boolean;
   }>();
-  return makeSettings(config === undefined ? {} : readConfiguration(config), { store, nbd, api });
+  const line = { store, nbd, api, defaultExport, allowRemote };
+  return makeSettings(config === undefined ? {} : readConfiguration(config), line, passedSockets());
+}
+
+/** Those named api have to be unix sockets: on TCP everybody could have the API. */
+function passedSockets() {
+  const { nbd, api } = takePassedSockets(process.env, process.pid);
+  return { nbd, api: api === null ? null : { descriptor: api, path: apiPathOf(api) } };
+}
+
+function apiPathOf(descriptor: number): string {
+  let address: string;
+  try {
+    address = listeningAddress(descriptor);
+  } catch (error) {
+    throw descriptorError(error);
+  }
+  if (address.startsWith('unix:/')) return address.slice('unix:'.length);
+  throw activationError(`The socket passed as api is ${address}, and no unix socket with a path.`);
 }
 
 function collect(value: string, before: string[] = []): string[] {

@@ -10,8 +10,11 @@ import { deviceNames } from '../agent/device-names.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
 import type { Settings } from '../agent/settings.js';
-import { listenOnUnixSocket } from '../agent/unix-socket.js';
-import { CellblockError, systemCode } from '../base/errors.js';
+import { Tls } from '../agent/tls.js';
+import { giveToGroup, listenOnDescriptor, listenOnUnixSocket } from '../agent/unix-socket.js';
+import { asCellblockError, CellblockError, systemCode } from '../base/errors.js';
+import { handoverPath } from '../model/handover.js';
+import { checkSocketPath } from '../operations/listen-error.js';
 import { Operations } from '../operations/operations.js';
 import type { Plane } from '../plane/treaty.js';
 import { inspectionOf } from './inspection.js';
@@ -21,6 +24,8 @@ export interface RunningAgent {
   operations: Operations;
   /** Addresses served, port 0 resolved. */
   listeners: string[];
+  /** Reads again what may be changed while it runs: the files of TLS. */
+  reload(): void;
   /** Ends everything in order; idempotent. */
   stop(): Promise<void>;
 }
@@ -49,13 +54,24 @@ export async function composeAgent(
       reactors: engine.reactors > 0 ? engine.reactors : Math.min(4, availableParallelism()),
       engine: engine.kind,
       maxConnections: nbd.maxConnections,
+      maxConnectionsPerClient: nbd.maxConnectionsPerClient,
+      defaultExport: nbd.defaultExport,
       handshakeTimeoutMs: nbd.handshakeTimeoutMs,
+      needsTls: namePattern(nbd.tls.only),
+      ...(nbd.transactionLogs === undefined ? {} : { transactionLogs: nbd.transactionLogs }),
       holdLimitMs: limits.holdMs,
       beforeMaking: () => requireFreeAddresses(settings),
     });
     stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
 
+    const tls = new Tls(nbd.tls, (options) => plane.setTls(options), log);
+    tls.load();
     const listeners: string[] = [];
+    for (const descriptor of nbd.descriptors) {
+      const bound = operations.listenOnDescriptor(descriptor, { allowRemote: nbd.allowRemote });
+      log.info({ address: bound, descriptor }, 'serving volumes');
+      listeners.push(bound);
+    }
     // First: clients that lost the agent before wait for this, and the control API takes as long again to make.
     for (const { address, mode } of nbd.listeners) {
       if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
@@ -77,6 +93,7 @@ export async function composeAgent(
       log,
       version,
       listeners,
+      tls,
       startedAtMs: performance.now(),
       debug,
     };
@@ -88,9 +105,13 @@ export async function composeAgent(
       await server.close();
       clearTimeout(impatience);
     });
-    makeDirectory(dirname(api.path));
-    const remark = await listenOnUnixSocket(server.server, api);
-    if (remark !== undefined) log.warn(remark);
+    if (api.descriptor === null) makeDirectory(dirname(api.path));
+    takeHandovers(operations, { api, log });
+    const remark =
+      api.descriptor === null
+        ? await listenOnUnixSocket(server.server, api)
+        : await listenOnDescriptor(server.server, api.descriptor);
+    if (typeof remark === 'string') log.warn(remark);
     log.info({ path: api.path }, 'control API ready');
 
     if (metricsSettings.address !== undefined) {
@@ -101,11 +122,37 @@ export async function composeAgent(
       });
       log.info({ address: metricsSettings.address }, 'metrics ready');
     }
-    return { operations, listeners, stop: () => stops.run() };
+    return { operations, listeners, reload: () => void tls.reload(), stop: () => stops.run() };
   } catch (error) {
     await stops.run();
     throw error;
   }
+}
+
+/** Whether a name is one of these; `*` stands for anything. */
+function namePattern(names: readonly string[]): (name: string) => boolean {
+  const parts = names.map((name) =>
+    name
+      .split('*')
+      .map((text) => text.replace(/[\\^$.+?()[\]{}|]/g, '\\$&'))
+      .join('.*'),
+  );
+  const pattern = new RegExp(`^(?:${parts.join('|')})$`, 's');
+  return (name) => names.length > 0 && pattern.test(name);
+}
+
+/** For `cellblock serve-stdio`; the same people may come who may use the API. */
+function takeHandovers(operations: Operations, { api, log }: { api: Settings['api']; log: Logger }): void {
+  const path = handoverPath(api.path);
+  try {
+    checkSocketPath(path);
+  } catch (error) {
+    log.warn(`\`cellblock serve-stdio\` is not possible: ${asCellblockError(error).message}`);
+    return;
+  }
+  operations.listen(`unix:${path}`, { mode: api.mode, visitors: 'handovers' });
+  const remark = giveToGroup(path, api.group);
+  if (remark !== undefined) log.warn(remark);
 }
 
 /** What was built and how it ends. */

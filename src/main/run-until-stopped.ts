@@ -1,5 +1,5 @@
 // Runs an agent until it is told to stop. SIGTERM or SIGINT: a clean stop; a second one: an immediate end, as after a crash, which the
-// next start recovers from. An error nobody caught: logged, then the end, because its state cannot be trusted.
+// next start recovers from. SIGHUP: the files of TLS are read again. An error nobody caught: logged, then the end, because its state cannot be trusted.
 
 import type { Logger } from 'pino';
 import { EXIT_CODES } from '../agent/exit-codes.js';
@@ -19,7 +19,10 @@ export async function runUntilStopped(
     });
   }
   const asked = stopAsked(log);
+  let reload = () => {}; // a start reads everything anyway
+  process.on('SIGHUP', () => reload());
   const agent = await start();
+  reload = () => agent.reload();
   log.info('ready');
   whenReady(agent);
   const signal = await asked;

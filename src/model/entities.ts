@@ -7,6 +7,13 @@ import { CellblockError } from '../base/errors.js';
 import { decodeAttributes, type FileAttributes } from './file-attributes.js';
 import type { RegionSet } from './region-set.js';
 import { decodeRegions, encodeRegions } from './region-set.js';
+import {
+  decodeLimits,
+  decodeTransactionLog,
+  encodeLimits,
+  type Limits,
+  type TransactionLogSetting,
+} from './volume-settings.js';
 
 /** Where a map continues: a version of another line. */
 export interface Base {
@@ -72,6 +79,13 @@ export interface Container {
   failure: Failure | null;
   /** Of a file; null: it is none. */
   attributes: FileAttributes | null;
+  /** Who may open its exports, see access.ts; empty: everybody. */
+  allow: string[];
+  /** Shown to NBD clients; empty: none was given. */
+  description: string;
+  /** Null: none. */
+  limits: Limits | null;
+  transactionLog: TransactionLogSetting | null;
 }
 
 export interface Snapshot {
@@ -112,6 +126,7 @@ export function encodeContainer(value: Container): string {
     sizeBytes: value.sizeBytes.toString(),
     shrinkingTo: value.shrinkingTo?.toString() ?? null,
     failure: value.failure && { ...value.failure, after: value.failure.after.toString() },
+    limits: encodeLimits(value.limits),
   });
 }
 
@@ -135,6 +150,10 @@ export function decodeContainer(text: string): Container {
         after: BigInt(string(failure['after'])),
       },
       attributes: nullable(json['attributes'] ?? null, decodeAttributes),
+      allow: list(json['allow'] ?? []).map(string),
+      description: string(json['description'] ?? ''),
+      limits: nullable(json['limits'] ?? null, decodeLimits),
+      transactionLog: nullable(json['transactionLog'] ?? null, decodeTransactionLog),
     };
   });
 }

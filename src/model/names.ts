@@ -49,6 +49,12 @@ export function parseSnapshotReference(text: string): SnapshotReference {
   return { volume, snapshot };
 }
 
+/** Throws one sentence for what can name neither a volume nor a snapshot. */
+export function checkExportName(name: string): void {
+  if (name.includes('@')) parseSnapshotReference(name);
+  else checkName(name, 'volume');
+}
+
 function bad(
   code: 'name-empty' | 'name-too-long' | 'name-bad-character' | 'name-reserved',
   message: string,

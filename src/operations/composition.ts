@@ -28,10 +28,12 @@ import { SyncOperations } from './sync-operations.js';
 import type { IdentityFactory } from './sync-types.js';
 import { Syncs } from './syncs.js';
 import { Tasks } from './tasks.js';
+import { TransactionLogs } from './transaction-logs.js';
 import { trouble } from './trouble.js';
 import type { OperationsOptions, RecoveryReport } from './types.js';
 import { VmOperations } from './vm-operations.js';
 import { Vms } from './vms.js';
+import { VolumeSettings } from './volume-settings.js';
 import { Volumes } from './volumes.js';
 
 /** Everything a store is made of, in the order it is built; closed in reverse. Checks, sweeps and diffs work on it. */
@@ -50,6 +52,8 @@ export interface Parts {
   files: Files;
   reclaim: Reclaim;
   volumes: Volumes;
+  settings: VolumeSettings;
+  transactionLogs: TransactionLogs;
   snapshots: Snapshots;
   expiry: Expiry;
   syncs: Syncs;
@@ -120,6 +124,10 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { blocksPerWindow: blocks },
   );
   const volumes = new Volumes({ catalog, devices, client, reclaim, files, space, log });
+  const transactionLogs = new TransactionLogs(client, log, {
+    directory: options.transactionLogs ?? null,
+  });
+  const settings = new VolumeSettings({ catalog, devices, client, logs: transactionLogs });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
   const syncs = new Syncs(
     { catalog, devices, client, rounds, reclaim, space, log },
@@ -131,7 +139,11 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { catalog, devices, client, volumes, syncs, vms },
     options.identity ?? loadedIdentity,
   );
-  const exports = new Exports(catalog, devices, client, log);
+  const exports = new Exports(catalog, devices, client, {
+    log,
+    defaultExport: options.defaultExport ?? null,
+    needsTls: options.needsTls ?? (() => false),
+  });
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
   return {
     options,
@@ -148,6 +160,8 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     files,
     reclaim,
     volumes,
+    settings,
+    transactionLogs,
     snapshots,
     expiry,
     syncs,
@@ -178,6 +192,7 @@ async function planeOptions(
     reserveBytes,
     roundAfterMs: options.roundAfterMs ?? DEFAULTS.roundAfterMs,
     maxConnections: options.maxConnections ?? DEFAULTS.maxConnections,
+    maxConnectionsPerClient: options.maxConnectionsPerClient ?? 0,
     handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULTS.handshakeTimeoutMs,
     bootId: options.bootId ?? (await readBootId()),
     ...(options.simulation === undefined ? {} : { simulation: options.simulation }),

@@ -64,6 +64,8 @@ export class Devices {
   #stopping = false;
   rounding!: Rounding;
   onUnpin: () => void = () => undefined;
+  /** Called when a current map has been opened, before anybody uses it; never throws. */
+  onOpened: (device: Device, container: Container) => Promise<void> = async () => undefined;
 
   constructor(catalog: Catalog, client: PlaneClient, log: Logger, options: DevicesOptions) {
     this.#catalog = catalog;
@@ -245,6 +247,7 @@ export class Devices {
     });
     this.#current.set(container.id, device);
     this.#byHandle.set(device.handle, device);
+    await this.onOpened(device, container);
     return device;
   }
 

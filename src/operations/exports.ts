@@ -1,14 +1,16 @@
-// Answers clients: which exports there are, what one looks like, and leases on devices for those who open one.
-// A lease pins the versions its connection reads by name: the snapshot itself, and those of its changed-since contexts.
+// Answers clients: which exports there are, what one looks like, and leases on devices for those who open one; to each only those it
+// may use, and in clear none that is for TLS only. A lease pins the versions its connection reads by name: the snapshot itself, and those
+// of its changed-since contexts.
 
 import { asCellblockError, CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { mayUse } from '../model/access.js';
 import { chainOf } from '../model/chain.js';
 import type { Container, Snapshot } from '../model/entities.js';
-import type { ChangedContext, ExportDescription, Plane } from '../plane/treaty.js';
+import type { ChangedContext, ExportDescription, Peer, Plane } from '../plane/treaty.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
-import { EIO, ENOENT } from './plane-client.js';
+import { EACCES, EIO, ENOENT, ENOKEY } from './plane-client.js';
 import type { Logger } from './types.js';
 
 type Found = { container: Container; snapshot: Snapshot | null };
@@ -21,25 +23,54 @@ interface Lease {
 /** As the data plane is told of it. */
 type OpenedLease = NonNullable<Parameters<Plane['openReply']>[1]>;
 
+/** As the data plane is told of it. */
+interface Described {
+  description: ExportDescription | null;
+  refusal: string;
+  error: number;
+}
+
 export class Exports {
   readonly #catalog: Catalog;
   readonly #devices: Devices;
   readonly #client: PlaneClient;
   readonly #log: Logger;
+  readonly #defaultExport: string | null;
+  readonly #needsTls: (name: string) => boolean;
   readonly #leases = new Map<number, Lease>();
   #lastLease = 0;
+  #refused = 0;
 
-  constructor(catalog: Catalog, devices: Devices, client: PlaneClient, log: Logger) {
+  constructor(
+    catalog: Catalog,
+    devices: Devices,
+    client: PlaneClient,
+    {
+      log,
+      defaultExport,
+      needsTls,
+    }: { log: Logger; defaultExport: string | null; needsTls: (name: string) => boolean },
+  ) {
     this.#catalog = catalog;
     this.#devices = devices;
     this.#client = client;
     this.#log = log;
+    this.#defaultExport = defaultExport;
+    this.#needsTls = needsTls;
+    if (defaultExport !== null && !this.#find(defaultExport))
+      log.warn({ export: defaultExport }, 'nbd.default_export names nothing there is (yet)');
   }
 
-  list({ ticket }: RecordOf<'list'>): void {
+  /** Clients that asked for an export they may not use. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  list({ ticket, peer }: RecordOf<'list'>): void {
     const exports: { name: string; description: string }[] = [];
     for (const container of this.#catalog.containers.values()) {
-      if (container.state !== 'live') continue;
+      if (container.state !== 'live' || this.#isHidden(container, peer)) continue;
+      if (!mayUse(container.allow, peer)) continue;
       exports.push({ name: container.name, description: describe({ container, snapshot: null }) });
       for (const snapshot of this.#catalog.snapshotsOf(container)) {
         exports.push({
@@ -52,32 +83,50 @@ export class Exports {
     this.#client.plane.listReply(ticket, exports);
   }
 
-  describe({ ticket, name }: RecordOf<'describe'>): void {
-    const found = this.#find(name);
-    if (!found) {
-      this.#client.plane.describeReply(ticket, null, unknown(name));
-      return;
-    }
-    const { container, snapshot } = found;
-    const description: ExportDescription = {
-      sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
-      readOnly: snapshot !== null || container.failure !== null,
-      rotational: false,
-      description: describe(found),
-      snapshots: this.#older(found).map((older) => older.name),
-    };
-    this.#client.plane.describeReply(ticket, description, '');
+  describe({ ticket, peer, name }: RecordOf<'describe'>): void {
+    const { description, refusal, error } = this.#described(name, peer);
+    this.#client.plane.describeReply(ticket, description, refusal, error);
   }
 
-  async open({ ticket, name, changedSince }: RecordOf<'open'>): Promise<void> {
+  #described(name: string, peer: Peer): Described {
+    const found = this.#find(name);
+    if (!found) return refused(this.#unknown(name), ENOENT);
+    const refusal = this.#refusal(found, peer);
+    if (refusal !== null) return refused(refusal.sentence, refusal.error);
+    const { container, snapshot } = found;
+    try {
+      const description: ExportDescription = {
+        name: nameOf(found),
+        sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
+        readOnly: snapshot !== null || container.failure !== null,
+        rotational: false,
+        description: describe(found),
+        snapshots: this.#older(found).map((older) => older.name),
+      };
+      return { description, refusal: '', error: 0 };
+    } catch (error) {
+      // What it continues is damaged.
+      this.#log.warn({ err: error, export: name }, 'an export could not be described');
+      return refused(asCellblockError(error).message, EIO);
+    }
+  }
+
+  async open({ ticket, peer, name, changedSince }: RecordOf<'open'>): Promise<void> {
     const { plane } = this.#client;
     try {
       const found = this.#find(name);
-      if (!found) return plane.openReply(ticket, null, ENOENT, unknown(name));
+      if (!found) return plane.openReply(ticket, null, ENOENT, this.#unknown(name));
+      const refusal = this.#refusal(found, peer);
+      if (refusal !== null) return plane.openReply(ticket, null, refusal.error, refusal.sentence);
       const older = this.#older(found);
       const since = changedSince.map((wanted) => older.find((snapshot) => snapshot.name === wanted));
       if (since.includes(undefined)) return plane.openReply(ticket, null, ENOENT, noSuchSnapshot().message);
-      plane.openReply(ticket, await this.#lease(found, since as Snapshot[]), 0, '');
+      const lease = await this.#lease(found, since as Snapshot[]);
+      // The access list may have become another one meanwhile.
+      const late = this.#refusal(found, peer);
+      if (late === null) return plane.openReply(ticket, lease, 0, '');
+      this.#end(lease.lease);
+      plane.openReply(ticket, null, late.error, late.sentence);
     } catch (error) {
       const { code, kind, message } = asCellblockError(error);
       const why = kind === 'internal' ? { err: error } : { code, reason: message };
@@ -107,7 +156,11 @@ export class Exports {
     }
   }
 
-  closed({ lease: id }: RecordOf<'closed'>): void {
+  closed({ lease }: RecordOf<'closed'>): void {
+    this.#end(lease);
+  }
+
+  #end(id: number): void {
     const lease = this.#leases.get(id);
     if (!lease) return;
     this.#leases.delete(id);
@@ -116,7 +169,29 @@ export class Exports {
     for (const { line, version } of lease.pins) this.#devices.unpin(line, version);
   }
 
-  #find(name: string): Found | null {
+  #isHidden(container: Container, peer: Peer): boolean {
+    return !peer.tls && this.#needsTls(container.name);
+  }
+
+  /** Why the peer may not use it; null: it may. Who may not at all is logged and counted. */
+  #refusal(found: Found, peer: Peer): { sentence: string; error: number } | null {
+    const name = nameOf(found);
+    if (this.#isHidden(found.container, peer)) return { sentence: tlsOnly(name), error: ENOKEY };
+    if (mayUse(found.container.allow, peer)) return null;
+    this.#refused += 1;
+    this.#log.warn({ export: name, peer: peer.name, who: who(peer) }, 'a client may not use this export');
+    return { sentence: `The export ${JSON.stringify(name)} is not for ${who(peer)}.`, error: EACCES };
+  }
+
+  #unknown(name: string): string {
+    if (name !== '') return `There is no export named ${JSON.stringify(name)}.`;
+    if (this.#defaultExport === null) return 'There is no default export: ask for one by its name.';
+    return `There is no export named ${JSON.stringify(this.#defaultExport)}, which is the default one.`;
+  }
+
+  /** The empty name is that of the default export. */
+  #find(asked: string): Found | null {
+    const name = asked === '' ? (this.#defaultExport ?? '') : asked;
     const at = name.indexOf('@');
     const container = this.#catalog.containerNamed(at < 0 ? name : name.slice(0, at));
     if (!container) return null;
@@ -143,6 +218,10 @@ function contextsOf({ layers }: Device, since: readonly Snapshot[]): ChangedCont
   });
 }
 
+function refused(refusal: string, error: number): Described {
+  return { description: null, refusal, error };
+}
+
 function noSuchSnapshot(): CellblockError {
   return new CellblockError('snapshot-not-found', 'No such snapshot of this export.', {
     hint: 'See `cellblock snapshot list`.',
@@ -150,9 +229,21 @@ function noSuchSnapshot(): CellblockError {
 }
 
 function describe({ container, snapshot }: Found): string {
-  return snapshot ? `snapshot of ${container.name}` : container.kind;
+  const { name, kind, description } = container;
+  if (!snapshot) return description || kind;
+  return description === '' ? `snapshot of ${name}` : `${description} (snapshot of ${name})`;
 }
 
-function unknown(name: string): string {
-  return `There is no export named ${JSON.stringify(name)}.`;
+function nameOf({ container, snapshot }: Found): string {
+  return snapshot ? `${container.name}@${snapshot.name}` : container.name;
+}
+
+function who({ uid, identity, tls }: Peer): string {
+  if (identity !== '') return JSON.stringify(identity);
+  if (uid >= 0) return `uid ${uid}`;
+  return tls ? 'a TLS client without an identity' : 'a client that is not known';
+}
+
+function tlsOnly(name: string): string {
+  return `the export ${JSON.stringify(name)} is served in TLS only`;
 }

@@ -55,6 +55,19 @@ export function listenError(address: string, error: unknown): CellblockError {
   }
 }
 
+/** Of a socket the process was started with: the data plane says which, and what is wrong with it. */
+export function descriptorError(error: unknown): CellblockError {
+  if (error instanceof CellblockError) return error;
+  const said = error instanceof Error ? error.message : String(error);
+  return activationError(`A socket passed at the start cannot be used: ${said}.`);
+}
+
+export function activationError(message: string): CellblockError {
+  return new CellblockError('socket-activation-invalid', message, {
+    hint: 'Pass listening stream sockets named nbd or api (FileDescriptorName= of a systemd socket unit); see docs/systemd.md.',
+  });
+}
+
 const ADDRESS_HINT = 'Write unix:PATH or tcp:HOST:PORT.';
 
 /** Throws `address-invalid`. */

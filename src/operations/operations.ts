@@ -6,10 +6,11 @@ import { chainOf, countUpTo, liveNumbers } from '../model/chain.js';
 import type { Container, ContainerKind, Snapshot } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
-import type { Plane } from '../plane/treaty.js';
+import { checkLimits, type Limits } from '../model/volume-settings.js';
+import type { Plane, Visitors } from '../plane/treaty.js';
 import type { Parts } from './composition.js';
 import { build, DEFAULTS } from './composition.js';
-import { listenError } from './listen-error.js';
+import { descriptorError, listenError } from './listen-error.js';
 import { requireContainer, requireKind, requireSnapshot } from './lookup.js';
 import { errnoName, PlaneClient } from './plane-client.js';
 import type { FreeSpace } from './space.js';
@@ -20,6 +21,7 @@ import type { SyncOperations } from './sync-operations.js';
 import type { TaskHandle } from './tasks.js';
 import { trouble } from './trouble.js';
 import type {
+  Access,
   OperationsOptions,
   OperationsStatus,
   RepairReport,
@@ -30,6 +32,7 @@ import type {
   VolumeInfo,
 } from './types.js';
 import type { VmOperations } from './vm-operations.js';
+import type { SettingChanges } from './volume-settings.js';
 
 export type { Parts } from './composition.js';
 export type { TaskHandle } from './tasks.js';
@@ -127,11 +130,13 @@ export class Operations {
   #sweeping: Promise<void> = Promise.resolve();
 
   #connect(): void {
-    const { client, devices, rounds, faults, exports, failures, files, options, reclaim } = this.parts;
+    const { client, devices, rounds, faults, exports, failures, files, options, reclaim, settings, catalog } =
+      this.parts;
     const { log } = options;
     devices.rounding = rounds;
     this.parts.syncOperations.requireWritable = () => this.#requireWritable();
     this.parts.vmOperations.requireWritable = () => this.#requireWritable();
+    devices.onOpened = (device, container) => settings.opened(device, container);
     devices.onUnpin = () => {
       reclaim.noteAll();
       void reclaim.kick();
@@ -162,6 +167,10 @@ export class Operations {
           { errno: errnoName(error) },
           'the journal could not be made stable: the store is read-only until it is restarted',
         );
+      },
+      transactionLogLost: ({ handle, error }) => {
+        const container = catalog.containers.get(devices.byHandle(handle)?.container ?? -1);
+        if (container) this.parts.transactionLogs.lost(container, error);
       },
     };
   }
@@ -213,31 +222,58 @@ export class Operations {
   }
 
   /** Serves NBD on `unix:PATH` or `tcp:HOST:PORT`; answers the address bound. `address-in-use`, `address-invalid`, ... `mode`: permissions of a unix socket. */
-  listen(address: string, options: { mode?: number; allowRemote?: boolean } = {}): string {
+  listen(address: string, options: ListenWishes = {}): string {
     try {
-      return this.plane.listen(address, {
-        mode: options.mode ?? 0o660,
-        allowRemote: options.allowRemote ?? false,
-      });
+      return this.plane.listen(address, withDefaults(options));
     } catch (error) {
       throw listenError(address, error);
     }
   }
 
+  /** The same on a listening socket the process was started with. `socket-activation-invalid`. */
+  listenOnDescriptor(descriptor: number, options: ListenWishes = {}): string {
+    try {
+      return this.plane.listen(descriptor, withDefaults(options));
+    } catch (error) {
+      throw descriptorError(error);
+    }
+  }
+
   /** Makes an empty volume. `invalid`, `exists`, `no-space`. */
-  async createVolume(name: string, options: { sizeBytes: bigint }): Promise<VolumeInfo> {
+  async createVolume(
+    name: string,
+    { sizeBytes, limits, ...access }: { sizeBytes: bigint; limits?: Limits | null } & Partial<Access>,
+  ): Promise<VolumeInfo> {
     this.#requireWritable();
-    return this.#volumeInfo(await this.parts.volumes.create(name, options.sizeBytes));
+    const checked = limits ? checkLimits(limits) : null;
+    return this.#volumeInfo(await this.parts.volumes.create(name, sizeBytes, { ...access, limits: checked }));
+  }
+
+  /** Limits and transaction log of a volume, in force when it resolves. `limits-invalid`, `transaction-log-...` */
+  async setVolume(name: string, changes: SettingChanges): Promise<VolumeInfo> {
+    this.#requireWritable();
+    return this.#volumeInfo(await this.parts.settings.set(name, changes));
   }
 
   /** Makes an empty file of so many bytes, born now. `birth`: when it is that of another. As createVolume. */
   async createFile(
     name: string,
-    options: { sizeBytes: bigint; attributes?: Partial<FileAttributes> },
+    options: { sizeBytes: bigint; attributes?: Partial<FileAttributes> } & Partial<Access>,
   ): Promise<VolumeInfo> {
     this.#requireWritable();
-    const attributes = { ...bornNow(NEW_FILE), ...options.attributes };
-    return this.#volumeInfo(await this.parts.volumes.create(name, options.sizeBytes, attributes));
+    const { sizeBytes, ...given } = options;
+    const attributes = { ...bornNow(NEW_FILE), ...given.attributes };
+    return this.#volumeInfo(await this.parts.volumes.create(name, sizeBytes, { ...given, attributes }));
+  }
+
+  /** What is not given stays; so do open connections, unless `disconnect`. `access-entry-malformed`, `description-invalid`. */
+  async setAccess(
+    name: string,
+    changes: Partial<Access> & { disconnect?: boolean },
+    kind?: ContainerKind,
+  ): Promise<VolumeInfo> {
+    this.#requireWritable();
+    return this.#volumeInfo(await this.parts.volumes.setAccess(name, changes, kind));
   }
 
   /** Of a file; what is not given stays. `volume-not-found`, `container-kind-wrong`. */
@@ -415,6 +451,7 @@ export class Operations {
       openDevices: devices.count,
       pendingDeletes: reclaim.pending,
       pendingPunches: catalog.punches.size,
+      accessRefused: this.parts.exports.refused,
       syncs: this.parts.syncs.counts,
       failedVolumes: live.filter(({ failure }) => failure !== null).map(({ name }) => name),
       state: this.#state === 'running' && queue.healing ? 'healing' : this.#state,
@@ -580,6 +617,13 @@ export class Operations {
       readOnly: failure !== null,
       failed: failure && { at: failure.at, error: failure.error },
       attributes: container.attributes,
+      allow: container.allow,
+      description: container.description,
+      limits: container.limits,
+      transactionLog: container.transactionLog && {
+        ...container.transactionLog,
+        lost: this.parts.transactionLogs.lostOf(container.id),
+      },
     };
   }
 
@@ -608,6 +652,17 @@ export class Operations {
     const chain = chainOf(this.parts.catalog.lines, { line: container.line, version });
     return chain.reduce((sum, { line, upTo }) => sum + countUpTo(liveNumbers(line), upTo), 0) - 1;
   }
+}
+
+export interface ListenWishes {
+  /** Of a unix socket's file. */
+  mode?: number;
+  allowRemote?: boolean;
+  visitors?: Visitors;
+}
+
+function withDefaults({ mode = 0o660, allowRemote = false, visitors = 'clients' }: ListenWishes) {
+  return { mode, allowRemote, visitors };
 }
 
 /** What the data plane makes of a size of a journal. */

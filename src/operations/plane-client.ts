@@ -30,6 +30,7 @@ export interface PlaneListener {
   closed(record: RecordOf<'closed'>): void;
   failed(record: RecordOf<'failed'>): void;
   storeFailed(record: RecordOf<'store-failed'>): void;
+  transactionLogLost(record: RecordOf<'transaction-log-lost'>): void;
 }
 
 type Answer = Extract<PlaneRecord, { ticket: number; error: number }>;
@@ -43,7 +44,10 @@ export function errnoName(error: number): string {
 
 export const EIO = constants.errno.EIO;
 export const ENOENT = constants.errno.ENOENT;
+export const EACCES = constants.errno.EACCES;
 export const ESHUTDOWN = 108;
+/** Node does not name it. */
+export const ENOKEY = 126;
 
 export function planeError(doing: string, error: number): CellblockError {
   const name = errnoName(error);
@@ -142,6 +146,13 @@ export class PlaneClient {
     return this.#done('ending connections', (ticket) => this.plane.disconnect(ticket, handle));
   }
 
+  /** An empty path ends the log. */
+  setTransactionLog(handle: number, path: string, data: boolean): Promise<void> {
+    return this.#done('opening a transaction log', (ticket) =>
+      this.plane.setTransactionLog(ticket, handle, path, data),
+    );
+  }
+
   stopServing(deadlineMs: number): Promise<void> {
     return this.#done('stopping', (ticket) => this.plane.stopServing(ticket, deadlineMs));
   }
@@ -216,6 +227,9 @@ export class PlaneClient {
         break;
       case 'store-failed':
         this.listener?.storeFailed(record);
+        break;
+      case 'transaction-log-lost':
+        this.listener?.transactionLogLost(record);
         break;
     }
   }

@@ -17,6 +17,7 @@ import { endVersion } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
 import { checkName } from '../model/names.js';
 import { RegionSet } from '../model/region-set.js';
+import type { Limits } from '../model/volume-settings.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
 import { requireContainer, requireSnapshot } from './lookup.js';
@@ -255,8 +256,9 @@ export class Snapshots {
     const from = `${reference.volume}@${reference.snapshot}`;
     const base = baseOf(this.#catalog, this.#devices, snapshot);
     const { sizeBytes } = snapshot;
-    const { kind, attributes } = this.#catalog.containers.get(snapshot.container)!;
-    const what = { name, kind, attributes: attributes && bornNow(attributes), sizeBytes, base };
+    // What not everybody may read stays so in its clones.
+    const { kind, attributes, allow } = this.#catalog.containers.get(snapshot.container)!;
+    const what = { name, kind, attributes: attributes && bornNow(attributes), allow, sizeBytes, base };
     const container = newContainer({ ...what, clonedFrom: from, expires }, change);
     this.#files.add(container.id, change);
     await change.commit();
@@ -343,6 +345,9 @@ export function newContainer(
     expires?: string | null;
     kind?: ContainerKind;
     attributes?: FileAttributes | null;
+    allow?: readonly string[];
+    description?: string;
+    limits?: Limits | null;
   },
   change: Change,
 ): Container {
@@ -361,6 +366,10 @@ export function newContainer(
     shrinkingTo: null,
     failure: null,
     attributes: what.attributes ?? null,
+    allow: [...(what.allow ?? [])],
+    description: what.description ?? '',
+    limits: what.limits ?? null,
+    transactionLog: null,
   };
   change.container(container).line(line);
   return container;

@@ -215,8 +215,11 @@ export class SyncOperations {
   async cloneWithNewIdentity(from: SnapshotName, name: string): Promise<Container> {
     this.requireWritable();
     const { sizeBytes, container: id } = requireSnapshot(this.#catalog, from.volume, from.snapshot);
-    const { kind, attributes } = this.#catalog.containers.get(id)!;
-    const container = await this.#volumes.create(name, sizeBytes, attributes && bornNow(attributes));
+    const { kind, attributes, allow } = this.#catalog.containers.get(id)!;
+    const container = await this.#volumes.create(name, sizeBytes, {
+      attributes: attributes && bornNow(attributes),
+      allow,
+    });
     const rules = [{ field: 'all', policy: 'new' as const }];
     const plain = { online: false, force: false, grow: false, safety: false, guest: false };
     const request = { ...plain, rules, takeKeys: true };

@@ -3,6 +3,7 @@
 import type { Level } from '../catalog/level.js';
 import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
+import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
 import type { IdentityFactory } from './sync-types.js';
 
@@ -33,7 +34,15 @@ export interface OperationsOptions {
   ballastBytes?: number;
   roundAfterMs?: number;
   maxConnections?: number;
+  /** Of one uid or address; 0: as many as there may be in all. */
+  maxConnectionsPerClient?: number;
   handshakeTimeoutMs?: number;
+  /** Volumes that are served in TLS only, and told of there only; by name. */
+  needsTls?: (name: string) => boolean;
+  /** `VOLUME` or `VOLUME@SNAPSHOT` that clients get who ask for no name; null: none. */
+  defaultExport?: string | null;
+  /** Directory for transaction logs of volumes; not given: none may have one. */
+  transactionLogs?: string;
   /** A device without connections is closed after this. */
   idleCloseMs?: number;
   /** Clients are held by a sync at most so long, else it is undone. */
@@ -61,7 +70,14 @@ export interface FailureInfo {
   error: string;
 }
 
-export interface VolumeInfo {
+/** Who may open the exports of a volume, and what they are told of it. */
+export interface Access {
+  /** See model/access.ts; empty: everybody who reaches the socket. */
+  allow: string[];
+  description: string;
+}
+
+export interface VolumeInfo extends Access {
   name: string;
   /** Stable number of the container; names may change. */
   id: number;
@@ -83,6 +99,10 @@ export interface VolumeInfo {
   failed: FailureInfo | null;
   /** Of a file; null: it is none. */
   attributes: FileAttributes | null;
+  /** Null: none. */
+  limits: Limits | null;
+  /** `lost`: why it is not written, null while it is. */
+  transactionLog: (TransactionLogSetting & { lost: string | null }) | null;
 }
 
 export interface VolumeDetails extends VolumeInfo {
@@ -153,6 +173,8 @@ export interface OperationsStatus {
   failedVolumes: string[];
   /** Since the start: done, refused or undone, and how long clients were held in all. */
   syncs: { done: number; refused: number; heldMs: number };
+  /** Clients that asked for an export they may not use, since the start. */
+  accessRefused: number;
   /** `running`; `read-only`: the journal failed; `healing`: LevelDB refuses writes, it is being reopened. */
   state: 'running' | 'read-only' | 'healing' | 'stopping';
   recovery: RecoveryReport;

@@ -5,10 +5,12 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { checkAllowed, checkDescription } from '../model/access.js';
 import type { Container, ContainerKind, Failure } from '../model/entities.js';
 import { type FileAttributes, laterOf } from '../model/file-attributes.js';
 import { checkName } from '../model/names.js';
 import { checkSize } from '../model/sizes.js';
+import type { Limits } from '../model/volume-settings.js';
 import type { Device, Devices } from './devices.js';
 import type { Files } from './files.js';
 import { requireKind } from './lookup.js';
@@ -17,8 +19,14 @@ import type { Reclaim } from './reclaim.js';
 import { failedVolume } from './rounds.js';
 import { newContainer, refuseTaken } from './snapshots.js';
 import type { Space } from './space.js';
-import type { Logger } from './types.js';
+import type { Access, Logger } from './types.js';
 import { inVm } from './vms.js';
+
+/** What a new one may be given besides a name and a size. */
+export interface NewVolume extends Partial<Access> {
+  attributes?: FileAttributes | null;
+  limits?: Limits | null;
+}
 
 export class Volumes {
   readonly #catalog: Catalog;
@@ -51,16 +59,27 @@ export class Volumes {
   async create(
     name: string,
     sizeBytes: bigint,
-    attributes: FileAttributes | null = null,
+    { attributes = null, allow = [], description = '', limits = null }: NewVolume = {},
   ): Promise<Container> {
     const kind = attributes ? 'file' : 'volume';
     checkName(name, kind);
     checkSize(sizeBytes);
+    checkDescription(description);
+    const access = { allow: checkAllowed(allow), description };
     refuseTaken(this.#catalog, name);
     await this.#space.check();
     refuseTaken(this.#catalog, name);
     const change = this.#catalog.change();
-    const what = { name, kind, attributes, sizeBytes, base: null, clonedFrom: null } as const;
+    const what = {
+      name,
+      kind,
+      attributes,
+      ...access,
+      limits,
+      sizeBytes,
+      base: null,
+      clonedFrom: null,
+    } as const;
     const container = newContainer(what, change);
     this.#files.add(container.id, change);
     await change.commit();
@@ -254,6 +273,25 @@ export class Volumes {
     return container;
   }
 
+  /** What is not given stays. Connections that are open stay too, unless `disconnect`: then all of them end. */
+  async setAccess(
+    name: string,
+    { allow, description, disconnect = false }: Partial<Access> & { disconnect?: boolean },
+    kind: ContainerKind = 'volume',
+  ): Promise<Container> {
+    const container = requireKind(this.#catalog, name, kind);
+    const allowed = allow && checkAllowed(allow);
+    if (description !== undefined) checkDescription(description);
+    await this.#devices.mutexOf(container.id).run(async () => {
+      requireSame(this.#catalog, container);
+      container.allow = allowed ?? container.allow;
+      container.description = description ?? container.description;
+      await this.#catalog.change().container(container).commit();
+    });
+    if (disconnect) await this.#disconnect(container);
+    return container;
+  }
+
   async repair(name: string, kind: ContainerKind = 'volume'): Promise<Failure> {
     const container = requireKind(this.#catalog, name, kind);
     return this.#devices.mutexOf(container.id).run(async () => {
@@ -303,7 +341,7 @@ function refuseShrink(container: Container, options: { sizeBytes: bigint; force:
 }
 
 /** Between asking and having the mutex the volume may have been deleted. */
-function requireSame(catalog: Catalog, container: Container): void {
+export function requireSame(catalog: Catalog, container: Container): void {
   if (catalog.containers.get(container.id) === container && container.state === 'live') return;
   throw new CellblockError(
     'volume-not-found',

@@ -14,9 +14,18 @@ const ADDON = 'cellblock.node';
 /** Bytes of a file: the first data at or behind `offset`, or null when only a hole follows. Moves the offset of `fd`. */
 export type NextExtent = (fd: number, offset: bigint) => { start: bigint; end: bigint } | null;
 
-interface Addon {
+/** What a program needs that hands the socket of its client over to the agent. */
+export interface HandOver {
+  /** Sends `descriptor` with the name of the export; answers the connection that ends when the client's does. Throws with `code`. */
+  handOver(path: string, exportName: string, descriptor: number): number;
+  /** Ends both directions of a socket, for everybody who has it. */
+  shutDown(descriptor: number): void;
+}
+
+interface Addon extends HandOver {
   NativePlane: new () => Plane;
   nextExtent: NextExtent;
+  listeningAddress: (descriptor: number) => string;
 }
 
 /** The directory that holds package.json, above this file wherever it was compiled to. */
@@ -54,6 +63,18 @@ export function loadNextExtent(): NextExtent {
   const { nextExtent } = loadAddon();
   if (typeof nextExtent !== 'function') throw missing('it is older than this program');
   return nextExtent;
+}
+
+/** Throws `addon-missing`. */
+export function loadHandOver(): HandOver {
+  const addon = loadAddon();
+  if (typeof addon.handOver !== 'function') throw missing('it is older than this program');
+  return addon;
+}
+
+/** Address of a listening stream socket, `unix:PATH` or `tcp:HOST:PORT`. Throws an Error whose message says what is wrong with it. */
+export function listeningAddress(descriptor: number): string {
+  return loadAddon().listeningAddress(descriptor);
 }
 
 /** A local build first, else the prebuilt one of this platform. */

@@ -27,6 +27,8 @@ export interface PlaneOptions {
   /** A container whose oldest change is not in LevelDB after this asks for a round. */
   roundAfterMs: number;
   maxConnections: number;
+  /** Of one uid or address; 0: no limit of its own. */
+  maxConnectionsPerClient: number;
   handshakeTimeoutMs: number;
   /** Changes with every boot; power loss is assumed when it differs from the journal's. */
   bootId: string;
@@ -110,6 +112,13 @@ export interface DeviceOptions {
   unclean: boolean;
 }
 
+export interface DeviceLimits {
+  iops: number;
+  iopsBurst: number;
+  bandwidth: bigint;
+  bandwidthBurst: bigint;
+}
+
 /** The map a held volume continues with. */
 export interface RebaseTarget {
   line: number;
@@ -122,13 +131,55 @@ export interface RebaseTarget {
   discard: boolean;
 }
 
+/** Who asks. */
+export interface Peer {
+  /** For people and logs: `unix:uid=0`, `tcp:127.0.0.1:1234`, `stdio:uid=0`. */
+  name: string;
+  /** Of the process that connected over a unix socket; -1: not known. */
+  uid: number;
+  /** As TLS proved it; empty: not at all. */
+  identity: string;
+  tls: boolean;
+}
+
+/** Who comes to a listener: NBD clients, or programs that hand one over (`cellblock serve-stdio`). */
+export type Visitors = 'clients' | 'handovers';
+
 export interface ExportDescription {
+  /** Its own name, which differs from what was asked for when that was empty. */
+  name: string;
   sizeBytes: bigint;
   readOnly: boolean;
   rotational: boolean;
   description: string;
   /** Names X offered as qemu:dirty-bitmap:X. */
   snapshots: string[];
+}
+
+/** Who asks for an export. */
+export interface Peer {
+  /** `unix:uid=0`, `tcp:127.0.0.1:1234`, `unknown`. */
+  name: string;
+  /** Of a unix socket's peer; -1: not known. */
+  uid: number;
+  /** What TLS proved: `x509:NAME` or `psk:NAME`; empty: nothing. */
+  identity: string;
+  tls: boolean;
+}
+
+/** How connections that begin from now on are secured. Contents of files, which are copied; null: not there. */
+export interface TlsOptions {
+  /** selective: clients may begin TLS; forced: they have to. */
+  mode: 'off' | 'selective' | 'forced';
+  /** PEM: the server's own certificate, then those that lead to the root. */
+  certificate: Uint8Array | null;
+  /** PEM, not encrypted. */
+  key: Uint8Array | null;
+  /** PEM: who may have signed certificates of clients. */
+  clientCa: Uint8Array | null;
+  clients: 'none' | 'optional' | 'required';
+  /** Lines NAME:HEXKEY. */
+  psk: Uint8Array | null;
 }
 
 /** A dirty-bitmap context of an export about to be opened. */
@@ -188,9 +239,9 @@ export type PlaneRecord =
   /** Blocks that were taken over from the deleted version, in the order of the windows handed in. */
   | { kind: 'adopted'; ticket: number; error: number }
   /** A client asks; answer with listReply / describeReply / openReply. `peer`: who asks. */
-  | { kind: 'list'; ticket: number; peer: string }
-  | { kind: 'describe'; ticket: number; peer: string; name: string }
-  | { kind: 'open'; ticket: number; peer: string; name: string; changedSince: string[] }
+  | { kind: 'list'; ticket: number; peer: Peer }
+  | { kind: 'describe'; ticket: number; peer: Peer; name: string }
+  | { kind: 'open'; ticket: number; peer: Peer; name: string; changedSince: string[] }
   /** A connection gave back what openReply handed out. */
   | { kind: 'closed'; lease: number }
   /**
@@ -208,6 +259,8 @@ export type PlaneRecord =
     }
   /** The journal could not be made stable: the whole store is read-only. */
   | { kind: 'store-failed'; error: number }
+  /** The transaction log of a device could not be written and has ended; the device goes on. */
+  | { kind: 'transaction-log-lost'; handle: number; error: number }
   | {
       kind: 'log';
       level: 'info' | 'warn' | 'error';
@@ -220,6 +273,9 @@ export interface DeviceCounters {
   connections: number;
   residentBytes: bigint;
   dirtyWindows: number;
+  /** Requests that waited for a limit of the device when they were next of their connection, and how long they did in all. */
+  throttledRequests: bigint;
+  throttledMicroseconds: bigint;
   /** requests, bytes, errors and 32 log2 buckets of microseconds, per kind. */
   kinds: Record<
     'read' | 'write' | 'flush' | 'trim' | 'write_zeroes' | 'block_status',
@@ -236,7 +292,13 @@ export interface DeviceCounters {
 export interface PlaneCounters {
   engine: string;
   connections: number;
+  /** Because of the limit of all connections, and of that of one client. */
   connectionsRefused: bigint;
+  /** Handshakes of TLS that were completed, and that failed. */
+  tlsBegun: bigint;
+  tlsFailed: bigint;
+  connectionsRefusedPerClient: bigint;
+  handshakesTimedOut: bigint;
   journalCells: bigint;
   journalUsedCells: bigint;
   journalSyncs: bigint;
@@ -254,6 +316,10 @@ export const PLANE_COUNTERS = {
   engine: 'string',
   connections: 'number',
   connectionsRefused: 'bigint',
+  tlsBegun: 'bigint',
+  tlsFailed: 'bigint',
+  connectionsRefusedPerClient: 'bigint',
+  handshakesTimedOut: 'bigint',
   journalCells: 'bigint',
   journalUsedCells: 'bigint',
   journalSyncs: 'bigint',
@@ -351,11 +417,25 @@ export interface Plane {
   /** Drops clean resident windows of a device. */
   evict(handle: number): void;
 
+  /**
+   * Of all clients of the device together, from now on; all 0: none. Bandwidth in bytes a second. The agent's own requests are not
+   * counted. Of a device that has just been closed: does nothing.
+   */
+  limit(handle: number, limits: DeviceLimits): void;
+  /**
+   * What clients of the device ask from now on is appended to the file at `path` (made when it is not there), in place of an earlier
+   * log. Empty: none. Answered by done: no file, when the file is open; empty, when everything is written.
+   */
+  setTransactionLog(ticket: number, handle: number, path: string, data: boolean): void;
+
   /** Ends leases of a device by closing their connections. Answered by done when none is left. */
   disconnect(ticket: number, handle: number): void;
 
   listReply(ticket: number, exports: { name: string; description: string }[]): void;
-  describeReply(ticket: number, description: ExportDescription | null, refusal: string): void;
+  /**
+   * Null: `refusal` is one sentence, `error` its errno: ENOENT, EACCES when this peer may not use it, ENOKEY when it may in TLS only.
+   */
+  describeReply(ticket: number, description: ExportDescription | null, refusal: string, error: number): void;
   openReply(
     ticket: number,
     lease: { lease: number; handle: number; contexts: ChangedContext[] } | null,
@@ -363,8 +443,16 @@ export interface Plane {
     refusal: string,
   ): void;
 
-  /** Throws with `code`. Address `unix:PATH` or `tcp:HOST:PORT`; returns the address bound (port 0 resolved). */
-  listen(address: string, options: { mode: number; allowRemote: boolean }): string;
+  /**
+   * Throws with `code`. Address `unix:PATH` or `tcp:HOST:PORT`, or the number of a listening descriptor, which is the data plane's from
+   * then on; returns the address bound (port 0 resolved).
+   */
+  listen(
+    address: string | number,
+    options: { mode: number; allowRemote: boolean; visitors: Visitors },
+  ): string;
+  /** Throws with a sentence as its message when the options cannot serve; then nothing changes. */
+  setTls(options: TlsOptions): void;
   counters(): PlaneCounters;
 
   /**

@@ -45,6 +45,89 @@ t.test('a volume through its life', async (t) => {
   );
 });
 
+t.test('who may open a volume, and what is said of it', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  const said = async (...words: string[]) => (await runCli(words, { api })).stdout;
+  await said(
+    'volume',
+    'create',
+    'a',
+    '--size',
+    '1G',
+    '--allow',
+    'uid:7',
+    'tls:psk:b*',
+    '--description',
+    'the shop',
+  );
+  t.match(await said('volume', 'show', 'a'), /Open to +uid:7, tls:psk:b\*\n.*Description +the shop/);
+  t.equal(
+    await said('volume', 'set', 'a', '--allow', 'uid:8', 'uid:8', '--allow', 'uid:9'),
+    'Volume a is open to uid:8, uid:9 now; connections that are open stay.\n',
+  );
+  t.same(operations.volumes.get('a')?.allow, ['uid:8', 'uid:9']);
+  t.equal(
+    await said('volume', 'set', 'a', '--allow-all', '--disconnect', '--description', ''),
+    'Volume a is open to everybody now; its connections were closed.\nVolume a has another description now.\n',
+  );
+  t.same(operations.calls, ['disconnect a']);
+  t.match(await said('volume', 'show', 'a'), /Open to +everybody\n.*Description +-/);
+  await said('file', 'create', 'f', '--size', '5', '--allow', 'uid:1');
+  t.equal(
+    await said('file', 'set', 'f', '--description', 'a letter'),
+    'File f has another description now.\n',
+  );
+  t.match(await said('file', 'show', 'f'), /Open to +uid:1\n.*Description +a letter/);
+});
+
+t.test('limits and the transaction log of a volume', async (t) => {
+  const { apiPath: api } = await startFakeAgent(t);
+  const say = async (...words: string[]): Promise<string> => (await runCli(words, { api })).stdout;
+  await say('volume', 'create', 'a', '--size', '1G', '--iops', '500');
+  t.match(await say('volume', 'show', 'a'), /Limits +500 requests\/s\nTransaction log +-\n/);
+  t.equal(
+    await say(
+      'volume',
+      'set',
+      'a',
+      '--bandwidth',
+      '100M',
+      '--bandwidth-burst',
+      '1G',
+      '--transaction-log',
+      'a.log',
+    ),
+    'Limits of a: 100M/s (burst 1G)\nTransaction log of a: a.log\n',
+    'new limits take the place of the old ones',
+  );
+  t.match(
+    await say('volume', 'set', 'a', '--iops', '7', '--iops-burst', '70'),
+    'Limits of a: 7 requests/s (burst 70)\n',
+  );
+  t.match(
+    await say('volume', 'set', 'a', '--transaction-log', 'b.log', '--log-data'),
+    /Limits of a: 7 .*\nTransaction log of a: b.log with data\n/,
+    'the one leaves the other alone',
+  );
+  t.match(await say('volume', 'set', 'a', '--no-limits'), /^Limits of a: -\nTransaction log of a: b.log/);
+  t.match(await say('volume', 'set', 'a', '--no-transaction-log'), 'Transaction log of a: -\n');
+  const bad: [string[], RegExp][] = [
+    [[], /There is nothing to set/],
+    [['--no-limits', '--iops', '5'], /'--no-limits' goes with no other limit/],
+    [['--iops', 'many'], /'--iops' takes a whole number, not "many"/],
+    [['--iops', '0'], /'--iops' takes a whole number/],
+    [['--bandwidth', 'fast'], /"fast" is not a size/],
+    [['--iops-burst', '5'], /A burst of requests needs a limit of requests/],
+    [['--log-data'], /'--log-data' goes with '--transaction-log <file>'/],
+  ];
+  for (const [words, sentence] of bad) {
+    const { code, stderr } = await runCli(['volume', 'set', 'a', ...words], { api });
+    t.equal(code, 2, words.join(' '));
+    t.match(stderr, sentence);
+  }
+  t.match(await runCli(['volume', 'set', 'none', '--iops', '5'], { api }), { code: 3 });
+});
+
 t.test('every verb answers one JSON value with --json, before or after the verb', async (t) => {
   const { apiPath: api, operations } = await startFakeAgent(t);
   const task = operations.addTask({ cancellable: true });
@@ -52,11 +135,13 @@ t.test('every verb answers one JSON value with --json, before or after the verb'
     ['volume', 'create', 'a', '--size', '9223372036854775807'],
     ['volume', 'list'],
     ['volume', 'show', 'a'],
+    ['volume', 'set', 'a', '--allow', 'uid:1'],
     ['snapshot', 'create', 'a@s'],
     ['snapshot', 'list'],
     ['snapshot', 'diff', 'a@s', 'a'],
     ['clone', 'a@s', 'b'],
     ['volume', 'rename', 'b', 'c'],
+    ['volume', 'set', 'c', '--iops', '100'],
     ['volume', 'resize', 'c', '--size', '1M', '--force'],
     ['volume', 'delete', 'c', '--dry-run'],
     ['volume', 'delete', 'c', '--wait'],
@@ -89,6 +174,23 @@ const WRONG: [words: string[], code: number, says: RegExp][] = [
   [['volume', 'create', 'a', '--size', '8E'], 2, /is 8 EiB or more/],
   [['volume', 'create', 'a'], 2, /--size <size>/],
   [['volume', 'create', 'there', '--size', '1G'], 4, /exists already/],
+  [['volume', 'create', 'a', '--size', '1G', '--allow', 'me'], 2, /"me" names nobody.*Write `uid:NUMBER`/],
+  [['volume', 'create', 'a', '--size', '1G', '--description', 'two\nlines'], 2, /control character/],
+  [['volume', 'set', 'there', '--allow', 'uid:01'], 2, /not the number of a user/],
+  [['volume', 'set', 'there', '--allow', 'tls:*a'], 2, /not its end/],
+  [['volume', 'set', 'there', '--allow'], 2, /argument missing/],
+  [['volume', 'set', 'there', '--allow', 'uid:1', '--allow-all'], 2, /are opposites/],
+  [['volume', 'set', 'there'], 2, /There is nothing to set.*volume set --help/],
+  [['volume', 'set', 'there', '--disconnect'], 2, /There is nothing to set/],
+  [
+    ['volume', 'set', 'there', '--iops', '5', '--allow', 'uid:1'],
+    2,
+    /are set by themselves.*a command of their own/,
+  ],
+  [['volume', 'set', 'there@s', '--allow-all'], 2, /is a snapshot.*goes for its snapshots too/],
+  [['volume', 'set', 'nowhere', '--allow-all'], 3, /no volume "nowhere"/],
+  [['serve-stdio', 'a/b'], 2, /contains a `\/`/],
+  [['serve-stdio', 'a'], 12, /No agent: the socket .*\.stdio does not exist/],
   [['volume', 'show', 'nowhere'], 3, /no volume "nowhere"/],
   [['volume', 'delete', 'nowhere'], 3, /no volume/],
   [['volume', 'delete', 'there'], 5, /has 1 snapshots.*--with-snapshots/],

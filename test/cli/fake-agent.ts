@@ -12,12 +12,21 @@ import { Metrics } from '../../src/agent/metrics.js';
 import type { Api } from '../../src/agent/route-types.js';
 import { listenOnUnixSocket } from '../../src/agent/unix-socket.js';
 import { CellblockError } from '../../src/base/errors.js';
+import { checkAllowed } from '../../src/model/access.js';
 import type { ContainerKind } from '../../src/model/entities.js';
 import type { FileAttributes } from '../../src/model/file-attributes.js';
 import { checkName, type SnapshotReference } from '../../src/model/names.js';
 import { checkSize } from '../../src/model/sizes.js';
+import { checkLimits, type Limits } from '../../src/model/volume-settings.js';
 import type { Operations } from '../../src/operations/operations.js';
-import type { OperationsStatus, SnapshotInfo, TaskInfo, VolumeInfo } from '../../src/operations/types.js';
+import type {
+  Access,
+  OperationsStatus,
+  SnapshotInfo,
+  TaskInfo,
+  VolumeInfo,
+} from '../../src/operations/types.js';
+import type { SettingChanges } from '../../src/operations/volume-settings.js';
 import type { PlaneCounters } from '../../src/plane/treaty.js';
 
 const EPOCH = '2026-01-02T03:04:05.000Z';
@@ -35,7 +44,15 @@ export class FakeOperations {
   counters: PlaneCounters = emptyCounters();
   #nextId = 1;
 
-  async createVolume(name: string, { sizeBytes }: { sizeBytes: bigint }): Promise<VolumeInfo> {
+  async createVolume(
+    name: string,
+    {
+      sizeBytes,
+      allow = [],
+      description = '',
+      limits = null,
+    }: { sizeBytes: bigint; limits?: Limits | null } & Partial<Access>,
+  ): Promise<VolumeInfo> {
     await this.hold;
     checkName(name, 'volume');
     checkSize(sizeBytes);
@@ -58,6 +75,10 @@ export class FakeOperations {
       readOnly: false,
       failed: null,
       attributes: null,
+      allow: checkAllowed(allow),
+      description,
+      limits: limits && checkLimits(limits),
+      transactionLog: null,
     };
     this.volumes.set(name, volume);
     return volume;
@@ -65,16 +86,29 @@ export class FakeOperations {
 
   async createFile(
     name: string,
-    { sizeBytes, attributes }: { sizeBytes: bigint; attributes?: Partial<FileAttributes> },
+    { attributes, ...rest }: { sizeBytes: bigint; attributes?: Partial<FileAttributes> } & Partial<Access>,
   ): Promise<VolumeInfo> {
     const plain = { owner: 0, group: 0, mode: 0o600, xattrs: {}, birth: EPOCH, modified: EPOCH };
-    const file = await this.createVolume(name, { sizeBytes });
+    const file = await this.createVolume(name, rest);
     return Object.assign(file, { kind: 'file', attributes: { ...plain, ...attributes } });
   }
 
   async setFileAttributes(name: string, changes: Partial<FileAttributes>): Promise<VolumeInfo> {
     const file = this.#volume(name, 'file');
     return Object.assign(file, { attributes: { ...file.attributes, ...changes } });
+  }
+
+  async setAccess(
+    name: string,
+    { allow, description, disconnect }: Partial<Access> & { disconnect?: boolean },
+    kind: ContainerKind,
+  ): Promise<VolumeInfo> {
+    const volume = this.#volume(name, kind);
+    if (disconnect) this.calls.push(`disconnect ${name}`);
+    return Object.assign(volume, {
+      allow: allow ? checkAllowed(allow) : volume.allow,
+      description: description ?? volume.description,
+    });
   }
 
   listVolumes(kind?: ContainerKind): VolumeInfo[] {
@@ -95,6 +129,15 @@ export class FakeOperations {
     this.volumes.delete(name);
     volume.name = newName;
     this.volumes.set(newName, volume);
+    return volume;
+  }
+
+  async setVolume(name: string, changes: SettingChanges): Promise<VolumeInfo> {
+    const volume = this.#volume(name, 'volume');
+    const { limits, transactionLog } = changes;
+    if (limits !== undefined) volume.limits = limits && checkLimits(limits);
+    if (transactionLog !== undefined)
+      volume.transactionLog = transactionLog && { ...transactionLog, lost: null };
     return volume;
   }
 
@@ -274,6 +317,7 @@ export class FakeOperations {
       pendingDeletes: 0,
       pendingPunches: 0,
       failedVolumes: [],
+      accessRefused: 0,
       syncs: { done: 0, refused: 0, heldMs: 0 },
       state: 'running',
       recovery: {
@@ -411,6 +455,7 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
     log: pino({ level: 'silent' }),
     version: '1.2.3',
     listeners,
+    tls: { status: { mode: 'off', clients: 'none', psk: false, certificate: null } },
     startedAtMs: performance.now(),
     debug: true,
   };
@@ -429,6 +474,10 @@ export function emptyCounters(): PlaneCounters {
     engine: 'workers',
     connections: 0,
     connectionsRefused: 0n,
+    tlsBegun: 0n,
+    tlsFailed: 0n,
+    connectionsRefusedPerClient: 0n,
+    handshakesTimedOut: 0n,
     journalCells: 16n,
     journalUsedCells: 4n,
     journalSyncs: 0n,

@@ -70,9 +70,13 @@ t.test(
       [
         ['--store', store, '--nbd', 'tcp:0.0.0.0:10809'],
         2,
-        /neither login nor encryption.*nbd\.allow_remote/,
+        /in clear.*nbd\.tls\.mode.*--allow-remote-without-tls.*nbd\.allow_remote/,
       ],
     ];
+    wrong.push(
+      [['--store', store, '--default-export', 'a/b'], 2, /contains a `\/`/],
+      [['--store', store, '--allow-remote'], 2, /[Uu]nknown option '--allow-remote'/],
+    );
     for (const [words, status, says] of wrong) {
       const outcome = runDaemon(words);
       t.equal(outcome.status, status, words.slice(2).join(' '));

@@ -238,12 +238,11 @@ export const optionCases: Case[] = [
     },
   },
   {
-    name: 'STARTTLS without TLS, and extended headers, are refused and the connection goes on',
+    name: 'STARTTLS without TLS is refused and the connection goes on',
     needs: 'promises',
     async run(t, { address, writable }) {
       const client = await RawNbd.negotiate(address);
-      t.equal(await client.optionEnd(OPT.startTls), REP.errUnsup);
-      t.equal(await client.optionEnd(OPT.extendedHeaders), REP.errUnsup);
+      if (!address.startsWith('tls+')) t.equal(await client.optionEnd(OPT.startTls), REP.errUnsup);
       t.ok(await goesOn(client, writable));
       client.close();
     },
@@ -289,6 +288,61 @@ export const infoCases: Case[] = [
       t.equal(infos.get(INFO.name)?.toString(), writable);
       t.ok(infos.has(INFO.description));
       t.same(infos.get(INFO.blockSize), Buffer.concat([u32(1), u32(4096), u32(32 * 1024 * 1024)]));
+      client.close();
+    },
+  },
+  {
+    name: 'block sizes, where told: a power of two up to 64 KiB, a larger one of at least 512, a maximum not below it',
+    async run(t, { address, writable }) {
+      const client = await RawNbd.negotiate(address);
+      const told = (await client.info(writable, [INFO.blockSize])).infos.get(INFO.blockSize);
+      if (told) {
+        t.equal(told.length, 12);
+        const sizes = [told.readUInt32BE(0), told.readUInt32BE(4), told.readUInt32BE(8)];
+        const [minimum, preferred, maximum] = sizes as [number, number, number];
+        t.ok(minimum <= 65536 && (minimum & (minimum - 1)) === 0, `minimum ${minimum}`);
+        t.ok(
+          preferred >= Math.max(512, minimum) && (preferred & (preferred - 1)) === 0,
+          `preferred ${preferred}`,
+        );
+        t.ok(maximum >= preferred, `maximum ${maximum}`);
+      }
+      client.close();
+    },
+  },
+  {
+    name: 'an info asked for twice is no reason to refuse',
+    async run(t, { address, writable, size }) {
+      const client = await RawNbd.negotiate(address);
+      t.equal((await client.go(writable, [INFO.name, INFO.name, INFO.export])).size, size);
+      client.close();
+    },
+  },
+  {
+    name: 'sentences and names are UTF-8 of at most 4096 bytes, however long the name asked for was',
+    async run(t, { address }) {
+      const client = await RawNbd.negotiate(address);
+      const isString = (bytes: Buffer): boolean =>
+        bytes.length <= MAX_STRING && Buffer.from(bytes.toString('utf8')).equals(bytes);
+      const names = [
+        'a'.repeat(4096),
+        '\u20ac'.repeat(1365),
+        `x${'\u20ac'.repeat(1365)}`,
+        `xy${'\u20ac'.repeat(1364)}`,
+      ];
+      for (const name of names) {
+        for (const option of [OPT.info, OPT.go]) {
+          const reply = last(await client.option(option, infoRequest(name)));
+          t.equal(reply.type, REP.errUnknown);
+          t.ok(isString(reply.data), `the sentence about ${Buffer.byteLength(name)} bytes`);
+        }
+      }
+      for (const { type, data } of await client.option(OPT.list)) {
+        if (type !== REP.server) continue;
+        const bytes = data.readUInt32BE(0);
+        t.ok(isString(data.subarray(4, 4 + bytes)), 'the name of an export');
+        t.ok(isString(data.subarray(4 + bytes)), 'its description');
+      }
       client.close();
     },
   },
@@ -383,6 +437,7 @@ export const infoCases: Case[] = [
       const refused: [number, Buffer][] = [
         [OPT.list, Buffer.from('x')],
         [OPT.structuredReply, Buffer.from('x')],
+        [OPT.extendedHeaders, Buffer.from('x')],
         [OPT.startTls, Buffer.alloc(0)],
         [OPT.info, Buffer.alloc(1)],
         [OPT.info, infoRequest(UNKNOWN_NAME)],

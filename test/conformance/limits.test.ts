@@ -144,3 +144,49 @@ t.test('a client that has ended its side gets its answers, and its place is free
   t.equal((await silent.readToEnd()).length, 0, 'with nothing asked');
   (await opened(daemon, 'disk')).close();
 });
+
+t.test('one user may have so many connections, is told so beyond them, and is counted apart', async (t) => {
+  const configuration = { nbd: { max_connections_per_client: LIMIT, handshake_timeout_ms: FAR } };
+  const port = 40_000 + (process.pid % 10_000);
+  const daemon = await Daemon.start(t, { configuration, args: ['--nbd', `tcp:127.0.0.1:${port}`] });
+  await daemon.api.createVolume('disk', 64 * MIB);
+  const inside: RawNbd[] = [];
+  for (let i = 0; i < LIMIT; i++) inside.push(await opened(daemon, 'disk'));
+
+  const uid = process.getuid?.();
+  const late = await RawNbd.negotiate(daemon.nbdPath);
+  const { type, data } = last(await late.option(OPT.go, infoRequest('disk')));
+  t.equal(type, REP.errPolicy);
+  t.equal(data.toString(), `too many connections of uid ${uid}, the limit for each is ${LIMIT}`);
+  late.close();
+
+  const elsewhere = await RawNbd.open(`tcp:127.0.0.1:${port}`, 'disk');
+  t.equal(elsewhere.info.size, BigInt(64 * MIB), 'an address is another client');
+  elsewhere.client.close();
+
+  const metrics = await daemon.api.call<string>('GET', '/metrics');
+  t.match(metrics, /cellblock_connections_refused_total\{reason="limit"\} 0\n/);
+  t.match(metrics, /cellblock_connections_refused_total\{reason="client-limit"\} [1-9]\d*\n/);
+  t.match(metrics, /cellblock_connections_refused_total\{reason="access"\} 0\n/);
+  await inside.pop()?.leave();
+  inside.push(await opened(daemon, 'disk'));
+  for (const client of inside) client.close();
+});
+
+t.test('a client refused by an access list, and one dropped for its silence, are counted', async (t) => {
+  const daemon = await Daemon.start(t, { configuration: SHORT });
+  const path = '/v1/volumes';
+  await daemon.api.call('POST', path, { name: 'mine', size: '64M', allow: ['uid:4000000000'] });
+  const mute = await RawNbd.connect(daemon.nbdPath);
+  await mute.readToEnd();
+  await until('a refusal', async () => {
+    const client = await RawNbd.negotiate(daemon.nbdPath);
+    const end = await client.optionEnd(OPT.go, infoRequest('mine')).catch(() => 0);
+    client.close();
+    return end === REP.errPolicy;
+  });
+  t.match(daemon.output, 'a client may not use this export');
+  const metrics = await daemon.api.call<string>('GET', '/metrics');
+  t.match(metrics, /cellblock_connections_refused_total\{reason="access"\} [1-9]\d*\n/);
+  t.match(metrics, /cellblock_handshakes_timed_out_total [1-9]\d*\n/);
+});

@@ -26,6 +26,9 @@ if (address === undefined) {
     size: BigInt(size),
     readOnly: readOnly ?? null,
     bitmap: bitmap ?? null,
+    forbidden: null,
+    defaultExport: null,
+    description: null,
     promises: promises === '1',
     processId: null,
   }));

@@ -1,12 +1,12 @@
 // The transmission phase: what each command does, and how it is refused.
 import { CHUNK, CMD, ERRNO, FLAG, MAX_PAYLOAD, MIB, type RequestFields } from '../support/nbd-wire.js';
-import { type Answer, RawNbd } from '../support/raw-nbd.js';
-import type { Case, Target } from './target.js';
+import type { Answer, RawNbd } from '../support/raw-nbd.js';
+import { type Case, openTarget, type Target } from './target.js';
 
 const HUGE_OFFSETS = [2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n, 2n ** 64n - 512n];
 
-const open = async ({ address, writable }: Target, structured = true): Promise<RawNbd> =>
-  (await RawNbd.open(address, writable, { structured })).client;
+const open = async (target: Target, structured = true): Promise<RawNbd> =>
+  (await openTarget(target, { structured })).client;
 
 /** Bytes that differ from place to place. */
 function pattern(length: number, seed = 1): Buffer {
@@ -28,7 +28,7 @@ async function stays(client: RawNbd): Promise<boolean> {
 
 /** A command with the payload it needs. */
 function complete(fields: RequestFields): [RequestFields, Buffer?] {
-  return fields.type === CMD.write ? [fields, Buffer.alloc(fields.length ?? 0, 0xee)] : [fields];
+  return fields.type === CMD.write ? [fields, Buffer.alloc(Number(fields.length ?? 0), 0xee)] : [fields];
 }
 
 export const dataCases: Case[] = [
@@ -146,9 +146,7 @@ export const dataCases: Case[] = [
   {
     name: 'FUA is accepted on every command',
     async run(t, target) {
-      const { client } = await RawNbd.open(target.address, target.writable, {
-        contexts: ['base:allocation'],
-      });
+      const { client } = await openTarget(target, { contexts: ['base:allocation'] });
       for (const type of [
         CMD.read,
         CMD.write,
@@ -184,7 +182,7 @@ export const dataCases: Case[] = [
     needs: 'readOnly',
     async run(t, target) {
       for (const structured of [true, false]) {
-        const { client } = await RawNbd.open(target.address, target.readOnly as string, { structured });
+        const { client } = await openTarget(target, { name: target.readOnly, structured });
         const before = (await read(client, 0, 65536)).data;
         for (const type of [CMD.write, CMD.trim, CMD.writeZeroes]) {
           for (const flags of [0, FLAG.fua]) {
@@ -254,13 +252,13 @@ export const refusalCases: Case[] = [
   {
     name: 'an unknown command or flag, or a flag that belongs to another command, is EINVAL and the connection stays',
     async run(t, target) {
-      const { client } = await RawNbd.open(target.address, target.writable, {
-        contexts: ['base:allocation'],
-      });
+      const { client } = await openTarget(target, { contexts: ['base:allocation'] });
+      // With extended headers, PAYLOAD_LEN is a flag that is known.
+      const unknown = [1 << 6, 1 << 15, ...(target.extended ? [] : [FLAG.payloadLen])];
       const refused: RequestFields[] = [
         ...[8, 9, 77, 0xffff].map((type) => ({ type })),
         ...[CMD.read, CMD.write, CMD.trim, CMD.writeZeroes, CMD.blockStatus].flatMap((type) =>
-          [1 << 5, 1 << 6, 1 << 15].map((flags) => ({ type, flags })),
+          unknown.map((flags) => ({ type, flags })),
         ),
         ...[FLAG.noHole, FLAG.reqOne, FLAG.fastZero].map((flags) => ({ type: CMD.read, flags })),
         ...[FLAG.noHole, FLAG.df, FLAG.reqOne, FLAG.fastZero].map((flags) => ({ type: CMD.write, flags })),
@@ -274,6 +272,18 @@ export const refusalCases: Case[] = [
         t.equal(answer.error, ERRNO.inval, `command ${fields.type} with flags ${fields.flags ?? 0}`);
       }
       t.ok(await stays(client));
+      client.close();
+    },
+  },
+  {
+    name: 'FLUSH of a range, which is reserved, is EINVAL and the connection stays',
+    needs: 'promises',
+    async run(t, target) {
+      const client = await open(target);
+      for (const range of [{ offset: 4096 }, { length: 4096 }, { offset: target.size, length: 1 }]) {
+        t.equal((await client.command({ type: CMD.flush, ...range })).error, ERRNO.inval);
+      }
+      t.equal((await client.command({ type: CMD.flush })).error, 0);
       client.close();
     },
   },
@@ -301,7 +311,7 @@ export const refusalCases: Case[] = [
   },
   {
     name: 'a payload beyond the maximum is drained and EINVAL; a READ beyond it is refused; the connection stays',
-    needs: 'promises',
+    needs: ['promises', 'compact'],
     async run(t, target) {
       const client = await open(target);
       const tooMuch = MAX_PAYLOAD + 8 * MIB;
@@ -436,6 +446,33 @@ export const structureCases: Case[] = [
       }
       for (let i = 0; i < count; i++) t.ok(gathered[i]?.subarray(4096, 8192).equals(pattern(4096, i)));
       client.close();
+    },
+  },
+  {
+    name: 'requests under one cookie are each answered under it',
+    async run(t, target) {
+      const client = await open(target, false);
+      const cookie = 0xfedcba9876543210n;
+      for (let i = 0; i < 20; i++) client.request({ type: CMD.cache, cookie, length: 4096 });
+      for (let i = 0; i < 20; i++) t.equal((await client.readSimple()).cookie, cookie);
+      client.close();
+    },
+  },
+  {
+    name: 'DISC closes whatever its other fields say, and what follows it is not done',
+    async run(t, target) {
+      const bytes = pattern(4096, 9);
+      const keeper = await open(target);
+      await write(keeper, 38 * MIB, bytes);
+      for (const fields of [{}, { flags: 0xffff }, { offset: 2n ** 64n - 1n, length: 0xffffffff }]) {
+        const client = await open(target, false);
+        client.request({ type: CMD.disc, ...fields });
+        client.request({ type: CMD.writeZeroes, offset: 38 * MIB, length: 4096 });
+        t.equal((await client.readToEnd()).length, 0);
+        client.close();
+      }
+      t.ok((await read(keeper, 38 * MIB, 4096)).data.equals(bytes));
+      keeper.close();
     },
   },
   {

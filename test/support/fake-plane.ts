@@ -4,11 +4,13 @@
 import { constants } from 'node:os';
 
 import type {
+  DeviceLimits,
   DeviceOptions,
   ExportDescription,
   ExtentsFile,
   FaultRecord,
   JournalScan,
+  Peer,
   Plane,
   PlaneCounters,
   PlaneOptions,
@@ -50,6 +52,7 @@ interface OpenAnswer {
   refusal: string;
 }
 
+/** Who asks in tests. */
 export class FakePlane implements Plane {
   readonly disk: FakeDisk;
   readonly volumes = new Map<number, FakeVolume>();
@@ -57,6 +60,8 @@ export class FakePlane implements Plane {
   readonly readsRefused = new Set<number>();
   readonly known = new Set<number>();
   readonly leases = new Map<number, number>();
+  readonly limits = new Map<number, DeviceLimits>();
+  readonly logs = new Map<number, { path: string; data: boolean }>();
   dead = false;
   /** Called before every step; a test throws the process away here. */
   onStep: (step: Step) => void = () => undefined;
@@ -351,6 +356,17 @@ export class FakePlane implements Plane {
     this.volume(handle).evict();
   }
 
+  limit(handle: number, limits: DeviceLimits): void {
+    this.limits.set(handle, limits);
+  }
+
+  /** What is open is noted, nothing is written. */
+  setTransactionLog(ticket: number, handle: number, path: string, data: boolean): void {
+    if (path === '') this.logs.delete(handle);
+    else this.logs.set(handle, { path, data });
+    this.#done(ticket);
+  }
+
   disconnect(ticket: number, handle: number): void {
     for (const [lease, leased] of this.leases) if (leased === handle) this.#endLease(lease);
     this.#done(ticket);
@@ -360,8 +376,8 @@ export class FakePlane implements Plane {
     this.#reply(ticket, exports);
   }
 
-  describeReply(ticket: number, description: ExportDescription | null, refusal: string): void {
-    this.#reply(ticket, { description, refusal });
+  describeReply(ticket: number, description: ExportDescription | null, refusal: string, error: number): void {
+    this.#reply(ticket, { description, refusal, error });
   }
 
   openReply(ticket: number, lease: OpenAnswer['lease'], error: number, refusal: string): void {
@@ -374,15 +390,21 @@ export class FakePlane implements Plane {
     if (!this.dead) reply?.(answer as never);
   }
 
-  listen(address: string): string {
-    return address;
+  listen(address: string | number): string {
+    return String(address);
   }
+
+  setTls(): void {}
 
   counters(): PlaneCounters {
     return {
       engine: 'fake',
       connections: this.leases.size,
       connectionsRefused: 0n,
+      tlsBegun: 0n,
+      tlsFailed: 0n,
+      connectionsRefusedPerClient: 0n,
+      handshakesTimedOut: 0n,
       journalCells: 0n,
       journalUsedCells: BigInt(this.disk.entries.length),
       journalSyncs: 0n,
@@ -428,19 +450,22 @@ export class FakePlane implements Plane {
     });
   }
 
+  /** Who asks from now on. */
+  peer: Peer = { name: 'test', uid: -1, identity: '', tls: false };
+
   list(): Promise<{ name: string; description: string }[]> {
-    return this.#ask((ticket) => ({ kind: 'list', ticket, peer: 'test' }));
+    return this.#ask((ticket) => ({ kind: 'list', ticket, peer: this.peer }));
   }
 
-  describe(name: string): Promise<{ description: ExportDescription | null; refusal: string }> {
-    return this.#ask((ticket) => ({ kind: 'describe', ticket, peer: 'test', name }));
+  describe(name: string): Promise<{ description: ExportDescription | null; refusal: string; error: number }> {
+    return this.#ask((ticket) => ({ kind: 'describe', ticket, peer: this.peer, name }));
   }
 
   async connect(name: string, changedSince: string[] = []): Promise<Session> {
     const answer = await this.#ask<OpenAnswer>((ticket) => ({
       kind: 'open',
       ticket,
-      peer: 'test',
+      peer: this.peer,
       name,
       changedSince,
     }));

@@ -8,6 +8,8 @@ export const MAGIC = {
   request: 0x25609513,
   simpleReply: 0x67446698,
   chunk: 0x668e33ef,
+  extendedRequest: 0x21e41c71,
+  extendedChunk: 0x6e8a278c,
 } as const;
 
 export const HANDSHAKE = { fixedNewstyle: 1, noZeroes: 2 } as const;
@@ -42,6 +44,7 @@ export const REP = {
   errShutdown: err(7),
   errBlockSizeReqd: err(8),
   errTooBig: err(9),
+  errExtHeaderReqd: err(10),
 } as const;
 
 export const INFO = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
@@ -59,6 +62,7 @@ export const TRANSMISSION = {
   resize: 1 << 9,
   cache: 1 << 10,
   fastZero: 1 << 11,
+  blockStatusPayload: 1 << 12,
 } as const;
 
 export const CMD = {
@@ -79,6 +83,7 @@ export const CHUNK = {
   offsetData: 1,
   offsetHole: 2,
   blockStatus: 5,
+  blockStatusExt: 6,
   error: 2 ** 15 + 1,
   errorOffset: 2 ** 15 + 2,
 } as const;
@@ -145,15 +150,20 @@ export interface RequestFields {
   flags?: number;
   cookie?: bigint;
   offset?: bigint | number;
-  length?: number;
+  length?: bigint | number;
 }
 
-export function requestMessage({
-  type,
-  flags = 0,
-  cookie = 1n,
-  offset = 0,
-  length = 0,
-}: RequestFields): Buffer {
-  return Buffer.concat([u32(MAGIC.request), u16(flags), u16(type), u64(cookie), u64(offset), u32(length)]);
+export function requestMessage(
+  { type, flags = 0, cookie = 1n, offset = 0, length = 0 }: RequestFields,
+  headers: 'compact' | 'extended' = 'compact',
+): Buffer {
+  const rest = [u16(flags), u16(type), u64(cookie), u64(offset)];
+  return headers === 'extended'
+    ? Buffer.concat([u32(MAGIC.extendedRequest), ...rest, u64(length)])
+    : Buffer.concat([u32(MAGIC.request), ...rest, u32(Number(length))]);
+}
+
+/** The payload of BLOCK_STATUS: what is asked about, and which contexts. */
+export function statusFilter(length: bigint | number, ids: number[]): Buffer {
+  return Buffer.concat([u64(length), ...ids.map(u32)]);
 }

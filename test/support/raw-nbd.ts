@@ -1,14 +1,19 @@
 // A client that sees every byte of an NBD connection: it sends whatever it is told, checks the frame of every answer and
 // hands the content over. Nothing is retried or smoothed over, so that tests can state what exactly was on the wire.
+import { appendFileSync } from 'node:fs';
 import net from 'node:net';
+import path from 'node:path';
+import tls from 'node:tls';
 import {
   CHUNK,
   CHUNK_DONE,
   CMD,
+  FLAG,
   HANDSHAKE,
   INFO,
   infoRequest,
   MAGIC,
+  MAX_PAYLOAD,
   metaRequest,
   OPT,
   optionMessage,
@@ -18,8 +23,15 @@ import {
   u32,
 } from './nbd-wire.js';
 
+/** Where what clients send is kept, one file a connection: seeds for fuzzing, see scripts/fuzz-seeds.js. */
+const { CELLBLOCK_RECORD_SESSIONS: recordings } = process.env;
+let recorded = 0;
+
 /** A wait longer than this is a hang; far above anything a working server needs. */
 const HANG_MS = 60_000;
+
+/** The largest payload of a chunk: content of the largest size and its offset. */
+const MAX_CHUNK = BigInt(MAX_PAYLOAD + 8);
 
 export interface OptionReply {
   option: number;
@@ -67,13 +79,22 @@ export class RawNbd {
   #ended = false;
   #wake: (() => void) | null = null;
   #lastCookie = 0n;
-  /** Structured replies were negotiated. */
+  readonly #recording = recordings && path.join(recordings, `${process.pid}-${recorded++}`);
+  /** Structured replies were negotiated: answers come in chunks. */
   structured = false;
+  /** So were extended headers: all headers are long. */
+  extended = false;
+  /** Extended: offsets of the requests not answered yet, by cookie, which every chunk has to repeat. */
+  #offsets = new Map<bigint, bigint>();
 
   private constructor(socket: net.Socket) {
     this.#socket = socket;
+    this.#listen();
+  }
+
+  #listen(): void {
     const awaken = (): void => this.#wake?.();
-    socket.on('data', (bytes) => {
+    this.#socket.on('data', (bytes) => {
       this.#waiting.push(bytes);
       this.#waitingBytes += bytes.length;
       awaken();
@@ -83,11 +104,12 @@ export class RawNbd {
       this.#ended = true;
       awaken();
     };
-    socket.on('end', end).on('close', end).on('error', end);
+    this.#socket.on('end', end).on('close', end).on('error', end);
   }
 
-  /** Connects to `unix:PATH`, `tcp:HOST:PORT` or a path. */
-  static async connect(address: string): Promise<RawNbd> {
+  /** Connects to `unix:PATH`, `tcp:HOST:PORT` or a path; `tls+` before it: for negotiate(). */
+  static async connect(withScheme: string): Promise<RawNbd> {
+    const address = withScheme.replace(/^tls\+/, '');
     const tcp = /^tcp:(.*):(\d+)$/.exec(address);
     const socket = tcp
       ? net.connect({ host: tcp[1] as string, port: Number(tcp[2]), allowHalfOpen: true })
@@ -97,7 +119,7 @@ export class RawNbd {
     return new RawNbd(socket);
   }
 
-  /** Connects and passes the greeting: options can be sent. */
+  /** Connects and passes the greeting, and with an address `tls+...` STARTTLS, of whomever: options can be sent. */
   static async negotiate(
     address: string,
     flags: number = HANDSHAKE.fixedNewstyle | HANDSHAKE.noZeroes,
@@ -105,17 +127,38 @@ export class RawNbd {
     const client = await RawNbd.connect(address);
     await client.greeting();
     client.send(u32(flags));
+    const known = HANDSHAKE.fixedNewstyle | HANDSHAKE.noZeroes;
+    if (address.startsWith('tls+') && (flags & ~known) === 0)
+      await client.startTls({ rejectUnauthorized: false });
     return client;
   }
 
-  /** Connects, negotiates structured replies (unless told not to) and the contexts asked for, and enters transmission. */
+  /** STARTTLS, and everything after it in TLS. Rejects when that does not come about. */
+  async startTls(options: tls.ConnectionOptions): Promise<tls.TLSSocket> {
+    const end = await this.optionEnd(OPT.startTls);
+    expectFrame(end === REP.ack, `STARTTLS refused: ${end.toString(16)}`);
+    this.#socket.removeAllListeners();
+    const secured = tls.connect({ ...options, socket: this.#socket });
+    await new Promise<void>((resolve, reject) => {
+      secured.once('secureConnect', resolve).once('error', reject);
+      secured.once('close', () => reject(new ConnectionEnded('connection ended in the handshake of TLS')));
+    });
+    this.#socket = secured;
+    this.#listen();
+    return secured;
+  }
+
+  /**
+   * Connects, negotiates structured replies (unless told not to) or extended headers and the contexts asked for, and enters
+   * transmission.
+   */
   static async open(
     address: string,
     name: string,
-    options: { structured?: boolean; contexts?: string[] } = {},
+    options: { structured?: boolean; extended?: boolean; contexts?: string[] } = {},
   ): Promise<{ client: RawNbd; info: ExportInfo; contexts: Map<string, number> }> {
     const client = await RawNbd.negotiate(address);
-    if (options.structured ?? true) await client.negotiateStructured();
+    if (options.structured ?? true) await client.negotiateChunks(options);
     const contexts = options.contexts
       ? await client.setContexts(name, options.contexts)
       : new Map<string, number>();
@@ -123,16 +166,23 @@ export class RawNbd {
   }
 
   send(...parts: Buffer[]): void {
-    if (!this.#socket.destroyed)
-      this.#socket.write(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
+    if (this.#socket.destroyed) return;
+    const bytes = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
+    this.#record(bytes);
+    this.#socket.write(bytes);
   }
 
   /** Sends and waits until the kernel has taken it all; resolves as well when the peer closes meanwhile. */
   async sendAll(bytes: Buffer): Promise<void> {
     if (this.#ended || this.#socket.destroyed) return;
+    this.#record(bytes);
     await new Promise<void>((resolve) => {
-      this.#socket.write(bytes, () => resolve());
-      this.#socket.once('close', () => resolve());
+      const done = (): void => {
+        this.#socket.off('close', done);
+        resolve();
+      };
+      this.#socket.once('close', done);
+      this.#socket.write(bytes, done);
     });
   }
 
@@ -217,6 +267,18 @@ export class RawNbd {
     this.structured = true;
   }
 
+  async negotiateExtended(): Promise<void> {
+    const end = await this.optionEnd(OPT.extendedHeaders);
+    expectFrame(end === REP.ack, `extended headers refused: ${end.toString(16)}`);
+    this.structured = true;
+    this.extended = true;
+  }
+
+  /** What it takes to have answers in chunks, the one way or the other. */
+  negotiateChunks({ extended = false }: { extended?: boolean }): Promise<void> {
+    return extended ? this.negotiateExtended() : this.negotiateStructured();
+  }
+
   /** SET_META_CONTEXT; context names to ids. */
   async setContexts(name: string, queries: string[]): Promise<Map<string, number>> {
     const replies = await this.option(OPT.setMetaContext, metaRequest(name, queries));
@@ -255,23 +317,41 @@ export class RawNbd {
     return this.#lastCookie;
   }
 
-  /** Sends a request without waiting; gives its cookie. */
+  /** Sends a request as it is told without waiting; gives its cookie. */
   request(fields: RequestFields, payload?: Buffer): bigint {
     const cookie = fields.cookie ?? this.nextCookie();
-    const message = requestMessage({ ...fields, cookie });
+    const message = requestMessage({ ...fields, cookie }, this.extended ? 'extended' : 'compact');
+    if (this.extended) this.#offsets.set(cookie, BigInt(fields.offset ?? 0));
     if (payload) this.send(message, payload);
     else this.send(message);
     return cookie;
   }
 
-  /** Sends a request and reads its whole answer. */
+  /** Sends a WRITE without waiting; with extended headers it announces its data. */
+  requestWrite(fields: Omit<RequestFields, 'type'>, payload: Buffer): bigint {
+    const flags = (fields.flags ?? 0) | (this.extended ? FLAG.payloadLen : 0);
+    return this.request({ ...fields, type: CMD.write, flags }, payload);
+  }
+
+  /** Sends a request and reads its whole answer. A WRITE announces its data where it has to. */
   async command(fields: RequestFields, payload?: Buffer): Promise<Answer> {
-    const cookie = this.request(fields, payload);
+    const cookie =
+      fields.type === CMD.write && payload
+        ? this.requestWrite(fields, payload)
+        : this.request(fields, payload);
     const isRead = fields.type === CMD.read;
     return this.readAnswer(
       cookie,
-      isRead ? { offset: BigInt(fields.offset ?? 0), length: fields.length ?? 0 } : null,
+      isRead ? { offset: BigInt(fields.offset ?? 0), length: Number(fields.length ?? 0) } : null,
     );
+  }
+
+  /** The next answer on the wire, of a request that gives nothing back but success or an error. */
+  async readEmpty(): Promise<{ cookie: bigint; error: number }> {
+    if (!this.extended) return this.readSimple();
+    const chunk = await this.readChunk();
+    expectFrame((chunk.flags & CHUNK_DONE) !== 0, 'more than one chunk for nothing');
+    return { cookie: chunk.cookie, error: assemble([chunk], null).error };
   }
 
   /** Reads the answer of `cookie`, which has to be the next one on the wire. */
@@ -283,7 +363,7 @@ export class RawNbd {
       return { error, data, chunks: [], message: '', status: new Map() };
     }
     const magic = (await this.peek(4)).readUInt32BE(0);
-    if (magic === MAGIC.simpleReply) {
+    if (magic === MAGIC.simpleReply && !this.extended) {
       expectFrame(read === null, 'a simple reply to READ after structured replies were negotiated');
       const { cookie: got, error } = await this.readSimple();
       expectFrame(got === cookie, `answer of request ${got}, expected ${cookie}`);
@@ -308,12 +388,26 @@ export class RawNbd {
   }
 
   async readChunk(): Promise<Chunk> {
-    const head = await this.read(20);
-    expectFrame(head.readUInt32BE(0) === MAGIC.chunk, `bad magic of a chunk: ${head.toString('hex')}`);
+    const { extended } = this;
+    const head = await this.read(extended ? 32 : 20);
+    const magic = extended ? MAGIC.extendedChunk : MAGIC.chunk;
+    expectFrame(head.readUInt32BE(0) === magic, `bad magic of a chunk: ${head.toString('hex')}`);
     const flags = head.readUInt16BE(4);
     expectFrame((flags & ~CHUNK_DONE) === 0, `unknown chunk flags ${flags}`);
-    const data = await this.read(head.readUInt32BE(16));
-    return { flags, type: head.readUInt16BE(6), cookie: head.readBigUInt64BE(8), data };
+    const type = head.readUInt16BE(6);
+    expectFrame(
+      type !== (extended ? CHUNK.blockStatus : CHUNK.blockStatusExt),
+      `a chunk of type ${type}, which belongs to other headers`,
+    );
+    const cookie = head.readBigUInt64BE(8);
+    if (extended) {
+      const [offset, asked] = [head.readBigUInt64BE(16), this.#offsets.get(cookie)];
+      expectFrame(offset === asked, `a chunk repeats offset ${offset} of request ${cookie} at ${asked}`);
+    }
+    if (flags & CHUNK_DONE) this.#offsets.delete(cookie);
+    const length = extended ? head.readBigUInt64BE(24) : BigInt(head.readUInt32BE(16));
+    expectFrame(length <= MAX_CHUNK, `a chunk of ${length} bytes`);
+    return { flags, type, cookie, data: await this.read(Number(length)) };
   }
 
   /** The next bytes, which stay to be read. */
@@ -322,6 +416,11 @@ export class RawNbd {
     this.#waiting.unshift(bytes);
     this.#waitingBytes += bytes.length;
     return bytes;
+  }
+
+  /** Every piece with its length before it. */
+  #record(bytes: Buffer): void {
+    if (this.#recording) appendFileSync(this.#recording, Buffer.concat([u32(bytes.length), bytes]));
   }
 
   #take(count: number): Buffer {
@@ -373,7 +472,7 @@ function exportInfo(replies: OptionReply[]): ExportInfo {
 function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | null): Answer {
   const answer: Answer = {
     error: 0,
-    data: Buffer.alloc(read?.length ?? 0),
+    data: Buffer.alloc(0),
     chunks,
     message: '',
     status: new Map(),
@@ -386,6 +485,8 @@ function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | nu
       length > 0 && at >= 0 && at + length <= read.length,
       `chunk at ${at} of ${length} bytes lies outside`,
     );
+    // Not before there is content: what was asked for may be more than there is memory.
+    if (covered === 0) answer.data = Buffer.alloc(read.length);
     covered += length;
     return at;
   };
@@ -398,15 +499,20 @@ function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | nu
           'NONE has content or is not the last',
         );
         break;
-      case CHUNK.offsetData:
-        data.copy(answer.data, place(chunk, data.length - 8), 8);
+      case CHUNK.offsetData: {
+        const at = place(chunk, data.length - 8);
+        data.copy(answer.data, at, 8);
         break;
+      }
       case CHUNK.offsetHole:
         expectFrame(data.length === 12, 'OFFSET_HOLE is not 12 bytes');
         place(chunk, data.readUInt32BE(8));
         break;
       case CHUNK.blockStatus:
         answer.status.set(data.readUInt32BE(0), extents(data.subarray(4)));
+        break;
+      case CHUNK.blockStatusExt:
+        answer.status.set(data.readUInt32BE(0), longExtents(data.readUInt32BE(4), data.subarray(8)));
         break;
       default:
         expectFrame(chunk.type >= 2 ** 15, `unknown chunk type ${chunk.type}`);
@@ -425,4 +531,14 @@ function extents(data: Buffer): Extent[] {
     length: data.readUInt32BE(i * 8),
     flags: data.readUInt32BE(i * 8 + 4),
   }));
+}
+
+/** Lengths and flags of 64 bits, as many as counted; no context known here has flags beyond 32 bits. */
+function longExtents(count: number, data: Buffer): Extent[] {
+  expectFrame(count > 0 && data.length === count * 16, `${count} extents in ${data.length} bytes`);
+  return Array.from({ length: count }, (_, i) => {
+    const [length, flags] = [data.readBigUInt64BE(i * 16), data.readBigUInt64BE(i * 16 + 8)];
+    expectFrame(length > 0n && flags < 2n ** 32n, `an extent of ${length} bytes with flags ${flags}`);
+    return { length: Number(length), flags: Number(flags) };
+  });
 }

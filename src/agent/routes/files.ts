@@ -19,8 +19,8 @@ export function fileRoutes(api: Api, { operations }: AgentParts): void {
         response: { 201: File, default: ErrorAnswer },
       },
     },
-    async ({ body: { name, size, attributes = {} } }, reply) => {
-      const file = await operations.createFile(name, { sizeBytes: sizeOf(size), attributes });
+    async ({ body: { name, size, attributes = {}, ...access } }, reply) => {
+      const file = await operations.createFile(name, { sizeBytes: sizeOf(size), attributes, ...access });
       return reply.status(201).send(file);
     },
   );
@@ -30,9 +30,9 @@ export function fileRoutes(api: Api, { operations }: AgentParts): void {
     {
       schema: {
         tags,
-        summary: 'Rename or resize a file, or set attributes of it',
+        summary: 'Rename or resize a file, set attributes of it, or say who may open it',
         description:
-          'One of the three at a time. Shrinking needs `force`: what lies behind the new end is gone.',
+          'One of the four at a time; `allow` and `description` go together. Shrinking needs `force`: what lies behind the new end is gone.',
         params: VolumeParams,
         body: ChangeFile,
         response: { 200: File, default: ErrorAnswer },
@@ -41,8 +41,7 @@ export function fileRoutes(api: Api, { operations }: AgentParts): void {
     async ({ params, body: { attributes, ...change } }) => {
       if (attributes === undefined)
         return changeContainer(operations, params.name, { kind: 'file', ...change });
-      if (change.name === undefined && change.size === undefined)
-        return operations.setFileAttributes(params.name, attributes);
+      if (Object.keys(change).length === 0) return operations.setFileAttributes(params.name, attributes);
       throw new CellblockError('request-invalid', 'A change of attributes comes alone.', {
         hint: 'Rename and resize in requests of their own.',
       });

@@ -1,6 +1,6 @@
 // Volumes: create, rename, resize; and what they share with files: list, show, delete, repair.
 
-import { type TSchema, Type } from '@sinclair/typebox';
+import { type Static, type TSchema, Type } from '@sinclair/typebox';
 import { CellblockError } from '../../base/errors.js';
 import type { ContainerKind } from '../../model/entities.js';
 import { parseSize } from '../../model/sizes.js';
@@ -22,6 +22,7 @@ import {
   VolumeParams,
 } from '../api-schema.js';
 import type { Api } from '../route-types.js';
+import { limitsOf, settingChangesOf } from '../settings-schema.js';
 
 const tags = ['volumes'];
 
@@ -46,7 +47,12 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
       },
     },
     async ({ body }, reply) => {
-      const volume = await operations.createVolume(body.name, { sizeBytes: sizeOf(body.size) });
+      const { name, size, limits, ...access } = body;
+      const volume = await operations.createVolume(name, {
+        sizeBytes: sizeOf(size),
+        ...access,
+        ...(limits && { limits: limitsOf(limits) }),
+      });
       return reply.status(201).send(volume);
     },
   );
@@ -56,15 +62,23 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
     {
       schema: {
         tags,
-        summary: 'Rename or resize a volume',
+        summary: 'Rename or resize a volume, say who may open it, or set its limits and its transaction log',
         description:
-          'One of the two at a time. Shrinking needs `force`: what lies behind the new end is gone.',
+          'One of the four at a time; `allow` and `description` go together. Clients stay connected, and limits hold for them at once. Shrinking needs `force`: what lies behind the new end is gone.',
         params: VolumeParams,
         body: ChangeVolume,
         response: { 200: Volume, default: ErrorAnswer },
       },
     },
-    async ({ params, body }) => changeContainer(operations, params.name, { kind: 'volume', ...body }),
+    async ({ params, body }) => {
+      const { limits, transaction_log, ...change } = body;
+      const settings = settingChangesOf({ limits, transaction_log });
+      if (settings === null) return changeContainer(operations, params.name, { kind: 'volume', ...change });
+      if (Object.keys(change).length === 0) return operations.setVolume(params.name, settings);
+      throw new CellblockError('request-invalid', 'A change of settings comes alone.', {
+        hint: 'Rename, resize and say who may open it in requests of their own.',
+      });
+    },
   );
 
   commonRoutes(api, operations, {
@@ -76,18 +90,24 @@ export function volumeRoutes(api: Api, { operations }: AgentParts): void {
   });
 }
 
-/** Renames or resizes. */
+/** Renames, resizes, or sets who may open it and what they are told. */
 export async function changeContainer(
   operations: Operations,
   container: string,
-  change: { kind: ContainerKind; name?: string; size?: number | string; force?: boolean },
+  change: { kind: ContainerKind } & Omit<Static<typeof ChangeVolume>, 'limits' | 'transaction_log'>,
 ): Promise<VolumeInfo> {
-  const { kind, name, size, force } = change;
-  if ((name === undefined) === (size === undefined)) {
-    throw new CellblockError('request-invalid', 'A change names either a new name or a new size.', {
-      hint: 'Send {"name": ...} to rename or {"size": ...} to resize.',
-    });
+  const { kind, name, size, force, disconnect, ...access } = change;
+  const isAccess = Object.keys(access).length > 0;
+  if (Number(name !== undefined) + Number(size !== undefined) + Number(isAccess) !== 1) {
+    throw new CellblockError(
+      'request-invalid',
+      'A change names either a new name, a new size, or who may open it and a description.',
+      {
+        hint: 'Send {"name": ...} to rename, {"size": ...} to resize, {"allow": [...]} to say who may open it.',
+      },
+    );
   }
+  if (isAccess) return operations.setAccess(container, { ...access, disconnect: disconnect === true }, kind);
   if (name !== undefined) return operations.renameVolume(container, name, kind);
   const options = { sizeBytes: sizeOf(size ?? ''), force: force === true };
   return operations.resizeVolume(container, options, kind);

@@ -225,6 +225,8 @@ t.test('metrics are in seconds and bytes, with states as labels', async (t) => {
     connections: 2,
     residentBytes: 3n,
     dirtyWindows: 0,
+    throttledRequests: 0n,
+    throttledMicroseconds: 0n,
     kinds: {
       read: { requests: 4n, bytes: 8192n, errors: 1n, microseconds: 2_500_000n, buckets },
       write: none,

@@ -28,6 +28,8 @@ nbd:
     - tcp:[::1]:10809
   allow_remote: true
   max_connections: 7
+  max_connections_per_client: 3
+  default_export: disk@s
   handshake_timeout_ms: 500
 api: { path: /tmp/a.sock, mode: "0666", group: disk }
 metrics: { listen: tcp:127.0.0.1:9000 }
@@ -53,11 +55,15 @@ limits: { stop_deadline_ms: 1, hold_ms: 900, request_body: 2K }
         { address: 'tcp:127.0.0.1:0', mode: 0 },
         { address: 'tcp:[::1]:10809', mode: 0 },
       ],
+      descriptors: [],
       allowRemote: true,
+      defaultExport: 'disk@s',
       maxConnections: 7,
+      maxConnectionsPerClient: 3,
       handshakeTimeoutMs: 500,
+      tls: { mode: 'off', clients: 'none', only: [] },
     },
-    api: { path: '/tmp/a.sock', mode: 0o666, group: 'disk' },
+    api: { path: '/tmp/a.sock', mode: 0o666, group: 'disk', descriptor: null },
     metrics: { address: 'tcp:127.0.0.1:9000' },
     log: { level: 'debug' },
     limits: { stopDeadlineMs: 1, holdMs: 900, requestBodyBytes: 2048 },
@@ -69,6 +75,36 @@ t.test('the command line wins over the file', async (t) => {
   const settings = makeSettings(file, { store: '/s', nbd: ['tcp:localhost:1'], api: '/c' });
   t.equal(settings.api.path, '/c');
   t.same(settings.nbd.listeners, [{ address: 'tcp:localhost:1', mode: 0 }]);
+  const named = parseConfiguration('nbd: { default_export: a, allow_remote: false }\n', 'c.yaml');
+  const line = { ...NOTHING, nbd: ['tcp:0.0.0.0:1'], defaultExport: 'b', allowRemote: true };
+  t.match(makeSettings(named, line).nbd, { defaultExport: 'b', allowRemote: true });
+});
+
+t.test('TCP beyond loopback is refused with both ways out', async (t) => {
+  t.throws(() => makeSettings({}, { ...NOTHING, nbd: ['tcp:0.0.0.0:10809'] }), {
+    code: 'address-invalid',
+    hint: /TLS.*--allow-remote-without-tls.*nbd\.allow_remote: true/,
+  });
+});
+
+t.test('sockets passed at the start take the place of what is configured', async (t) => {
+  const file = parseConfiguration('nbd: { listen: [unix:/a] }\napi: { path: /b }\n', 'c.yaml');
+  const nbd = makeSettings(file, NOTHING, { nbd: [3, 4], api: null });
+  t.match(nbd, { nbd: { listeners: [], descriptors: [3, 4] }, api: { path: '/b', descriptor: null } });
+  const api = makeSettings(file, NOTHING, { nbd: [], api: { descriptor: 3, path: '/run/api' } });
+  t.match(api, { nbd: { listeners: [{ address: 'unix:/a' }] }, api: { path: '/run/api', descriptor: 3 } });
+  const besides = makeSettings(file, { ...NOTHING, nbd: ['unix:/c'] }, { nbd: [3], api: null });
+  t.match(besides.nbd, { listeners: [{ address: 'unix:/c' }], descriptors: [3] }, 'not of the command line');
+});
+
+t.test('a default export that cannot be the name of one is refused', async (t) => {
+  for (const name of ['a/b', 'a@b@c', '@s']) {
+    t.throws(
+      () => makeSettings({}, { ...NOTHING, defaultExport: name }),
+      { code: /^(name|snapshot)-/ },
+      name,
+    );
+  }
 });
 
 const WRONG: [what: string, text: string, line: number, message: RegExp, hint: RegExp][] = [

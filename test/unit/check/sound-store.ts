@@ -121,8 +121,12 @@ async function volume(catalog: Catalog, base: Base | null): Promise<Line> {
       clonedFrom: null,
       expires: null,
       shrinkingTo: null,
+      limits: null,
+      transactionLog: null,
       failure: null,
       attributes: null,
+      allow: [],
+      description: '',
     })
     .file({ number: change.take('file'), container: id, state: 'live', movedOut: false })
     .commit();

@@ -108,8 +108,12 @@ export class SmallStore {
       clonedFrom: null,
       expires: null,
       shrinkingTo: null,
+      limits: null,
+      transactionLog: null,
       failure: null,
       attributes: null,
+      allow: [],
+      description: '',
     });
     change.file({ number: change.take('file'), container: id, state: 'live', movedOut: false });
     await change.commit();

@@ -1,0 +1,52 @@
+// Whether a request may be taken now: the bytes in flight, the limits of its volume, room in its log.
+#include "plane/connection.h"
+
+namespace cellblock::plane {
+namespace {
+
+constexpr size_t kMaxInFlight = 4096;
+
+// What of a request counts in turns and against limits: bytes that are moved.
+uint64_t moved_bytes(const nbd::RequestHeader& header) {
+  return header.type == nbd::CommandType::read || header.type == nbd::CommandType::write ? header.length : 0;
+}
+
+// Nobody is to wait longer for what is written to be safe.
+bool is_limited(const nbd::RequestHeader& header) { return header.type != nbd::CommandType::flush; }
+
+}  // namespace
+
+bool Connection::admits(uint64_t bytes) {
+  const uint64_t held = pending_bytes_ + out_.bytes();
+  if (in_flight_ >= kMaxInFlight ||
+      (held > 0 && held + bytes > reactor_.wire_.options.bytes_per_connection)) {
+    stall_ = Stall::own_limit;
+    return false;
+  }
+  if (!reactor_.wire_.budget.admits(held, bytes)) {
+    stall_ = Stall::budget;
+    reactor_.retry_when_budget_allows();
+    return false;
+  }
+  return true;
+}
+
+bool Connection::admitted_by_volume(const nbd::RequestHeader& header) {
+  if (served_.log && !served_.log->has_room()) [[unlikely]] {
+    stall_ = Stall::log;
+    return false;
+  }
+  if (!served_.throttle) [[likely]]
+    return true;
+  if (!is_limited(header) || served_.throttle->admits(*this, moved_bytes(header))) return true;
+  stall_ = Stall::limits;
+  return false;
+}
+
+void Connection::was_taken(const nbd::RequestHeader& header) {
+  turn_cost_ += Turns::kRequestCost + static_cast<int64_t>(moved_bytes(header));
+  if (served_.throttle && is_limited(header)) [[unlikely]]
+    served_.throttle->take(moved_bytes(header));
+}
+
+}  // namespace cellblock::plane

@@ -1,0 +1,17 @@
+// Where clang lies: the versions of which fuzzing is known to work have their number in their name on Debian.
+import { spawnSync } from 'node:child_process';
+
+const versions = ['-14', '', '-19', '-18', '-17', '-16', '-15'];
+
+const runs = (program) => spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0;
+
+/** The first of `names` (a tool's, without the version) that is there, or null. */
+export function findLlvm(tool) {
+  return versions.map((version) => `${tool}${version}`).find(runs) ?? null;
+}
+
+/** The compiler for fuzzing, or null. CXX names another one. */
+export function findClang() {
+  const given = process.env.CXX;
+  return given?.includes('clang') ? given : findLlvm('clang++');
+}

@@ -1,0 +1,131 @@
+// The long form of the hostile clients: what they cost others, and whether anything of them stays.
+//
+//   node dist/test/hostile/main.js [--minutes N] [--pairs N] [--seconds N]
+//
+// First the price: for each attack, --pairs times, --seconds of a well-behaved client alone and right after it as long beside the
+// attack; the median of the pairs' ratios counts. The attackers are a process of the lowest priority, since elsewhere they would
+// have processors of their own. Then all attacks in turn for --minutes, with the agent's memory, sockets and connections after
+// each turn. Prints Markdown; the exit code is 0 only if every client kept 90 % and nothing grew.
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { client } from '../../bench/client.js';
+import { buildPrograms } from '../../bench/setup.js';
+import { Daemon } from '../support/daemon.js';
+import { MIB } from '../support/nbd-wire.js';
+import { repositoryRoot } from '../support/programs.js';
+import { type Attack, attacks, type Victim } from './attacks.js';
+import { anonymousBytes, released, settled, sockets } from './footprint.js';
+
+const KEPT = 0.9;
+const ROUNDS = 200;
+const DEPTH = 16;
+/** Memory may differ so much between the first turn and the last: garbage not collected yet. */
+const SLACK = 48 * MIB;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '60' },
+    pairs: { type: 'string', default: '7' },
+    seconds: { type: 'string', default: '2' },
+  },
+});
+const [minutes, pairs, seconds] = [values.minutes, values.pairs, values.seconds].map(Number) as [
+  number,
+  number,
+  number,
+];
+
+const median = (numbers: number[]): number =>
+  [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
+const inMib = (bytes: number): string => (bytes / MIB).toFixed(1);
+
+/** Requests a second of a client that reads 4 KiB at random places. */
+async function rate(program: string, socket: string): Promise<number> {
+  const work = { op: 'read', depth: DEPTH, runtime_ms: seconds * 1000 } as const;
+  const done = await client(program, { socket, name: 'own' }, work);
+  if (done.errors > 0) throw new Error(`${done.errors} errors`);
+  return done.requests / done.seconds;
+}
+
+/** An attack that goes on while `measure` runs; it has begun before. */
+async function beside<T>({ address, name }: Victim, attack: Attack, measure: () => Promise<T>): Promise<T> {
+  const script = path.join(repositoryRoot, 'dist/test/hostile/attacker.js');
+  const words = ['-n', '19', process.execPath, script, address, name, String(ROUNDS), attack.name];
+  const child = spawn('nice', words, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const begun = new Promise<void>((resolve) => child.stdout.once('data', () => resolve()));
+  await Promise.race([begun, ended]);
+  const result = await measure();
+  child.stdin.end();
+  child.stdout.resume();
+  if ((await ended) !== 0) throw new Error(`the attackers failed: ${attack.name}`);
+  return result;
+}
+
+async function price(program: string, daemon: Daemon, victim: Victim): Promise<boolean> {
+  console.log('| attack | alone, requests/s | beside it | kept (median of the pairs) | least and most |');
+  console.log('|---|---|---|---|---|');
+  let passed = true;
+  for (const attack of attacks) {
+    const alone: number[] = [];
+    const with_: number[] = [];
+    for (let n = 0; n < pairs; n++) {
+      alone.push(await rate(program, daemon.nbdPath));
+      with_.push(await beside(victim, attack, () => rate(program, daemon.nbdPath)));
+      await settled(daemon, 0);
+    }
+    const ratios = with_.map((one, n) => one / (alone[n] as number));
+    const kept = median(ratios);
+    passed &&= kept >= KEPT;
+    const rates = [alone, with_].map((list) => Math.round(median(list)));
+    const range = [Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2)).join(' - ');
+    console.log(`| ${attack.name} | ${rates.join(' | ')} | ${kept.toFixed(2)} | ${range} |`);
+  }
+  return passed;
+}
+
+async function loop(daemon: Daemon, victim: Victim): Promise<boolean> {
+  console.log('\n| turns of all attacks | memory, MiB | sockets |\n|---|---|---|');
+  const end = Date.now() + minutes * 60_000;
+  const memory: number[] = [];
+  const files = sockets(daemon);
+  for (let turn = 1; turn === 1 || Date.now() < end; turn++) {
+    for (const attack of attacks) await attack.run(victim, ROUNDS);
+    await settled(daemon, 0);
+    await released(daemon, files);
+    memory.push(anonymousBytes(daemon));
+    const isPower = (turn & (turn - 1)) === 0;
+    if (isPower || Date.now() >= end)
+      console.log(`| ${turn} | ${inMib(memory.at(-1) ?? 0)} | ${sockets(daemon)} |`);
+  }
+  const half = memory.slice(Math.floor(memory.length / 2));
+  const growth = median(half.slice(-10)) - median(half.slice(0, 10));
+  console.log(`\nFrom the middle to the end memory grew by ${inMib(growth)} MiB (medians of ten turns).`);
+  return growth < SLACK;
+}
+
+const clean: (() => unknown)[] = [];
+try {
+  const { client: program } = await buildPrograms(repositoryRoot);
+  const daemon = await Daemon.start(
+    { teardown: (one) => clean.push(one) },
+    { configuration: { nbd: { handshake_timeout_ms: 600_000 } } },
+  );
+  await daemon.api.createVolume('attacked', 64 * MIB);
+  await daemon.api.createVolume('own', 64 * MIB);
+  const victim = { address: `unix:${daemon.nbdPath}`, name: 'attacked' };
+  await client(
+    program,
+    { socket: daemon.nbdPath, name: 'own' },
+    { op: 'write', bytes: MIB, pattern: 'sequential', requests: 64 },
+  );
+  const kept = await price(program, daemon, victim);
+  const bounded = await loop(daemon, victim);
+  console.log(
+    `\n${kept ? 'Every client kept' : 'Not every client kept'} 90 %; ${bounded ? 'nothing grew' : 'something grew'}.`,
+  );
+  process.exitCode = kept && bounded ? 0 : 1;
+} finally {
+  for (const one of clean) await one();
+}
