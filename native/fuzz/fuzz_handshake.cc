@@ -24,7 +24,9 @@ constexpr uint8_t kShutDown = 1 << 3;  // in the middle
 constexpr size_t kMostOutput = 64 << 10;
 
 struct Server {
-  explicit Server(uint8_t traits) : handshake({.refusal = traits & kRefusal ? "full" : ""}), traits(traits) { drain(); }
+  explicit Server(uint8_t traits) : handshake({.refusal = traits & kRefusal ? "full" : ""}), traits(traits) {
+    drain();
+  }
 
   // Takes what it can; what stays is not the handshake's any more.
   void feed(std::span<const uint8_t> bytes) {

@@ -6,6 +6,7 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { EXIT_CODE_MEANINGS } from '../../src/agent/exit-codes.js';
+import { until } from '../support/waiting.js';
 import { startFakeAgent } from './fake-agent.js';
 import { runCli } from './run-cli.js';
 
@@ -477,8 +478,8 @@ t.test('an agent that takes its time is waited for', async (t) => {
   const { apiPath: api, operations } = await startFakeAgent(t);
   const { opened, open } = door();
   operations.hold = opened;
-  const making = runCli(['volume', 'create', 'a', '--size', '1G'], { api, patienceMs: 50 });
-  await aWhile(400);
+  const making = runCli(['volume', 'create', 'a', '--size', '1G'], { api, patienceMs: 1500 });
+  await until('it was asked whether it is there', () => operations.statusAsked > 0);
   open();
   t.equal((await making).code, 0);
 });

@@ -41,6 +41,7 @@ export class FakeOperations {
   readonly allocated = new Map<string, bigint>();
   /** What creating something waits for. */
   hold: Promise<void> = Promise.resolve();
+  statusAsked = 0;
   counters: PlaneCounters = emptyCounters();
   #nextId = 1;
 
@@ -305,6 +306,7 @@ export class FakeOperations {
   }
 
   status(): OperationsStatus {
+    this.statusAsked++;
     return {
       directory: '/store',
       storeId: '0123456789abcdef0123456789abcdef',
