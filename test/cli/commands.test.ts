@@ -372,11 +372,11 @@ t.test('Ctrl-C while the agent works: what it did is waited for and told', async
   await operations.createVolume('a', { sizeBytes: 4096n });
   const { opened, open } = door();
   operations.hold = opened;
+  const before = operations.arrived;
   const stop = new AbortController();
   const taking = runCli(['snapshot', 'create', 'a@s'], { api, signal: stop.signal });
-  await aWhile(100);
+  await until('the agent works on it', () => operations.arrived > before);
   stop.abort();
-  await aWhile(100);
   open();
   t.match(await taking, {
     code: 0,
@@ -390,9 +390,10 @@ t.test('Ctrl-C while the agent works and goes on working: it may be done, and wh
   await operations.createVolume('a', { sizeBytes: 4096n });
   const { opened, open } = door();
   operations.hold = opened;
+  const before = operations.arrived;
   const stop = new AbortController();
-  const taking = runCli(['snapshot', 'create', 'a@s'], { api, signal: stop.signal, patienceMs: 100 });
-  await aWhile(300);
+  const taking = runCli(['snapshot', 'create', 'a@s'], { api, signal: stop.signal, patienceMs: 1500 });
+  await until('the agent works on it', () => operations.arrived > before);
   stop.abort();
   const outcome = await taking;
   open();
@@ -407,11 +408,11 @@ t.test('Ctrl-C while the volume of an import is being made: it is deleted again'
   writeFileSync(image, 'data');
   const { opened, open } = door();
   operations.hold = opened;
+  const before = operations.arrived;
   const stop = new AbortController();
   const importing = runCli(['volume', 'import', 'a', image], { api, signal: stop.signal });
-  await aWhile(100);
+  await until('the agent works on it', () => operations.arrived > before);
   stop.abort();
-  await aWhile(100);
   open();
   const outcome = await importing;
   t.equal(outcome.code, 130);

@@ -41,6 +41,8 @@ export class FakeOperations {
   readonly allocated = new Map<string, bigint>();
   /** What creating something waits for. */
   hold: Promise<void> = Promise.resolve();
+  /** Requests that have come as far as `hold`. */
+  arrived = 0;
   statusAsked = 0;
   counters: PlaneCounters = emptyCounters();
   #nextId = 1;
@@ -54,6 +56,7 @@ export class FakeOperations {
       limits = null,
     }: { sizeBytes: bigint; limits?: Limits | null } & Partial<Access>,
   ): Promise<VolumeInfo> {
+    this.arrived++;
     await this.hold;
     checkName(name, 'volume');
     checkSize(sizeBytes);
@@ -197,6 +200,7 @@ export class FakeOperations {
   }
 
   async createSnapshots(references: SnapshotReference[]): Promise<SnapshotInfo[]> {
+    this.arrived++;
     await this.hold;
     for (const { volume, snapshot } of references) {
       this.#volume(volume);
