@@ -2,6 +2,14 @@
 import type { Export } from './fio.js';
 import { run } from './processes.js';
 
+/** A port on loopback; fio's engine is not asked for TLS, so only this client takes one. */
+export interface TcpExport {
+  readonly port: number;
+  readonly name: string;
+  /** A directory as test/support/certificates.ts makes it; absent: in clear. */
+  readonly certificates?: string;
+}
+
 export interface ClientWork {
   readonly op: 'read' | 'write' | 'mix' | 'trim' | 'zero';
   readonly pattern?: 'sequential' | 'random' | 'distinct';
@@ -26,6 +34,8 @@ export interface ClientResult {
   /** CLOCK_MONOTONIC, the clock of process.hrtime. */
   readonly started_ns: number;
   readonly ended_ns: number;
+  /** "TLSv1.3 SUITE", or empty. */
+  readonly tls: string;
   readonly latency_ns: { mean: number; p50: number; p99: number; p999: number; max: number };
   /** Per bin of `timeline_ms`, counted from `started_ns`. */
   readonly completed?: readonly number[];
@@ -34,11 +44,21 @@ export interface ClientResult {
   readonly histogram: readonly (readonly [number, number])[];
 }
 
-export async function client(program: string, target: Export, work: ClientWork): Promise<ClientResult> {
+function addressWords(target: Export | TcpExport): string[] {
+  if ('socket' in target) return ['--socket', target.socket];
+  const tls = target.certificates === undefined ? [] : ['--tls', target.certificates];
+  return ['--tcp-port', String(target.port), ...tls];
+}
+
+export async function client(
+  program: string,
+  target: Export | TcpExport,
+  work: ClientWork,
+): Promise<ClientResult> {
   const options = Object.entries(work).flatMap(([name, value]) => [
     `--${name.replaceAll('_', '-')}`,
     String(value),
   ]);
-  const printed = await run(program, ['--socket', target.socket, '--export', target.name, ...options]);
+  const printed = await run(program, [...addressWords(target), '--export', target.name, ...options]);
   return JSON.parse(printed) as ClientResult;
 }

@@ -2,7 +2,7 @@
 // also when a row fails, so no server outlives the bench.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createConnection } from 'node:net';
+import { type AddressInfo, createConnection, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Finished {
@@ -86,8 +86,20 @@ export class Running {
   }
 }
 
-async function answers(socket: string): Promise<boolean> {
-  const connection = createConnection(socket);
+/** A port of loopback that nobody listens on now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function answers(place: string | number): Promise<boolean> {
+  const connection =
+    typeof place === 'string' ? createConnection(place) : createConnection(place, '127.0.0.1');
   try {
     await once(connection, 'connect');
     return true;
@@ -98,12 +110,12 @@ async function answers(socket: string): Promise<boolean> {
   }
 }
 
-/** Waits until somebody listens on a unix socket. */
-export async function listening(socket: string, server: Running | null): Promise<void> {
+/** Waits until somebody listens on a unix socket, or a port of loopback. */
+export async function listening(place: string | number, server: Running | null): Promise<void> {
   for (let tries = 0; tries < 3000; tries += 1) {
-    if (await answers(socket)) return;
-    if (server?.ended) throw new Error(`the server of ${socket} ended: ${server.complaint}`);
+    if (await answers(place)) return;
+    if (server?.ended) throw new Error(`the server of ${place} ended: ${server.complaint}`);
     await sleep(20);
   }
-  throw new Error(`nobody listens on ${socket}: ${server?.complaint ?? ''}`);
+  throw new Error(`nobody listens on ${place}: ${server?.complaint ?? ''}`);
 }

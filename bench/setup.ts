@@ -14,8 +14,12 @@ const PROGRAMS: readonly (readonly [program: string, debian: string])[] = [
   ['mkfs.ext4', 'e2fsprogs'],
   ['mkfs.xfs', 'xfsprogs'],
   ['mkfs.btrfs', 'btrfs-progs'],
+  ['openssl', 'openssl'],
   ['g++', 'g++'],
 ];
+
+/** All that is compared with ours. */
+export const PEER_PROGRAMS: ReadonlySet<string> = new Set(['qemu-nbd', 'nbdkit', 'nbd-server', 'nbdfuse']);
 
 /** Programs the bench cannot do without; a missing peer only empties its column. */
 const REQUIRED = new Set(['fio', 'g++']);
@@ -70,7 +74,14 @@ async function modified(path: string): Promise<number> {
   );
 }
 
-async function compile(options: { sources: readonly string[]; program: string }): Promise<void> {
+interface Compilation {
+  /** The first is compiled, the others are what it includes. */
+  readonly sources: readonly string[];
+  readonly libraries?: readonly string[];
+  readonly program: string;
+}
+
+async function compile(options: Compilation): Promise<void> {
   const newest = Math.max(...(await Promise.all(options.sources.map(modified))));
   if ((await modified(options.program)) > newest) return;
   const [main] = options.sources;
@@ -83,6 +94,7 @@ async function compile(options: { sources: readonly string[]; program: string })
     main as string,
     '-o',
     options.program,
+    ...(options.libraries ?? []).map((library) => `-l${library}`),
   ]);
 }
 
@@ -93,7 +105,10 @@ export async function buildPrograms(root: string): Promise<Programs> {
   const at = (file: string): string => join(root, 'bench', file);
   await compile({ sources: [at('limit/limit_server.cc')], program: programs.limit });
   await compile({
-    sources: [at('client/nbd_client.cc'), at('client/histogram.h'), at('client/pattern.h')],
+    sources: ['nbd_client.cc', 'handshake.h', 'histogram.h', 'pattern.h', 'stream.h'].map((file) =>
+      at(`client/${file}`),
+    ),
+    libraries: ['ssl', 'crypto'],
     program: programs.client,
   });
   return programs;

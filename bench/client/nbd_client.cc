@@ -3,19 +3,16 @@
 // the longest request. One connection, one thread, one kind of work; the result is one line of JSON on
 // standard output.
 //
-//   nbd_client --socket PATH [--export NAME] [--name value]...      (the options are the fields of Options)
+//   nbd_client --socket PATH|--tcp-port N [--export NAME] [--name value]...    (options: the fields of
+//   Options)
 //
 // It asks for simple replies, counts every error answer, and exits 1 when there was one.
-#include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,13 +21,14 @@
 #include <string>
 #include <vector>
 
+#include "handshake.h"
 #include "histogram.h"
 #include "pattern.h"
+#include "stream.h"
 
 namespace {
 
-using cellblock::bench::Histogram;
-using cellblock::bench::Pattern;
+using namespace cellblock::bench;
 
 constexpr uint32_t kRequestMagic = 0x25609513;
 constexpr uint32_t kReplyMagic = 0x67446698;
@@ -41,6 +39,8 @@ enum Command : uint16_t { kRead = 0, kWrite = 1, kDisconnect = 2, kFlush = 3, kT
 
 struct Options {
   std::string socket, export_name;
+  uint64_t tcp_port = 0;           // of 127.0.0.1, in place of a socket
+  std::string tls;                 // directory of certificates; empty: in clear
   std::string op = "read";         // read, write, mix (half and half), trim, zero
   std::string pattern = "random";  // sequential, random, distinct (random, each place once)
   uint64_t bytes = 4096;           // of one request
@@ -63,20 +63,15 @@ uint64_t now_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
-[[noreturn]] void die(const std::string& what) {
-  fprintf(stderr, "nbd_client: %s\n", what.c_str());
-  exit(1);
-}
-
-[[noreturn]] void die_errno(const std::string& what) { die(what + ": " + strerror(errno)); }
-
 Options parse_options(int argc, char** argv) {
   Options options;
   std::map<std::string, std::string*> strings = {{"--socket", &options.socket},
                                                  {"--export", &options.export_name},
+                                                 {"--tls", &options.tls},
                                                  {"--op", &options.op},
                                                  {"--pattern", &options.pattern}};
-  std::map<std::string, uint64_t*> numbers = {{"--bytes", &options.bytes},
+  std::map<std::string, uint64_t*> numbers = {{"--tcp-port", &options.tcp_port},
+                                              {"--bytes", &options.bytes},
                                               {"--stride", &options.stride},
                                               {"--start", &options.start},
                                               {"--range", &options.range},
@@ -100,7 +95,8 @@ Options parse_options(int argc, char** argv) {
       die(std::string("unknown option ") + argv[i]);
     }
   }
-  if (options.socket.empty()) die("--socket is missing");
+  if (options.socket.empty() == (options.tcp_port == 0)) die("one of --socket and --tcp-port is needed");
+  if (options.tcp_port > 65535) die("--tcp-port is at most 65535");
   if (options.bytes == 0 && options.op != "trim" && options.op != "zero") die("--bytes must not be 0");
   if (options.depth == 0 || options.depth > 4096) die("--depth must be 1 to 4096");
   if (options.flush_each != 0 && options.depth != 1) die("--flush-each goes with --depth 1");
@@ -108,86 +104,22 @@ Options parse_options(int argc, char** argv) {
   return options;
 }
 
-int connect_once(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) die("a socket path has at most 107 bytes: " + path);
-  memcpy(address.sun_path, path.data(), path.size());
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) die_errno("socket");
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
-  close(fd);
-  return -1;
-}
-
 int connect_within(const Options& options) {
   uint64_t deadline = now_ns() + options.connect_timeout_ms * 1000000;
   for (;;) {
-    int fd = connect_once(options.socket);
+    const bool local = !options.socket.empty();
+    const int fd =
+        local ? connect_unix(options.socket) : connect_loopback(static_cast<uint16_t>(options.tcp_port));
     if (fd >= 0) return fd;
-    if (now_ns() >= deadline) die_errno(options.socket);
+    if (now_ns() >= deadline) die_errno(local ? options.socket : "port " + std::to_string(options.tcp_port));
     usleep(500);
-  }
-}
-
-void put_be(std::string& to, uint64_t value, size_t bytes) {
-  for (size_t i = bytes; i-- > 0;) to.push_back(static_cast<char>(value >> (8 * i)));
-}
-
-uint64_t get_be(const uint8_t* from, size_t bytes) {
-  uint64_t value = 0;
-  for (size_t i = 0; i < bytes; ++i) value = value << 8 | from[i];
-  return value;
-}
-
-void send_blocking(int fd, const std::string& data) {
-  for (size_t at = 0; at < data.size();) {
-    ssize_t sent = send(fd, data.data() + at, data.size() - at, MSG_NOSIGNAL);
-    if (sent <= 0) die_errno("send");
-    at += static_cast<size_t>(sent);
-  }
-}
-
-void recv_blocking(int fd, uint8_t* data, size_t bytes) {
-  if (bytes > 0 && recv(fd, data, bytes, MSG_WAITALL) != static_cast<ssize_t>(bytes)) {
-    die("the server closed the connection during the handshake");
-  }
-}
-
-// Fixed newstyle, NBD_OPT_GO, no structured replies. Returns the size of the export.
-uint64_t handshake(int fd, const std::string& export_name) {
-  uint8_t greeting[18];
-  recv_blocking(fd, greeting, sizeof greeting);
-  if (get_be(greeting + 8, 8) != 0x49484156454F5054) die("not a newstyle server");
-  std::string hello;
-  put_be(hello, 3, 4);
-  put_be(hello, 0x49484156454F5054, 8);
-  put_be(hello, 7, 4);
-  put_be(hello, export_name.size() + 6, 4);
-  put_be(hello, export_name.size(), 4);
-  hello += export_name;
-  put_be(hello, 0, 2);
-  send_blocking(fd, hello);
-
-  uint64_t size = 0;
-  for (;;) {
-    uint8_t header[20];
-    recv_blocking(fd, header, sizeof header);
-    uint32_t type = static_cast<uint32_t>(get_be(header + 12, 4));
-    std::vector<uint8_t> data(get_be(header + 16, 4));
-    if (data.size() > 65536) die("an option reply of " + std::to_string(data.size()) + " bytes");
-    recv_blocking(fd, data.data(), data.size());
-    if (type == 1) return size;
-    if (type == 3 && data.size() == 12 && get_be(data.data(), 2) == 0) size = get_be(data.data() + 2, 8);
-    if (type >= 0x80000000)
-      die("export '" + export_name + "' was refused: " + std::string(data.begin(), data.end()));
   }
 }
 
 class Run {
  public:
-  Run(int fd, uint64_t export_bytes, const Options& options)
-      : fd_(fd),
+  Run(Stream& stream, uint64_t export_bytes, const Options& options)
+      : stream_(stream),
         options_(options),
         stride_(options.stride != 0 ? options.stride : options.bytes),
         range_(options.range != 0 ? options.range : export_bytes - std::min(export_bytes, options.start)),
@@ -222,9 +154,10 @@ class Run {
     double seconds = static_cast<double>(ended_ - started_) / 1e9;
     printf(
         "{\"requests\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"started_ns\":%llu,\"ended_ns\":%llu,"
-        "\"latency_ns\":{\"mean\":%.0f,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu,\"max\":%llu}",
-        ull(done_), ull(errors_), seconds, ull(started_), ull(ended_), latency_.mean(), ull(latency_.at(0.5)),
-        ull(latency_.at(0.99)), ull(latency_.at(0.999)), ull(latency_.max()));
+        "\"tls\":\"%s\",\"latency_ns\":{\"mean\":%.0f,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu,\"max\":%llu}",
+        ull(done_), ull(errors_), seconds, ull(started_), ull(ended_), stream_.tls_parameters().c_str(),
+        latency_.mean(), ull(latency_.at(0.5)), ull(latency_.at(0.99)), ull(latency_.at(0.999)),
+        ull(latency_.max()));
     if (options_.timeline_ms != 0) {
       print_bins("completed", [](const Bin& bin) { return bin.completed; });
       print_bins("longest_ns", [](const Bin& bin) { return bin.longest_ns; });
@@ -308,21 +241,21 @@ class Run {
   void transfer() {
     bool moved = false;
     if (out_at_ < out_.size()) {
-      ssize_t sent = send(fd_, out_.data() + out_at_, out_.size() - out_at_, MSG_NOSIGNAL | MSG_DONTWAIT);
+      ssize_t sent = stream_.send(out_.data() + out_at_, out_.size() - out_at_, Wait::no);
       if (sent < 0 && errno != EAGAIN && errno != EINTR) die_errno("send");
       if (sent > 0) out_at_ += static_cast<size_t>(sent), moved = true;
       if (out_at_ == out_.size()) out_.clear(), out_at_ = 0;
     }
     // With everything sent there is nothing to do but wait for an answer: block in recv, no poll needed.
-    int flags = out_.empty() && !moved ? 0 : MSG_DONTWAIT;
-    ssize_t got = recv(fd_, in_.data() + in_end_, in_.size() - in_end_, flags);
+    const Wait wait = out_.empty() && !moved ? Wait::yes : Wait::no;
+    ssize_t got = stream_.receive(in_.data() + in_end_, in_.size() - in_end_, wait);
     if (got == 0) die("the server closed the connection");
     if (got < 0 && errno != EAGAIN && errno != EINTR) die_errno("recv");
     if (got > 0) {
       in_end_ += static_cast<size_t>(got);
       parse();
     } else if (!moved) {
-      pollfd waiting = {fd_, static_cast<short>(POLLIN | (out_.empty() ? 0 : POLLOUT)), 0};
+      pollfd waiting = {stream_.fd(), static_cast<short>(POLLIN | (out_.empty() ? 0 : POLLOUT)), 0};
       poll(&waiting, 1, -1);
     }
   }
@@ -374,7 +307,7 @@ class Run {
 
   static constexpr uint32_t kNoTag = UINT32_MAX;
 
-  int fd_;
+  Stream& stream_;
   const Options& options_;
   uint64_t stride_, range_;
   Pattern pattern_;
@@ -398,17 +331,16 @@ class Run {
 
 int main(int argc, char** argv) {
   Options options = parse_options(argc, argv);
-  int fd = connect_within(options);
-  uint64_t size = handshake(fd, options.export_name);
+  Stream stream(connect_within(options));
+  uint64_t size = Handshake(stream, options.export_name).run(options.tls);
   if (options.range == 0 && options.start <= size) options.range = size - options.start;
-  Run run(fd, size, options);
+  Run run(stream, size, options);
   run.run();
   run.print();
   std::string bye;
   put_be(bye, kRequestMagic, 4);
   put_be(bye, kDisconnect, 4);
   put_be(bye, 0, 20);
-  send_blocking(fd, bye);
-  close(fd);
+  stream.send_all(bye);
   return run.errors() == 0 ? 0 : 1;
 }
