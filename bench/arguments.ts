@@ -11,6 +11,7 @@ export interface Arguments {
   readonly rows: readonly string[];
   readonly quick: boolean;
   readonly peersOnly: boolean;
+  readonly against: string | null;
   readonly keep: boolean;
   readonly rounds: number;
   readonly runtime_ms: number;
@@ -24,6 +25,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --rounds N         rounds (5, quick: 3)
   --runtime-ms N     of one measurement (3000, quick: 1500)
   --peers-only       measure the peers and the limit without cellblock
+  --against DIR      two builds of cellblock instead of peers: this one and that in DIR, for the rows B1 to B6
   --out DIR          where benchmarks.md, benchmarks.json and the plots go (docs)
   --dir DIR          where the data goes, on the file system to be measured (build/bench)
   --keep             leave the data where it is
@@ -52,6 +54,7 @@ function parse(words: readonly string[]): Record<string, string | boolean | unde
         rounds: text,
         'runtime-ms': text,
         'peers-only': flag,
+        against: text,
         out: text,
         dir: text,
         keep: flag,
@@ -62,21 +65,33 @@ function parse(words: readonly string[]): Record<string, string | boolean | unde
   }
 }
 
-export function readArguments(words: readonly string[], known: readonly string[]): Arguments {
+/** Ids of rows. */
+export interface KnownRows {
+  readonly all: readonly string[];
+  /** Those that compare builds. */
+  readonly compared: readonly string[];
+}
+
+export function readArguments(words: readonly string[], { all, compared }: KnownRows): Arguments {
   const values = parse(words);
   const text = (name: string): string | undefined => values[name] as string | undefined;
   const rows = (text('rows') ?? '')
     .split(',')
     .filter((row) => row !== '')
     .map((row) => row.toUpperCase());
+  const quick = values.quick === true;
+  const against = text('against') ?? null;
+  const known = against === null ? all : compared;
   const unknown = rows.find((row) => !known.includes(row));
   if (unknown !== undefined)
     throw new UsageError(`there is no row ${unknown}: the rows are ${known.join(', ')}`);
-  const quick = values.quick === true;
+  if (against !== null && values['peers-only'] === true)
+    throw new UsageError('--against is about cellblock, --peers-only about everybody else');
   return {
     rows,
     quick,
     peersOnly: values['peers-only'] === true,
+    against,
     keep: values.keep === true,
     rounds: count(text('rounds'), quick ? 3 : 5),
     runtime_ms: count(text('runtime-ms'), quick ? 1500 : 3000),

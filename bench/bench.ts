@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Cellblock } from './cellblock.js';
-import { type ClientResult, type ClientWork, client } from './client.js';
+import { type ClientResult, type ClientWork, client, type TcpExport } from './client.js';
 import type { Column, NumbersTable, ServerName } from './finding.js';
 import { type Export, type FioJob, type FioResult, fio } from './fio.js';
 import type { Series } from './judge.js';
@@ -34,6 +34,8 @@ export interface BenchOptions {
   readonly peers: Peers;
   /** Without ours: the baseline of a machine. */
   readonly peersOnly: boolean;
+  /** Root of another build of ours, which takes the place of all peers and of the limit. */
+  readonly against: string | null;
   readonly log: (line: string) => void;
 }
 
@@ -41,11 +43,20 @@ export interface BenchOptions {
 export interface Subject {
   readonly name: ServerName;
   readonly target: Export;
+  /** Of our servers. */
+  readonly daemon?: Cellblock;
+}
+
+/** One of our builds under its name in the report. */
+export interface Build {
+  readonly name: 'cellblock' | 'before';
+  readonly daemon: Cellblock;
 }
 
 export class Bench {
   readonly options: BenchOptions;
   #cellblock: Cellblock | null = null;
+  #before: Cellblock | null = null;
 
   constructor(options: BenchOptions) {
     this.options = options;
@@ -78,11 +89,27 @@ export class Bench {
     return this.#cellblock;
   }
 
+  /** Our daemon and, where two builds are compared, that of the other one on a store of its own. */
+  async builds(): Promise<Build[]> {
+    const daemon = await this.cellblock();
+    if (daemon === null) return [];
+    const { against, sockets } = this.options;
+    if (against === null) return [{ name: 'cellblock', daemon }];
+    if (this.#before === null) {
+      this.#before = new Cellblock({ root: against, sockets, store: this.path('store-before'), label: 'b' });
+      await this.#before.start();
+    }
+    return [
+      { name: 'cellblock', daemon },
+      { name: 'before', daemon: this.#before },
+    ];
+  }
+
   fio(target: Export, job: FioJob): Promise<FioResult> {
     return fio(this.options.directory, target, job);
   }
 
-  client(target: Export, work: ClientWork): Promise<ClientResult> {
+  client(target: Export | TcpExport, work: ClientWork): Promise<ClientResult> {
     return client(this.options.clientProgram, target, work);
   }
 
@@ -98,11 +125,16 @@ export class Bench {
   async stop(): Promise<void> {
     await this.#cellblock?.stop();
     this.#cellblock = null;
+    await this.#before?.stop();
+    this.#before = null;
     await this.peers.stopAll();
   }
 }
 
-/** Every subject once, then every subject again, as often as there are rounds: A B C A B C. */
+/**
+ * Every subject once, then every subject again, as often as there are rounds: A B C A B C. Two builds take turns in going
+ * first, A B B A: what one leaves behind for the next would look like a difference between them.
+ */
 export async function inTurn<S extends { readonly name: string }, M>(
   bench: Bench,
   work: string,
@@ -112,7 +144,8 @@ export async function inTurn<S extends { readonly name: string }, M>(
   const results = new Map<S['name'], M[]>(subjects.map((subject) => [subject.name, []]));
   for (let round = 0; round < bench.options.rounds; round += 1) {
     bench.log(`${work}: round ${round + 1} of ${bench.options.rounds}`);
-    for (const subject of subjects) {
+    const turnedRound = bench.options.against !== null && round % 2 === 1;
+    for (const subject of turnedRound ? [...subjects].reverse() : subjects) {
       results.get(subject.name)?.push(await measure(subject, round));
     }
   }
@@ -133,7 +166,8 @@ export function serverTable(
   options: { title: string; unit: string; absent?: Partial<Record<ServerName, string>> },
   series: Series,
 ): NumbersTable {
-  const columns = COLUMNS.map((name): Column => {
+  const names = series.has('before') ? (['cellblock', 'before'] as const) : COLUMNS;
+  const columns = names.map((name): Column => {
     const values = series.get(name);
     if (values !== undefined && values.length > 0) return { name, values };
     const standard = name === 'cellblock' ? 'not measured' : 'not installed';

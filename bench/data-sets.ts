@@ -53,6 +53,7 @@ async function sparseFile(path: string, bytes: number): Promise<string> {
 /** The limit and every raw peer that is installed, all on one file. */
 export async function rawSubjects(bench: Bench, file: string): Promise<Subject[]> {
   const { peers } = bench;
+  if (bench.options.against !== null) return [];
   const subjects: Subject[] = [{ name: 'limit', target: (await peers.limit(file)).target }];
   if (peers.has('qemu-nbd'))
     subjects.push({ name: 'qemu-raw', target: (await peers.qemu(file, 'raw')).target });
@@ -112,20 +113,27 @@ export class DataSets {
     return subject.name === 'qcow2' && this.#chain !== null ? this.#chain.served.target : subject.target;
   }
 
+  /** Of the volume behind `cached`. */
+  get history(): History {
+    const size_bytes = this.#bench.sizes.cached_bytes;
+    return { size_bytes, snapshots: SNAPSHOTS, rewritten: Math.floor((size_bytes / 4096) * REWRITTEN) };
+  }
+
   async #makeCached(): Promise<Subject[]> {
     const bench = this.#bench;
-    const size_bytes = bench.sizes.cached_bytes;
-    const rewritten = Math.floor((size_bytes / 4096) * REWRITTEN);
-    const history: History = { size_bytes, snapshots: SNAPSHOTS, rewritten };
+    const { history } = this;
+    const { size_bytes } = history;
     bench.log(`making a volume of ${size_bytes / MIB} MiB with ${SNAPSHOTS} snapshots in every server`);
 
     const raw = await rawSubjects(bench, await sparseFile(bench.path('cached.raw'), size_bytes));
-    const [first] = raw as [Subject, ...Subject[]];
-    await makeHistory(
-      history,
-      (work) => bench.client(first.target, work),
-      () => Promise.resolve(),
-    );
+    const [first] = raw;
+    if (first !== undefined) {
+      await makeHistory(
+        history,
+        (work) => bench.client(first.target, work),
+        () => Promise.resolve(),
+      );
+    }
 
     const subjects = [...(await this.#cellblockWith(history)), ...raw];
     if (bench.peers.has('qemu-nbd')) {
@@ -148,23 +156,25 @@ export class DataSets {
   }
 
   async #cellblockWith(history: History): Promise<Subject[]> {
-    const daemon = await this.#bench.cellblock();
-    if (daemon === null) return [];
-    const name = this.cachedVolume;
-    await daemon.createVolume(name, history.size_bytes);
-    const target = daemon.target(name);
-    await makeHistory(
-      history,
-      (work) => this.#bench.client(target, work),
-      (number) => daemon.snapshot(`${name}@s${number}`),
-    );
-    return [{ name: 'cellblock', target }];
+    const volume = this.cachedVolume;
+    const subjects: Subject[] = [];
+    for (const { name, daemon } of await this.#bench.builds()) {
+      await daemon.createVolume(volume, history.size_bytes);
+      const target = daemon.target(volume);
+      await makeHistory(
+        history,
+        (work) => this.#bench.client(target, work),
+        (number) => daemon.snapshot(`${volume}@s${number}`),
+      );
+      subjects.push({ name, target, daemon });
+    }
+    return subjects;
   }
 
   async #makeOwned(): Promise<Subject[]> {
     const subjects = await this.cached();
     for (const subject of subjects) {
-      if (subject.name === 'cellblock' || subject.name === 'qcow2') {
+      if (subject.daemon !== undefined || subject.name === 'qcow2') {
         await this.#bench.client(this.current(subject), fillWork(this.#bench.sizes.cached_bytes));
       }
     }
@@ -186,10 +196,12 @@ export class DataSets {
       });
       subjects.push({ name: 'qcow2', target: chain.served.target });
     }
-    const daemon = await bench.cellblock();
-    if (daemon === null) return subjects;
-    await daemon.createVolume('sparse', bytes);
-    return [{ name: 'cellblock', target: daemon.target('sparse') }, ...subjects];
+    const ours: Subject[] = [];
+    for (const { name, daemon } of await bench.builds()) {
+      await daemon.createVolume('sparse', bytes);
+      ours.push({ name, target: daemon.target('sparse'), daemon });
+    }
+    return [...ours, ...subjects];
   }
 
   /** Reads everything once, so that what follows finds the page cache and the maps warm. */

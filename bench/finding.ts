@@ -1,8 +1,8 @@
 // What a row of the bench says: the verdicts, and the numbers they rest on.
 import type { Spread } from './statistics.js';
 
-/** Whose numbers a column holds. */
-export type ServerName = 'cellblock' | 'limit' | 'qemu-raw' | 'qcow2' | 'nbdkit' | 'nbd-server';
+/** Whose numbers a column holds; `before` is another build of ours. */
+export type ServerName = 'cellblock' | 'before' | 'limit' | 'qemu-raw' | 'qcow2' | 'nbdkit' | 'nbd-server';
 
 export type Verdict = 'met' | 'missed' | 'not measured';
 

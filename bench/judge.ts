@@ -80,10 +80,25 @@ export function notMeasured(question: Pick<Question, 'part' | 'target'>, why: st
   return { part: question.part, target: question.target, measured: why, verdict: 'not measured' };
 }
 
+/** Runs of one build differ by as much: less than this is no change. */
+const NO_CHANGE = 0.03;
+
+/** Two builds of ours against each other, whatever the target of the row is. */
+function judgeBuilds({ part, unit, better }: Question, series: Series): Finding {
+  const [ours, before] = [series.get('cellblock') ?? [], series.get('before') ?? []];
+  const share = better === 'higher' ? 1 - NO_CHANGE : 1 + NO_CHANGE;
+  const target = `unchanged or better: ${better === 'higher' ? '>=' : '<='} ${share} x before`;
+  const needed = before.map((value) => value * share);
+  const words = [versus(ours, { name: 'before', values: before }, 'before')];
+  return judge({ part, target, unit, better }, ours, needed, words);
+}
+
 export interface PeerRule {
   /** Given the best peer and the limit in one round, what is needed. */
   readonly needed: (best: number, limit: number) => number;
   readonly usesLimit: boolean;
+  /** What the limit is, where it is not the limit server. */
+  readonly limitName?: string;
 }
 
 /** B1, B2: the lower of 1.3 x the best peer and 0.85 x the limit, never below the best peer. */
@@ -102,6 +117,7 @@ export const NEAR_THE_LIMIT: PeerRule = {
 export const BEST_PEER: PeerRule = { needed: (best) => best, usesLimit: false };
 
 export function judgeByRule(question: Question, series: Series, rule: PeerRule): Finding {
+  if (series.has('before')) return judgeBuilds(question, series);
   const best = bestPeer(series, question.better);
   const limit = bestOf(series, ['limit'], question.better);
   const ours = series.get('cellblock');
@@ -113,7 +129,8 @@ export function judgeByRule(question: Question, series: Series, rule: PeerRule):
     return notMeasured(question, `${found}; needed: ${number(spread(needed).median)}`);
   }
   const words = [versus(ours, best, 'best peer')];
-  if (limit !== null) words.push(versus(ours, limit, 'limit'));
+  if (limit !== null)
+    words.push(`${factor(spread(ratios(ours, limit.values)))} x ${rule.limitName ?? 'limit'}`);
   return judge(question, ours, needed, words);
 }
 
@@ -123,6 +140,7 @@ export function judgeAgainst(
   series: Series,
   factors: readonly (readonly [server: ServerName, factor: number])[],
 ): Finding {
+  if (series.has('before')) return judgeBuilds(question, series);
   const ours = series.get('cellblock');
   const held = factors.flatMap(([name, share]) => {
     const values = series.get(name);

@@ -21,11 +21,16 @@ async function firstLine(command: string, args: readonly string[]): Promise<stri
   }
 }
 
-async function versions(root: string): Promise<Record<string, string>> {
+/** Version and commit of the cellblock in a directory. */
+export async function versionOf(root: string): Promise<string> {
   const packaged = JSON.parse(await readFile(`${root}/package.json`, 'utf8')) as { version: string };
   const commit = await firstLine('git', ['-C', root, 'rev-parse', '--short', 'HEAD']);
+  return `${packaged.version} (${commit})`;
+}
+
+async function versions(root: string): Promise<Record<string, string>> {
   return {
-    cellblock: `${packaged.version} (${commit})`,
+    cellblock: await versionOf(root),
     node: process.version,
     fio: await firstLine('fio', ['--version']),
     'qemu-nbd': await firstLine('qemu-nbd', ['--version']),

@@ -9,7 +9,7 @@ import { daemonProgram, isBuilt } from './cellblock.js';
 import { DataSets } from './data-sets.js';
 import type { RowResult } from './finding.js';
 import { loadRows } from './load.js';
-import { describeMachine } from './machine.js';
+import { describeMachine, versionOf } from './machine.js';
 import { Peers } from './peers.js';
 import { readReport, withRow, writeReport } from './report.js';
 import type { Row } from './row.js';
@@ -24,7 +24,7 @@ import { snapshotPause } from './rows/snapshot-pause.js';
 import { start } from './rows/start.js';
 import { syncs } from './rows/syncs.js';
 import { trimAndMkfs } from './rows/trim-and-mkfs.js';
-import { buildPrograms, installPeers } from './setup.js';
+import { buildPrograms, installPeers, PEER_PROGRAMS } from './setup.js';
 
 /** In the order of their numbers; B3 and B10 leave snapshots behind, which no later row works on. */
 const ROWS: readonly Row[] = [
@@ -41,6 +41,32 @@ const ROWS: readonly Row[] = [
   controlRates,
   ...loadRows,
 ];
+
+/** Rows that compare two builds as well as servers. */
+const COMPARED: readonly Row[] = [...cachedRows, flushedWrites, afterSnapshot];
+
+/** A row as a comparison with an older build; it has a place of its own in the report. */
+function comparing(row: Row, before: string): Row {
+  return {
+    id: `${row.id}-BEFORE`,
+    work: `two builds: ${row.work}`,
+    needsCellblock: true,
+    run: async (bench, data) => {
+      const { findings, tables } = await row.run(bench, data);
+      // The plots are those of the row itself, of other servers.
+      return { findings, tables, plots: [], notes: [`"before" is cellblock ${before}. Rounds: A B B A.`] };
+    },
+  };
+}
+
+async function rowsOf({ rows, against }: Arguments): Promise<Row[]> {
+  const wanted = (against === null ? ROWS : COMPARED).filter(
+    ({ id }) => rows.length === 0 || rows.includes(id),
+  );
+  if (against === null) return wanted;
+  const before = await versionOf(resolve(against));
+  return wanted.map((row) => comparing(row, before));
+}
 
 function log(text: string): void {
   process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
@@ -99,7 +125,8 @@ interface Prepared {
 }
 
 async function prepare(root: string, asked: Arguments): Promise<Prepared> {
-  const missing = await installPeers(log);
+  const lacking = await installPeers(log);
+  const missing = asked.against === null ? lacking : PEER_PROGRAMS;
   const programs = await buildPrograms(root);
   const directory = await makeDataDirectory(root, asked);
   // Short: a socket path has at most 107 bytes, wherever the project lies.
@@ -114,6 +141,7 @@ async function prepare(root: string, asked: Arguments): Promise<Prepared> {
     clientProgram: programs.client,
     peers: new Peers({ sockets, limitProgram: programs.limit, missing }),
     peersOnly: asked.peersOnly,
+    against: asked.against === null ? null : resolve(asked.against),
     log,
   });
   const leave = async (): Promise<void> => {
@@ -125,7 +153,7 @@ async function prepare(root: string, asked: Arguments): Promise<Prepared> {
 }
 
 async function measureAndReport(bench: Bench, asked: Arguments): Promise<number> {
-  const wanted = ROWS.filter(({ id }) => asked.rows.length === 0 || asked.rows.includes(id));
+  const wanted = await rowsOf(asked);
   const { rounds, runtime_ms, quick } = asked;
   const method = { rounds, runtime_ms, quick, cached_bytes: bench.sizes.cached_bytes };
   const machine = await describeMachine(bench.options.root, bench.options.directory);
@@ -144,6 +172,10 @@ async function measureAndReport(bench: Bench, asked: Arguments): Promise<number>
 async function runBench(root: string, asked: Arguments): Promise<number> {
   if (!asked.peersOnly && !isBuilt(root)) {
     log(`${daemonProgram(root)} is missing: build first, or measure the peers alone with --peers-only`);
+    return 1;
+  }
+  if (asked.against !== null && !isBuilt(resolve(asked.against))) {
+    log(`${daemonProgram(asked.against)} is missing: build there first (\`npm run build\`)`);
     return 1;
   }
   const { bench, leave } = await prepare(root, asked);
@@ -166,10 +198,10 @@ async function main(): Promise<number> {
   try {
     return await runBench(
       process.cwd(),
-      readArguments(
-        process.argv.slice(2),
-        ROWS.map(({ id }) => id),
-      ),
+      readArguments(process.argv.slice(2), {
+        all: ROWS.map(({ id }) => id),
+        compared: COMPARED.map(({ id }) => id),
+      }),
     );
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;

@@ -26,8 +26,9 @@ export interface Report {
   readonly rows: readonly MeasuredRow[];
 }
 
+/** B2 stands before B10, and a row that has a variant before it. */
 const byNumber = (a: { id: string }, b: { id: string }): number =>
-  Number(a.id.slice(1)) - Number(b.id.slice(1));
+  Number.parseInt(a.id.slice(1), 10) - Number.parseInt(b.id.slice(1), 10) || (a.id < b.id ? -1 : 1);
 
 const sameMachine = (a: Machine, b: Machine): boolean =>
   a.cpu === b.cpu &&

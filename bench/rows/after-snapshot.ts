@@ -14,8 +14,7 @@ export const afterSnapshot: Row = {
   work: '4 KiB random writes right after a snapshot, every block shared',
   needsCellblock: false,
   run: async (bench, data) => {
-    const subjects = (await data.cached()).filter(({ name }) => name === 'cellblock' || name === 'qcow2');
-    const daemon = await bench.cellblock();
+    const subjects = (await data.cached()).filter(({ name, daemon }) => daemon || name === 'qcow2');
     // The layer on top now stays: only overlays made here are thrown away.
     await data.chain?.snapshot();
     const question = {
@@ -33,7 +32,7 @@ export const afterSnapshot: Row = {
         subjects,
         async (subject, round): Promise<FioResult> => {
           if (subject.name === 'qcow2') await data.chain?.freshOverlay();
-          else await daemon?.snapshot(`${data.cachedVolume}@b3-${processes}-${round}`);
+          else await subject.daemon?.snapshot(`${data.cachedVolume}@b3-${processes}-${round}`);
           await bench.settle();
           return bench.fio(data.current(subject), {
             rw: 'randwrite',

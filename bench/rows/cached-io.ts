@@ -90,7 +90,10 @@ async function runRow(bench: Bench, data: DataSets, row: CachedRow): Promise<Omi
       tables.push(...compared.tables);
     }
   }
-  const plots = row.plots === undefined ? [] : await row.plots(bench, data, await data.cached());
+  const plots =
+    row.plots === undefined || bench.options.against !== null
+      ? []
+      : await row.plots(bench, data, await data.cached());
   return { findings, tables, plots, notes: [] };
 }
 

@@ -84,6 +84,30 @@ t.test('of several bounds the hardest counts', async (t) => {
   t.equal(judgeAgainst(higher, all, [['nbdkit', 1]]).verdict, 'not measured');
 });
 
+t.test('two builds are held against each other, whatever the row asks of peers', async (t) => {
+  const slower = series({ cellblock: [96, 96, 96], before: [100, 100, 100] });
+  const same = series({ cellblock: [98, 98, 98], before: [100, 100, 100] });
+  const verdicts = [judgeByRule(higher, same, AHEAD_OF_PEERS), judgeAgainst(higher, same, [['qcow2', 3]])];
+  t.same(
+    verdicts.map(({ verdict }) => verdict),
+    ['met', 'met'],
+  );
+  t.match(verdicts[0]?.measured, /0\.98 \(0\.98-0\.98\) x before/);
+  t.equal(judgeByRule(higher, slower, AHEAD_OF_PEERS).verdict, 'missed');
+  const longer = series({ cellblock: [104], before: [100] });
+  t.equal(judgeByRule(lower, longer, BEST_PEER).verdict, 'missed');
+  t.equal(judgeAgainst(lower, series({ cellblock: [102], before: [100] }), [['qcow2', 1]]).verdict, 'met');
+});
+
+t.test('what takes the place of the limit is named', async (t) => {
+  const all = series({ cellblock: [40], limit: [80], nbdkit: [20] });
+  const rule = { ...BEST_PEER, limitName: 'ours in clear' };
+  t.match(
+    judgeByRule(higher, all, rule).measured,
+    '2.00 (2.00-2.00) x best peer (nbdkit); 0.50 (0.50-0.50) x ours in clear',
+  );
+});
+
 t.test('several sequential processes share the range, random ones do not', async (t) => {
   const target = { socket: '/s', name: 'n' };
   const job = { block_bytes: 4096, depth: 1, processes: 2, range_bytes: 1 << 20, runtime_ms: 10 } as const;
@@ -102,11 +126,15 @@ t.test('an error that fio reports is an error', async (t) => {
 });
 
 t.test('a command line that cannot be meant is refused', async (t) => {
-  const known = ['B1', 'B2'];
+  const known = { all: ['B1', 'B2', 'B1-TLS'], compared: ['B1'] };
   t.same(readArguments(['--rows', 'b1,B2', '--quick'], known).rows, ['B1', 'B2']);
   t.equal(readArguments(['--quick'], known).rounds, 3);
   t.equal(readArguments([], known).rounds, 5);
+  t.same(readArguments(['--rows', 'b1-tls'], known).rows, ['B1-TLS']);
   t.throws(() => readArguments(['--rows', 'B8'], known), UsageError);
+  t.equal(readArguments(['--against', '/old'], known).against, '/old');
+  t.throws(() => readArguments(['--against', '/old', '--rows', 'B2'], known), UsageError);
+  t.throws(() => readArguments(['--against', '/old', '--peers-only'], known), UsageError);
   t.throws(() => readArguments(['--rounds', '0'], known), UsageError);
   t.throws(() => readArguments(['--nonsense'], known), UsageError);
 });
@@ -162,6 +190,14 @@ t.test('a row takes the place of its older self, in order, and rows of another m
   t.strictSame(
     two.rows.map(({ id }) => id),
     ['B2', 'B10'],
+  );
+  const variants = ['B1-TLS', 'B2', 'B1', 'B1-BEFORE'].reduce(
+    (report, id) => withRow(report, MACHINE, measuredRow(id)),
+    two,
+  );
+  t.strictSame(
+    variants.rows.map(({ id }) => id),
+    ['B1', 'B1-BEFORE', 'B1-TLS', 'B2', 'B10'],
   );
   const again = withRow(
     two,
