@@ -1,8 +1,10 @@
 // The one place that knows how our daemon is started and spoken to. Everything else asks for volumes and snapshots.
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Certificates } from '../test/support/certificates.js';
+import type { TcpExport } from './client.js';
 import type { Export } from './fio.js';
 import { type ProcessCosts, processCosts } from './machine.js';
 import { listening, Running } from './processes.js';
@@ -13,6 +15,8 @@ export interface CellblockOptions {
   readonly sockets: string;
   /** Distinguishes daemons that run at one time. */
   readonly label: string;
+  /** Serves on this port of loopback as well, in TLS and in clear; the files of the certificates are the daemon's settings. */
+  readonly tcp?: { readonly port: number; readonly certificates: Certificates };
 }
 
 /** Where the built daemon is looked for. */
@@ -89,6 +93,7 @@ export class Cellblock {
       `unix:${this.#nbdSocket}`,
       '--api',
       this.#apiSocket,
+      ...this.#tcpWords(),
     ];
     // The debug endpoint holds the JavaScript thread busy for B15.
     this.#daemon = new Running({
@@ -96,6 +101,15 @@ export class Cellblock {
       args,
       env: { ...process.env, CELLBLOCK_DEBUG: '1' },
     });
+  }
+
+  #tcpWords(): string[] {
+    const { tcp, sockets, label } = this.#options;
+    if (tcp === undefined) return [];
+    const file = join(sockets, `${label}.yaml`);
+    const tls = { ...tcp.certificates.settings(), mode: 'selective', clients: 'required' };
+    writeFileSync(file, JSON.stringify({ nbd: { tls } })); // JSON is YAML
+    return ['--nbd', `tcp:127.0.0.1:${tcp.port}`, '--config', file];
   }
 
   async start(): Promise<void> {
@@ -106,6 +120,7 @@ export class Cellblock {
   async ready(): Promise<void> {
     await listening(this.#apiSocket, this.#daemon);
     await listening(this.#nbdSocket, this.#daemon);
+    if (this.#options.tcp !== undefined) await listening(this.#options.tcp.port, this.#daemon);
   }
 
   async stop(): Promise<void> {
@@ -138,6 +153,14 @@ export class Cellblock {
 
   target(name: string): Export {
     return { socket: this.#nbdSocket, name };
+  }
+
+  /** On the port that it was started with. */
+  tcpTarget(name: string, how: 'clear' | 'tls'): TcpExport {
+    const { tcp } = this.#options;
+    if (tcp === undefined) throw new Error('the daemon listens on no port');
+    const clear = { port: tcp.port, name };
+    return how === 'clear' ? clear : { ...clear, certificates: tcp.certificates.directory };
   }
 
   async createVolume(name: string, size_bytes: number): Promise<void> {

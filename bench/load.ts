@@ -2,9 +2,9 @@
 // a thousand volumes are served at once within a bound of memory.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NbdClient } from '../src/nbd-client/nbd-client.js';
-import type { Bench } from './bench.js';
-import { Cellblock } from './cellblock.js';
+import type { Cellblock } from './cellblock.js';
 import { judgeNumber } from './judge.js';
+import { withDaemon } from './own-daemon.js';
 import type { Row } from './row.js';
 
 const MIB = 1 << 20;
@@ -15,24 +15,6 @@ const VOLUMES = 1000;
 interface Client {
   readonly name: string;
   readonly connection: NbdClient;
-}
-
-/** A daemon on a store of its own, so that nothing another row left open is counted. */
-async function withDaemon<T>(
-  bench: Bench,
-  label: string,
-  work: (daemon: Cellblock) => Promise<T>,
-): Promise<T> {
-  const { root, sockets } = bench.options;
-  const store = bench.path(`store-${label}`);
-  const daemon = new Cellblock({ root, sockets, store, label });
-  await daemon.start();
-  try {
-    return await work(daemon);
-  } finally {
-    await daemon.stop();
-    await bench.remove(store);
-  }
 }
 
 async function connectAll(daemon: Cellblock, count: number): Promise<Client[]> {
@@ -72,7 +54,7 @@ const idle: Row = {
   work: `idle CPU with ${IDLE_CONNECTIONS} exports connected`,
   needsCellblock: true,
   run: (bench) =>
-    withDaemon(bench, 'idle', async (daemon) => {
+    withDaemon(bench, { label: 'idle' }, async (daemon) => {
       const clients = await connectAll(daemon, IDLE_CONNECTIONS);
       await useAll(clients);
       // Until the journal's last round has brought everything into LevelDB, the daemon is not idle.
@@ -116,7 +98,7 @@ const manyVolumes: Row = {
   work: `${VOLUMES} volumes with one connection each`,
   needsCellblock: true,
   run: (bench) =>
-    withDaemon(bench, 'many', async (daemon) => {
+    withDaemon(bench, { label: 'many' }, async (daemon) => {
       const clients = await connectAll(daemon, VOLUMES);
       const mebibytes: number[] = [];
       for (let round = 0; round < bench.options.rounds; round += 1) {

@@ -23,12 +23,14 @@ import { snapshotDelete } from './rows/snapshot-delete.js';
 import { snapshotPause } from './rows/snapshot-pause.js';
 import { start } from './rows/start.js';
 import { syncs } from './rows/syncs.js';
+import { tlsReads } from './rows/tls-reads.js';
 import { trimAndMkfs } from './rows/trim-and-mkfs.js';
 import { buildPrograms, installPeers, PEER_PROGRAMS } from './setup.js';
 
 /** In the order of their numbers; B3 and B10 leave snapshots behind, which no later row works on. */
 const ROWS: readonly Row[] = [
   ...cachedRows,
+  tlsReads,
   flushedWrites,
   afterSnapshot,
   snapshotPause,
