@@ -137,6 +137,7 @@ class TableDirectory : public plane::Directory {
     bool rotational = false;
     std::vector<std::string> snapshots;
     int open_error = 0;
+    bool tls_only = false;  // there is none for a client in clear
   };
 
   std::map<std::string, Entry> table;
@@ -149,9 +150,11 @@ class TableDirectory : public plane::Directory {
   void list(unsigned, const plane::Peer& peer,
             std::function<void(std::vector<plane::ExportName>)> reply) override {
     last_peer = peer;
-    ask([this, reply] {
+    ask([this, tls = peer.tls, reply] {
       std::vector<plane::ExportName> names;
-      for (const auto& [name, entry] : table) names.push_back({name, entry.description});
+      for (const auto& [name, entry] : table) {
+        if (tls || !entry.tls_only) names.push_back({name, entry.description});
+      }
       reply(names);
     });
   }
@@ -159,10 +162,12 @@ class TableDirectory : public plane::Directory {
   void describe(unsigned, const plane::Peer& peer, const std::string& name,
                 std::function<void(plane::ExportDescription)> reply) override {
     last_peer = peer;
-    ask([this, name, reply] {
+    ask([this, tls = peer.tls, name, reply] {
       plane::ExportDescription description;
       const auto found = table.find(name);
-      if (found != table.end()) {
+      if (found != table.end() && found->second.tls_only && !tls) {
+        description.error = ENOKEY;
+      } else if (found != table.end()) {
         const Entry& entry = found->second;
         description.exists = true;
         description.size = entry.device->size();
@@ -181,9 +186,13 @@ class TableDirectory : public plane::Directory {
             const std::vector<std::string>& changed_since, std::function<void(plane::Lease)> reply) override {
     last_peer = peer;
     last_changed_since = changed_since;
-    ask([this, name, changed_since, reply] {
+    ask([this, tls = peer.tls, name, changed_since, reply] {
       plane::Lease lease;
       const auto found = table.find(name);
+      if (found != table.end() && found->second.tls_only && !tls) {
+        lease.error = ENOKEY;
+        return reply(lease);
+      }
       if (found == table.end() || found->second.open_error) {
         lease.error = found == table.end() ? ENOENT : found->second.open_error;
         lease.refusal = "cannot open '" + name + "'";

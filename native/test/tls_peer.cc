@@ -147,8 +147,11 @@ std::string TlsPeer::output() {
   return bytes;
 }
 
-void TlsPeer::write(std::string_view plain) {
-  if (!plain.empty()) SSL_write(ssl_.get(), plain.data(), static_cast<int>(plain.size()));
+bool TlsPeer::write(std::string_view plain) {
+  if (plain.empty()) return true;
+  const bool taken = SSL_write(ssl_.get(), plain.data(), static_cast<int>(plain.size())) > 0;
+  ERR_clear_error();
+  return taken;
 }
 
 }  // namespace cellblock::test

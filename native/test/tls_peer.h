@@ -52,7 +52,7 @@ class TlsPeer {
   void feed(std::string_view bytes);
   // Ciphertext for the server.
   std::string output();
-  void write(std::string_view plain);
+  bool write(std::string_view plain);  // false: OpenSSL did not take it
   std::string take_plain() { return std::exchange(plain_, {}); }
   void shut_down() { SSL_shutdown(ssl_.get()); }
   bool established() const { return SSL_is_init_finished(ssl_.get()); }
