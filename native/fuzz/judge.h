@@ -11,9 +11,10 @@
 namespace cellblock::fuzz {
 
 struct Circumstances {
-  size_t sent = 0;       // bytes of the stream that went out
+  size_t sent = 0;       // bytes of the stream that the server can have
   bool stopped = false;  // the server or the device was taken away meanwhile
   bool refused = false;  // there was no place for this client
+  bool cut = false;  // the connection may end anywhere: what came is right, what did not come may be missing
 };
 
 void judge(const Conversation& said, const Told& told, std::string_view got, const Circumstances& how);

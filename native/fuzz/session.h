@@ -1,6 +1,7 @@
 // What one run of the connection's fuzzing does: the bytes a client sends, cut at chosen places, and what
 // happens around it meanwhile (the device answers late, the directory too, the client stops reading, the
-// server stops).
+// server stops). With TLS also what happens to the ciphertext on its way, see tls_line.h; in clear these
+// steps do nothing.
 //
 // Every byte string is a session, and a session says the same again when it is written: so the fuzzer may
 // change it as bytes or as steps.
@@ -29,13 +30,24 @@ enum class StepKind : uint8_t {
   end_sending,     // the client shuts its side
   stop_serving,    // the server stops
   disconnect,      // the device is taken away from its clients
-  last = disconnect,
+  cork,            // of the ciphertext `value` bytes go out from now on, and no more
+  uncork,          // all of it
+  inject,          // bytes stand in clear where the next of the ciphertext should
+  flip,            // a bit of the ciphertext that is not sent yet
+  remove,          // bytes of it
+  replay,          // its last record comes once more
+  key_update,      // the client changes its keys, and wants the server to
+  renegotiate,     // the client begins another handshake (TLS 1.2)
+  farewell,        // the client says that it will send no more
+  last = farewell,
 };
+
+inline bool has_bytes(StepKind kind) { return kind == StepKind::send || kind == StepKind::inject; }
 
 struct Step {
   StepKind kind = StepKind::send;
   uint16_t value = 0;
-  std::string bytes;  // send
+  std::string bytes;  // where has_bytes()
 };
 
 struct Session {
@@ -56,7 +68,9 @@ enum Setting : uint8_t {
 Session read_session(std::span<const uint8_t> bytes);
 std::vector<uint8_t> write_session(const Session& session);
 
+enum class Way : uint8_t { clear, tls };
+
 // Changes the session as a whole: steps, messages in them and fields of these. Deterministic from `seed`.
-void mutate(Session& session, uint32_t seed);
+void mutate(Session& session, uint32_t seed, Way way);
 
 }  // namespace cellblock::fuzz
