@@ -23,10 +23,16 @@ const corpusOf = (target) => path.join(root, 'native/fuzz/corpus', target);
 const all = fuzzTargetSources().map((source) => path.basename(source, '.cc'));
 
 /** Bytes of an input at most: sessions are some messages, a journal is a small ring. */
-const longest = { fuzz_connection: 4096, fuzz_handshake: 8192, fuzz_journal: 4192, fuzz_window_record: 1024 };
-/** Of kept inputs, which are cut to it: the corpus stays below 500 KiB. */
-const longestKept = { ...longest, fuzz_connection: 1024 };
-const speaksNbd = (target) => target === 'fuzz_connection' || target === 'fuzz_handshake';
+const longest = {
+  fuzz_connection: 4096,
+  fuzz_handshake: 8192,
+  fuzz_journal: 4192,
+  fuzz_tls: 4096,
+  fuzz_window_record: 1024,
+};
+/** Of kept inputs, which are cut to it: the corpus stays below 600 KiB. */
+const longestKept = { ...longest, fuzz_connection: 1024, fuzz_tls: 1024 };
+const speaksNbd = (target) => ['fuzz_connection', 'fuzz_handshake', 'fuzz_tls'].includes(target);
 
 function readArguments() {
   const { values, positionals } = parseArgs({
