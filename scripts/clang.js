@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process';
 
 const versions = ['-14', '', '-19', '-18', '-17', '-16', '-15'];
 
-const runs = (program) => spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0;
+// Not every tool of LLVM knows --version, and llvm-profdata says so with its exit code: it is enough that it starts.
+const runs = (program) => spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined;
 
 /** The first of `names` (a tool's, without the version) that is there, or null. */
 export function findLlvm(tool) {

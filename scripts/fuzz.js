@@ -10,7 +10,7 @@
 // what a run adds goes to build/fuzz/new, and an input that shows a bug to build/fuzz/found. --seed N repeats a run. The
 // exit code is 0 only if nothing was found (with --planted: only if everything was).
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -164,6 +164,7 @@ function minimise({ targets }) {
   });
 }
 
+/** Prints how many lines the inputs reach, file by file; which ones stands in build/coverage/lines.txt. */
 function coverage({ targets }) {
   build('coverage');
   const inCoverage = (name) => path.join(root, 'build/coverage', name);
@@ -171,24 +172,34 @@ function coverage({ targets }) {
     const profile = inCoverage(`${target}.profraw`);
     const words = [...wordsFor(target), '-runs=0', corpusOf(target)];
     const env = { ...environment, LLVM_PROFILE_FILE: profile };
-    spawnSync(inCoverage(target), words, { cwd: root, env, stdio: 'ignore' });
+    const done = spawnSync(inCoverage(target), words, { cwd: root, env, stdio: 'ignore' });
+    if (done.status !== 0) fail(`${target} does not get through its kept inputs`);
     return profile;
   });
   const merged = inCoverage('all.profdata');
-  const merge = spawnSync(findLlvm('llvm-profdata'), ['merge', '-o', merged, ...profiles], {
-    stdio: 'inherit',
-  });
-  const objects = targets.flatMap((target) => ['-object', inCoverage(target)]);
-  const words = [
-    'report',
-    `-instr-profile=${merged}`,
-    ...objects.slice(1),
-    'native/nbd',
-    'native/plane',
-    'native/store',
-  ];
-  const report = spawnSync(findLlvm('llvm-cov'), words, { cwd: root, stdio: 'inherit' });
-  return merge.status === 0 && report.status === 0;
+  llvm('llvm-profdata', ['merge', '-o', merged, ...profiles]);
+  const [first, ...others] = targets.map(inCoverage);
+  const programs = [first, ...others.flatMap((program) => ['-object', program])];
+  const words = [`-instr-profile=${merged}`, ...programs, ...['nbd', 'tls', 'plane', 'store'].map(inNative)];
+  writeFileSync(inCoverage('lines.txt'), llvm('llvm-cov', ['show', '-show-line-counts', ...words]));
+  const [{ files }] = JSON.parse(llvm('llvm-cov', ['export', '-summary-only', ...words])).data;
+  for (const { filename, summary } of files) {
+    const { covered, count, percent } = summary.lines;
+    const share = `${covered} of ${count}`.padStart(12);
+    if (count > 0)
+      console.log(`${share} ${percent.toFixed(0).padStart(4)} %  ${path.relative(root, filename)}`);
+  }
+  return files.length > 0;
+}
+
+const inNative = (folder) => path.join(root, 'native', folder);
+
+function llvm(tool, words) {
+  const program = findLlvm(tool);
+  if (program === null) fail(`${tool} is not installed (Debian 12: llvm-14)`);
+  const done = spawnSync(program, words, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+  if (done.status !== 0) fail(`${tool} says:\n${done.stderr}`);
+  return done.stdout;
 }
 
 /** A copy of the tree with one patch in it; what was compiled already is taken along. */

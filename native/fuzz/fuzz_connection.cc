@@ -4,8 +4,8 @@
 namespace cellblock::fuzz {
 namespace {
 
-std::unique_ptr<Line> clear_line(test::Host& host, const Conversation&) {
-  return std::make_unique<ClearLine>(host);
+std::unique_ptr<Line> clear_line(test::Host& host, const Conversation&, size_t room) {
+  return std::make_unique<ClearLine>(host, room);
 }
 
 }  // namespace

@@ -149,11 +149,11 @@ Access access(uint8_t hand) {
   Access access;
   access.tls.policy = hand & kOffered ? nbd::TlsPolicy::offered : nbd::TlsPolicy::required;
   access.tls.context = hand & kKeysOnly ? hands().keys_only : hands().contexts[(hand & kDemanding) != 0];
-  access.line = [hand](test::Host& host, const Conversation& said) {
-    return std::make_unique<TlsLine>(host, said, client(hand));
+  access.line = [hand](test::Host& host, const Conversation& said, size_t room) {
+    return std::make_unique<TlsLine>(host, said, room, client(hand));
   };
-  access.another = [](test::Host& host, const Conversation& said) {
-    return std::make_unique<TlsLine>(host, said, client(static_cast<uint8_t>(Show::key) << 2));
+  access.another = [](test::Host& host, const Conversation& said, size_t room) {
+    return std::make_unique<TlsLine>(host, said, room, client(static_cast<uint8_t>(Show::key) << 2));
   };
   return access;
 }

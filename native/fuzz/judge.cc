@@ -1,6 +1,6 @@
 #include "fuzz/judge.h"
 
-#include <map>
+#include <cerrno>
 #include <set>
 
 #include "fuzz/fail.h"
@@ -45,7 +45,7 @@ class Judgement {
     uint64_t covered = 0;  // bytes of a read
     bool begun = false;
     bool done = false;
-    bool failed = false;
+    uint32_t error = 0;           // 0: none
     std::set<uint32_t> contexts;  // of a status
   };
 
@@ -234,7 +234,8 @@ class Judgement {
       content(request, request.offset, rest_.take(request.length));
     }
     if (error != 0) known_error(error);
-    finish(cookie, state, error != 0);
+    state.error = error;
+    finish(cookie, state);
   }
 
   void chunk() {
@@ -252,7 +253,7 @@ class Judgement {
     const std::string_view payload = rest_.take(bytes);
     expect((flags & ~nbd::kChunkDone) == 0, "a chunk has unknown flags");
     chunk_of(request, state, type, flags, payload);
-    if (flags & nbd::kChunkDone) finish(cookie, state, state.failed);
+    if (flags & nbd::kChunkDone) finish(cookie, state);
   }
 
   void chunk_of(const SentRequest& request, State& state, ChunkType type, uint16_t flags,
@@ -285,10 +286,10 @@ class Judgement {
         break;
       case ChunkType::error:
       case ChunkType::error_offset: {
-        known_error(fields.integer<uint32_t>());
+        state.error = fields.integer<uint32_t>();
+        known_error(state.error);
         fields.take(fields.integer<uint16_t>());
         if (type == ChunkType::error_offset) fields.integer<uint64_t>();
-        state.failed = true;
         break;
       }
       default:
@@ -355,11 +356,38 @@ class Judgement {
     expect(all.contains(error), "an error that may not stand in a reply");
   }
 
-  void finish(uint64_t cookie, State& state, bool failed) {
+  // As the protocol document names what can stand in a reply; everything else is EIO.
+  static uint32_t error_for(int of_device) {
+    switch (of_device) {
+      case EPERM:
+      case EROFS:
+        return 1;
+      case ENOMEM:
+        return 12;
+      case EINVAL:
+        return 22;
+      case ENOSPC:
+      case EDQUOT:
+      case EFBIG:
+        return 28;
+      case EOVERFLOW:
+        return 75;
+      case EOPNOTSUPP:
+        return 95;
+      case ESHUTDOWN:
+        return 108;
+      default:
+        return 5;
+    }
+  }
+
+  void finish(uint64_t cookie, State& state) {
     state.done = true;
     const SentRequest& request = *said_.find(cookie);
     const Outcome outcome = told_.outcomes[cookie - 1];
-    if (failed) {
+    if (state.error != 0) {
+      expect(outcome != Outcome::failed || state.error == error_for(told_.errors[cookie - 1]),
+             "another error than the device's is answered");
       expect(outcome != Outcome::succeeded || request.type == CommandType::block_status,
              "what the device did was answered with an error");
       return;

@@ -25,6 +25,8 @@ class Line {
   virtual void let_go() {}
   // Nothing more is sent.
   virtual void end_sending() = 0;
+  // Nothing more is received either.
+  virtual void hang_up() = 0;
 
   virtual const std::string& got() const = 0;  // what the server said, as the client reads it
   virtual size_t sent() const = 0;             // bytes of the stream that the server can have
@@ -37,7 +39,7 @@ class Line {
 
 class ClearLine final : public Line {
  public:
-  explicit ClearLine(test::Host& host) : client_(host) {}
+  ClearLine(test::Host& host, size_t room) : client_(host, room) {}
 
   bool push(std::string_view stream, size_t due) override {
     if (sending_ended_) return false;
@@ -49,14 +51,20 @@ class ClearLine final : public Line {
   void end_sending() override {
     if (!std::exchange(sending_ended_, true)) client_.half_close();
   }
+  void hang_up() override {
+    sending_ended_ = hung_up_ = true;
+    client_.close();
+  }
   const std::string& got() const override { return client_.got; }
   size_t sent() const override { return sent_; }
-  bool ended() const override { return client_.ended; }
+  bool cut() const override { return hung_up_; }
+  bool ended() const override { return client_.ended || hung_up_; }
 
  private:
   test::Client client_;
   size_t sent_ = 0;
   bool sending_ended_ = false;
+  bool hung_up_ = false;
 };
 
 }  // namespace cellblock::fuzz

@@ -109,11 +109,13 @@ void PatternDevice::admit(const volume::Request& request) {
 }
 
 void PatternDevice::perform(volume::Request& request) {
-  Outcome& outcome = told_.outcomes[static_cast<plane::Operation&>(request).header.cookie - 1];
+  const uint64_t cookie = static_cast<plane::Operation&>(request).header.cookie;
+  Outcome& outcome = told_.outcomes[cookie - 1];
   if (request.command == volume::Command::read) told_.read_bytes += request.length;
   const bool too_much = request.command == volume::Command::read &&
                         (request.length > kMostOfOneRead || told_.read_bytes > kMostOfASession);
-  request.error = told_.fail || too_much ? EIO : 0;
+  request.error = told_.fail ? told_.fail : too_much ? EIO : 0;
+  told_.errors[cookie - 1] = request.error;
   outcome = request.error ? Outcome::failed : Outcome::succeeded;
   if (request.error) return;
   switch (request.command) {
@@ -152,7 +154,7 @@ void PatternDevice::compare_payload(const volume::Request& request) const {
 
 // As long extents as a device gives them: up to all that was asked for, and at most so many.
 void PatternDevice::answer_status(volume::Request& request) const {
-  constexpr size_t kMostExtents = 4096;
+  constexpr size_t kMostExtents = 4500;  // more than a reply holds that is built in place
   for (const volume::StatusContext& context : *request.contexts) {
     std::vector<volume::StatusExtent> extents;
     const bool fine = told_.holes && context.kind == volume::ContextKind::allocation;

@@ -3,6 +3,7 @@
 // that comes from the wrong place or goes to it is seen at once.
 #pragma once
 
+#include <cerrno>
 #include <deque>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,10 @@
 
 namespace cellblock::fuzz {
 
+// What a device may say, some of which no reply can.
+constexpr int kDeviceErrors[] = {EIO,        ENOSPC, EPERM,  ENOMEM, EINVAL,    EOVERFLOW,
+                                 EOPNOTSUPP, EROFS,  EDQUOT, EFBIG,  ESHUTDOWN, ETIMEDOUT};
+
 enum class Outcome : uint8_t { none, succeeded, failed };
 
 // What the devices of a run share: what the client said, and what became of it.
@@ -19,10 +24,11 @@ struct Told {
   const Conversation* conversation = nullptr;
   std::string_view stream;        // all the client says
   std::vector<Outcome> outcomes;  // by cookie - 1
+  std::vector<int> errors;        // errno of those that failed, by cookie - 1
   std::vector<bool> submitted;    // by cookie - 1
   uint64_t read_bytes = 0;
   bool wait = false;
-  bool fail = false;
+  int fail = 0;  // errno
   bool hold = false;
   bool holes = false;
 };

@@ -10,6 +10,8 @@ namespace cellblock::fuzz {
 namespace {
 
 constexpr uint64_t kDiskBytes = 256 << 20;
+constexpr std::string_view kNeighbour = "neighbour";  // of whom sessions do not know
+constexpr size_t kNarrowBytes = 4096;
 
 // Named as in the conformance suite, whose sessions are the seeds.
 const std::vector<KnownExport>& exports() {
@@ -19,6 +21,7 @@ const std::vector<KnownExport>& exports() {
       {"disk@before", kDiskBytes, true},
       {"huge", INT64_MAX},
       {"secret", kDiskBytes, false, true},
+      {kNeighbour, kDiskBytes},
   };
   return all;
 }
@@ -74,8 +77,9 @@ Run::Run(const Session& session, Access access)
     host_.directory.table[std::string(one.name)] = {
         devices_.back().get(), "for fuzzing", false, {"before"}, 0, one.tls_only};
   }
+  if (session.settings & kShared && !how_.refused) take_in_neighbour();
   host_.directory.later = session.settings & kLater;
-  line_ = access_.line(host_, said_);
+  line_ = access_.line(host_, said_, session.settings & kNarrow ? kNarrowBytes : 0);
 }
 
 void Run::tell(const Conversation& said, std::string_view stream) {
@@ -83,7 +87,16 @@ void Run::tell(const Conversation& said, std::string_view stream) {
   told_.conversation = &said;
   told_.stream = stream;
   told_.outcomes.resize(said.requests.size());
+  told_.errors.resize(said.requests.size());
   told_.submitted.resize(said.requests.size());
+}
+
+// Says nothing, but has the reactor share its turns.
+void Run::take_in_neighbour() {
+  std::string bytes = entrance(kNeighbour);
+  of_neighbour_ = read_conversation(bytes, exports(), access_.tls.policy);
+  neighbour_ = access_.another(host_, of_neighbour_, 0);
+  while (neighbour_->push(bytes, bytes.size())) pump(*neighbour_);
 }
 
 void Run::run() {
@@ -155,10 +168,12 @@ void Run::take(const Step& step) {
       reads_ = !reads_;
       return;
     case StepKind::toggle_failure:
-      told_.fail = !told_.fail;
+      told_.fail = told_.fail ? 0 : kDeviceErrors[step.value % std::size(kDeviceErrors)];
       return;
     case StepKind::end_sending:
       return line_->end_sending();
+    case StepKind::hang_up:
+      return line_->hang_up();
     case StepKind::stop_serving:
       return stop_serving();
     case StepKind::disconnect:
@@ -199,6 +214,7 @@ void Run::end() {
   while (line_->push(stream_, due_));
   if (!how_.stopped && !how_.refused) line_->check_at_rest();
   line_->end_sending();
+  if (neighbour_) neighbour_->hang_up();
   settle(*line_);
   expect(line_->ended(), "the server did not close a connection that is over");
 }
@@ -213,17 +229,21 @@ void Run::settle(Line& line) {
 }
 
 void Run::another_is_served() {
-  const bool in_tls = access_.tls.policy == nbd::TlsPolicy::required;
-  std::string bytes = test::client_flags() + (in_tls ? test::option(nbd::Option::starttls) : std::string()) +
-                      test::go("disk") + test::request(nbd::CommandType::read, 1, 4096, 512) +
+  std::string bytes = entrance("disk") + test::request(nbd::CommandType::read, 1, 4096, 512) +
                       test::request(nbd::CommandType::disc, 2, 0, 0);
   const Conversation said = read_conversation(bytes, exports(), access_.tls.policy);
   tell(said, bytes);
-  const auto other = access_.another(host_, said);
+  const auto other = access_.another(host_, said, 0);
   while (other->push(bytes, bytes.size())) settle(*other);
   expect(other->ended(), "another client's connection does not end");
   expect(other->sent() == bytes.size(), "another client cannot send");
   judge(said, told_, other->got(), {.sent = bytes.size()});
+}
+
+std::string Run::entrance(std::string_view name) const {
+  const bool in_tls = access_.tls.policy == nbd::TlsPolicy::required;
+  return test::client_flags() + (in_tls ? test::option(nbd::Option::starttls) : std::string()) +
+         test::go(name);
 }
 
 size_t mutate_input(uint8_t* data, size_t size, size_t max_size, unsigned seed, Way way, size_t front) {

@@ -22,11 +22,12 @@ namespace cellblock::fuzz {
 
 // How the clients of a run reach the server.
 struct Access {
-  using MakeLine = std::function<std::unique_ptr<Line>(test::Host&, const Conversation&)>;
+  // `room`: bytes the server's socket holds; 0: as many as it likes.
+  using MakeLine = std::function<std::unique_ptr<Line>(test::Host&, const Conversation&, size_t room)>;
 
   plane::TlsSetting tls;
   MakeLine line;     // of the session
-  MakeLine another;  // of a client afterwards, whom the server knows
+  MakeLine another;  // of a client the server knows
 };
 
 class Run {
@@ -38,6 +39,7 @@ class Run {
  private:
   plane::Reactor& reactor() { return host_.reactor(); }
   void tell(const Conversation& said, std::string_view stream);
+  void take_in_neighbour();
   void turn();
   void pump(Line& line);
   void send(size_t bytes);
@@ -48,6 +50,7 @@ class Run {
   void end();
   void settle(Line& line);
   void another_is_served();
+  std::string entrance(std::string_view name) const;
 
   const Session& session_;
   const Access access_;
@@ -57,6 +60,8 @@ class Run {
   std::vector<std::unique_ptr<PatternDevice>> devices_;
   test::Host host_;
   std::unique_ptr<Line> line_;
+  Conversation of_neighbour_;
+  std::unique_ptr<Line> neighbour_;
   Circumstances how_;
   size_t due_ = 0;  // bytes of the stream that the steps so far want sent
   bool reads_ = true;

@@ -17,6 +17,7 @@ constexpr StepKind kPlainKinds[] = {
     StepKind::pump,           StepKind::complete,     StepKind::complete_last, StepKind::answer,
     StepKind::toggle_wait,    StepKind::toggle_later, StepKind::toggle_hold,   StepKind::toggle_reading,
     StepKind::toggle_failure, StepKind::end_sending,  StepKind::stop_serving,  StepKind::disconnect,
+    StepKind::hang_up,
 };
 constexpr StepKind kWireKinds[] = {
     StepKind::cork,   StepKind::uncork,     StepKind::flip,        StepKind::remove,

@@ -26,7 +26,7 @@ enum class StepKind : uint8_t {
   toggle_later,    // the directory keeps questions, or no more
   toggle_hold,     // the device is held, or released
   toggle_reading,  // the client stops reading, or goes on
-  toggle_failure,  // the device answers with EIO, or no more
+  toggle_failure,  // the device fails, with an error that `value` says, or no more
   end_sending,     // the client shuts its side
   stop_serving,    // the server stops
   disconnect,      // the device is taken away from its clients
@@ -39,7 +39,8 @@ enum class StepKind : uint8_t {
   key_update,      // the client changes its keys, and wants the server to
   renegotiate,     // the client begins another handshake (TLS 1.2)
   farewell,        // the client says that it will send no more
-  last = farewell,
+  hang_up,         // the client closes, whatever it has not read
+  last = hang_up,
 };
 
 inline bool has_bytes(StepKind kind) { return kind == StepKind::send || kind == StepKind::inject; }
@@ -63,6 +64,8 @@ enum Setting : uint8_t {
   kHoles = 1 << 2,       // every other 4 KiB of the devices is a hole
   kSmallLimit = 1 << 3,  // few bytes in flight are allowed
   kRefusing = 1 << 4,    // there is no place for another connection
+  kNarrow = 1 << 5,      // the server's socket holds little
+  kShared = 1 << 6,      // the reactor has a client of another device, too
 };
 
 Session read_session(std::span<const uint8_t> bytes);

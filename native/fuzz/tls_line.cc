@@ -16,8 +16,14 @@ constexpr size_t kSeenTogether = 16 << 10;
 
 }  // namespace
 
-TlsLine::TlsLine(test::Host& host, const Conversation& said, TlsClient who)
-    : host_(host), said_(said), who_(std::move(who)), client_(host) {}
+TlsLine::TlsLine(test::Host& host, const Conversation& said, size_t room, TlsClient who)
+    : host_(host),
+      said_(said),
+      who_(std::move(who)),
+      begun_before_(host.wire.tls_begun),
+      client_(host, room) {
+  host.directory.last_peer = {};
+}
 
 // ---- out ----
 
@@ -70,6 +76,11 @@ bool TlsLine::send_wire() {
 
 void TlsLine::end_sending() {
   if (!std::exchange(sending_ended_, true)) client_.half_close();
+}
+
+void TlsLine::hang_up() {
+  sending_ended_ = hung_up_ = true;
+  client_.close();
 }
 
 // What OpenSSL has made goes behind what waits already.
@@ -235,7 +246,7 @@ size_t TlsLine::sent() const {
 
 bool TlsLine::cut() const {
   const bool changed = changed_at_ && wire_sent_ > *changed_at_;
-  return changed || handshakes_again_ || (peer_ && !who_.identity);
+  return changed || hung_up_ || handshakes_again_ || (peer_ && !who_.identity);
 }
 
 void TlsLine::check_at_rest() const {
@@ -247,7 +258,7 @@ void TlsLine::check_at_rest() const {
 }
 
 void TlsLine::check_at_end() const {
-  const bool begun = host_.wire.tls_begun > 0;
+  const bool begun = host_.wire.tls_begun > begun_before_;
   expect(!begun || peer_ != nullptr, "TLS was begun with a client that did not");
   expect(!begun || who_.identity.has_value(), "TLS was begun with a client that has no right to it");
   if (!host_.directory.last_peer.tls) return;

@@ -26,18 +26,19 @@ struct TlsClient {
 
 class TlsLine final : public Line {
  public:
-  TlsLine(test::Host& host, const Conversation& said, TlsClient who);
+  TlsLine(test::Host& host, const Conversation& said, size_t room, TlsClient who);
 
   bool push(std::string_view stream, size_t due) override;
   bool take() override;
   void tamper(const Step& step) override;
   void let_go() override { room_ = SIZE_MAX; }
   void end_sending() override;
+  void hang_up() override;
 
   const std::string& got() const override { return got_; }
   size_t sent() const override;
   bool cut() const override;
-  bool ended() const override { return client_.ended; }
+  bool ended() const override { return client_.ended || hung_up_; }
   void check_at_rest() const override;
   void check_at_end() const override;
 
@@ -70,7 +71,8 @@ class TlsLine final : public Line {
   test::Host& host_;
   const Conversation& said_;
   const TlsClient who_;
-  test::Client client_;  // carries bytes as they are
+  const uint64_t begun_before_;  // by others
+  test::Client client_;          // carries bytes as they are
   std::unique_ptr<test::TlsPeer> peer_;
   std::string got_;
   size_t clear_sent_ = 0;
@@ -87,6 +89,7 @@ class TlsLine final : public Line {
   bool handshakes_again_ = false;
   bool farewell_said_ = false;
   bool sending_ended_ = false;
+  bool hung_up_ = false;
 };
 
 }  // namespace cellblock::fuzz

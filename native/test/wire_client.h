@@ -50,9 +50,12 @@ struct Host {
 
 class Client {
  public:
-  explicit Client(Host& host) : host_(host) {
+  // `room`: what the server's socket holds of what it sends, as the system counts it; 0: as usual.
+  explicit Client(Host& host, size_t room = 0) : host_(host) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0) std::abort();
+    const int bytes = static_cast<int>(room);
+    if (room > 0) setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     fd_ = ends[0];
     host.reactor().adopt(ends[1]);
   }
