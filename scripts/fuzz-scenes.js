@@ -131,7 +131,7 @@ export function* clearScenes() {
   ];
   yield { settings: 0, steps: [...entered, ...unread, step(HANG_UP), pump, step(COMPLETE, 9)] };
   // A status that is larger than what is built in place.
-  yield { settings: HOLES, steps: [...inExtended, send(extended(STATUS, 0, 20 << 20)), pump] };
+  yield { settings: HOLES, steps: [...inExtended, send(extended(STATUS, 0, 36 << 20)), pump] };
   // Answers that do not fit into the socket: of options, of reads, on a reactor that is shared.
   const many = (count, one) => send(...Array.from({ length: count }, () => one));
   for (const settings of [NARROW, NARROW | SHARED]) {

@@ -154,7 +154,7 @@ void PatternDevice::compare_payload(const volume::Request& request) const {
 
 // As long extents as a device gives them: up to all that was asked for, and at most so many.
 void PatternDevice::answer_status(volume::Request& request) const {
-  constexpr size_t kMostExtents = 4500;  // more than a reply holds that is built in place
+  constexpr size_t kMostExtents = 9000;  // more than a reply holds that is built in place
   for (const volume::StatusContext& context : *request.contexts) {
     std::vector<volume::StatusExtent> extents;
     const bool fine = told_.holes && context.kind == volume::ContextKind::allocation;
