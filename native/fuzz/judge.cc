@@ -49,6 +49,12 @@ class Judgement {
         return true;
       }
       if (how_.cut && heard_.rest.left() == 0) return false;
+      if (option.end == said_.tls_at && !accepted) {
+        // The client says no more, and what somebody else says in clear is as good as anything.
+        expect(how_.stopped || how_.refused, "STARTTLS was refused");
+        heard_.rest.take(heard_.rest.left());
+        return false;
+      }
       expect(!option.enters || how_.stopped || how_.refused, "an export that is there was refused");
       if (!option.enters) continue;
       // The rest was written as requests and read as options: nothing can be said of the answers.
