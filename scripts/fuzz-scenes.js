@@ -130,6 +130,11 @@ export function* clearScenes() {
     send(request(READ, 0, 512)),
   ];
   yield { settings: 0, steps: [...entered, ...unread, step(HANG_UP), pump, step(COMPLETE, 9)] };
+  // The last byte of a payload comes alone.
+  const most = Buffer.alloc(63, 'w');
+  const rest = [pump, send(Buffer.from('w')), pump];
+  yield { settings: 0, steps: [...entered, send(request(WRITE, 512, 64), most), ...rest] };
+  yield { settings: 0, steps: [...inExtended, send(extended(WRITE, 512, 64, PAYLOAD), most), ...rest] };
   // A status that is larger than what is built in place.
   yield { settings: HOLES, steps: [...inExtended, send(extended(STATUS, 0, 36 << 20)), pump] };
   // Answers that do not fit into the socket: of options, of reads, on a reactor that is shared.

@@ -252,7 +252,7 @@ bool TlsLine::cut() const {
 void TlsLine::check_at_rest() const {
   const bool broken = breaks_at_ && wire_sent_ >= *breaks_at_;
   expect(!broken || ended(), "what breaks TLS did not end the connection");
-  if (!peer_ || sending_ended_ || cut() || !who_.identity) return;
+  if (!peer_ || sending_ended_ || changed_at_ || cut() || !who_.identity) return;
   expect(peer_->established() && !peer_->failed(),
          "TLS did not come about with a client that has a right to it");
 }
