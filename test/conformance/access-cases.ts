@@ -24,6 +24,7 @@ const asking: [string, number, (name: string) => Buffer][] = [
 export const accessCases: Case[] = [
   {
     name: 'an export the client may not use is not listed',
+    covers: ['access-lists'],
     needs: 'forbidden',
     async run(t, { address, forbidden, writable }) {
       const client = await RawNbd.negotiate(address);
@@ -36,6 +37,7 @@ export const accessCases: Case[] = [
   ...asking.map(
     ([option, number, request]): Case => ({
       name: `${option} of an export the client may not use: ERR_POLICY with a sentence, and the connection goes on`,
+      covers: ['access-lists'],
       needs: 'forbidden',
       async run(t, { address, forbidden, writable, size }) {
         const client = await RawNbd.negotiate(address);
@@ -51,6 +53,7 @@ export const accessCases: Case[] = [
   ),
   {
     name: 'EXPORT_NAME of an export the client may not use closes without an answer',
+    covers: ['access-lists'],
     needs: 'forbidden',
     async run(t, { address, forbidden }) {
       const client = await RawNbd.negotiate(address);
@@ -60,6 +63,7 @@ export const accessCases: Case[] = [
   },
   {
     name: 'a context that was selected for an export the client may not use counts for no other',
+    covers: ['access-lists', 'set-replaces'],
     needs: 'forbidden',
     async run(t, { address, forbidden, writable }) {
       const client = await RawNbd.negotiate(address);
@@ -74,6 +78,7 @@ export const accessCases: Case[] = [
   },
   {
     name: 'the empty name is the default export: INFO and GO, which say its real name',
+    covers: ['default-export'],
     needs: 'defaultExport',
     async run(t, { address, defaultExport, size }) {
       for (const option of ['info', 'go'] as const) {
@@ -87,6 +92,7 @@ export const accessCases: Case[] = [
   },
   {
     name: 'the empty name is the default export: EXPORT_NAME',
+    covers: ['default-export'],
     needs: 'defaultExport',
     async run(t, { address, size }) {
       const client = await RawNbd.negotiate(address);
@@ -96,6 +102,7 @@ export const accessCases: Case[] = [
   },
   {
     name: 'contexts selected for the empty name are there after GO of the empty name',
+    covers: ['default-export', 'set-same-name'],
     needs: 'defaultExport',
     async run(t, { address }) {
       const { client, contexts } = await RawNbd.open(address, '', { contexts: ['base:allocation'] });
@@ -107,6 +114,7 @@ export const accessCases: Case[] = [
   },
   {
     name: 'LIST has real names, not the empty one',
+    covers: ['default-export'],
     needs: 'promises',
     async run(t, { address }) {
       const client = await RawNbd.negotiate(address);
@@ -116,6 +124,7 @@ export const accessCases: Case[] = [
   },
   {
     name: 'DESCRIPTION is the same in INFO, GO and LIST, and comes only when it is asked for',
+    covers: ['descriptions', 'infos'],
     needs: 'description',
     async run(t, { address, writable, description }) {
       const client = await RawNbd.negotiate(address);

@@ -1,48 +1,55 @@
-// Every case, in the order in which they are run: each leaves the server as the next ones expect it.
+// Every case. A file of cases joins with one line; the table of bench/conformance and the list of what is covered follow.
 import type { Test } from 'tap';
 import { accessCases } from './access-cases.js';
 import { choiceCases, extendedHandshakeCases, extendedRequestCases } from './extended-cases.js';
+import { handshakeFormCases, transmissionFormCases } from './form-cases.js';
 import { greetingCases, infoCases, optionCases } from './handshake-cases.js';
 import { hostileCases } from './hostile-cases.js';
 import { contextCases, statusCases } from './meta-context-cases.js';
 import { dataCases, refusalCases, structureCases } from './request-cases.js';
-import { offersExtendedHeaders, runCases, type Target } from './target.js';
+import { type Case, type Group, runGroup, type Target } from './target.js';
+import { tlsCases } from './tls-cases.js';
 
-export async function runAllCases(t: Test, target: () => Target): Promise<void> {
-  const extended = (): Target => ({ ...target(), extended: true });
-  await runCases(t, 'greeting', greetingCases, target);
-  await runCases(t, 'options', optionCases, target);
-  await runCases(t, 'INFO and GO', infoCases, target);
-  await runCases(t, 'access', accessCases, target);
-  await runCases(t, 'meta contexts', contextCases, target);
-  await runCases(t, 'block status', statusCases, target);
-  await ifExtendedIsOffered(t, target, async (t) => {
-    await runCases(t, 'block status', statusCases, extended);
-  });
-  await runCases(t, 'data', dataCases, target);
-  await runCases(t, 'refusals', refusalCases, target);
-  await runCases(t, 'structure of answers', structureCases, target);
-  // What the extension adds, and what was claimed before once more with its headers.
-  await ifExtendedIsOffered(t, target, async (t) => {
-    await runCases(t, 'negotiation', extendedHandshakeCases, target);
-    await runCases(t, 'requests and replies', extendedRequestCases, extended);
-    await runCases(t, 'a choice of contexts', choiceCases, extended);
-    await runCases(t, 'data', dataCases, extended);
-    await runCases(t, 'refusals', refusalCases, extended);
-    await runCases(t, 'structure of answers', structureCases, extended);
-  });
-  await runCases(t, 'hostile clients', hostileCases, target);
-}
+const transmission: readonly Group[] = [
+  { name: 'data', cases: dataCases },
+  { name: 'refusals', cases: refusalCases },
+  { name: 'structure of answers', cases: structureCases },
+];
 
-async function ifExtendedIsOffered(
-  t: Test,
-  target: () => Target,
-  run: (t: Test) => Promise<void>,
-): Promise<void> {
-  // Whoever promises all has to offer it: then its absence fails the cases.
-  const skip =
-    !target().promises &&
-    !(await offersExtendedHeaders(target())) &&
-    'the server at hand does not offer extended headers';
-  await t.test('extended headers', { skip }, run);
+/** A claim of all answers in chunks holds with either header. */
+const withExtendedHeaders = ({ name, cases }: Group): Group => ({
+  name: `${name}, with extended headers`,
+  cases,
+  extended: true,
+});
+
+const blockStatus: Group = { name: 'block status', cases: statusCases };
+
+/** In the order in which they are run: each leaves the server as the next ones expect it. */
+export const groups: readonly Group[] = [
+  { name: 'greeting', cases: greetingCases },
+  { name: 'options', cases: optionCases },
+  { name: 'INFO and GO', cases: infoCases },
+  { name: 'form of the handshake', cases: handshakeFormCases },
+  { name: 'access', cases: accessCases },
+  { name: 'meta contexts', cases: contextCases },
+  blockStatus,
+  withExtendedHeaders(blockStatus),
+  ...transmission,
+  { name: 'form of answers', cases: transmissionFormCases },
+  { name: 'extended headers: negotiation', cases: extendedHandshakeCases },
+  { name: 'extended headers: requests and replies', cases: extendedRequestCases, extended: true },
+  { name: 'extended headers: a choice of contexts', cases: choiceCases, extended: true },
+  ...transmission.map(withExtendedHeaders),
+  { name: 'hostile clients', cases: hostileCases },
+];
+
+/** Each case once, however many groups it is in; with those of TLS, which have servers of their own (tls.test.ts). */
+export const allCases: readonly Pick<Case, 'name' | 'covers'>[] = [
+  ...new Set(groups.flatMap(({ cases }) => cases)),
+  ...tlsCases,
+];
+
+export async function runAllCases(t: Test, target: Target): Promise<void> {
+  for (const group of groups) await runGroup(t, group, target);
 }

@@ -66,6 +66,8 @@ async function bait(target: Target): Promise<() => Promise<boolean>> {
 export const extendedHandshakeCases: Case[] = [
   {
     name: 'EXTENDED_HEADERS is acknowledged, with structured replies negotiated before or not',
+    covers: ['ext-negotiated'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable }) {
       for (const before of [false, true]) {
         const client = await RawNbd.negotiate(address);
@@ -79,6 +81,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'asked for again it is acknowledged or invalid, and the first answer stands',
+    covers: ['ext-negotiated'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable }) {
       const client = await RawNbd.negotiate(address);
       await client.negotiateExtended();
@@ -91,6 +95,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'with data it is invalid and negotiates nothing',
+    covers: ['ext-data'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable }) {
       const client = await RawNbd.negotiate(address);
       t.equal(await client.optionEnd(OPT.extendedHeaders, Buffer.from('x')), REP.errInvalid);
@@ -101,6 +107,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'STRUCTURED_REPLY after it is ERR_EXT_HEADER_REQD and takes nothing back',
+    covers: ['ext-structured'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable }) {
       const client = await RawNbd.negotiate(address);
       await client.negotiateExtended();
@@ -112,7 +120,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'EXPORT_NAME after it closes without a byte',
-    needs: 'promises',
+    covers: ['ext-export-name'],
+    needs: ['extendedHeaders', 'promises'],
     async run(t, { address, writable }) {
       const client = await RawNbd.negotiate(address);
       await client.negotiateExtended();
@@ -122,6 +131,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'GO is not unsupported after it, and refused as ever: an unknown export is ERR_UNKNOWN',
+    covers: ['ext-go'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable, size }) {
       const client = await RawNbd.negotiate(address);
       await client.negotiateExtended();
@@ -132,6 +143,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'it is enough for meta contexts, which are listed and selected as with structured replies',
+    covers: ['ext-contexts'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable }) {
       const client = await RawNbd.negotiate(address);
       await client.negotiateExtended();
@@ -143,6 +156,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'DF is offered with it, and INFO says what GO says',
+    covers: ['ext-contexts', 'go-as-info'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable }) {
       for (const contexts of [[], [CONTEXT]]) {
         const client = await RawNbd.negotiate(address);
@@ -158,6 +173,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'BLOCK_STATUS_PAYLOAD is not offered with structured replies alone, nor by GO without contexts',
+    covers: ['ext-payload-flag'],
+    needs: 'extendedHeaders',
     async run(t, { address, writable }) {
       for (const [extended, contexts] of [
         [false, [CONTEXT]],
@@ -175,7 +192,8 @@ export const extendedHandshakeCases: Case[] = [
   },
   {
     name: 'BLOCK_STATUS_PAYLOAD is offered where there are contexts to choose from',
-    needs: 'promises',
+    covers: ['ext-payload-flag'],
+    needs: ['extendedHeaders', 'promises'],
     async run(t, { address, writable }) {
       const { client, info } = await RawNbd.open(address, writable, { extended: true, contexts: [CONTEXT] });
       t.ok(info.flags & TRANSMISSION.blockStatusPayload);
@@ -187,6 +205,7 @@ export const extendedHandshakeCases: Case[] = [
 export const extendedRequestCases: Case[] = [
   {
     name: 'every command is answered by chunks, also one that gives nothing back, and one of no bytes',
+    covers: ['ext-replies'],
     async run(t, target) {
       const client = await open(target, CONTEXT);
       for (const offset of [0, 4096, 5 * MIB]) {
@@ -205,6 +224,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'a chunk of content says where it lies, its header where the request began',
+    covers: ['ext-replies', 'offset-data'],
     async run(t, target) {
       const client = await open(target);
       const at = 60 * MIB;
@@ -220,6 +240,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'the compact header is not understood any more: the connection closes',
+    covers: ['ext-requests'],
     async run(t, target) {
       const client = await open(target);
       client.send(requestMessage({ type: CMD.read, length: 512 }), Buffer.alloc(64));
@@ -228,6 +249,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'lengths are taken with all of their 64 bits',
+    covers: ['ext-lengths'],
     async run(t, target) {
       const client = await open(target, CONTEXT);
       const kept = await bait(target);
@@ -251,6 +273,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'the whole device in one request, and BLOCK_STATUS of it goes on to its end',
+    covers: ['ext-lengths', 'ext-status', 'zeroes-of-any-length'],
     async run(t, target) {
       const client = await open(target, CONTEXT);
       for (const type of [CMD.writeZeroes, CMD.trim]) {
@@ -266,6 +289,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'a payload no command expects is consumed, EINVAL, and the connection stays in step',
+    covers: ['ext-payload-consumed'],
     async run(t, target) {
       const client = await open(target);
       const kept = await bait(target);
@@ -291,6 +315,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'so is one of 32 MiB, and that of a WRITE that is refused',
+    covers: ['ext-payload-consumed', 'payload-32m'],
     async run(t, target) {
       const client = await open(target);
       const kept = await bait(target);
@@ -306,6 +331,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'PAYLOAD_LEN without a byte is EINVAL where no payload belongs, and the connection stays',
+    covers: ['ext-payload-consumed'],
     async run(t, target) {
       const client = await open(target, CONTEXT);
       for (const type of [CMD.read, CMD.flush, CMD.trim, CMD.cache, CMD.writeZeroes, CMD.blockStatus]) {
@@ -317,6 +343,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'a payload beyond the maximum ends the connection, after EINVAL, and nothing behind it is done',
+    covers: ['ext-payload-limits'],
     needs: 'promises',
     async run(t, target) {
       const kept = await bait(target);
@@ -334,6 +361,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'a WRITE that does not announce its data is EINVAL and ends the connection, and its data is no request',
+    covers: ['ext-payload-limits'],
     needs: 'promises',
     async run(t, target) {
       const kept = await bait(target);
@@ -347,6 +375,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'a READ beyond the maximum is refused or comes whole, and the connection stays',
+    covers: ['no-other-disconnect'],
     async run(t, target) {
       const client = await open(target);
       const { error } = await client.command({ type: CMD.read, length: MAX_PAYLOAD + 4096 });
@@ -357,6 +386,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'a read-only export refuses with EPERM, payloads included, and the connection stays',
+    covers: ['read-only-errors', 'read-only-eperm'],
     needs: 'readOnly',
     async run(t, target) {
       const { client } = await openTarget(target, { name: target.readOnly });
@@ -370,6 +400,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'requests that arrive byte by byte are served',
+    covers: ['ext-requests'],
     async run(t, target) {
       const client = await open(target);
       const whole = Buffer.concat([
@@ -385,6 +416,7 @@ export const extendedRequestCases: Case[] = [
   },
   {
     name: 'any bytes end in an answer or a closed connection, and another client is served',
+    covers: ['bytes-harmless'],
     async run(t, target) {
       const number64 = fc.oneof(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.nat(70_000).map(BigInt));
       // Reads, statuses and unknown commands only: the content of the export stays what other cases expect.
@@ -439,6 +471,7 @@ async function choosing(
 export const choiceCases: Case[] = [
   {
     name: 'BLOCK_STATUS with a payload answers for the contexts it names, once each, and without one for all',
+    covers: ['ext-filter'],
     run: (t, target) =>
       choosing(t, target, async (client, ids) => {
         for (const chosen of [ids, ids.slice(0, 1), ids.slice(-1), [...ids].reverse()]) {
@@ -455,6 +488,7 @@ export const choiceCases: Case[] = [
   },
   {
     name: 'the length in the payload is the one that counts: for REQ_ONE, and for the end of the device',
+    covers: ['ext-filter'],
     run: (t, target) =>
       choosing(t, target, async (client, ids) => {
         const [id] = ids as [number];
@@ -477,6 +511,7 @@ export const choiceCases: Case[] = [
   },
   {
     name: 'unknown contexts, one twice, and payloads of another shape are consumed, EINVAL, and the connection stays',
+    covers: ['ext-filter-form'],
     run: (t, target) =>
       choosing(t, target, async (client, ids) => {
         const [id] = ids as [number];
@@ -505,6 +540,7 @@ export const choiceCases: Case[] = [
   },
   {
     name: 'many choices on the way at once are each answered for what they chose',
+    covers: ['ext-filter', 'out-of-order'],
     run: (t, target) =>
       choosing(t, target, async (client, ids) => {
         const wanted = new Map<bigint, Set<number>>();

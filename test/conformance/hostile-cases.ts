@@ -40,6 +40,7 @@ const HELD_BY_GREEDY = 8 * MAX_PAYLOAD + MAX_PAYLOAD + 32 * MIB;
 export const hostileCases: Case[] = [
   {
     name: 'bad magic before a request closes',
+    covers: ['bytes-harmless'],
     async run(t, target) {
       const client = await open(target);
       const message = requestMessage({ type: CMD.read, length: 512 });
@@ -51,6 +52,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'a request that arrives byte by byte is served',
+    covers: ['bytes-harmless'],
     async run(t, target) {
       const client = await open(target);
       const whole = Buffer.concat([requestMessage({ type: CMD.write, length: 16 }), Buffer.alloc(16, 3)]);
@@ -61,6 +63,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'a client that leaves within a request or its payload harms nobody, and half a payload changes no other place',
+    covers: ['bytes-harmless'],
     async run(t, target) {
       const keeper = await open(target);
       await keeper.command({ type: CMD.write, offset: 2 * MIB, length: 4096 }, Buffer.alloc(4096, 0x42));
@@ -81,6 +84,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'a client that leaves without reading its answers harms nobody',
+    covers: ['memory-bounded', 'bytes-harmless'],
     async run(t, target) {
       for (let i = 0; i < 20; i++) {
         const client = await open(target);
@@ -93,6 +97,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'clients that ask for gigabytes and do not read cost what the limits say and stall nobody',
+    covers: ['memory-bounded'],
     async run(t, target) {
       const before = target.processId === null ? 0 : anonymousBytes(target.processId);
       const writer = await open(target);
@@ -120,6 +125,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'a client that reads slowly gets everything it asked for',
+    covers: ['memory-bounded', 'read-covers'],
     async run(t, target) {
       const client = await open(target);
       client.pauseReading();
@@ -136,6 +142,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'any bytes at any stage end in an answer or a closed connection',
+    covers: ['bytes-harmless'],
     async run(t, target) {
       const entrances: Record<string, () => Promise<RawNbd>> = {
         connected: () => RawNbd.connect(target.address),
@@ -172,6 +179,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'a hundred clients that connect and say nothing leave room for one that does',
+    covers: ['limits', 'bytes-harmless'],
     async run(t, target) {
       const silent = await Promise.all(Array.from({ length: 100 }, () => RawNbd.connect(target.address)));
       t.ok(await serves(target));

@@ -1,7 +1,7 @@
 // LIST_META_CONTEXT, SET_META_CONTEXT and BLOCK_STATUS.
 import { CHUNK, CMD, ERRNO, FLAG, MIB, metaRequest, OPT, REP, string32, u32 } from '../support/nbd-wire.js';
 import { type Answer, type Extent, last, RawNbd } from '../support/raw-nbd.js';
-import { type Case, openTarget, negotiateTarget as structured, type Target } from './target.js';
+import { type Case, openTarget, replyStyles, negotiateTarget as structured, type Target } from './target.js';
 
 const HOLE = 1;
 const ZERO = 2;
@@ -71,6 +71,8 @@ async function statusOf(
 export const contextCases: Case[] = [
   {
     name: 'SET_META_CONTEXT without structured replies is invalid',
+    covers: ['set-structured'],
+    needs: 'contexts',
     async run(t, { address, writable: name }) {
       const client = await RawNbd.negotiate(address);
       t.equal(await client.optionEnd(OPT.setMetaContext, metaRequest(name, [CONTEXT])), REP.errInvalid);
@@ -79,6 +81,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'LIST_META_CONTEXT without structured replies is answered or invalid, and the connection goes on',
+    covers: ['list-structured'],
+    needs: 'contexts',
     async run(t, { address, writable: name }) {
       const client = await RawNbd.negotiate(address);
       const end = await client.optionEnd(OPT.listMetaContext, metaRequest(name, []));
@@ -90,6 +94,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'LIST without queries and the wildcard base: name base:allocation, with id 0',
+    covers: ['list-all', 'list-namespace', 'base-list-wildcard'],
+    needs: 'contexts',
     async run(t, target) {
       const client = await structured(target);
       for (const queries of [[], ['base:']]) {
@@ -105,6 +111,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'LIST with queries names what matches and ignores what nobody knows',
+    covers: ['list-matching', 'list-unknown-namespace', 'list-nothing', 'base-unknown-leaf'],
+    needs: 'contexts',
     async run(t, target) {
       const client = await structured(target);
       t.same(await client.listContexts(target.writable, [CONTEXT]), [CONTEXT]);
@@ -115,6 +123,7 @@ export const contextCases: Case[] = [
   },
   {
     name: 'qemu: lists the allocation depth and a bitmap for each snapshot',
+    covers: ['qemu-contexts'],
     needs: 'bitmap',
     async run(t, target) {
       const client = await structured(target);
@@ -131,6 +140,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'SET selects what is asked, once each, under ids that differ',
+    covers: ['set-ids', 'base-unknown-leaf', 'list-unknown-namespace'],
+    needs: 'contexts',
     async run(t, target) {
       const client = await structured(target);
       const asked = [CONTEXT, CONTEXT, 'x-nobody:knows', 'base:nonsense'];
@@ -145,6 +156,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'SET ignores wildcards',
+    covers: ['base-set-ignored'],
+    needs: 'contexts',
     async run(t, target) {
       const client = await structured(target);
       const queries = target.promises ? ['base:', 'qemu:', 'qemu:dirty-bitmap:'] : ['base:'];
@@ -154,6 +167,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'an unknown export, and lengths that do not fit, are refused and the connection goes on',
+    covers: ['list-syntax', 'option-lengths'],
+    needs: 'contexts',
     async run(t, target) {
       const client = await structured(target);
       for (const option of [OPT.listMetaContext, OPT.setMetaContext]) {
@@ -168,6 +183,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'a thousand queries are answered or refused as too many',
+    covers: ['many-queries'],
+    needs: 'contexts',
     async run(t, target) {
       const client = await structured(target);
       const queries = Array.from({ length: 1000 }, (_, i) => `x-${i}:`);
@@ -181,6 +198,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'a later SET replaces the former one, also when it selects nothing or fails',
+    covers: ['set-replaces', 'set-none'],
+    needs: 'contexts',
     async run(t, target) {
       const later: [string, Buffer][] = [
         ['selects nothing', metaRequest(target.writable, [])],
@@ -201,7 +220,8 @@ export const contextCases: Case[] = [
   },
   {
     name: 'contexts set for another export than the one opened are not valid',
-    needs: 'readOnly',
+    covers: ['set-same-name'],
+    needs: ['contexts', 'readOnly', 'secondExport'],
     async run(t, target) {
       const client = await structured(target);
       await client.setContexts(target.readOnly as string, [CONTEXT]);
@@ -216,8 +236,9 @@ export const contextCases: Case[] = [
 export const statusCases: Case[] = [
   {
     name: 'BLOCK_STATUS without contexts is EINVAL, with structured replies and without',
+    covers: ['status-no-context'],
     async run(t, target) {
-      for (const isStructured of [true, false]) {
+      for (const isStructured of replyStyles(target)) {
         const { client } = await openTarget(target, { structured: isStructured });
         t.equal((await client.command({ type: CMD.blockStatus, length: 4096 })).error, ERRNO.inval);
         t.equal((await client.command({ type: CMD.read, length: 4096 })).error, 0, 'the connection stays');
@@ -227,6 +248,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'there is one chunk per context, every extent has a length, and the answer makes progress',
+    covers: ['status-per-context', 'status-one-chunk', 'status-progress', 'block-status'],
+    needs: 'contexts',
     async run(t, target) {
       const names = target.promises ? [CONTEXT, 'qemu:allocation-depth'] : [CONTEXT];
       const { client, ids } = await writable(target, ...names);
@@ -242,6 +265,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'REQ_ONE gives one extent that is not longer than asked, at any alignment',
+    covers: ['req-one'],
+    needs: 'contexts',
     async run(t, target) {
       const { client, ids } = await writable(target, CONTEXT);
       const step = target.promises ? 1 : 512;
@@ -260,6 +285,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'without REQ_ONE only the last extent may go beyond what was asked',
+    covers: ['block-status-sum'],
+    needs: ['contexts', 'writeZeroes'],
     async run(t, target) {
       const { client, ids } = await writable(target, CONTEXT);
       await client.command({ type: CMD.writeZeroes, offset: 16 * MIB, length: MIB });
@@ -277,7 +304,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'a read-only export tells its status as well',
-    needs: 'readOnly',
+    covers: ['status-one-chunk', 'status-progress'],
+    needs: ['readOnly', 'contexts'],
     async run(t, target) {
       const { client, contexts } = await openTarget(target, { name: target.readOnly, contexts: [CONTEXT] });
       const answer = await client.command({ type: CMD.blockStatus, length: MIB });
@@ -288,6 +316,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'zero length succeeds or is EINVAL, past the end is EINVAL, and the connection stays',
+    covers: ['status-range'],
+    needs: 'contexts',
     async run(t, target) {
       const { client } = await writable(target, CONTEXT);
       const empty = await client.command({ type: CMD.blockStatus, offset: 4096, length: 0 });
@@ -302,7 +332,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'base:allocation follows writes, zeroes and TRIM block by block',
-    needs: 'promises',
+    covers: ['allocation-exact'],
+    needs: ['promises', 'contexts', 'trim', 'writeZeroes'],
     async run(t, target) {
       const { client, ids } = await writable(target, CONTEXT);
       const at = 32 * MIB;
@@ -326,6 +357,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'what NO_HOLE zeroed is not reported as a hole',
+    covers: ['zeroes-provisioned'],
+    needs: ['contexts', 'writeZeroes', 'trim'],
     async run(t, target) {
       const { client, ids } = await writable(target, CONTEXT);
       const [offset, length] = [40 * MIB, 64 * 1024];
@@ -342,7 +375,8 @@ export const statusCases: Case[] = [
   },
   {
     name: 'a thousand alternating extents are told exactly',
-    needs: 'promises',
+    covers: ['allocation-exact', 'status-progress'],
+    needs: ['promises', 'contexts', 'trim'],
     async run(t, target) {
       const { client, ids } = await writable(target, CONTEXT);
       const at = 48 * MIB;
@@ -365,6 +399,7 @@ export const statusCases: Case[] = [
   },
   {
     name: 'the dirty bitmap of a snapshot names what was written since, and the depth whose it is',
+    covers: ['qemu-contexts'],
     needs: 'bitmap',
     async run(t, target) {
       const { client, ids } = await writable(

@@ -5,6 +5,8 @@
 // CELLBLOCK_PEER_READ_ONLY, CELLBLOCK_PEER_BITMAP and CELLBLOCK_PEER_PROMISES=1 switch on what the server has.
 import t from 'tap';
 import { runAllCases } from './all-cases.js';
+import { offersOf } from './offers.js';
+import type { Offer } from './target.js';
 
 const {
   CELLBLOCK_PEER: address,
@@ -20,7 +22,9 @@ const {
 if (address === undefined) {
   t.pass('no server was named in CELLBLOCK_PEER');
 } else {
-  await runAllCases(t, () => ({
+  const offers: Set<Offer> = await offersOf(address, writable);
+  if (readOnly !== undefined) offers.add('secondExport');
+  await runAllCases(t, {
     address,
     writable,
     size: BigInt(size),
@@ -31,5 +35,7 @@ if (address === undefined) {
     description: null,
     promises: promises === '1',
     processId: null,
-  }));
+    // Whoever promises all has to offer all: then its absence fails the cases.
+    ...(promises !== '1' && { offers }),
+  });
 }

@@ -1,8 +1,26 @@
 // What the conformance cases are run against, and how: a case is one claim about a server at an address, so the same cases
-// judge cellblock and, when asked by environment (see peer.ts), any other server.
+// judge cellblock (cellblock.test.ts), its peers (bench/conformance) and, when asked by environment, any other server (peer.ts).
 import type { Test } from 'tap';
-import { OPT, REP } from '../support/nbd-wire.js';
 import { RawNbd } from '../support/raw-nbd.js';
+import type { RequirementId } from './requirements.js';
+
+/** What a server may offer or leave out. */
+export const OFFERS = [
+  'structured',
+  'contexts',
+  'flush',
+  'fua',
+  'trim',
+  'writeZeroes',
+  'df',
+  'canMultiConn',
+  'cache',
+  'fastZero',
+  /** A writable and a read-only export at one time. */
+  'secondExport',
+  'extendedHeaders',
+] as const;
+export type Offer = (typeof OFFERS)[number];
 
 export interface Target {
   /** `unix:PATH` or `tcp:HOST:PORT`. */
@@ -20,34 +38,84 @@ export interface Target {
   defaultExport: string | null;
   /** What the writable export says of itself, or null where that is not known. */
   description: string | null;
-  /** The server promises what NBD.md says beyond the protocol's SHOULD and MAY. */
+  /** The server promises what cellblock promises beyond the protocol's MUST (`promise` in requirements.ts). */
   promises: boolean;
   /** To watch its memory; null where it is not ours to watch. */
   processId: number | null;
   /** Where a case would negotiate structured replies, it negotiates extended headers instead. */
   extended?: boolean;
+  /** Absent: everything. */
+  offers?: ReadonlySet<Offer>;
+}
+
+type Message = [] | [string];
+
+/** Of tap's assertions those that cases use. Anything that has them can judge a server. */
+export interface Claims {
+  ok(value: unknown, ...message: Message): unknown;
+  notOk(value: unknown, ...message: Message): unknown;
+  equal(found: unknown, wanted: unknown, ...message: Message): unknown;
+  not(found: unknown, wanted: unknown, ...message: Message): unknown;
+  same(found: unknown, wanted: unknown, ...message: Message): unknown;
+  match(found: unknown, pattern: RegExp | string, ...message: Message): unknown;
+  resolves(promise: Promise<unknown>, ...message: Message): Promise<unknown>;
 }
 
 export type Need =
+  | Offer
   | 'readOnly'
   | 'bitmap'
   | 'forbidden'
   | 'defaultExport'
   | 'description'
   | 'promises'
+  /** The headers are not the extended ones. */
   | 'compact';
 
 export interface Case {
   name: string;
-  needs?: Need | Need[];
-  run: (t: Test, target: Target) => Promise<void>;
+  /** Where the claim comes from. */
+  covers?: readonly RequirementId[];
+  needs?: Need | readonly Need[];
+  run: (t: Claims, target: Target) => Promise<void>;
 }
 
-function reasonToSkip({ needs = [] }: Case, target: Target): string | false {
-  const has = (need: Need): boolean => (need === 'compact' ? !target.extended : Boolean(target[need]));
-  const missing = [needs].flat().find((need) => !has(need));
-  if (missing === 'compact') return 'its claim does not hold with extended headers';
-  return missing !== undefined && `the server at hand has no ${missing}`;
+export interface Group {
+  name: string;
+  cases: readonly Case[];
+  /** Its cases see the server with extended headers. */
+  extended?: boolean;
+}
+
+/** The target as the cases of the group see it. */
+export function seenBy({ extended = false }: Group, target: Target): Target {
+  return { ...target, extended };
+}
+
+/** What tells the runs of a case apart: one is in a group once, but may be in several. */
+export const caseId = (group: Group, one: Case): string => `${group.name}: ${one.name}`;
+
+export function offers(target: Target, offer: Offer): boolean {
+  return target.offers?.has(offer) ?? true;
+}
+
+/** Both kinds of replies, or the one that the server has: for claims that hold with either. */
+export function replyStyles(target: Target): boolean[] {
+  return offers(target, 'structured') ? [true, false] : [false];
+}
+
+const isOffer = (need: Need): need is Offer => (OFFERS as readonly string[]).includes(need);
+
+function has(target: Target, need: Need): boolean {
+  if (need === 'compact') return !target.extended;
+  return isOffer(need) ? offers(target, need) : Boolean(target[need]);
+}
+
+/** What the case needs and the server has not, or null. */
+export function lacking({ needs = [] }: Case, target: Target): Need | null {
+  const wanted: readonly Need[] = typeof needs === 'string' ? [needs] : needs;
+  const all = target.extended ? (['extendedHeaders', ...wanted] as const) : wanted;
+  return all.find((need) => !has(target, need)) ?? null;
 }
 
 /** A connection in transmission, its answers in chunks unless told otherwise, as the target has it. */
@@ -57,6 +125,7 @@ export function openTarget(
 ): ReturnType<typeof RawNbd.open> {
   const { name, ...rest } = options;
   return RawNbd.open(target.address, name ?? target.writable, {
+    structured: offers(target, 'structured'),
     ...rest,
     extended: target.extended ?? false,
   });
@@ -69,20 +138,17 @@ export async function negotiateTarget(target: Target): Promise<RawNbd> {
   return client;
 }
 
-/** Whether the server knows extended headers at all: who does not is told apart from who gets them wrong. */
-export async function offersExtendedHeaders({ address }: Target): Promise<boolean> {
-  const client = await RawNbd.negotiate(address);
-  const end = await client.optionEnd(OPT.extendedHeaders);
-  client.close();
-  return end !== REP.errUnsup;
-}
+const whySkipped = (need: Need): string =>
+  need === 'compact' ? 'its claim does not hold with extended headers' : `the server at hand has no ${need}`;
 
 /** Runs the cases one after another, each as a test of its own. */
-export async function runCases(t: Test, group: string, cases: Case[], target: () => Target): Promise<void> {
-  await t.test(group, async (t) => {
-    for (const one of cases) {
-      const skip = reasonToSkip(one, target());
-      await t.test(one.name, { skip }, (t) => one.run(t, target()));
+export async function runGroup(t: Test, group: Group, target: Target): Promise<void> {
+  const seen = seenBy(group, target);
+  await t.test(group.name, async (t) => {
+    for (const one of group.cases) {
+      const need = lacking(one, seen);
+      const skip = need !== null && whySkipped(need);
+      await t.test(one.name, { skip }, (t) => one.run(t, seen));
     }
   });
 }

@@ -1,9 +1,10 @@
 // STARTTLS as the protocol document has it, against two servers: one that forces TLS, and one that offers it and has an export
 // that is for TLS only.
 import type { ConnectionOptions } from 'node:tls';
-import type { Test } from 'tap';
 import { CMD, infoRequest, MIB, metaRequest, OPT, optionMessage, REP } from '../support/nbd-wire.js';
 import { last, RawNbd } from '../support/raw-nbd.js';
+import type { RequirementId } from './requirements.js';
+import type { Claims } from './target.js';
 
 export interface TlsTarget {
   forced: string;
@@ -18,7 +19,8 @@ export interface TlsTarget {
 
 export interface TlsCase {
   name: string;
-  run: (t: Test, target: TlsTarget) => Promise<void>;
+  covers: readonly RequirementId[];
+  run: (t: Claims, target: TlsTarget) => Promise<void>;
 }
 
 const names = async (client: RawNbd): Promise<string[]> =>
@@ -29,6 +31,7 @@ const names = async (client: RawNbd): Promise<string[]> =>
 export const tlsCases: TlsCase[] = [
   {
     name: 'FORCED: every option but ABORT and STARTTLS gets ERR_TLS_REQD, with or without data, known or not',
+    covers: ['tls-consistent', 'forced-others', 'forced-go', 'forced-no-infos'],
     run: async (t, { forced, open }) => {
       const client = await RawNbd.negotiate(forced);
       const data: Record<number, Buffer> = {
@@ -40,14 +43,17 @@ export const tlsCases: TlsCase[] = [
       const others = Object.values(OPT).filter(
         (option) => option !== OPT.abort && option !== OPT.startTls && option !== OPT.exportName,
       );
-      for (const option of [...others, 4711])
-        t.equal(await client.optionEnd(option, data[option]), REP.errTlsReqd, `option ${option}`);
+      for (const option of [...others, 4711]) {
+        const replies = await client.option(option, data[option]);
+        t.same([replies.length, last(replies).type], [1, REP.errTlsReqd], `option ${option}`);
+      }
       t.equal(await client.optionEnd(OPT.abort), REP.ack, 'ABORT');
       t.equal((await client.readToEnd()).length, 0, 'and it closes');
     },
   },
   {
     name: 'FORCED: EXPORT_NAME in clear closes the connection',
+    covers: ['forced-export-name'],
     run: async (t, { forced, open }) => {
       const client = await RawNbd.negotiate(forced);
       client.send(optionMessage(OPT.exportName, Buffer.from(open)));
@@ -56,6 +62,7 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'FORCED: in TLS everything is served',
+    covers: ['forced-ack', 'forced-all-over-tls', 'forced-not-after'],
     run: async (t, { forced, open, client: options }) => {
       const client = await RawNbd.negotiate(forced);
       await client.startTls(options);
@@ -75,6 +82,7 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'SELECTIVE: what is for TLS only is neither listed nor described nor served in clear',
+    covers: ['selective-only', 'selective-export-name', 'tls-consistent'],
     run: async (t, { selective, open, secret }) => {
       const client = await RawNbd.negotiate(selective);
       const listed = await names(client);
@@ -96,6 +104,7 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'SELECTIVE: in TLS it is all of that',
+    covers: ['selective-ack', 'selective-not-after'],
     run: async (t, { selective, open, secret, client: options }) => {
       const client = await RawNbd.negotiate(selective);
       await client.startTls(options);
@@ -107,18 +116,23 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'STARTTLS with data, and a second STARTTLS, get ERR_INVALID, and the handshake goes on',
-    run: async (t, { selective, open, client: options }) => {
-      const client = await RawNbd.negotiate(selective);
-      t.equal(await client.optionEnd(OPT.startTls, Buffer.from('data')), REP.errInvalid, 'with data');
-      await client.startTls(options);
-      t.equal(await client.optionEnd(OPT.startTls), REP.errInvalid, 'in TLS');
-      t.equal(await client.optionEnd(OPT.startTls, Buffer.from('data')), REP.errInvalid, 'in TLS with data');
-      await client.go(open);
-      await client.leave();
+    covers: ['forced-again', 'selective-again'],
+    run: async (t, { forced, selective, open, client: options }) => {
+      for (const address of [forced, selective]) {
+        const client = await RawNbd.negotiate(address);
+        const data = Buffer.from('data');
+        t.equal(await client.optionEnd(OPT.startTls, data), REP.errInvalid, 'with data');
+        await client.startTls(options);
+        t.equal(await client.optionEnd(OPT.startTls), REP.errInvalid, 'in TLS');
+        t.equal(await client.optionEnd(OPT.startTls, data), REP.errInvalid, 'in TLS with data');
+        await client.go(open);
+        await client.leave();
+      }
     },
   },
   {
     name: 'what was negotiated in clear is forgotten',
+    covers: ['starttls-forgets'],
     run: async (t, { selective, open, client: options }) => {
       const client = await RawNbd.negotiate(selective);
       await client.negotiateStructured();
@@ -138,6 +152,7 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'ABORT before and after STARTTLS is acknowledged',
+    covers: ['abort-ack', 'starttls-answer'],
     run: async (t, { forced, client: options }) => {
       for (const secure of [false, true]) {
         const client = await RawNbd.negotiate(forced);
@@ -150,6 +165,7 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'bytes in clear behind STARTTLS close the connection, and nothing of them is carried out',
+    covers: ['forced-all-over-tls', 'bytes-harmless'],
     run: async (t, { selective, open }) => {
       const start = optionMessage(OPT.startTls);
       const behind = [optionMessage(OPT.go, infoRequest(open)), optionMessage(OPT.list), Buffer.from('x')];
@@ -164,13 +180,16 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'NBD instead of TLS after the ACK ends the connection',
-    run: async (t, { selective, open }) => {
-      const client = await RawNbd.negotiate(selective);
-      t.equal(await client.optionEnd(OPT.startTls), REP.ack);
-      client.send(optionMessage(OPT.go, infoRequest(open)));
-      const answer = await client.readToEnd();
-      // At most an alert of TLS, which is no answer of NBD.
-      t.ok(answer.length === 0 || answer[0] === 21, answer.toString('hex'));
+    covers: ['forced-failed-handshake'],
+    run: async (t, { forced, selective, open }) => {
+      for (const address of [forced, selective]) {
+        const client = await RawNbd.negotiate(address);
+        t.equal(await client.optionEnd(OPT.startTls), REP.ack);
+        client.send(optionMessage(OPT.go, infoRequest(open)));
+        const answer = await client.readToEnd();
+        // At most an alert of TLS, which is no answer of NBD.
+        t.ok(answer.length === 0 || answer[0] === 21, answer.toString('hex'));
+      }
     },
   },
 ];

@@ -44,7 +44,7 @@ t.test('TLS', { skip }, async (t) => {
     await opened.client.command({ type: CMD.write, length: 4 * MIB }, Buffer.alloc(4 * MIB, 0x11));
     opened.client.close();
     await selective.api.snapshot('disk@before');
-    await runAllCases(t, () => ({
+    await runAllCases(t, {
       address,
       writable: 'disk',
       size: SIZE,
@@ -55,7 +55,7 @@ t.test('TLS', { skip }, async (t) => {
       description: null,
       promises: true,
       processId: selective.pid,
-    }));
+    });
     t.ok((await selective.api.check()).clean, 'the store is clean afterwards');
   });
 

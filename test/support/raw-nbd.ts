@@ -478,6 +478,7 @@ function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | nu
     status: new Map(),
   };
   let covered = 0;
+  const taken: [from: number, to: number][] = [];
   const place = (chunk: Chunk, length: number): number => {
     if (!read) throw new ProtocolError('content in an answer that is not of a READ');
     const at = Number(chunk.data.readBigUInt64BE(0) - read.offset);
@@ -485,6 +486,11 @@ function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | nu
       length > 0 && at >= 0 && at + length <= read.length,
       `chunk at ${at} of ${length} bytes lies outside`,
     );
+    expectFrame(
+      !taken.some(([from, to]) => at < to && from < at + length),
+      `chunk at ${at} lies over another`,
+    );
+    taken.push([at, at + length]);
     // Not before there is content: what was asked for may be more than there is memory.
     if (covered === 0) answer.data = Buffer.alloc(read.length);
     covered += length;
@@ -517,12 +523,26 @@ function assemble(chunks: Chunk[], read: { offset: bigint; length: number } | nu
       default:
         expectFrame(chunk.type >= 2 ** 15, `unknown chunk type ${chunk.type}`);
         answer.error = data.readUInt32BE(0);
-        answer.message = data.toString('utf8', 6, 6 + data.readUInt16BE(4));
+        answer.message = errorMessage(chunk, read);
     }
   }
   if (read && answer.error === 0)
     expectFrame(covered === read.length, `${covered} of ${read.length} bytes were answered`);
   return answer;
+}
+
+/** The sentence of an error chunk, after a look at its form. */
+function errorMessage({ type, data }: Chunk, read: { offset: bigint; length: number } | null): string {
+  const fixed = type === CHUNK.errorOffset ? 14 : 6;
+  expectFrame(data.length >= fixed, `an error chunk of ${data.length} bytes`);
+  const length = data.readUInt16BE(4);
+  expectFrame(data.readUInt32BE(0) !== 0, 'an error chunk without an error');
+  expectFrame(length <= 4096 && length + fixed <= data.length, `an error message of ${length} bytes`);
+  if (type === CHUNK.errorOffset && read) {
+    const at = data.readBigUInt64BE(6 + length) - read.offset;
+    expectFrame(at >= 0 && at < read.length, `an error at ${at} of ${read.length} bytes`);
+  }
+  return data.toString('utf8', 6, 6 + length);
 }
 
 function extents(data: Buffer): Extent[] {

@@ -1,0 +1,206 @@
+// Who is judged, each started anew for every case on content of its own: what one case leaves behind, or a server that hangs or
+// dies, is nothing to the next. Each is set up to offer what it can.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Target } from '../../test/conformance/target.js';
+import { Daemon } from '../../test/support/daemon.js';
+import { CMD, MIB } from '../../test/support/nbd-wire.js';
+import { RawNbd } from '../../test/support/raw-nbd.js';
+import { listening, run } from '../processes.js';
+
+const SIZE = 256 * MIB;
+const FILLED = Buffer.alloc(4 * MIB, 0x11);
+const NAME = 'disk';
+const SECOND_NAME = 'disk@before';
+
+export interface Wish {
+  /** A read-only export is wanted. A server of one export gives only that one. */
+  readonly readOnly: boolean;
+  readonly bitmap: boolean;
+}
+
+export interface Served {
+  readonly target: Omit<Target, 'promises' | 'offers'>;
+  /** A writable and a read-only export at one time. */
+  readonly hasSecondExport: boolean;
+  isAlive(): boolean;
+  /** Ends it with all its processes, whatever it is doing. */
+  kill(): Promise<void>;
+}
+
+export interface Server {
+  readonly name: string;
+  /** Of Programs that have to be installed. */
+  readonly program: string;
+  /** `directory` is empty and short enough for a socket in it. */
+  start(directory: string, wish: Wish): Promise<Served>;
+}
+
+/** A sparse file whose first megabytes hold data. */
+async function image(file: string): Promise<string> {
+  const handle = await open(file, 'w');
+  await handle.truncate(SIZE);
+  await handle.write(FILLED, 0, FILLED.length, 0);
+  await handle.close();
+  return file;
+}
+
+const isGone = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
+
+/** A server in the foreground, in a process group of its own. */
+async function foreground(
+  socket: string,
+  command: readonly string[],
+): Promise<Omit<Served, 'target' | 'hasSecondExport'>> {
+  const [program, ...args] = command as [string, ...string[]];
+  const child = spawn(program, args, { stdio: 'ignore', detached: true });
+  const failed = new Promise<never>((_, reject) => child.once('error', reject));
+  await Promise.race([listening(socket, null), failed]);
+  return {
+    isAlive: () => !isGone(child),
+    kill: async () => {
+      if (isGone(child)) return;
+      const exited = once(child, 'exit');
+      process.kill(-(child.pid as number), 'SIGKILL');
+      await exited;
+    },
+  };
+}
+
+const cellblock: Server = {
+  name: 'cellblock',
+  program: process.execPath,
+  async start(directory) {
+    const ends: (() => unknown)[] = [];
+    const daemon = await Daemon.start({ teardown: (end) => ends.push(end) }, { directory });
+    await daemon.api.createVolume(NAME, SIZE);
+    const address = `unix:${daemon.nbdPath}`;
+    const { client } = await RawNbd.open(address, NAME);
+    await client.command({ type: CMD.write, length: FILLED.length }, FILLED);
+    client.close();
+    await daemon.api.snapshot(SECOND_NAME);
+    return {
+      target: {
+        address,
+        writable: NAME,
+        size: BigInt(SIZE),
+        readOnly: SECOND_NAME,
+        bitmap: 'before',
+        processId: daemon.pid,
+      },
+      hasSecondExport: true,
+      isAlive: () => !daemon.hasEnded,
+      kill: async () => {
+        for (const end of ends) await end();
+      },
+    };
+  },
+};
+
+const qemuNbd: Server = {
+  name: 'qemu-nbd',
+  program: 'qemu-nbd',
+  async start(directory, wish) {
+    const socket = join(directory, 's');
+    const raw = await image(join(directory, 'raw'));
+    const common = ['--cache=writeback', '--discard=unmap', '-A', '-e', '0', '-t', '-x', NAME, '-k', socket];
+    let words = ['-f', 'raw', ...(wish.readOnly ? ['-r'] : []), raw];
+    if (wish.bitmap) {
+      const layered = join(directory, 'qcow2');
+      await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', raw, '-F', 'raw', layered]);
+      await run('qemu-img', ['bitmap', '--add', '-g', '4096', layered, 'before']);
+      words = ['-f', 'qcow2', '-B', 'before', layered];
+    }
+    return {
+      target: {
+        address: `unix:${socket}`,
+        writable: NAME,
+        size: BigInt(SIZE),
+        readOnly: wish.readOnly ? NAME : null,
+        bitmap: wish.bitmap ? 'before' : null,
+        processId: null,
+      },
+      hasSecondExport: false,
+      ...(await foreground(socket, ['qemu-nbd', ...common, ...words])),
+    };
+  },
+};
+
+const nbdkit: Server = {
+  name: 'nbdkit',
+  program: 'nbdkit',
+  async start(directory, wish) {
+    const socket = join(directory, 's');
+    // With a directory its exports have names; with a single file any name is as good as another.
+    const files = join(directory, 'files');
+    await mkdir(files);
+    for (const name of [NAME, SECOND_NAME]) await image(join(files, name));
+    const words = ['-f', '-U', socket, ...(wish.readOnly ? ['-r'] : []), 'file', `dir=${files}`];
+    return {
+      target: {
+        address: `unix:${socket}`,
+        writable: NAME,
+        size: BigInt(SIZE),
+        readOnly: wish.readOnly ? SECOND_NAME : null,
+        bitmap: null,
+        processId: null,
+      },
+      hasSecondExport: true,
+      ...(await foreground(socket, ['nbdkit', ...words])),
+    };
+  },
+};
+
+function exists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Becomes a daemon whatever it is told, with a process for each connection: found by its pid file, ended as a group. */
+const nbdServer: Server = {
+  name: 'nbd-server',
+  program: 'nbd-server',
+  async start(directory, wish) {
+    const socket = join(directory, 's');
+    const pidFile = join(directory, 'pid');
+    const section = async (name: string): Promise<string[]> => [
+      `[${name}]`,
+      `exportname = ${await image(join(directory, name))}`,
+      'flush = true',
+      'fua = true',
+      'trim = true',
+    ];
+    const lines = ['[generic]', `unixsock = ${socket}`, 'allowlist = true', ...(await section(NAME))];
+    lines.push(...(await section(SECOND_NAME)), 'readonly = true');
+    await writeFile(join(directory, 'config'), `${lines.join('\n')}\n`);
+    await run('nbd-server', ['-C', join(directory, 'config'), '-p', pidFile]);
+    await listening(socket, null);
+    const pid = Number(await readFile(pidFile, 'utf8'));
+    return {
+      target: {
+        address: `unix:${socket}`,
+        writable: NAME,
+        size: BigInt(SIZE),
+        readOnly: wish.readOnly ? SECOND_NAME : null,
+        bitmap: null,
+        processId: null,
+      },
+      hasSecondExport: true,
+      isAlive: () => exists(pid),
+      kill: async () => {
+        if (!exists(pid)) return;
+        process.kill(-pid, 'SIGKILL');
+        while (exists(pid)) await sleep(5);
+      },
+    };
+  },
+};
+
+export const servers: readonly Server[] = [cellblock, qemuNbd, nbdkit, nbdServer];
