@@ -26,6 +26,8 @@ const debianPackages = {
     'fio',
     'libnbd-bin',
     'python3-libnbd',
+    'nbd-client',
+    'qemu-system-x86',
     'fuse3',
     'mount',
     'e2fsprogs',
