@@ -22,6 +22,9 @@ function show(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
+/** A reply to an option: 1 is ACK only beside a refusal. */
+const reply = (value: unknown): string => (value === REP.ack ? 'ACK' : show(value));
+
 export class Judge implements Claims {
   readonly failures: string[] = [];
   claims = 0;
@@ -36,7 +39,9 @@ export class Judge implements Claims {
 
   equal(found: unknown, wanted: unknown, message?: string): void {
     const about = message === undefined ? '' : `${message}: `;
-    this.#claim(Object.is(found, wanted), `${about}${show(found)} instead of ${this.#wanted(found, wanted)}`);
+    const [seen, due] =
+      isRefusal(found) || isRefusal(wanted) ? [reply(found), reply(wanted)] : [show(found), show(wanted)];
+    this.#claim(Object.is(found, wanted), `${about}${seen} instead of ${due}`);
   }
 
   not(found: unknown, unwanted: unknown, message?: string): void {
@@ -67,10 +72,5 @@ export class Judge implements Claims {
   #claim(holds: boolean, failure: string): void {
     this.claims += 1;
     if (!holds) this.failures.push(failure);
-  }
-
-  /** ACK stands for success only where a refusal was seen. */
-  #wanted(found: unknown, wanted: unknown): string {
-    return isRefusal(found) && wanted === REP.ack ? 'ACK' : show(wanted);
   }
 }

@@ -60,6 +60,7 @@ async function main(words: readonly string[]): Promise<number> {
     const trials = new Trials(directory);
     for (const server of present) outcomes.set(server.name, await judgeServer(trials, server, chosen));
   } finally {
+    for (const server of servers) await server.stop?.();
     await rm(directory, { recursive: true, force: true });
   }
   const forgotten = uncovered(allCases).filter(({ why }) => why === null);

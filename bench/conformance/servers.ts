@@ -1,5 +1,5 @@
-// Who is judged, each started anew for every case on content of its own: what one case leaves behind, or a server that hangs or
-// dies, is nothing to the next. Each is set up to offer what it can.
+// Who is judged, every case on content of its own, the peers started anew for each: what one case leaves behind, or a server that
+// hangs or dies, is nothing to the next. Each is set up to offer what it can.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
@@ -15,6 +15,12 @@ const SIZE = 256 * MIB;
 const FILLED = Buffer.alloc(4 * MIB, 0x11);
 const NAME = 'disk';
 const SECOND_NAME = 'disk@before';
+const DEFAULT_NAME = 'default';
+const FORBIDDEN_NAME = 'forbidden';
+const DESCRIPTION = 'a disk for the cases';
+
+/** What only cellblock is set up for. */
+const NOT_SET_UP = { forbidden: null, defaultExport: null, description: null } as const;
 
 export interface Wish {
   /** A read-only export is wanted. A server of one export gives only that one. */
@@ -27,6 +33,8 @@ export interface Served {
   /** A writable and a read-only export at one time. */
   readonly hasSecondExport: boolean;
   isAlive(): boolean;
+  /** The case is over. */
+  leave(): Promise<void>;
   /** Ends it with all its processes, whatever it is doing. */
   kill(): Promise<void>;
 }
@@ -37,6 +45,8 @@ export interface Server {
   readonly program: string;
   /** `directory` is empty and short enough for a socket in it. */
   start(directory: string, wish: Wish): Promise<Served>;
+  /** Ends what is kept from one case to the next. */
+  stop?(): Promise<void>;
 }
 
 /** A sparse file whose first megabytes hold data. */
@@ -59,46 +69,65 @@ async function foreground(
   const child = spawn(program, args, { stdio: 'ignore', detached: true });
   const failed = new Promise<never>((_, reject) => child.once('error', reject));
   await Promise.race([listening(socket, null), failed]);
-  return {
-    isAlive: () => !isGone(child),
-    kill: async () => {
-      if (isGone(child)) return;
-      const exited = once(child, 'exit');
-      process.kill(-(child.pid as number), 'SIGKILL');
-      await exited;
-    },
+  const kill = async (): Promise<void> => {
+    if (isGone(child)) return;
+    const exited = once(child, 'exit');
+    process.kill(-(child.pid as number), 'SIGKILL');
+    await exited;
   };
+  return { isAlive: () => !isGone(child), leave: kill, kill };
 }
 
-const cellblock: Server = {
-  name: 'cellblock',
-  program: process.execPath,
-  async start(directory) {
-    const ends: (() => unknown)[] = [];
-    const daemon = await Daemon.start({ teardown: (end) => ends.push(end) }, { directory });
-    await daemon.api.createVolume(NAME, SIZE);
+/** One daemon for all cases, with a volume of its own for each: it takes longer to start than the others. */
+class Cellblock implements Server {
+  readonly name = 'cellblock';
+  readonly program = process.execPath;
+  #daemon: Daemon | null = null;
+  readonly #ends: (() => unknown)[] = [];
+  #volumes = 0;
+
+  async start(): Promise<Served> {
+    if (this.#daemon === null || this.#daemon.hasEnded) {
+      const context = { teardown: (end: () => unknown) => this.#ends.push(end) };
+      this.#daemon = await Daemon.start(context, { args: ['--default-export', DEFAULT_NAME] });
+      await this.#daemon.api.createVolume(DEFAULT_NAME, SIZE);
+      const others = { name: FORBIDDEN_NAME, size: String(SIZE), allow: ['uid:4000000000'] };
+      await this.#daemon.api.call('POST', '/v1/volumes', others);
+    }
+    const daemon = this.#daemon;
+    this.#volumes += 1;
+    const writable = `disk${this.#volumes}`;
+    const volume = { name: writable, size: String(SIZE), description: DESCRIPTION };
+    await daemon.api.call('POST', '/v1/volumes', volume);
     const address = `unix:${daemon.nbdPath}`;
-    const { client } = await RawNbd.open(address, NAME);
+    const { client } = await RawNbd.open(address, writable);
     await client.command({ type: CMD.write, length: FILLED.length }, FILLED);
     client.close();
-    await daemon.api.snapshot(SECOND_NAME);
+    const readOnly = `${writable}@before`;
+    await daemon.api.snapshot(readOnly);
     return {
       target: {
         address,
-        writable: NAME,
+        writable,
         size: BigInt(SIZE),
-        readOnly: SECOND_NAME,
+        readOnly,
         bitmap: 'before',
+        forbidden: FORBIDDEN_NAME,
+        defaultExport: DEFAULT_NAME,
+        description: DESCRIPTION,
         processId: daemon.pid,
       },
       hasSecondExport: true,
       isAlive: () => !daemon.hasEnded,
-      kill: async () => {
-        for (const end of ends) await end();
-      },
+      leave: async () => {},
+      kill: () => daemon.kill(),
     };
-  },
-};
+  }
+
+  async stop(): Promise<void> {
+    for (const end of this.#ends.splice(0)) await end();
+  }
+}
 
 const qemuNbd: Server = {
   name: 'qemu-nbd',
@@ -110,7 +139,7 @@ const qemuNbd: Server = {
     let words = ['-f', 'raw', ...(wish.readOnly ? ['-r'] : []), raw];
     if (wish.bitmap) {
       const layered = join(directory, 'qcow2');
-      await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', raw, '-F', 'raw', layered]);
+      await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', layered, String(SIZE)]);
       await run('qemu-img', ['bitmap', '--add', '-g', '4096', layered, 'before']);
       words = ['-f', 'qcow2', '-B', 'before', layered];
     }
@@ -121,6 +150,7 @@ const qemuNbd: Server = {
         size: BigInt(SIZE),
         readOnly: wish.readOnly ? NAME : null,
         bitmap: wish.bitmap ? 'before' : null,
+        ...NOT_SET_UP,
         processId: null,
       },
       hasSecondExport: false,
@@ -146,6 +176,7 @@ const nbdkit: Server = {
         size: BigInt(SIZE),
         readOnly: wish.readOnly ? SECOND_NAME : null,
         bitmap: null,
+        ...NOT_SET_UP,
         processId: null,
       },
       hasSecondExport: true,
@@ -183,6 +214,11 @@ const nbdServer: Server = {
     await run('nbd-server', ['-C', join(directory, 'config'), '-p', pidFile]);
     await listening(socket, null);
     const pid = Number(await readFile(pidFile, 'utf8'));
+    const kill = async (): Promise<void> => {
+      if (!exists(pid)) return;
+      process.kill(-pid, 'SIGKILL');
+      while (exists(pid)) await sleep(5);
+    };
     return {
       target: {
         address: `unix:${socket}`,
@@ -190,17 +226,15 @@ const nbdServer: Server = {
         size: BigInt(SIZE),
         readOnly: wish.readOnly ? SECOND_NAME : null,
         bitmap: null,
+        ...NOT_SET_UP,
         processId: null,
       },
       hasSecondExport: true,
       isAlive: () => exists(pid),
-      kill: async () => {
-        if (!exists(pid)) return;
-        process.kill(-pid, 'SIGKILL');
-        while (exists(pid)) await sleep(5);
-      },
+      leave: kill,
+      kill,
     };
   },
 };
 
-export const servers: readonly Server[] = [cellblock, qemuNbd, nbdkit, nbdServer];
+export const servers: readonly Server[] = [new Cellblock(), qemuNbd, nbdkit, nbdServer];

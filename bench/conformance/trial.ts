@@ -68,7 +68,7 @@ export class Trials {
       try {
         return await work(served);
       } finally {
-        await served.kill();
+        await served.leave();
       }
     } finally {
       await rm(directory, { recursive: true, force: true });

@@ -46,7 +46,9 @@ export const hostileCases: Case[] = [
       const message = requestMessage({ type: CMD.read, length: 512 });
       message.writeUInt32BE(0xdeadbeef, 0);
       client.send(message);
-      t.equal((await client.readToEnd()).length, 0);
+      const rest = (await client.readToEnd()).length;
+      // An answer to what cannot be read is of no use, but not forbidden.
+      t.ok(rest === 0 || (rest === 16 && !target.promises), `${rest} bytes`);
       t.ok(await serves(target));
     },
   },

@@ -72,6 +72,12 @@ export interface Answer {
 export class ConnectionEnded extends Error {}
 export class ProtocolError extends Error {}
 
+function socketTo(address: string): net.Socket {
+  const tcp = /^tcp:(.*):(\d+)$/.exec(address);
+  if (tcp) return net.connect({ host: tcp[1] as string, port: Number(tcp[2]), allowHalfOpen: true });
+  return net.connect({ path: address.replace(/^unix:/, ''), allowHalfOpen: true });
+}
+
 export class RawNbd {
   #socket: net.Socket;
   #waiting: Buffer[] = [];
@@ -110,13 +116,20 @@ export class RawNbd {
   /** Connects to `unix:PATH`, `tcp:HOST:PORT` or a path; `tls+` before it: for negotiate(). */
   static async connect(withScheme: string): Promise<RawNbd> {
     const address = withScheme.replace(/^tls\+/, '');
-    const tcp = /^tcp:(.*):(\d+)$/.exec(address);
-    const socket = tcp
-      ? net.connect({ host: tcp[1] as string, port: Number(tcp[2]), allowHalfOpen: true })
-      : net.connect({ path: address.replace(/^unix:/, ''), allowHalfOpen: true });
-    await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-    socket.setNoDelay(true);
-    return new RawNbd(socket);
+    const giveUp = Date.now() + HANG_MS;
+    for (;;) {
+      const socket = socketTo(address);
+      const error = await new Promise<NodeJS.ErrnoException | null>((resolve) =>
+        socket.once('connect', () => resolve(null)).once('error', resolve),
+      );
+      if (error === null) {
+        socket.setNoDelay(true);
+        return new RawNbd(socket);
+      }
+      // A unix socket whose queue is full says so at once, where TCP waits.
+      if (error.code !== 'EAGAIN' || Date.now() > giveUp) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
   }
 
   /** Connects and passes the greeting, and with an address `tls+...` STARTTLS, of whomever: options can be sent. */
