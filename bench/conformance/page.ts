@@ -42,7 +42,9 @@ const sectionsOf = (covers: readonly string[] = []): string[] => [
 export const isBeyond = (covers: readonly string[] = []): boolean => sectionsOf(covers).includes('promise');
 
 function outcomeOf(results: Results, server: string, group: Group, one: Case): Outcome {
-  return results.outcomes.get(server)?.get(caseId(group, one)) ?? { verdict: 'not offered', seen: 'not tried' };
+  return (
+    results.outcomes.get(server)?.get(caseId(group, one)) ?? { verdict: 'not offered', seen: 'not tried' }
+  );
 }
 
 function counts(results: Results): string[] {
@@ -75,7 +77,11 @@ export function uncovered(
   const covered = new Set<string>(cases.flatMap(({ covers }) => covers ?? []));
   return [...requirements]
     .filter(([id]) => !covered.has(id))
-    .map(([id, { says, elsewhere = null }]) => ({ id, says, why: elsewhere }));
+    .map(([id, { says, elsewhere, broken }]) => ({
+      id,
+      says,
+      why: elsewhere ?? (broken ? `not kept: ${broken}` : null),
+    }));
 }
 
 function coverage(): string[] {

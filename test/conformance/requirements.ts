@@ -8,6 +8,8 @@ export interface Requirement {
   says: string;
   /** What shows it, where bytes on a wire cannot. */
   elsewhere?: string;
+  /** What the server does instead, where it is known not to keep it. */
+  broken?: string;
 }
 
 const PERSISTENCE =
@@ -56,7 +58,10 @@ const bySection = {
   },
   'Server-side requirements': {
     'tls-consistent': 'one mode for the life of a connection',
-    'tls-only-fixed': 'no TLS for a client that did not choose fixed newstyle',
+    'tls-only-fixed': [
+      'no TLS for a client that did not choose fixed newstyle',
+      { broken: 'STARTTLS of such a client is acknowledged' },
+    ],
   },
   'FORCEDTLS mode': {
     'forced-ack': 'the first STARTTLS is acknowledged',
