@@ -92,7 +92,7 @@ class Connection final : public Watcher {
   bool admitted_by_volume(const nbd::RequestHeader& header);
   void was_taken(const nbd::RequestHeader& header);
 
-  // connection_requests.cc: from header to reply. They return false when the request has to wait.
+  // connection_requests.cc: from header to device and back. They return false when the request has to wait.
   bool take_request(const BufferRef& block, std::byte*& at, std::byte* end);
   bool take_write(const nbd::RequestHeader& header, const BufferRef& block, std::byte*& at, std::byte* end);
   bool take_read(const nbd::RequestHeader& header);
@@ -118,6 +118,7 @@ class Connection final : public Watcher {
   void count(const Operation& operation, nbd::WireError error);
   void record_batch();
 
+  // connection_replies.cc
   void reply(Operation* operation, bool in_reservation);
   void reply_error(const nbd::RequestHeader& header, nbd::WireError error);
   void reply_success(const nbd::RequestHeader& header);
