@@ -113,19 +113,25 @@ class Handshake {
   void empty_option();
   void parse_info_or_go();
   void parse_meta_context();
-  void described_for_meta(const DescribedExport& described);
-  void send_infos(const DescribedExport& described, uint64_t size, uint16_t flags);
-  void finish_export_name(uint64_t size, uint16_t flags);
   void negotiate_structured();
   void negotiate_extended();
   bool contexts_count() const;
-  uint16_t flags_for(bool read_only) const;
-  void enter_transmission(uint16_t flags);
+  bool asks_for_info() const { return option_ == Option::info || option_ == Option::go; }
+  // To a client that did not choose fixed newstyle the server is one without TLS: STARTTLS and what needs it
+  // are refused, and ERR_TLS_REQD is not said.
+  bool may_begin_tls() const { return options_.tls != TlsPolicy::none && fixed_newstyle_; }
   void ask(Step question) { step_ = question; }
   void describe(std::string_view name);
   void resume();
   void close() { step_ = Step::close; }
 
+  // handshake_answers.cc
+  OptionReply refusal_of(int error) const;
+  void described_for_meta(const DescribedExport& described);
+  void send_infos(const DescribedExport& described, uint64_t size, uint16_t flags);
+  void finish_export_name(uint64_t size, uint16_t flags);
+  uint16_t flags_for(bool read_only) const;
+  void enter_transmission(uint16_t flags);
   void reply(OptionReply type, std::string_view data = {});
   void reply_error(OptionReply type, std::string_view sentence);
 
@@ -139,6 +145,7 @@ class Handshake {
   std::string skip_sentence_;
   std::string output_;
   bool no_zeroes_ = false;
+  bool fixed_newstyle_ = false;
   bool shutting_down_ = false;
   bool in_tls_ = false;
 

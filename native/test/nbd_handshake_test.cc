@@ -713,4 +713,28 @@ TAP_TEST("SELECTIVE: an export for TLS only is ERR_TLS_REQD to INFO and GO in cl
   TAP_OK(other.feed(client_flags() + go("disk")) == Step::transmission, "another export");
 }
 
+TAP_TEST("to a client without FIXED_NEWSTYLE it is a server without TLS, and what needs TLS is not for it") {
+  const std::string others = option(Option::list) + go("disk") + option(static_cast<Option>(4711));
+  Server forced = tls_server(TlsPolicy::required);
+  TAP_OK(forced.feed(client_flags(0) + kStartTls + others) == Step::need_bytes, "goes on, in clear");
+  constexpr auto policy = OptionReply::err_policy;
+  TAP_OK(answered(forced, policy, policy, policy, policy), "refused");
+  for (const OptionAnswer& answer : forced.replies()) TAP_OK(!answer.data.empty(), "with a sentence");
+  Server closing = tls_server(TlsPolicy::required);
+  TAP_OK(closing.feed(client_flags(0) + option(Option::export_name, "disk")) == Step::close, "EXPORT_NAME");
+
+  for (const Option o : {Option::info, Option::go}) {
+    Server server = tls_server(TlsPolicy::offered);
+    TAP_OK(server.feed(client_flags(0) + kStartTls + go("secret", {}, o)) == Step::need_bytes, "goes on");
+    TAP_OK(answered(server, policy, policy), "refused, without a word of ERR_TLS_REQD");
+  }
+  Server opened = tls_server(TlsPolicy::offered);
+  opened.open_error = ENOKEY;
+  opened.feed(client_flags(0) + go("disk"));
+  TAP_OK(answered(opened, policy), "also when it is known at the open only");
+  Server open = tls_server(TlsPolicy::offered);
+  TAP_OK(open.feed(client_flags(0) + option(Option::export_name, "disk")) == Step::transmission,
+         "what is open");
+}
+
 int main() { return cellblock::test::run(); }
