@@ -190,6 +190,9 @@ export const ConfigurationSchema = group({
       default: '256M',
     }),
     direct: flag('Go past the page cache (O_DIRECT).'),
+    rotational: flag(
+      'The disks below the store rotate. Clients are told so, and may order what they read and write by place.',
+    ),
     round_after_ms: count('Changes reach the metadata database at the latest after this.', {
       minimum: 100,
       maximum: 60_000,

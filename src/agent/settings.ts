@@ -36,6 +36,7 @@ export interface Settings {
     cacheBytes: bigint;
     reserveBytes: bigint;
     direct: boolean;
+    rotational: boolean;
     roundAfterMs: number;
   };
   engine: { kind: 'automatic' | 'io_uring' | 'workers'; reactors: number };
@@ -88,6 +89,7 @@ export function makeSettings(
       cacheBytes: bytesOfSize(store.cache),
       reserveBytes: bytesOfSize(store.reserve),
       direct: store.direct,
+      rotational: store.rotational,
       roundAfterMs: store.round_after_ms,
     },
     engine,

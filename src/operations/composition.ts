@@ -142,6 +142,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   const exports = new Exports(catalog, devices, client, {
     log,
     defaultExport: options.defaultExport ?? null,
+    rotational: options.rotational ?? false,
     needsTls: options.needsTls ?? (() => false),
   });
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });

@@ -36,6 +36,7 @@ export class Exports {
   readonly #client: PlaneClient;
   readonly #log: Logger;
   readonly #defaultExport: string | null;
+  readonly #rotational: boolean;
   readonly #needsTls: (name: string) => boolean;
   readonly #leases = new Map<number, Lease>();
   #lastLease = 0;
@@ -48,14 +49,21 @@ export class Exports {
     {
       log,
       defaultExport,
+      rotational,
       needsTls,
-    }: { log: Logger; defaultExport: string | null; needsTls: (name: string) => boolean },
+    }: {
+      log: Logger;
+      defaultExport: string | null;
+      rotational: boolean;
+      needsTls: (name: string) => boolean;
+    },
   ) {
     this.#catalog = catalog;
     this.#devices = devices;
     this.#client = client;
     this.#log = log;
     this.#defaultExport = defaultExport;
+    this.#rotational = rotational;
     this.#needsTls = needsTls;
     if (defaultExport !== null && !this.#find(defaultExport))
       log.warn({ export: defaultExport }, 'nbd.default_export names nothing there is (yet)');
@@ -99,7 +107,7 @@ export class Exports {
         name: nameOf(found),
         sizeBytes: snapshot?.sizeBytes ?? container.sizeBytes,
         readOnly: snapshot !== null || container.failure !== null,
-        rotational: false,
+        rotational: this.#rotational,
         description: describe(found),
         snapshots: this.#older(found).map((older) => older.name),
       };

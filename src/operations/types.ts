@@ -27,6 +27,8 @@ export interface OperationsOptions {
   reactors?: number;
   engine?: 'automatic' | 'io_uring' | 'workers';
   direct?: boolean;
+  /** Clients are told that the disks below rotate. */
+  rotational?: boolean;
   cacheBytes?: bigint;
   /** Free bytes below which first writes and new volumes are refused. */
   reserveBytes?: bigint;

@@ -2,7 +2,17 @@
 // a resize, a rename, an orderly stop.
 import t from 'tap';
 import { Daemon } from '../support/daemon.js';
-import { CMD, ERRNO, FLAG, infoRequest, MIB, OPT, REP, statusFilter } from '../support/nbd-wire.js';
+import {
+  CMD,
+  ERRNO,
+  FLAG,
+  infoRequest,
+  MIB,
+  OPT,
+  REP,
+  statusFilter,
+  TRANSMISSION,
+} from '../support/nbd-wire.js';
 import { RawNbd } from '../support/raw-nbd.js';
 import { others, usual } from '../support/variants.js';
 import { runAllCases } from './all-cases.js';
@@ -152,6 +162,19 @@ t.test('after a shrink an open connection gets ENOSPC and EINVAL beyond the new 
   const late = await client.command({ type: CMD.write, offset, length: 4096 }, Buffer.alloc(4096));
   t.equal(late.error, ERRNO.noSpc);
   client.close();
+});
+
+t.test('ROTATIONAL is told of every export of a store whose disks rotate, and of no other', async (t) => {
+  for (const rotational of [true, false]) {
+    const daemon = await Daemon.start(t, rotational ? { configuration: { store: { rotational } } } : {});
+    await daemon.api.createVolume('disk', 64 * MIB);
+    await daemon.api.snapshot('disk@before');
+    for (const name of ['disk', 'disk@before']) {
+      const { client, info } = await RawNbd.open(daemon.nbdPath, name);
+      t.equal(Boolean(info.flags & TRANSMISSION.rotational), rotational, name);
+      await client.leave();
+    }
+  }
 });
 
 t.test('a renamed volume is served under its new name only', async (t) => {
