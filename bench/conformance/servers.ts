@@ -1,18 +1,14 @@
 // Who is judged, every case on content of its own, the peers started anew for each: what one case leaves behind, or a server that
 // hangs or dies, is nothing to the next. Each is set up to offer what it can.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Target } from '../../test/conformance/target.js';
 import { Daemon } from '../../test/support/daemon.js';
-import { CMD, MIB } from '../../test/support/nbd-wire.js';
+import { CMD } from '../../test/support/nbd-wire.js';
 import { RawNbd } from '../../test/support/raw-nbd.js';
-import { listening, run } from '../processes.js';
+import { run } from '../processes.js';
+import { FILLED, foreground, image, nbdServerWith, SIZE, type Started } from './started.js';
 
-const SIZE = 256 * MIB;
-const FILLED = Buffer.alloc(4 * MIB, 0x11);
 const NAME = 'disk';
 const SECOND_NAME = 'disk@before';
 const DEFAULT_NAME = 'default';
@@ -28,15 +24,10 @@ export interface Wish {
   readonly bitmap: boolean;
 }
 
-export interface Served {
+export interface Served extends Started {
   readonly target: Omit<Target, 'promises' | 'offers'>;
   /** A writable and a read-only export at one time. */
   readonly hasSecondExport: boolean;
-  isAlive(): boolean;
-  /** The case is over. */
-  leave(): Promise<void>;
-  /** Ends it with all its processes, whatever it is doing. */
-  kill(): Promise<void>;
 }
 
 export interface Server {
@@ -47,35 +38,6 @@ export interface Server {
   start(directory: string, wish: Wish): Promise<Served>;
   /** Ends what is kept from one case to the next. */
   stop?(): Promise<void>;
-}
-
-/** A sparse file whose first megabytes hold data. */
-async function image(file: string): Promise<string> {
-  const handle = await open(file, 'w');
-  await handle.truncate(SIZE);
-  await handle.write(FILLED, 0, FILLED.length, 0);
-  await handle.close();
-  return file;
-}
-
-const isGone = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
-
-/** A server in the foreground, in a process group of its own. */
-async function foreground(
-  socket: string,
-  command: readonly string[],
-): Promise<Omit<Served, 'target' | 'hasSecondExport'>> {
-  const [program, ...args] = command as [string, ...string[]];
-  const child = spawn(program, args, { stdio: 'ignore', detached: true });
-  const failed = new Promise<never>((_, reject) => child.once('error', reject));
-  await Promise.race([listening(socket, null), failed]);
-  const kill = async (): Promise<void> => {
-    if (isGone(child)) return;
-    const exited = once(child, 'exit');
-    process.kill(-(child.pid as number), 'SIGKILL');
-    await exited;
-  };
-  return { isAlive: () => !isGone(child), leave: kill, kill };
 }
 
 /** One daemon for all cases, with a volume of its own for each: it takes longer to start than the others. */
@@ -185,22 +147,11 @@ const nbdkit: Server = {
   },
 };
 
-function exists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Becomes a daemon whatever it is told, with a process for each connection: found by its pid file, ended as a group. */
 const nbdServer: Server = {
   name: 'nbd-server',
   program: 'nbd-server',
   async start(directory, wish) {
     const socket = join(directory, 's');
-    const pidFile = join(directory, 'pid');
     const section = async (name: string): Promise<string[]> => [
       `[${name}]`,
       `exportname = ${await image(join(directory, name))}`,
@@ -210,15 +161,6 @@ const nbdServer: Server = {
     ];
     const lines = ['[generic]', `unixsock = ${socket}`, 'allowlist = true', ...(await section(NAME))];
     lines.push(...(await section(SECOND_NAME)), 'readonly = true');
-    await writeFile(join(directory, 'config'), `${lines.join('\n')}\n`);
-    await run('nbd-server', ['-C', join(directory, 'config'), '-p', pidFile]);
-    await listening(socket, null);
-    const pid = Number(await readFile(pidFile, 'utf8'));
-    const kill = async (): Promise<void> => {
-      if (!exists(pid)) return;
-      process.kill(-pid, 'SIGKILL');
-      while (exists(pid)) await sleep(5);
-    };
     return {
       target: {
         address: `unix:${socket}`,
@@ -230,9 +172,7 @@ const nbdServer: Server = {
         processId: null,
       },
       hasSecondExport: true,
-      isAlive: () => exists(pid),
-      leave: kill,
-      kill,
+      ...(await nbdServerWith(directory, 's', lines)),
     };
   },
 };

@@ -10,11 +10,14 @@ import {
   type Need,
   type Offer,
   seenBy,
-  type Target,
 } from '../../test/conformance/target.js';
+import { lackingTls, type TlsCase, type TlsTarget } from '../../test/conformance/tls-cases.js';
+import type { Certificates } from '../../test/support/certificates.js';
 import { ConnectionEnded } from '../../test/support/raw-nbd.js';
 import { Judge } from './judge.js';
-import type { Served, Server, Wish } from './servers.js';
+import type { Served, Server } from './servers.js';
+import type { Started } from './started.js';
+import type { TlsServed, TlsServer } from './tls-servers.js';
 
 export type Verdict = 'passes' | 'fails' | 'not offered' | 'hangs' | 'dies';
 
@@ -41,7 +44,8 @@ export class Trials {
 
   async offersOf(server: Server): Promise<ReadonlySet<Offer>> {
     const wish = { readOnly: false, bitmap: false };
-    return this.#with(server, wish, async ({ target, hasSecondExport }) => {
+    const start = (directory: string): Promise<Served> => server.start(directory, wish);
+    return this.#with(start, async ({ target, hasSecondExport }) => {
       const found = await offersOf(target.address, target.writable);
       if (hasSecondExport) found.add('secondExport');
       return found;
@@ -51,20 +55,50 @@ export class Trials {
   async judge(server: Server, offers: ReadonlySet<Offer>, group: Group, one: Case): Promise<Outcome> {
     const needs = needsOf(one);
     const wish = { readOnly: needs.includes('readOnly'), bitmap: needs.includes('bitmap') };
-    return this.#with(server, wish, (served) => {
+    const start = (directory: string): Promise<Served> => server.start(directory, wish);
+    return this.#with(start, (served) => {
       // A server is held to what it has not promised only by the cases that are about nothing else.
       const promises = server.name === 'cellblock' || needs.includes('promises');
       const target = seenBy(group, { ...served.target, promises, offers });
       const need = lacking(one, target);
       if (need !== null) return { verdict: 'not offered', seen: need };
-      return tried(one, target, served);
+      return tried(served, (judge) => one.run(judge, target));
     });
   }
 
-  async #with<T>(server: Server, wish: Wish, work: (served: Served) => T | Promise<T>): Promise<T> {
+  async judgeTls(
+    server: TlsServer,
+    offers: ReadonlySet<Offer>,
+    certificates: Certificates,
+    one: TlsCase,
+  ): Promise<Outcome> {
+    const start = (directory: string): Promise<TlsServed> => server.start(directory, certificates);
+    return this.#with(start, (served) => {
+      const target: TlsTarget = {
+        ...served.target,
+        contexts: offers.has('contexts'),
+        // With a certificate: nbd-server serves nobody without.
+        client: {
+          ca: certificates.read('ca-cert.pem'),
+          servername: 'localhost',
+          cert: certificates.read('client-cert.pem'),
+          key: certificates.read('client-key.pem'),
+        },
+        promises: server.name === 'cellblock' || (one.needs ?? []).includes('promises'),
+      };
+      const need = lackingTls(one, target);
+      if (need !== null) return { verdict: 'not offered', seen: need };
+      return tried(served, (judge) => one.run(judge, target));
+    });
+  }
+
+  async #with<S extends Started, T>(
+    start: (directory: string) => Promise<S>,
+    work: (served: S) => T | Promise<T>,
+  ): Promise<T> {
     const directory = await mkdtemp(join(this.#directory, 'c'));
     try {
-      const served = await server.start(directory, wish);
+      const served = await start(directory);
       try {
         return await work(served);
       } finally {
@@ -76,11 +110,11 @@ export class Trials {
   }
 }
 
-async function tried(one: Case, target: Target, served: Served): Promise<Outcome> {
+async function tried(served: Started, work: (judge: Judge) => Promise<void>): Promise<Outcome> {
   const judge = new Judge();
   const limit = new AbortController();
   let thrown: unknown;
-  const run = one.run(judge, target).catch((error: unknown) => {
+  const run = work(judge).catch((error: unknown) => {
     thrown = error;
   });
   const tooLong = sleep(LIMIT_MS, 'too long', { signal: limit.signal }).catch(() => 'in time');

@@ -181,7 +181,7 @@ export const hostileCases: Case[] = [
   },
   {
     name: 'a hundred clients that connect and say nothing leave room for one that does',
-    covers: ['limits', 'bytes-harmless'],
+    covers: ['bytes-harmless'],
     async run(t, target) {
       const silent = await Promise.all(Array.from({ length: 100 }, () => RawNbd.connect(target.address)));
       t.ok(await serves(target));

@@ -8,8 +8,6 @@ export interface Requirement {
   says: string;
   /** What shows it, where bytes on a wire cannot. */
   elsewhere?: string;
-  /** What the server does instead, where it is known not to keep it. */
-  broken?: string;
 }
 
 const PERSISTENCE =
@@ -58,10 +56,7 @@ const bySection = {
   },
   'Server-side requirements': {
     'tls-consistent': 'one mode for the life of a connection',
-    'tls-only-fixed': [
-      'no TLS for a client that did not choose fixed newstyle',
-      { broken: 'STARTTLS of such a client is acknowledged' },
-    ],
+    'tls-only-fixed': 'no TLS for a client that did not choose fixed newstyle',
   },
   'FORCEDTLS mode': {
     'forced-ack': 'the first STARTTLS is acknowledged',
@@ -82,10 +77,7 @@ const bySection = {
     'selective-not-after': 'ERR_TLS_REQD is never sent under TLS, nor for other options',
   },
   'TLS versions': {
-    'tls-1.2': [
-      'TLS 1.2 is supported',
-      { elsewhere: 'test/conformance/tls.test.ts: a client that is known by its key speaks no other' },
-    ],
+    'tls-1.2': 'TLS 1.2 is supported',
   },
   'Size constraints': {
     'sizes-advertised': 'constraints other than the default are told',
@@ -280,6 +272,10 @@ const bySection = {
     'bytes-harmless': 'no bytes, and no end of a connection, harm anybody else',
     shutdown: [
       'requests on their way are finished or ESHUTDOWN at a stop',
+      { elsewhere: 'test/conformance/stop.test.ts, with simple replies and with extended headers' },
+    ],
+    rotational: [
+      'ROTATIONAL exactly where the store says that its disks are',
       { elsewhere: 'test/conformance/cellblock.test.ts' },
     ],
     resize: ['a new size is told at the next GO', { elsewhere: 'test/conformance/cellblock.test.ts' }],
@@ -297,6 +293,9 @@ const bySection = {
     'ext-payload-limits':
       'with extended headers a payload beyond 32 MiB, and data that a WRITE does not announce, are EINVAL and end the connection',
     'access-lists': 'exports for named identities only: to others not listed, ERR_POLICY with a sentence',
+    'tls-1.3': 'TLS 1.3 is supported',
+    'tls-only-hidden': 'in clear, what is served in TLS only is not listed and has no contexts',
+    'starttls-data': 'STARTTLS with data is ERR_INVALID',
     descriptions: 'the description of an export is the same in INFO, GO and LIST',
   },
 } as const satisfies Record<string, Rows>;

@@ -2,8 +2,8 @@
 // stop open, so everything here happens in an order of the test's making.
 import t from 'tap';
 import { Daemon } from '../support/daemon.js';
-import { CMD, ERRNO, MIB, OPT, REP } from '../support/nbd-wire.js';
-import { RawNbd } from '../support/raw-nbd.js';
+import { CHUNK, CMD, ERRNO, FLAG, MIB, OPT, REP } from '../support/nbd-wire.js';
+import { ConnectionEnded, RawNbd } from '../support/raw-nbd.js';
 import { until } from '../support/waiting.js';
 
 t.setTimeout(300_000);
@@ -18,25 +18,41 @@ interface Reply {
   error: number;
 }
 
-/** Simple replies of reads, as they come, until the connection ends. */
+async function readReply(client: RawNbd): Promise<Reply> {
+  if (client.extended) {
+    const { cookie, type, data } = await client.readChunk();
+    return { cookie: Number(cookie), error: type === CHUNK.error ? data.readUInt32BE(0) : 0 };
+  }
+  const { cookie, error } = await client.readSimple();
+  if (error === 0) await client.read(READ_BYTES);
+  return { cookie: Number(cookie), error };
+}
+
+/** Replies of reads, as they come, until the connection ends. */
 async function readReplies(client: RawNbd): Promise<Reply[]> {
   const replies: Reply[] = [];
   for (;;) {
-    const { cookie, error } = await client.readSimple().catch(() => ({ cookie: -1n, error: -1 }));
-    if (cookie < 0n) return replies;
-    if (error === 0) await client.read(READ_BYTES);
-    replies.push({ cookie: Number(cookie), error });
+    try {
+      replies.push(await readReply(client));
+    } catch (error) {
+      if (error instanceof ConnectionEnded) return replies;
+      throw error;
+    }
   }
 }
 
-t.test(
-  'what has begun is finished; later requests get ESHUTDOWN; a client in the handshake is let go at once',
-  async (t) => {
+for (const extended of [false, true]) {
+  const headers = extended ? 'extended headers' : 'simple replies';
+  t.test(`what has begun is finished; later requests get ESHUTDOWN; ${headers}`, async (t) => {
     const daemon = await Daemon.start(t, { configuration: FAR });
     await daemon.api.createVolume('disk', 64 * MIB);
-    const busy = (await RawNbd.open(daemon.nbdPath, 'disk', { structured: false })).client;
+    const busy = (await RawNbd.open(daemon.nbdPath, 'disk', { structured: extended, extended })).client;
     busy.pauseReading();
-    for (let i = 0; i < READS; i++) busy.request({ type: CMD.read, cookie: BigInt(i), length: READ_BYTES });
+    // Whole, zeros included: what is not there would take no room.
+    const flags = extended ? FLAG.df : 0;
+    for (let i = 0; i < READS; i++) {
+      busy.request({ type: CMD.read, flags, cookie: BigInt(i), length: READ_BYTES });
+    }
     const silent = (await RawNbd.open(daemon.nbdPath, 'disk', { structured: false })).client;
     t.equal((await silent.command({ type: CMD.flush })).error, 0);
     const negotiating = await RawNbd.negotiate(daemon.nbdPath);
@@ -59,8 +75,8 @@ t.test(
     t.ok(errors.slice(refused).every((error) => error === ERRNO.shutdown));
     await until('the end of the daemon', () => daemon.hasEnded);
     t.equal(await daemon.stop(), 0, 'a clean one');
-  },
-);
+  });
+}
 
 t.test('whoever does not read is waited for no longer than the deadline', async (t) => {
   const daemon = await Daemon.start(t, { configuration: { limits: { stop_deadline_ms: 100 } } });

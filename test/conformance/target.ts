@@ -93,7 +93,8 @@ export function seenBy({ extended = false }: Group, target: Target): Target {
 }
 
 /** What tells the runs of a case apart: one is in a group once, but may be in several. */
-export const caseId = (group: Group, one: Case): string => `${group.name}: ${one.name}`;
+export const caseId = (group: { name: string }, one: { name: string }): string =>
+  `${group.name}: ${one.name}`;
 
 export function offers(target: Target, offer: Offer): boolean {
   return target.offers?.has(offer) ?? true;

@@ -10,7 +10,7 @@ import { missing } from '../support/programs.js';
 import { RawNbd } from '../support/raw-nbd.js';
 import { until } from '../support/waiting.js';
 import { runAllCases } from './all-cases.js';
-import { tlsCases } from './tls-cases.js';
+import { type TlsTarget, tlsCases } from './tls-cases.js';
 
 const SIZE = 256n * BigInt(MIB);
 const skip = missing('openssl');
@@ -27,16 +27,16 @@ t.test('TLS', { skip }, async (t) => {
   await selective.api.createVolume('disk', SIZE);
   await forced.api.createVolume('disk', SIZE);
 
-  for (const one of tlsCases)
-    await t.test(one.name, (t) =>
-      one.run(t, {
-        forced: forced.nbdPath,
-        selective: selective.nbdPath,
-        open: 'disk',
-        secret: 'secret-1',
-        client,
-      }),
-    );
+  const target: TlsTarget = {
+    forced: forced.nbdPath,
+    selective: selective.nbdPath,
+    open: 'disk',
+    secret: 'secret-1',
+    contexts: true,
+    client,
+    promises: true,
+  };
+  for (const one of tlsCases) await t.test(one.name, (t) => one.run(t, target));
 
   await t.test('every other case, in TLS', async (t) => {
     const address = `tls+unix:${selective.nbdPath}`;

@@ -141,7 +141,8 @@ export class RawNbd {
     await client.greeting();
     client.send(u32(flags));
     const known = HANDSHAKE.fixedNewstyle | HANDSHAKE.noZeroes;
-    if (address.startsWith('tls+') && (flags & ~known) === 0)
+    // TLS is for fixed newstyle only.
+    if (address.startsWith('tls+') && flags & HANDSHAKE.fixedNewstyle && (flags & ~known) === 0)
       await client.startTls({ rejectUnauthorized: false });
     return client;
   }
