@@ -25,6 +25,7 @@ const debianPackages = {
     'nbd-server',
     'fio',
     'libnbd-bin',
+    'libnbd-dev',
     'python3-libnbd',
     'nbd-client',
     'qemu-system-x86',
