@@ -13,7 +13,7 @@ import {
 } from '../../test/conformance/target.js';
 import { lackingTls, type TlsCase, type TlsTarget } from '../../test/conformance/tls-cases.js';
 import type { Certificates } from '../../test/support/certificates.js';
-import { ConnectionEnded } from '../../test/support/raw-nbd.js';
+import { ConnectionEnded } from '../../test/support/nbd-answers.js';
 import { Judge } from './judge.js';
 import type { Served, Server } from './servers.js';
 import type { Started } from './started.js';

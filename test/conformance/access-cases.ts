@@ -1,6 +1,8 @@
 // Exports a client may not use, the default export, and what an export says of itself.
+
+import { last } from '../support/nbd-answers.js';
 import { CMD, ERRNO, INFO, infoRequest, metaRequest, OPT, optionMessage, REP } from '../support/nbd-wire.js';
-import { last, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import type { Case } from './target.js';
 
 /** Names and descriptions of LIST. */

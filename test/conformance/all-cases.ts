@@ -1,7 +1,9 @@
 // Every case. A file of cases joins with one line; the table of bench/conformance and the list of what is covered follow.
 import type { Test } from 'tap';
 import { accessCases } from './access-cases.js';
-import { choiceCases, extendedHandshakeCases, extendedRequestCases } from './extended-cases.js';
+import { choiceCases } from './choice-cases.js';
+import { extendedHandshakeCases } from './extended-handshake-cases.js';
+import { extendedRequestCases } from './extended-request-cases.js';
 import { handshakeFormCases, transmissionFormCases } from './form-cases.js';
 import { greetingCases, infoCases, optionCases } from './handshake-cases.js';
 import { hostileCases } from './hostile-cases.js';

@@ -1,5 +1,7 @@
 // The form of what a server sends, whatever it says: strings, sizes, names, flags, chunks. Much of it is checked by RawNbd at every
 // answer; these cases make a server send all of it.
+
+import { type Answer, last } from '../support/nbd-answers.js';
 import {
   CHUNK,
   CMD,
@@ -16,7 +18,7 @@ import {
   type RequestFields,
   TRANSMISSION,
 } from '../support/nbd-wire.js';
-import { type Answer, last, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import { type Case, offers, type Target } from './target.js';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });

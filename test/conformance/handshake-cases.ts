@@ -1,4 +1,6 @@
 // The handshake: greeting, client flags, and every option but the meta contexts.
+
+import { ConnectionEnded, last } from '../support/nbd-answers.js';
 import {
   HANDSHAKE,
   INFO,
@@ -13,7 +15,7 @@ import {
   u32,
   u64,
 } from '../support/nbd-wire.js';
-import { ConnectionEnded, last, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import { type Case, offers } from './target.js';
 
 const UNKNOWN_NAME = 'no export is called like this';

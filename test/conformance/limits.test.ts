@@ -3,8 +3,9 @@
 // them would be the failure.
 import t from 'tap';
 import { Daemon } from '../support/daemon.js';
+import { ConnectionEnded, last } from '../support/nbd-answers.js';
 import { CMD, ERRNO, infoRequest, MIB, OPT, optionMessage, REP, u32 } from '../support/nbd-wire.js';
-import { ConnectionEnded, last, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import { until } from '../support/waiting.js';
 
 const SHORT = { nbd: { handshake_timeout_ms: 100 } };

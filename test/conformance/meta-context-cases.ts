@@ -1,6 +1,8 @@
 // LIST_META_CONTEXT, SET_META_CONTEXT and BLOCK_STATUS.
+
+import { type Answer, type Extent, last } from '../support/nbd-answers.js';
 import { CHUNK, CMD, ERRNO, FLAG, MIB, metaRequest, OPT, REP, string32, u32 } from '../support/nbd-wire.js';
-import { type Answer, type Extent, last, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import { type Case, openTarget, replyStyles, negotiateTarget as structured, type Target } from './target.js';
 
 const HOLE = 1;

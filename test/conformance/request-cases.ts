@@ -1,6 +1,8 @@
 // The transmission phase: what each command does, and how it is refused.
+
+import type { Answer } from '../support/nbd-answers.js';
 import { CHUNK, CMD, ERRNO, FLAG, MAX_PAYLOAD, MIB, type RequestFields } from '../support/nbd-wire.js';
-import type { Answer, RawNbd } from '../support/raw-nbd.js';
+import type { RawNbd } from '../support/raw-nbd.js';
 import { type Case, type Offer, offers, openTarget, replyStyles, type Target } from './target.js';
 
 const HUGE_OFFSETS = [2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n, 2n ** 64n - 512n];

@@ -2,8 +2,9 @@
 // stop open, so everything here happens in an order of the test's making.
 import t from 'tap';
 import { Daemon } from '../support/daemon.js';
+import { ConnectionEnded } from '../support/nbd-answers.js';
 import { CHUNK, CMD, ERRNO, FLAG, MIB, OPT, REP } from '../support/nbd-wire.js';
-import { ConnectionEnded, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import { until } from '../support/waiting.js';
 
 t.setTimeout(300_000);

@@ -1,6 +1,7 @@
 // STARTTLS as the protocol document has it, against servers in two modes: one that forces TLS, and one that leaves it to the client
 // and may have an export that is for TLS only.
 import type { ConnectionOptions } from 'node:tls';
+import { ConnectionEnded, last } from '../support/nbd-answers.js';
 import {
   CMD,
   HANDSHAKE,
@@ -11,7 +12,7 @@ import {
   optionMessage,
   REP,
 } from '../support/nbd-wire.js';
-import { ConnectionEnded, last, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import type { RequirementId } from './requirements.js';
 import type { Claims } from './target.js';
 

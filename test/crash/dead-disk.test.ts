@@ -7,9 +7,10 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { loadPlane } from '../../src/plane/addon.js';
 import { Daemon } from '../support/daemon.js';
+import type { Answer } from '../support/nbd-answers.js';
 import { CMD } from '../support/nbd-wire.js';
 import { mustNow } from '../support/programs.js';
-import { type Answer, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 
 t.setTimeout(240_000);
 

@@ -1,8 +1,10 @@
 // A writer that knows what it may expect after a crash: for every block the content of the last write that was replied to,
 // and of the one that was on its way. Every block names itself and its write, so a block that is lost, stale, torn or somebody
 // else's is told apart. A block has one request on its way at most; any number of connections share the work.
+
+import { ConnectionEnded } from '../support/nbd-answers.js';
 import { CMD, FLAG, MIB } from '../support/nbd-wire.js';
-import { ConnectionEnded, type RawNbd } from '../support/raw-nbd.js';
+import type { RawNbd } from '../support/raw-nbd.js';
 
 const BLOCK = 4096;
 const SECTOR = 512;

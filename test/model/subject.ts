@@ -1,8 +1,9 @@
 // The daemon and the model side by side: every step is done to both, and they have to agree.
 import type { ApiError } from '../support/api-client.js';
 import type { Daemon } from '../support/daemon.js';
+import type { Answer } from '../support/nbd-answers.js';
 import { CMD, FLAG, MIB } from '../support/nbd-wire.js';
-import { type Answer, RawNbd } from '../support/raw-nbd.js';
+import { RawNbd } from '../support/raw-nbd.js';
 import { clip, type Place, type Step } from './history.js';
 import { ModelStore, swapHeader, swapIn } from './store-model.js';
 
