@@ -45,6 +45,8 @@ const debianPackages = {
     'mdadm',
     'lvm2',
     'libvirt-clients',
+    'libvirt-daemon',
+    'libvirt-daemon-driver-qemu',
     'libxml2-utils',
     ...fuzzing,
   ],
