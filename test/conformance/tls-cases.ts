@@ -278,7 +278,7 @@ export const tlsCases: TlsCase[] = [
   },
   {
     name: 'a single byte in clear behind STARTTLS closes the connection',
-    covers: ['forced-all-over-tls'],
+    covers: ['bytes-harmless'],
     needs: ['promises'],
     run: async (t, target) => {
       for (const [mode, address] of modes(target)) {
