@@ -17,6 +17,7 @@
 #include "binding/hand_over.h"
 #include "binding/simulation.h"
 #include "io/io.h"
+#include "plane/kernel_devices.h"
 #include "plane/plane.h"
 
 namespace cellblock::binding {
@@ -107,6 +108,13 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            command<&NativePlane::disconnect>("disconnect"),
                            command<&NativePlane::limit>("limit"),
                            command<&NativePlane::set_transaction_log>("setTransactionLog"),
+                           command<&NativePlane::kernel_connect>("kernelConnect"),
+                           command<&NativePlane::kernel_reconfigure>("kernelReconfigure"),
+                           command<&NativePlane::kernel_disconnect>("kernelDisconnect"),
+                           command<&NativePlane::kernel_status>("kernelStatus"),
+                           command<&NativePlane::claim_node>("claimNode"),
+                           command<&NativePlane::reread_node>("rereadNode"),
+                           command<&NativePlane::unclaim_node>("unclaimNode"),
                            command<&NativePlane::list_reply>("listReply"),
                            command<&NativePlane::describe_reply>("describeReply"),
                            command<&NativePlane::open_reply>("openReply"),
@@ -148,6 +156,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   static void clean_up(void* self) { static_cast<NativePlane*>(self)->stop(false); }
 
   void stop(bool clean) {
+    kernel_.reset();
     if (plane_) plane_->close(clean);
     stream_.stop();
     plane_.reset();
@@ -185,6 +194,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
       return env_.Undefined();
     }
     plane_ = std::make_unique<plane::Plane>(std::move(options), std::move(disk), stream_);
+    kernel_ = std::make_unique<plane::KernelDevices>(*plane_, stream_);
     stream_.start(env_, info[1].As<Napi::Function>());
     store::Scan scan;
     std::string what;
@@ -327,6 +337,38 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     plane_->set_transaction_log(number_of(info[0]), number_of(info[1]), string_of(info[2]), bool_of(info[3]));
   }
 
+  void kernel_connect(Info info) {
+    const Napi::Object from = info[1].As<Napi::Object>();
+    kernel::ConnectOptions options;
+    if (from.Get("index").IsNumber()) options.index = static_cast<uint32_t>(number_of(from["index"]));
+    options.size_bytes = number_of(from["sizeBytes"]);
+    options.block_bytes = number_of(from["blockBytes"]);
+    options.io_timeout_s = number_of(from["ioTimeoutSeconds"]);
+    options.dead_timeout_s = number_of(from["deadTimeoutSeconds"]);
+    options.identifier = string_of(from["identifier"]);
+    kernel_->connect(number_of(info[0]), std::move(options), backend_of(info[2]));
+  }
+  void kernel_reconfigure(Info info) {
+    const Napi::Object from = info[1].As<Napi::Object>();
+    kernel::ReconfigureOptions options;
+    options.index = static_cast<uint32_t>(number_of(from["index"]));
+    options.identifier = string_of(from["identifier"]);
+    if (from.Get("sizeBytes").IsBigInt()) options.size_bytes = number_of(from["sizeBytes"]);
+    kernel_->reconfigure(number_of(info[0]), std::move(options), backend_of(info[2]));
+  }
+  void kernel_disconnect(Info info) {
+    kernel_->disconnect(number_of(info[0]), static_cast<uint32_t>(number_of(info[1])));
+  }
+  void kernel_status(Info info) { kernel_->status(number_of(info[0])); }
+  void claim_node(Info info) { kernel_->claim(number_of(info[0]), string_of(info[1])); }
+  void reread_node(Info info) { kernel_->reread(number_of(info[0]), string_of(info[1])); }
+  void unclaim_node(Info info) { kernel_->unclaim(number_of(info[0]), string_of(info[1])); }
+
+  static plane::KernelBackend backend_of(const Napi::Value& value) {
+    const Napi::Object from = value.As<Napi::Object>();
+    return {number_of(from["handle"]), bool_of(from["readOnly"]), numbers_of(from["leases"])};
+  }
+
   void punch(Info info) {
     std::vector<plane::Plane::PunchRange> ranges;
     const Napi::Array array = info[1].As<Napi::Array>();
@@ -450,6 +492,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   Napi::Env env_;
   Stream stream_;
   std::unique_ptr<plane::Plane> plane_;
+  std::unique_ptr<plane::KernelDevices> kernel_;
 };
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {

@@ -133,6 +133,24 @@ struct RecordConverter {
     object["changedSince"] = since;
     return object;
   }
+  Napi::Object operator()(const plane::KernelAnswer& record) const {
+    Napi::Object object = answered("kernel", record.ticket, record.error);
+    object["index"] = number_to(env, record.index);
+    object["sentence"] = Napi::String::New(env, record.sentence);
+    return object;
+  }
+  Napi::Object operator()(const plane::KernelStatus& record) const {
+    Napi::Object object = answered("kernel-status", record.ticket, record.error);
+    Napi::Array connected = Napi::Array::New(env, record.connected.size());
+    for (uint32_t i = 0; i < record.connected.size(); i++) connected[i] = number_to(env, record.connected[i]);
+    object["connected"] = connected;
+    return object;
+  }
+  Napi::Object operator()(const plane::LinkDead& record) const {
+    Napi::Object object = kind(env, "link-dead");
+    object["index"] = record.index ? Napi::Value(number_to(env, *record.index)) : env.Null();
+    return object;
+  }
   Napi::Object operator()(const plane::LeaseClosed& record) const {
     Napi::Object object = kind(env, "closed");
     object["lease"] = number_to(env, record.lease);

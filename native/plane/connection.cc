@@ -36,6 +36,7 @@ Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
       lease_(settled.lease.id),
       form_(form_of(negotiated_)),
       extended_(negotiated_.extended),
+      resends_(settled.resends),
       header_bytes_(extended_ ? nbd::kExtendedRequestHeaderBytes : nbd::kRequestHeaderBytes),
       read_head_(nbd::read_head_bytes(form_)),
       out_(reactor.buffers_),
@@ -139,7 +140,8 @@ int64_t Connection::run() {
 
 void Connection::take_turn() {
   begin_turn();
-  if (device_.held() && !input_ended_) {
+  const bool waits = device_.held() || (resends_ && served_.unsettled > 0);
+  if (waits && !input_ended_) {
     stall_ = Stall::held;
   } else if (input_) {
     const BufferRef block = std::move(input_);
@@ -246,6 +248,9 @@ void Connection::end_input() {
   drain_ = 0;
   input_.reset();
   if (receiving_) release(std::exchange(receiving_, nullptr));
+  if (!resends_ || unsettled_ || in_flight_ == 0) return;
+  unsettled_ = true;
+  served_.unsettled++;
 }
 
 // ---- output and the end of a turn ----
@@ -337,6 +342,7 @@ void Connection::finish_if_idle() {
 void Connection::stop() {
   if (!is_open() || stopping_) return;
   stopping_ = true;
+  if (resends_) end_input();
   reactor_.run_soon(this);
 }
 

@@ -4,6 +4,10 @@
 // Invariants: every admitted request is answered exactly once unless the socket is gone; bytes held for the
 // client stay below its limit; what is not read stays in the socket, so a client that does not read is slowed
 // down by itself alone.
+//
+// The kernel resends: what a connection did not answer it asks for once more on another one. So at a stop its
+// requests are left to that, where other clients are told ESHUTDOWN; and nothing of it is taken while the
+// device works on what it asked on a connection that is gone, or an old write could end behind a newer one.
 #pragma once
 
 #include <array>
@@ -35,7 +39,7 @@ class Connection final : public Watcher {
   void flush();   // called by the reactor after flush_soon()
 
   void retry();  // the device was released, or there is budget again
-  void stop();   // finish what is in flight, ESHUTDOWN for the rest, close
+  void stop();   // finish what is in flight, ESHUTDOWN for the rest (see above), close
   void abort();  // close now; what the device has is forgotten when it comes back
 
   bool is_open() const { return channel_.is_open(); }
@@ -46,6 +50,7 @@ class Connection final : public Watcher {
   const Peer& peer() const { return peer_; }
   ServedDevice& served() { return served_; }
   uint64_t lease() const { return lease_; }
+  bool is_unsettled() const { return unsettled_; }
   int64_t credit_left() const { return credit - turn_cost_; }
 
   size_t index = 0;  // the reactor's: place in its list
@@ -137,7 +142,8 @@ class Connection final : public Watcher {
   uint64_t lease_;
   std::vector<volume::StatusContext> contexts_;
   const nbd::ReplyForm form_;
-  const bool extended_;          // headers, of requests too
+  const bool extended_;  // headers, of requests too
+  const bool resends_;
   const uint32_t header_bytes_;  // of a request
   const uint32_t read_head_;     // bytes of a reply to READ before its data
 
@@ -167,7 +173,8 @@ class Connection final : public Watcher {
   bool stopping_ = false;
   bool socket_empty_ = false;  // the last receive found nothing
   bool lingering_ = false;
-  bool broken_ = false;  // out of memory for a reply: close at the end of the turn
+  bool unsettled_ = false;  // ended with requests in flight, and counted by its device
+  bool broken_ = false;     // out of memory for a reply: close at the end of the turn
   Timer linger_timer_;
 
   size_t in_flight_ = 0;

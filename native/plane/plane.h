@@ -131,6 +131,9 @@ class Plane final : public Directory, public volume::Keeper {
   // Appends to the file at `path`, which is made when it is not there; empty: ends the log.
   void set_transaction_log(uint64_t ticket, uint64_t handle, const std::string& path, bool with_data);
 
+  // A socket whose other end the kernel gets, and a lease on the open device `handle`; both are taken over.
+  void serve_kernel(int fd, uint64_t handle, uint64_t lease, nbd::Negotiated negotiated);
+
   void list_reply(uint64_t ticket, std::vector<ExportName> exports);
   void describe_reply(uint64_t ticket, ExportDescription description);
   void open_reply(uint64_t ticket, LeaseReply reply, int error, const std::string& refusal);

@@ -162,6 +162,7 @@ void Reactor::retire(Connection* connection) {
   std::replace(flushing_.begin(), flushing_.end(), connection, static_cast<Connection*>(nullptr));
   retired_.push_back(take_out(connections_, connection->index));
   wire_.directory.close(connection->lease());
+  if (connection->is_unsettled() && --device.unsettled == 0) retry(&device.device);
   if (device.connections.empty()) {
     devices_with_connections_--;
     for (auto& done : std::exchange(device.when_unused, {})) done();

@@ -64,6 +64,7 @@ struct Settled {
   Lease lease;
   std::vector<std::byte> input;  // received behind the handshake
   std::string output;            // not sent yet
+  bool resends = false;          // see Connection: what is not answered here is asked for again elsewhere
 };
 
 // A device with connections here.
@@ -76,6 +77,8 @@ struct ServedDevice {
   std::unique_ptr<Throttle> throttle;  // null: never had limits
   std::unique_ptr<TransactionLog> log;
   bool log_to_write = false;
+  // Connections whose input has ended, of a client that resends, with requests the device still works on.
+  unsigned unsettled = 0;
 
   // see turns.h
   std::deque<Connection*> runnable;

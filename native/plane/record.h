@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -80,6 +81,22 @@ struct TransactionLogLost {
   uint64_t handle;
   int error;
 };
+// Of a command on a device of the kernel.
+struct KernelAnswer {
+  uint64_t ticket;
+  int error;             // errno; EPROTONOSUPPORT: there is no nbd driver
+  uint32_t index;        // N of /dev/nbdN
+  std::string sentence;  // of the kernel, where it says more
+};
+struct KernelStatus {
+  uint64_t ticket;
+  int error;
+  std::vector<uint32_t> connected;  // N of each /dev/nbdN with a backend, whoever that is
+};
+// A connection of a device of the kernel has died; none: of one or several that are not known.
+struct LinkDead {
+  std::optional<uint32_t> index;
+};
 struct Logged {
   std::string level, message;
   std::vector<std::pair<std::string, std::string>> fields;
@@ -87,7 +104,7 @@ struct Logged {
 
 using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, BytesRead, RoundTaken, CutDone,
                             Adopted, ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed,
-                            StoreFailed, TransactionLogLost, Logged>;
+                            StoreFailed, TransactionLogLost, KernelAnswer, KernelStatus, LinkDead, Logged>;
 
 // Where records go. push is called from any native thread, in the order of happening of that thread.
 class RecordSink {

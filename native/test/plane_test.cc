@@ -477,6 +477,9 @@ class Agent final : plane::RecordSink {
   void take(plane::DeviceFailed& failed) { TAP_EQ(failed.error, 0, "a device failed"); }
   void take(plane::StoreFailed& failed) { TAP_EQ(failed.error, 0, "the store failed"); }
   void take(plane::TransactionLogLost& lost) { TAP_EQ(lost.error, 0, "a transaction log was lost"); }
+  void take(plane::KernelAnswer& answer) { TAP_EQ(answer.error, 0, "asked of the kernel by nobody"); }
+  void take(plane::KernelStatus& status) { TAP_EQ(status.error, 0, "asked of the kernel by nobody"); }
+  void take(plane::LinkDead&) { TAP_OK(false, "a device of the kernel that nobody made"); }
   void take(plane::Logged&) {}
 
   const std::string directory_;
