@@ -94,6 +94,12 @@ export const ERROR_CODES = {
   'transaction-log-name-taken': 'exists',
   'transaction-log-unsuitable': 'refused',
   'transaction-logs-off': 'refused',
+  'attachment-exists': 'exists',
+  'attachment-not-found': 'not-found',
+  'attachment-unsuitable': 'refused',
+  'kernel-driver-missing': 'refused',
+  'kernel-device-in-use': 'in-use',
+  'kernel-device-failed': 'io',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -5,6 +5,7 @@
 // reused: counters are reserved in chunks, durably, before the first number of a chunk can become durable anywhere.
 
 import { CellblockError } from '../base/errors.js';
+import { type Attachment, decodeAttachment, encodeAttachment } from '../model/attachment.js';
 import type { Base, Container, ExtentsFileRecord, Line, Snapshot, Version } from '../model/entities.js';
 import {
   decodeContainer,
@@ -66,6 +67,8 @@ export class Catalog {
   readonly vms = new Map<number, Vm>();
   /** Ids are of one sequence with those of VMs. */
   readonly vmSnapshots = new Map<number, VmSnapshot>();
+  /** Volumes and snapshots that are devices of the kernel, by their keys. */
+  readonly attachments = new Map<string, Attachment>();
   /** Per line: everything of its journal entries at or below is in LevelDB. */
   readonly applied = new Map<number, bigint>();
   readonly written: WrittenIndex;
@@ -111,6 +114,7 @@ export class Catalog {
     await this.#loadSyncs();
     await this.#each('vm', (text) => this.keepVm(decodeVm(text)));
     await this.#each('vm-snapshot', (text) => this.keepVmSnapshot(decodeVmSnapshot(text)));
+    await this.#each('attachment', (text) => this.keepAttachment(decodeAttachment(text)));
     await this.#each('applied', (text, id) => this.applied.set(Number(id), BigInt(text)));
     await this.#loadPunches();
     await this.#loadCounters();
@@ -281,6 +285,11 @@ export class Catalog {
   /** @internal */
   keepVmSnapshot(snapshot: VmSnapshot): void {
     this.vmSnapshots.set(snapshot.id, snapshot);
+  }
+
+  /** @internal */
+  keepAttachment(attachment: Attachment): void {
+    this.attachments.set(attachment.key, attachment);
   }
 
   vmNamed(name: string): Vm | undefined {
@@ -580,6 +589,18 @@ export class Change {
   removeVmSnapshot(snapshot: VmSnapshot): this {
     this.#catalog.vmSnapshots.delete(snapshot.id);
     this.#add({ type: 'del', key: jsonKey('vm-snapshot', snapshot.id) });
+    return this;
+  }
+
+  attachment(attachment: Attachment): this {
+    this.#catalog.keepAttachment(attachment);
+    this.#add(putJson('attachment', attachment.key, encodeAttachment(attachment)));
+    return this;
+  }
+
+  removeAttachment(attachment: Attachment): this {
+    this.#catalog.attachments.delete(attachment.key);
+    this.#add({ type: 'del', key: jsonKey('attachment', attachment.key) });
     return this;
   }
 

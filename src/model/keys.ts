@@ -118,7 +118,8 @@ export type Family =
   | 'applied'
   | 'sync'
   | 'vm'
-  | 'vm-snapshot';
+  | 'vm-snapshot'
+  | 'attachment';
 
 export function jsonKey(family: Family, id: string | number): Buffer {
   return Buffer.from(`${family}/${id}`);

@@ -14,6 +14,8 @@ import { Exports } from './exports.js';
 import { Failures } from './failures.js';
 import { Faults } from './faults.js';
 import { Files } from './files.js';
+import { Attachments } from './kernel/attachments.js';
+import { KernelFiles } from './kernel/kernel-files.js';
 import type { PlaneClient } from './plane-client.js';
 import { openPlane } from './plane-open.js';
 import { Punches } from './punches.js';
@@ -61,6 +63,7 @@ export interface Parts {
   syncOperations: SyncOperations;
   vmOperations: VmOperations;
   exports: Exports;
+  attachments: Attachments;
   failures: Failures;
   tasks: Tasks;
   recovery: RecoveryReport;
@@ -129,8 +132,18 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   });
   const settings = new VolumeSettings({ catalog, devices, client, logs: transactionLogs });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
+  const exports = new Exports(catalog, devices, client, {
+    log,
+    defaultExport: options.defaultExport ?? null,
+    rotational: options.rotational ?? false,
+    needsTls: options.needsTls ?? (() => false),
+  });
+  const attachments = new Attachments(
+    { catalog, client, exports, files: new KernelFiles(options.kernelRoots), log },
+    meta.storeId,
+  );
   const syncs = new Syncs(
-    { catalog, devices, client, rounds, reclaim, space, log },
+    { catalog, devices, client, rounds, reclaim, space, attachments, log },
     { holdLimitMs: options.holdLimitMs ?? DEFAULTS.holdLimitMs },
   );
   const vms = new Vms(catalog, snapshots);
@@ -139,12 +152,6 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { catalog, devices, client, volumes, syncs, vms },
     options.identity ?? loadedIdentity,
   );
-  const exports = new Exports(catalog, devices, client, {
-    log,
-    defaultExport: options.defaultExport ?? null,
-    rotational: options.rotational ?? false,
-    needsTls: options.needsTls ?? (() => false),
-  });
   const failures = new Failures(catalog, devices, client, log, { blocksPerWindow: blocks });
   return {
     options,
@@ -170,6 +177,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     syncOperations,
     vmOperations: new VmOperations(catalog, vms, volumes),
     exports,
+    attachments,
     failures,
     tasks: new Tasks(),
     recovery,

@@ -164,6 +164,18 @@ export class Exports {
     }
   }
 
+  /** Leases on one device, for connections of the kernel: all or none. Who attaches it has decided who may. */
+  async leaseForKernel(found: Found, count: number): Promise<{ handle: number; leases: number[] }> {
+    const leases: OpenedLease[] = [];
+    try {
+      while (leases.length < count) leases.push(await this.#lease(found, []));
+      return { handle: leases[0]!.handle, leases: leases.map(({ lease }) => lease) };
+    } catch (error) {
+      for (const { lease } of leases) this.#end(lease);
+      throw error;
+    }
+  }
+
   closed({ lease }: RecordOf<'closed'>): void {
     this.#end(lease);
   }

@@ -10,6 +10,8 @@ import { checkLimits, type Limits } from '../model/volume-settings.js';
 import type { Plane, Visitors } from '../plane/treaty.js';
 import type { Parts } from './composition.js';
 import { build, DEFAULTS } from './composition.js';
+import type { AttachWishes } from './kernel/attachment-options.js';
+import type { AttachmentInfo } from './kernel/attachments.js';
 import { descriptorError, listenError } from './listen-error.js';
 import { requireContainer, requireKind, requireSnapshot } from './lookup.js';
 import { errnoName, PlaneClient } from './plane-client.js';
@@ -132,6 +134,7 @@ export class Operations {
   #connect(): void {
     const { client, devices, rounds, faults, exports, failures, files, options, reclaim, settings, catalog } =
       this.parts;
+    const { attachments } = this.parts;
     const { log } = options;
     devices.rounding = rounds;
     this.parts.syncOperations.requireWritable = () => this.#requireWritable();
@@ -159,7 +162,11 @@ export class Operations {
       list: (record) => exports.list(record),
       describe: (record) => exports.describe(record),
       open: (record) => void exports.open(record),
-      closed: (record) => exports.closed(record),
+      closed: (record) => {
+        exports.closed(record);
+        attachments.leaseClosed(record.lease);
+      },
+      linkDead: ({ index }) => attachments.linkDead(index),
       failed: (record) => void failures.failed(record),
       storeFailed: ({ error }) => {
         this.#state = 'read-only';
@@ -177,9 +184,10 @@ export class Operations {
 
   /** What an earlier run had begun: shrinks before anything is served; space is given back in the background. */
   async #finishUnfinished(): Promise<void> {
-    const { volumes, files, reclaim, punches, space, recovery, syncs, expiry } = this.parts;
+    const { volumes, files, reclaim, punches, space, recovery, syncs, expiry, attachments } = this.parts;
     await syncs.finishUnfinished();
     await volumes.finishShrinks();
+    await attachments.resume();
     await files.finish();
     punches.kick();
     reclaim.noteAll();
@@ -314,7 +322,17 @@ export class Operations {
   ): Promise<VolumeInfo> {
     this.#requireWritable();
     const { sizeBytes, force = false } = options;
-    return this.#volumeInfo(await this.parts.volumes.resize(name, { sizeBytes, force }, kind));
+    const { catalog, volumes, attachments } = this.parts;
+    const container = requireKind(catalog, name, kind ?? 'volume');
+    // What is mounted may grow, but is not cut off.
+    const claim = sizeBytes < container.sizeBytes ? await attachments.claim([container]) : null;
+    try {
+      await volumes.resize(name, { sizeBytes, force }, kind);
+    } finally {
+      await claim?.end();
+    }
+    await attachments.sizeChanged(container);
+    return this.#volumeInfo(container);
   }
 
   /**
@@ -328,6 +346,7 @@ export class Operations {
   ): Promise<TaskInfo> {
     this.#requireWritable();
     const { withSnapshots = false, disconnect = false } = options;
+    this.parts.attachments.requireDetached(requireKind(this.parts.catalog, name, kind ?? 'volume'));
     const container = await this.parts.volumes.delete(name, { withSnapshots, disconnect }, kind);
     return this.#reclaimTask('volume-delete', name, new Set([container.line]));
   }
@@ -374,6 +393,9 @@ export class Operations {
   /** Durable when it resolves; all or none. What readers still use is freed after they end. */
   async deleteSnapshots(references: { volume: string; snapshot: string }[]): Promise<TaskInfo> {
     this.#requireWritable();
+    const { catalog, attachments } = this.parts;
+    for (const { volume, snapshot } of references)
+      attachments.requireDetached(requireSnapshot(catalog, volume, snapshot));
     const snapshots = await this.parts.snapshots.delete(references);
     const subject = references.map(({ volume, snapshot }) => `${volume}@${snapshot}`).join(' ');
     return this.#reclaimTask('snapshot-delete', subject, new Set(snapshots.map(({ line }) => line)));
@@ -390,6 +412,22 @@ export class Operations {
       ? await this.syncs.cloneWithNewIdentity(reference, name)
       : await this.parts.snapshots.clone(reference, name, options);
     return this.#volumeInfo(container);
+  }
+
+  /** A block device of the kernel; see Attachments.attach. `name`: VOLUME or VOLUME@SNAPSHOT. */
+  async attach(name: string, wishes: AttachWishes): Promise<AttachmentInfo> {
+    this.#requireWritable();
+    return this.parts.attachments.attach(name, wishes);
+  }
+
+  /** `name`: what was attached, or its device. */
+  async detach(name: string, options: { force: boolean }): Promise<AttachmentInfo> {
+    this.#requireWritable();
+    return this.parts.attachments.detach(name, options);
+  }
+
+  listAttachments(): Promise<AttachmentInfo[]> {
+    return this.parts.attachments.list();
   }
 
   /** Makes a failed volume writable again. The answer says what may be lost. */
@@ -489,6 +527,7 @@ export class Operations {
     if (queue.failing) void queue.stop();
     tasks.abortAll();
     failures.stop();
+    this.parts.attachments.stop();
     await steps.run('the end of connections', () => client.stopServing(deadlineMs));
     await steps.run('syncs', () => this.parts.syncs.stop());
     await steps.run('snapshots that expire', () => this.parts.expiry.stop());

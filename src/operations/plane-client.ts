@@ -7,6 +7,8 @@ import { CellblockError } from '../base/errors.js';
 import type {
   FaultRecord,
   JournalScan,
+  KernelBackend,
+  KernelDevice,
   Plane,
   PlaneOptions,
   PlaneRecord,
@@ -16,6 +18,7 @@ import type { Logger } from './types.js';
 
 export type RoundAnswer = Extract<PlaneRecord, { kind: 'round' }>;
 export type CutAnswer = Extract<PlaneRecord, { kind: 'cut' }>;
+export type KernelAnswer = Extract<PlaneRecord, { kind: 'kernel' }>;
 export type BytesAnswer = Extract<PlaneRecord, { kind: 'bytes' }>;
 export type RecordOf<K extends PlaneRecord['kind']> = Extract<PlaneRecord, { kind: K }>;
 
@@ -31,6 +34,7 @@ export interface PlaneListener {
   failed(record: RecordOf<'failed'>): void;
   storeFailed(record: RecordOf<'store-failed'>): void;
   transactionLogLost(record: RecordOf<'transaction-log-lost'>): void;
+  linkDead(record: RecordOf<'link-dead'>): void;
 }
 
 type Answer = Extract<PlaneRecord, { ticket: number; error: number }>;
@@ -153,12 +157,43 @@ export class PlaneClient {
     );
   }
 
+  kernelConnect(device: KernelDevice, backend: KernelBackend): Promise<KernelAnswer> {
+    return this.#kernel((ticket) => this.plane.kernelConnect(ticket, device, backend));
+  }
+
+  kernelReconfigure(
+    device: { index: number; identifier: string; sizeBytes?: bigint },
+    backend: KernelBackend,
+  ): Promise<KernelAnswer> {
+    return this.#kernel((ticket) => this.plane.kernelReconfigure(ticket, device, backend));
+  }
+
+  kernelDisconnect(index: number): Promise<KernelAnswer> {
+    return this.#kernel((ticket) => this.plane.kernelDisconnect(ticket, index));
+  }
+
+  claimNode(path: string): Promise<KernelAnswer> {
+    return this.#kernel((ticket) => this.plane.claimNode(ticket, path));
+  }
+
+  rereadNode(path: string): Promise<KernelAnswer> {
+    return this.#kernel((ticket) => this.plane.rereadNode(ticket, path));
+  }
+
+  unclaimNode(path: string): Promise<KernelAnswer> {
+    return this.#kernel((ticket) => this.plane.unclaimNode(ticket, path));
+  }
+
   stopServing(deadlineMs: number): Promise<void> {
     return this.#done('stopping', (ticket) => this.plane.stopServing(ticket, deadlineMs));
   }
 
   faultReply(ticket: number, records: FaultRecord[], error: number): void {
     this.plane.faultReply(ticket, records, error);
+  }
+
+  #kernel(send: (ticket: number) => void): Promise<KernelAnswer> {
+    return this.#ask(send) as Promise<KernelAnswer>;
   }
 
   async #done(doing: string, send: (ticket: number) => void): Promise<void> {
@@ -196,6 +231,8 @@ export class PlaneClient {
       case 'round':
       case 'cut':
       case 'adopted':
+      case 'kernel':
+      case 'kernel-status':
         this.#answer(record);
         break;
       case 'log':
@@ -230,6 +267,9 @@ export class PlaneClient {
         break;
       case 'transaction-log-lost':
         this.listener?.transactionLogLost(record);
+        break;
+      case 'link-dead':
+        this.listener?.linkDead(record);
         break;
     }
   }

@@ -16,6 +16,7 @@ import type { SyncRecord } from '../model/sync.js';
 import type { Device, Devices } from './devices.js';
 import { DeviceDisk } from './disk-io.js';
 import { Hold } from './hold.js';
+import type { Attachments } from './kernel/attachments.js';
 import type { PlaneClient } from './plane-client.js';
 import type { Reclaim } from './reclaim.js';
 import type { Rounds } from './rounds.js';
@@ -46,6 +47,7 @@ export class Syncs {
   readonly #rounds: Rounds;
   readonly #reclaim: Reclaim;
   readonly #space: Space;
+  readonly #attachments: Attachments;
   readonly #records: SyncRecords;
   readonly #log: Logger;
   readonly #holdLimitMs: number;
@@ -62,6 +64,7 @@ export class Syncs {
       rounds: Rounds;
       reclaim: Reclaim;
       space: Space;
+      attachments: Attachments;
       log: Logger;
     },
     options: { holdLimitMs: number },
@@ -72,6 +75,7 @@ export class Syncs {
     this.#rounds = collaborators.rounds;
     this.#reclaim = collaborators.reclaim;
     this.#space = collaborators.space;
+    this.#attachments = collaborators.attachments;
     this.#records = new SyncRecords(collaborators);
     this.#log = collaborators.log;
     this.#holdLimitMs = options.holdLimitMs;
@@ -102,10 +106,24 @@ export class Syncs {
     await Promise.all(this.#running);
   }
 
+  /** Of devices of the kernel nobody has anything in the cache, and nobody mounts them until the sync has ended. */
   async #run(pairs: readonly SyncPair[], identity: SyncIdentity, options: RunOptions): Promise<SyncResult> {
-    for (const pair of pairs) this.check(pair, options);
-    await this.#space.check();
     const ordered = [...pairs].sort((a, b) => a.container.id - b.container.id);
+    const claim = await this.#attachments.claim(ordered.map(({ container }) => container));
+    try {
+      return await this.#claimed(ordered, identity, options);
+    } finally {
+      await claim.end();
+    }
+  }
+
+  async #claimed(
+    ordered: readonly SyncPair[],
+    identity: SyncIdentity,
+    options: RunOptions,
+  ): Promise<SyncResult> {
+    for (const pair of ordered) this.check(pair, options);
+    await this.#space.check();
     // Whoever reads these versions by name keeps them from being merged; and what they say is in LevelDB before mutexes are held.
     for (const { snapshot } of ordered) this.#devices.pin(snapshot.line, snapshot.version);
     try {
@@ -233,7 +251,8 @@ export class Syncs {
     refuseKind(container, this.#catalog.containers.get(snapshot.container)!, from);
     refuseSize(container, snapshot, { from, grow: options.grow });
     const connections = this.#devices.current(container.id)?.connections ?? 0;
-    if (connections > 0 && !options.online && !options.force) throw inUse(container, connections);
+    if (connections > 0 && !options.online && !options.force)
+      throw inUse(container, { connections, node: this.#attachments.nodeOf(container) });
   }
 
   #disksOf(members: readonly Member[]): DeviceDisk[] {
@@ -331,8 +350,12 @@ function refuseSize(
   );
 }
 
-function inUse(container: Container, connections: number): CellblockError {
-  const clients = `${connections} connection${connections > 1 ? 's' : ''}`;
+function inUse(
+  container: Container,
+  { connections, node }: { connections: number; node: string | null },
+): CellblockError {
+  const attached = node === null ? '' : `, as ${node} among others`;
+  const clients = `${connections} connection${connections > 1 ? 's' : ''}${attached}`;
   return new CellblockError(
     'volume-in-use',
     `The volume ${JSON.stringify(container.name)} is in use by ${clients}.`,

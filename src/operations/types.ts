@@ -5,6 +5,7 @@ import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
 import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
+import type { KernelRoots } from './kernel/kernel-files.js';
 import type { IdentityFactory } from './sync-types.js';
 
 /** The part of a pino logger that is used here. */
@@ -61,6 +62,8 @@ export interface OperationsOptions {
   level?: Level;
   /** Tests only: in place of the kernel's boot id. */
   bootId?: string;
+  /** Tests only: in place of /sys, /proc and /dev. */
+  kernelRoots?: KernelRoots;
   /** Tests only: pauses between attempts to write, instead of real time. */
   pause?: (attempt: number) => Promise<void>;
 }

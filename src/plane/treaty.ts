@@ -131,6 +131,28 @@ export interface RebaseTarget {
   discard: boolean;
 }
 
+/** A block device of the kernel, /dev/nbdN. */
+export interface KernelDevice {
+  /** N; null: the kernel takes a free one. */
+  index: number | null;
+  sizeBytes: bigint;
+  /** Smallest unit of its users, 512 to 4096. */
+  blockBytes: number;
+  /** A request that takes longer goes to another connection; 0: none does. */
+  ioTimeoutSeconds: number;
+  /** Requests wait so long for a connection when all are dead; 0: not at all. */
+  deadTimeoutSeconds: number;
+  /** Whose it is: who reconfigures it has to know. */
+  identifier: string;
+}
+
+/** What the connections of a device of the kernel are to: the open device `handle`, one connection for each lease. */
+export interface KernelBackend {
+  handle: number;
+  readOnly: boolean;
+  leases: number[];
+}
+
 /** Who asks. */
 export interface Peer {
   /** For people and logs: `unix:uid=0`, `tcp:127.0.0.1:1234`, `stdio:uid=0`. */
@@ -261,6 +283,12 @@ export type PlaneRecord =
   | { kind: 'store-failed'; error: number }
   /** The transaction log of a device could not be written and has ended; the device goes on. */
   | { kind: 'transaction-log-lost'; handle: number; error: number }
+  /** Of /dev/nbdN, N being `index`. `sentence`: what the kernel says of an error, where it does. */
+  | { kind: 'kernel'; ticket: number; error: number; index: number; sentence: string }
+  /** N of each /dev/nbdN that somebody is connected to. */
+  | { kind: 'kernel-status'; ticket: number; error: number; connected: number[] }
+  /** A connection of /dev/nbdN died; null: of one or several, which is not known. */
+  | { kind: 'link-dead'; index: number | null }
   | {
       kind: 'log';
       level: 'info' | 'warn' | 'error';
@@ -427,6 +455,31 @@ export interface Plane {
    * log. Empty: none. Answered by done: no file, when the file is open; empty, when everything is written.
    */
   setTransactionLog(ticket: number, handle: number, path: string, data: boolean): void;
+
+  /**
+   * A device of the kernel whose connections are to an open device, one for each lease: these are the connections' from now on, and
+   * each is told of as closed when its connection ends. Answered by kernel; EPROTONOSUPPORT: there is no nbd driver.
+   */
+  kernelConnect(ticket: number, device: KernelDevice, backend: KernelBackend): void;
+  /** New connections in place of dead ones, as many as there are of these; the others are closed. Answered by kernel. */
+  kernelReconfigure(
+    ticket: number,
+    device: { index: number; identifier: string; sizeBytes?: bigint },
+    backend: KernelBackend,
+  ): void;
+  /** Whoever uses it gets errors. Answered by kernel. */
+  kernelDisconnect(ticket: number, index: number): void;
+  /** Answered by kernel-status. */
+  kernelStatus(ticket: number): void;
+  /**
+   * Takes a node of a block device so that nobody can mount it, writes back and forgets what the kernel keeps of it and of its partitions.
+   * Answered by kernel, which may take as long as the device's connections are dead; EBUSY: somebody has it, or a partition of it.
+   */
+  claimNode(ticket: number, path: string): void;
+  /** The kernel forgets what it keeps of it, claimed or not, and looks for partitions anew. Answered by kernel. */
+  rereadNode(ticket: number, path: string): void;
+  /** Answered by kernel. */
+  unclaimNode(ticket: number, path: string): void;
 
   /** Ends leases of a device by closing their connections. Answered by done when none is left. */
   disconnect(ticket: number, handle: number): void;

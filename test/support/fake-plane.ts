@@ -10,6 +10,8 @@ import type {
   ExtentsFile,
   FaultRecord,
   JournalScan,
+  KernelBackend,
+  KernelDevice,
   Peer,
   Plane,
   PlaneCounters,
@@ -18,9 +20,12 @@ import type {
   RebaseTarget,
 } from '../../src/plane/treaty.js';
 import type { FakeDisk } from './fake-disk.js';
+import type { FakeKernel } from './fake-kernel.js';
 import { FakeVolume } from './fake-volume.js';
 
-const { EBUSY, ECANCELED, EIO, ENOENT } = constants.errno;
+const { EBUSY, ECANCELED, EIO, ENOENT, EPROTONOSUPPORT } = constants.errno;
+
+const NO_KERNEL = { error: EPROTONOSUPPORT, index: 0, taken: [] as number[] };
 
 const BLOCK = 4096;
 
@@ -81,6 +86,7 @@ export class FakePlane implements Plane {
   /** The process is gone: nothing is answered, nothing is done any more. */
   kill(): void {
     this.dead = true;
+    for (const lease of this.leases.keys()) this.kernel?.drop(lease);
   }
 
   #step(step: Step): void {
@@ -367,8 +373,69 @@ export class FakePlane implements Plane {
     this.#done(ticket);
   }
 
+  /** The kernel of this world; none: there is no nbd driver. */
+  kernel: FakeKernel | null = null;
+
+  kernelConnect(ticket: number, device: KernelDevice, backend: KernelBackend): void {
+    if (this.dead) return;
+    this.#step('kernelConnect');
+    if (this.dead) return;
+    for (const lease of backend.leases) this.leases.set(lease, backend.handle);
+    const { error, index, taken } = this.kernel?.connect(device, backend) ?? NO_KERNEL;
+    for (const lease of backend.leases) if (!taken.includes(lease)) this.#endLease(lease);
+    this.emit({ kind: 'kernel', ticket, error, index, sentence: '' });
+    this.#step('kernelConnect done');
+  }
+
+  kernelReconfigure(
+    ticket: number,
+    device: { index: number; identifier: string; sizeBytes?: bigint },
+    backend: KernelBackend,
+  ): void {
+    if (this.dead) return;
+    for (const lease of backend.leases) this.leases.set(lease, backend.handle);
+    const { error, index, taken } = this.kernel?.reconfigure(device, backend) ?? NO_KERNEL;
+    for (const lease of backend.leases) if (!taken.includes(lease)) this.#endLease(lease);
+    this.emit({ kind: 'kernel', ticket, error, index, sentence: '' });
+  }
+
+  kernelDisconnect(ticket: number, index: number): void {
+    this.#step('kernelDisconnect');
+    if (this.dead) return;
+    const { error, ended } = this.kernel?.disconnect(index) ?? { error: EPROTONOSUPPORT, ended: [] };
+    for (const lease of ended) if (this.leases.has(lease)) this.#endLease(lease);
+    this.emit({ kind: 'kernel', ticket, error, index, sentence: '' });
+    this.#step('kernelDisconnect done');
+  }
+
+  kernelStatus(ticket: number): void {
+    const connected = this.kernel?.connected() ?? [];
+    this.emit({ kind: 'kernel-status', ticket, error: this.kernel ? 0 : EPROTONOSUPPORT, connected });
+  }
+
+  claimNode(ticket: number, path: string): void {
+    const error = this.kernel?.claim(path) ?? ENOENT;
+    this.emit({ kind: 'kernel', ticket, error, index: 0, sentence: '' });
+  }
+
+  rereadNode(ticket: number, path: string): void {
+    this.kernel?.reread(path);
+    this.emit({ kind: 'kernel', ticket, error: 0, index: 0, sentence: '' });
+  }
+
+  unclaimNode(ticket: number, path: string): void {
+    this.kernel?.unclaim(path);
+    this.emit({ kind: 'kernel', ticket, error: 0, index: 0, sentence: '' });
+  }
+
+  /** A connection of a device of the kernel ends, as when the kernel gave it up. */
+  dropLease(lease: number): void {
+    this.kernel?.drop(lease);
+    if (this.leases.has(lease)) this.#endLease(lease);
+  }
+
   disconnect(ticket: number, handle: number): void {
-    for (const [lease, leased] of this.leases) if (leased === handle) this.#endLease(lease);
+    for (const [lease, leased] of this.leases) if (leased === handle) this.dropLease(lease);
     this.#done(ticket);
   }
 
@@ -419,7 +486,7 @@ export class FakePlane implements Plane {
   }
 
   stopServing(ticket: number): void {
-    for (const lease of [...this.leases.keys()]) this.#endLease(lease);
+    for (const lease of [...this.leases.keys()]) this.dropLease(lease);
     this.#done(ticket);
   }
 

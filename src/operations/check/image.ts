@@ -1,6 +1,7 @@
 // What the metadata says, read with the tolerance of someone who expects damage: whatever parses is kept, whatever does not is found.
 // Invariant: nothing a record holds can make the reader throw.
 
+import { decodeAttachment } from '../../model/attachment.js';
 import type { Container, ExtentsFileRecord, Line, Snapshot } from '../../model/entities.js';
 import { decodeContainer, decodeFile, decodeLine, decodeSnapshot } from '../../model/entities.js';
 import type { WrittenKey } from '../../model/keys.js';
@@ -99,6 +100,9 @@ export class StoreImage {
         break;
       case 'vm-snapshot':
         this.#keep(this.vmSnapshots, decodeVmSnapshot(text), id, (value) => value.id);
+        break;
+      case 'attachment':
+        decodeAttachment(text);
         break;
       case 'applied':
         if (!/^\d+$/.test(id)) throw new Error('its key names no line');
