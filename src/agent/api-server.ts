@@ -9,6 +9,7 @@ import type { AgentParts } from './agent-parts.js';
 import { HTTP_STATUS } from './http-status.js';
 import { compileValidator } from './request-validator.js';
 import type { Api } from './route-types.js';
+import { attachmentRoutes } from './routes/attachments.js';
 import { fileRoutes } from './routes/files.js';
 import { snapshotRoutes } from './routes/snapshots.js';
 import { debugRoutes, storeRoutes } from './routes/store.js';
@@ -50,6 +51,7 @@ export async function makeApiServer(parts: AgentParts, options: ApiServerOptions
     snapshotRoutes(routes, parts);
     syncRoutes(routes, parts);
     vmRoutes(routes, parts);
+    attachmentRoutes(routes, parts);
     storeRoutes(routes, parts);
     taskRoutes(routes, parts);
     if (parts.debug) debugRoutes(routes);
@@ -77,6 +79,7 @@ function document(version: string) {
       { name: 'snapshots', description: 'Frozen states of volumes' },
       { name: 'syncs', description: 'Bringing volumes to the state of snapshots, with their identity kept' },
       { name: 'vms', description: 'Volumes with a configuration, synced as one' },
+      { name: 'attachments', description: 'Volumes as block devices of the kernel' },
       { name: 'store', description: 'The agent and its data directory' },
       { name: 'tasks', description: 'Work that takes long' },
     ],

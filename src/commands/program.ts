@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { EXIT_CODE_MEANINGS, EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
 import { CellblockError } from '../base/errors.js';
 import { addAgentCommands } from './agent-commands.js';
+import { addAttachCommands } from './attach-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
 import { type ContextOf, contextMaker } from './context.js';
@@ -99,6 +100,7 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
   addSnapshotCommands(program, contextOf);
   addSyncCommands(program, contextOf);
   addVmCommands(program, contextOf);
+  addAttachCommands(program, contextOf);
   addServeStdioCommand(program, contextOf, streams.stdin);
   addAgentCommands(program, contextOf, offlineCheck);
   return program;
