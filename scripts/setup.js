@@ -1,6 +1,6 @@
 // Makes a machine ready: Debian packages, npm packages, both builds. Plain Node, so it runs on a fresh checkout.
 //
-//   node scripts/setup.js start|test|bench|boot|fuzz
+//   node scripts/setup.js start|test|bench|boot|fuzz|vm
 //
 // What is there already is left alone: when nothing is missing this ends within a second. What cannot be put right
 // here is said in one sentence with the command that does it, and the exit code is 1.
@@ -64,6 +64,19 @@ const debianPackages = {
     'e2fsprogs',
     'xfsprogs',
     'btrfs-progs',
+  ],
+  vm: [
+    ...compiling,
+    'user-mode-linux',
+    'util-linux',
+    'mount',
+    'kmod',
+    'iproute2',
+    'nbd-client',
+    'e2fsprogs',
+    'xfsprogs',
+    'gdisk',
+    'fio',
   ],
   boot: [
     ...compiling,
