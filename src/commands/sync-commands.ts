@@ -66,8 +66,9 @@ export function addSyncCommands(program: Command, contextOf: ContextOf): void {
     .command('undo')
     .description('back to the state before the last sync')
     .argument('<target>');
-  addCommonOptions(undo).action((target: string, options: CommonOptions, command: Command) =>
-    undoSync(contextOf(command), target, options),
+  // `sync` has the same options and takes them wherever they stand.
+  addCommonOptions(undo).action((target: string, _options: CommonOptions, command: Command) =>
+    undoSync(contextOf(command), target, command.optsWithGlobals<CommonOptions>()),
   );
   sync
     .command('list')

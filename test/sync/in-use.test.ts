@@ -67,8 +67,8 @@ t.test(
     await t.rejects(seenBy(client), { message: /^connection ended/ });
     const again = await RawNbd.open(scene.daemon.nbdPath, 'web');
     t.match(await seenBy(again.client), { uuid, label: 'web' });
-    again.client.close();
     await scene.must('sync', 'undo', 'web', '--force');
+    await t.rejects(seenBy(again.client), { message: /^connection ended/ });
     t.equal(await scene.sha256('web'), before);
   },
 );
