@@ -18,6 +18,9 @@ import type { FileAttributes } from '../../src/model/file-attributes.js';
 import { checkName, type SnapshotReference } from '../../src/model/names.js';
 import { checkSize } from '../../src/model/sizes.js';
 import { checkLimits, type Limits } from '../../src/model/volume-settings.js';
+import type { AttachWishes } from '../../src/operations/kernel/attachment-options.js';
+import type { AttachmentInfo } from '../../src/operations/kernel/attachments.js';
+import { deviceInUse, notAttached } from '../../src/operations/kernel/kernel-errors.js';
 import type { Operations } from '../../src/operations/operations.js';
 import type {
   Access,
@@ -86,6 +89,44 @@ export class FakeOperations {
     };
     this.volumes.set(name, volume);
     return volume;
+  }
+
+  /** What is attached, by name. */
+  readonly attachments = new Map<string, AttachmentInfo>();
+
+  async attach(name: string, wishes: AttachWishes): Promise<AttachmentInfo> {
+    this.calls.push(`attach ${name} ${JSON.stringify(wishes)}`);
+    const volume = this.volumes.get(name);
+    if (!volume) throw new CellblockError('volume-not-found', `There is no volume ${name}.`, { hint: '' });
+    const { readOnly = false, connections = 2, blockBytes = 512 } = wishes;
+    const info: AttachmentInfo = {
+      name,
+      device: wishes.device ?? `/dev/nbd${this.attachments.size}`,
+      readOnly,
+      sizeBytes: volume.sizeBytes,
+      blockBytes,
+      connections,
+      connected: connections,
+      ioTimeoutSeconds: 10,
+      deadTimeoutSeconds: 300,
+      created: EPOCH,
+      users: [],
+    };
+    this.attachments.set(name, info);
+    return info;
+  }
+
+  async detach(name: string, { force }: { force: boolean }): Promise<AttachmentInfo> {
+    this.calls.push(`detach ${name}${force ? ' --force' : ''}`);
+    const found = [...this.attachments.values()].find((one) => one.name === name || one.device === name);
+    if (!found) throw notAttached(name);
+    if (found.users.length > 0 && !force) throw deviceInUse(found.device, name, found.users);
+    this.attachments.delete(found.name!);
+    return found;
+  }
+
+  async listAttachments(): Promise<AttachmentInfo[]> {
+    return [...this.attachments.values()];
   }
 
   async createFile(
