@@ -43,7 +43,16 @@ async function persistent(machine: Machine): Promise<void> {
   await machine.loadDriver();
   await machine.start();
   await machine.must('volume', 'create', 'disk', '--size', '64M');
-  const words = ['-unix', machine.daemon.nbdPath, '/dev/nbd0', '-N', 'disk', '-nonetlink', '-persist', '-nofork'];
+  const words = [
+    '-unix',
+    machine.daemon.nbdPath,
+    '/dev/nbd0',
+    '-N',
+    'disk',
+    '-nonetlink',
+    '-persist',
+    '-nofork',
+  ];
   const client = new Running('nbd-client', words);
   await until('its size', async () => (await sizeOf(0)) === 64 * 2 ** 20);
   await must('dd', ['if=/dev/zero', 'of=/dev/nbd0', 'bs=1M', 'count=4', 'oflag=direct', 'status=none']);

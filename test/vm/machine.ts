@@ -124,7 +124,9 @@ export class Machine {
   /** Errors the kernel has noted of block devices since the start. */
   async ioErrors(): Promise<string[]> {
     const log = await must('dmesg', []);
-    return log.split('\n').filter((line) => /I\/O error|Buffer I\/O|EXT4-fs error|XFS .*(error|Shutdown)/i.test(line));
+    return log
+      .split('\n')
+      .filter((line) => /I\/O error|Buffer I\/O|EXT4-fs error|XFS .*(error|Shutdown)/i.test(line));
   }
 
   /** What may say why a case failed. */

@@ -64,7 +64,9 @@ for (const [index, { name, summary }] of wanted.entries()) {
   console.log(`${code === 0 ? 'ok' : 'not ok'} ${title} # time=${seconds}s`);
   if (code === 0) continue;
   failed++;
-  console.log(`# ${code === null ? 'the guest came to no end' : `exit code ${code}`}; what its kernel said last:`);
+  console.log(
+    `# ${code === null ? 'the guest came to no end' : `exit code ${code}`}; what its kernel said last:`,
+  );
   for (const line of kernel.trimEnd().split('\n').slice(-KERNEL_LINES)) console.log(`#   ${line}`);
   console.log(`# run it again: npm run test:vm -- ${name}`);
 }

@@ -28,7 +28,9 @@ async function underLoad(machine: Machine, kind: FileSystem, how: 'stop' | 'kill
   await verified;
   const { writes, longestMs } = await writer.stop();
   const label = how === 'kill' ? 'kill -9' : 'an orderly restart';
-  machine.say(`${kind}, ${ROUNDS} times ${label}: 0 errors, ${writes} synced writes, longest stall ${longestMs} ms`);
+  machine.say(
+    `${kind}, ${ROUNDS} times ${label}: 0 errors, ${writes} synced writes, longest stall ${longestMs} ms`,
+  );
   await until('all connections', async () => (await machine.attached())[0]?.connected === 2);
   await machine.unmount(where);
   await machine.check(device, kind);

@@ -46,7 +46,11 @@ async function sync(machine: Machine): Promise<void> {
     await machine.must(...words, how);
     assert.equal(existsSync(`${target}p2`), true, `${how}: the new partition is known`);
     await machine.mount(`${target}p1`);
-    assert.equal(readFileSync(`${where}/whose`, 'utf8'), 'source\n', `${how}: what is read is the new content`);
+    assert.equal(
+      readFileSync(`${where}/whose`, 'utf8'),
+      'source\n',
+      `${how}: what is read is the new content`,
+    );
     await machine.unmount(where);
     await machine.check(`${target}p1`, 'ext4');
     await machine.must('sync', 'undo', 'target', how);
@@ -79,5 +83,9 @@ async function unwritten(machine: Machine): Promise<void> {
 
 export const syncCases: readonly VmCase[] = [
   { name: 'sync', summary: 'mounted: refused; not mounted: the kernel reads it anew', run: sync },
-  { name: 'sync-unwritten', summary: 'what the kernel had not written back goes before the sync', run: unwritten },
+  {
+    name: 'sync-unwritten',
+    summary: 'what the kernel had not written back goes before the sync',
+    run: unwritten,
+  },
 ];

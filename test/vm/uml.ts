@@ -108,7 +108,16 @@ async function boot(
   ];
   // In a name space of processes that ends with its first one, so nothing of the guest is left whatever happens to it. The kernel is
   // neither that first one (its abort() would be ignored) nor in our process group (it signals its own).
-  const words = ['--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', 'setsid -w "$@"; exit $?', 'sh'];
+  const words = [
+    '--pid',
+    '--fork',
+    '--kill-child',
+    '--mount-proc',
+    'sh',
+    '-c',
+    'setsid -w "$@"; exit $?',
+    'sh',
+  ];
   const child = spawn('unshare', [...words, 'linux.uml', ...kernel], {
     env: { PATH: process.env.PATH ?? '', LD_PRELOAD: library, TMPDIR: '/dev/shm' },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -138,5 +147,8 @@ async function boot(
 
 function between(console: string): string[] {
   const [, behind = ''] = console.split(/@@begin@@\r?\n/);
-  return behind.split('@@end@@')[0]!.split(/\r?\n/).filter((line) => line !== '');
+  return behind
+    .split('@@end@@')[0]!
+    .split(/\r?\n/)
+    .filter((line) => line !== '');
 }

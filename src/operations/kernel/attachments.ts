@@ -15,6 +15,7 @@ import { errnoName, type PlaneClient } from '../plane-client.js';
 import type { Logger } from '../types.js';
 import { type AttachOptions, type AttachWishes, checkAttachOptions, indexIn } from './attachment-options.js';
 import type { DeviceUser } from './device-users.js';
+import { Doors } from './doors.js';
 import { alreadyAttached, deviceInUse, kernelError, notAttached } from './kernel-errors.js';
 import type { KernelFiles } from './kernel-files.js';
 import { type Attached, type Link, Links } from './links.js';
@@ -52,8 +53,8 @@ export class Attachments {
   readonly #log: Logger;
   readonly #links: Links;
   readonly #storeId: string;
-  /** Being attached, and containers somebody claims: by key. */
-  readonly #taken = new Set<string>();
+  /** Of what is being attached, synced or shrunk: by key. */
+  readonly #doors = new Doors();
 
   constructor(
     collaborators: {
@@ -80,18 +81,17 @@ export class Attachments {
     const key = attachmentKey(attached.container, attached.snapshot);
     const sizeBytes = sizeOf(attached);
     refuseSize(name, sizeBytes, options.blockBytes);
-    const there = this.#links.byKey(key);
-    if (there) throw alreadyAttached(name, this.#nodeOf(there));
-    if (this.#taken.has(key)) throw busy(name);
-    this.#taken.add(key);
+    const leave = await this.#doors.enter(key);
     try {
+      const there = this.#links.byKey(key);
+      if (there) throw alreadyAttached(name, this.#nodeOf(there));
       const link = await this.#record(attached, key, options);
       await link.mutex.run(() => this.#connect(link, { options, sizeBytes }));
       const { index } = link.attachment;
       this.#log.info({ volume: name, device: `nbd${index}`, connections: options.connections }, 'attached');
       return await this.#info(link);
     } finally {
-      this.#taken.delete(key);
+      leave();
     }
   }
 
@@ -243,32 +243,35 @@ export class Attachments {
 
   /**
    * For who changes the content of containers beneath their clients. Their devices are taken, so that nobody can mount them until the
-   * claim ends, and the kernel keeps nothing of them; nor are containers attached meanwhile. `kernel-device-in-use`, with who uses it.
+   * claim ends, and the kernel keeps nothing of them; nor are containers attached meanwhile. In the order of their ids.
+   * `kernel-device-in-use`, with who uses it.
    */
   async claim(containers: readonly Container[]): Promise<Claim> {
-    const keys: string[] = [];
+    const leaves: (() => void)[] = [];
     const links: Link[] = [];
-    const end = async (): Promise<void> => {
-      await Promise.all(links.map((link) => this.#reread(link)));
-      for (const key of keys) this.#taken.delete(key);
+    const leaveAll = (): void => {
+      for (const leave of leaves) leave();
     };
     try {
       for (const container of containers) {
         const key = attachmentKey(container, null);
-        if (this.#taken.has(key)) throw busy(container.name);
-        this.#taken.add(key);
-        keys.push(key);
+        leaves.push(await this.#doors.enter(key));
         const link = this.#links.byKey(key);
         if (!link) continue;
         await this.#take(link);
         links.push(link);
       }
-      return { end };
     } catch (error) {
       for (const link of links) await this.#client.unclaimNode(this.#nodeOf(link));
-      for (const key of keys) this.#taken.delete(key);
+      leaveAll();
       throw error;
     }
+    return {
+      end: async () => {
+        await Promise.all(links.map((link) => this.#reread(link)));
+        leaveAll();
+      },
+    };
   }
 
   /** The container has another size. */
@@ -408,11 +411,5 @@ function refusedConnect(index: number | null, answer: Parameters<typeof kernelEr
   if (index === null || errnoName(answer.error) !== 'EBUSY') return kernelError('attaching a device', answer);
   return new CellblockError('kernel-device-in-use', `The device /dev/nbd${index} is connected already.`, {
     hint: 'Name another one, or none: the kernel takes a free one.',
-  });
-}
-
-function busy(name: string): CellblockError {
-  return new CellblockError('volume-busy', `${JSON.stringify(name)} is being attached, synced or resized.`, {
-    hint: 'Try again in a moment.',
   });
 }

@@ -177,6 +177,13 @@ export class Links {
     const { index, key } = link.attachment;
     const facts = { device: `nbd${index}`, attachment: key };
     try {
+      if (!this.attached(link)) {
+        // An expired clone, say. Whoever uses the device is told, instead of being kept waiting.
+        this.#log.warn(facts, 'what was attached is gone, and its device is disconnected');
+        await this.#client.kernelDisconnect(index!);
+        await this.remove(link);
+        return;
+      }
       if (!(await this.#isOurs(link))) {
         this.#log.warn(facts, 'a device was disconnected by somebody else: it is not attached any more');
         await this.remove(link);

@@ -182,6 +182,37 @@ t.test('a connection that dies gets another; a device that others disconnect is 
   t.match(store.troubles.at(-1)?.message, /disconnected by somebody else/);
 });
 
+t.test('what expires takes its device along', async (t) => {
+  const { store, kernel } = await scene(t);
+  await store.operations.createSnapshots([{ volume: 'a', snapshot: 's' }]);
+  await store.operations.clone({ volume: 'a', snapshot: 's' }, 'c', { expires: new Date().toISOString() });
+  await store.operations.attach('c', {});
+  await store.operations.parts.volumes.delete('c', { withSnapshots: true, disconnect: true });
+  await until('the end of the device', async () => kernel.devices.size === 0);
+  await until('the end of its record', async () => store.operations.parts.catalog.attachments.size === 0);
+});
+
+t.test('what is asked at the same time goes one after the other', async (t) => {
+  const { store, kernel } = await scene(t);
+  const { operations } = store;
+  await operations.createSnapshots([{ volume: 'a', snapshot: 's' }]);
+  const from = { volume: 'a', snapshot: 's' };
+  const [first, second, ...syncs] = await Promise.allSettled([
+    operations.attach('a', {}),
+    operations.attach('a', {}),
+    operations.syncs.sync('a', from, SYNC),
+    operations.syncs.sync('a', from, SYNC),
+  ]);
+  t.equal(first!.status, 'fulfilled');
+  t.match(second, { status: 'rejected', reason: { code: 'attachment-exists' } });
+  t.strictSame(
+    syncs.map(({ status }) => status),
+    ['fulfilled', 'fulfilled'],
+  );
+  t.strictSame(kernel.rereads, ['/dev/nbd0', '/dev/nbd0'], 'syncs know of the device');
+  t.equal(kernel.claimed.size, 0);
+});
+
 t.test('another store leaves our devices alone, and we those of others', async (t) => {
   const { store, kernel } = await scene(t);
   kernel.connect(
