@@ -1,15 +1,8 @@
 // The cases: what a real kernel makes of our devices, and we of it. Each runs on a machine of its own, with nothing loaded or started.
 import { attachCases } from './attach-cases.js';
 import { clientCases } from './client-cases.js';
-import type { Machine } from './machine.js';
+import type { VmCase } from './machine.js';
 import { restartCases } from './restart-cases.js';
 import { syncCases } from './sync-cases.js';
-
-export interface VmCase {
-  name: string;
-  summary: string;
-  /** Throws where something is not as it should be. */
-  run(machine: Machine): Promise<void>;
-}
 
 export const cases: readonly VmCase[] = [...attachCases, ...restartCases, ...syncCases, ...clientCases];

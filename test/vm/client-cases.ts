@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { must, Running } from '../support/programs.js';
 import { until } from '../support/waiting.js';
-import type { VmCase } from './cases.js';
-import type { Machine } from './machine.js';
+import type { Machine, VmCase } from './machine.js';
 
 async function nbdClient(machine: Machine): Promise<void> {
   await machine.loadDriver();

@@ -140,6 +140,13 @@ export class Machine {
   }
 }
 
+export interface VmCase {
+  name: string;
+  summary: string;
+  /** Throws where something is not as it should be. */
+  run(machine: Machine): Promise<void>;
+}
+
 interface Timed {
   writes: number;
   longestMs: number;

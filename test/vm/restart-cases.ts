@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as aWhile } from 'node:timers/promises';
 import { must } from '../support/programs.js';
 import { until } from '../support/waiting.js';
-import type { VmCase } from './cases.js';
-import { type FileSystem, type Machine, Writer } from './machine.js';
+import { type FileSystem, type Machine, type VmCase, Writer } from './machine.js';
 
 const ROUNDS = 3;
 const IO_TIMEOUT = 3;

@@ -2,8 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { must } from '../support/programs.js';
-import type { VmCase } from './cases.js';
-import type { Machine } from './machine.js';
+import type { Machine, VmCase } from './machine.js';
 
 /** A volume with one partition (two where `second`), ext4 on the first, a file that says whose it is; and a snapshot `s`. */
 async function makeDisk(machine: Machine, name: string, { second }: { second: boolean }): Promise<string> {
