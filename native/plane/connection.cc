@@ -40,6 +40,7 @@ Connection::Connection(Reactor& reactor, ServedDevice& served, Settled settled)
       header_bytes_(extended_ ? nbd::kExtendedRequestHeaderBytes : nbd::kRequestHeaderBytes),
       read_head_(nbd::read_head_bytes(form_)),
       out_(reactor.buffers_),
+      payload_timer_([this] { payload_is_late(); }),
       linger_timer_([this] { close(); }) {
   size_t changed = 0;
   for (const nbd::MetaContext& context : negotiated_.contexts) {
@@ -183,7 +184,10 @@ size_t Connection::take_payload(size_t received) {
   if (!receiving_) return 0;
   const size_t bytes = static_cast<size_t>(std::min<uint64_t>(received, receiving_->length - received_));
   received_ += bytes;
-  if (received_ == receiving_->length) payload_complete(std::exchange(receiving_, nullptr));
+  charge(receiving_, received_ + kOperationBytes);
+  if (received_ < receiving_->length) return bytes;
+  release_payload();
+  payload_complete(std::exchange(receiving_, nullptr));
   return bytes;
 }
 
@@ -247,6 +251,7 @@ void Connection::end_input() {
   carried_ = 0;
   drain_ = 0;
   input_.reset();
+  release_payload();
   if (receiving_) release(std::exchange(receiving_, nullptr));
   if (!resends_ || unsettled_ || in_flight_ == 0) return;
   unsettled_ = true;

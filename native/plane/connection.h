@@ -26,6 +26,8 @@
 
 namespace cellblock::plane {
 
+constexpr uint64_t kOperationBytes = 512;  // what a request in flight costs besides its data
+
 class Connection final : public Watcher {
  public:
   Connection(Reactor& reactor, ServedDevice& served, Settled settled);
@@ -87,6 +89,11 @@ class Connection final : public Watcher {
   void turn_done();
   void update_interest();
   void settle_budget();
+  bool wait_for_budget();
+  bool reserve_payload(uint64_t length);
+  void release_payload();
+  void watch_payload();
+  void payload_is_late();
   void finish_if_idle();
   void linger();
   void discard_input();
@@ -155,6 +162,9 @@ class Connection final : public Watcher {
   size_t carried_ = 0;
   Operation* receiving_ = nullptr;  // one whose payload, of its length, is still coming
   uint64_t received_ = 0;           // bytes of it
+  uint64_t reserved_ = 0;           // of wire_.payloads: its length, when it is large
+  uint64_t payload_at_ = 0;         // received_ when the timer was armed
+  uint64_t waits_then_ = 0;         // of wire_.payloads, likewise
   uint64_t drain_ = 0;              // payload bytes to throw away
   nbd::RequestHeader drained_;      // whose
   nbd::WireError drain_error_ = nbd::WireError::none;
@@ -173,6 +183,7 @@ class Connection final : public Watcher {
   bool stopping_ = false;
   bool socket_empty_ = false;  // the last receive found nothing
   bool lingering_ = false;
+  Timer payload_timer_;
   bool unsettled_ = false;  // ended with requests in flight, and counted by its device
   bool broken_ = false;     // out of memory for a reply: close at the end of the turn
   Timer linger_timer_;

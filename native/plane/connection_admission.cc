@@ -1,4 +1,6 @@
 // Whether a request may be taken now: the bytes in flight, the limits of its volume, room in its log.
+#include <utility>
+
 #include "plane/connection.h"
 
 namespace cellblock::plane {
@@ -23,12 +25,45 @@ bool Connection::admits(uint64_t bytes) {
     stall_ = Stall::own_limit;
     return false;
   }
-  if (!reactor_.wire_.budget.admits(held, bytes)) {
-    stall_ = Stall::budget;
-    reactor_.retry_when_budget_allows();
-    return false;
-  }
+  return reactor_.wire_.budget.admits(held, bytes) || wait_for_budget();
+}
+
+bool Connection::wait_for_budget() {
+  stall_ = Stall::budget;
+  reactor_.wire_.payloads.somebody_waits();
+  reactor_.retry_when_budget_allows();
+  return false;
+}
+
+// Once it is taken it may always grow: payloads that wait for one another would wait for ever.
+bool Connection::reserve_payload(uint64_t length) {
+  if (length <= ByteBudget::kAlways) return true;
+  if (!reactor_.wire_.payloads.reserve(length)) return wait_for_budget();
+  reserved_ = length;
+  received_ = 0;
+  watch_payload();
   return true;
+}
+
+void Connection::release_payload() {
+  if (reserved_ == 0) return;
+  reactor_.wire_.payloads.release(std::exchange(reserved_, 0));
+  payload_timer_.disarm();
+}
+
+void Connection::watch_payload() {
+  payload_at_ = received_;
+  waits_then_ = reactor_.wire_.payloads.waits();
+  payload_timer_.arm(reactor_.loop_, reactor_.wire_.options.payload_idle_ms);
+}
+
+// A client may take its time, but not that of others.
+void Connection::payload_is_late() {
+  const bool others_wait = reactor_.wire_.payloads.waits() != waits_then_;
+  if (!receiving_ || received_ != payload_at_ || !others_wait) return watch_payload();
+  reactor_.log(LogLevel::warn, "a payload stopped in the middle while others waited for memory: closed",
+               peer_);
+  abort();
 }
 
 bool Connection::admitted_by_volume(const nbd::RequestHeader& header) {

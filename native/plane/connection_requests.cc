@@ -11,7 +11,6 @@ namespace {
 constexpr uint64_t kInPlaceBytes = 64 << 10;
 static_assert(kInPlaceBytes + nbd::kMaxOffsetDataBytes <= OutQueue::kMaxReserve);
 
-constexpr uint64_t kOperationBytes = 512;  // what a request in flight costs besides its data
 constexpr unsigned kMaxPinnedInputs = 64;  // per reactor; beyond, payloads are copied
 constexpr uint64_t kLargeWrite = 64 << 10;
 
@@ -147,6 +146,7 @@ bool Connection::take_write(const nbd::RequestHeader& header, const BufferRef& b
   const bool whole = here >= header.length;
   const bool in_place = whole && reactor_.pinned_inputs_ < kMaxPinnedInputs;
   if (!admits(header.length + kOperationBytes)) return false;
+  if (!whole && !reserve_payload(header.length)) return false;
   expect_payload_ = !whole && header.length >= kLargeWrite;
   if (header.length == 0) {
     log(header);
@@ -173,6 +173,7 @@ void Connection::collect_payload(Operation* operation, std::byte*& at, std::byte
   operation->buffer = reactor_.buffers_.take(length);
   if (!operation->buffer) {
     const nbd::RequestHeader header = operation->header;
+    release_payload();
     release(operation);
     return refuse(header, nbd::WireError::enomem);
   }
@@ -180,7 +181,8 @@ void Connection::collect_payload(Operation* operation, std::byte*& at, std::byte
   const uint64_t part = std::min(static_cast<uint64_t>(end - at), length);
   std::memcpy(operation->data, at, part);
   at += part;
-  charge(operation, length + kOperationBytes);
+  // What has not come takes no memory yet.
+  charge(operation, part + kOperationBytes);
   if (part == length) return payload_complete(operation);
   receiving_ = operation;
   received_ = part;

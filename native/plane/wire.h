@@ -26,12 +26,14 @@ struct WireOptions {
   unsigned max_connections_per_client = 0;  // of one uid or address; 0: as many as there may be in all
   uint64_t bytes_per_connection = uint64_t{64} << 20;  // in flight: payloads held and results not sent yet
   uint64_t bytes_in_all = uint64_t{512} << 20;
-  uint64_t linger_ms = 1'000;  // for clients to read the last replies when we close
+  uint64_t payload_idle_ms = 10'000;  // for more of a large payload to come, while others wait to send theirs
+  uint64_t linger_ms = 1'000;         // for clients to read the last replies when we close
 };
 
 // Bytes in flight over all connections. What one connection may take shrinks with what is left, so however
-// many clients stop reading, something stays for the others; and who has nothing in flight may always have a
-// little. Never more than twice the limit and kAlways for each connection.
+// many clients stop reading, something stays for the others; and everybody may always have a little in
+// flight. Never more than twice the limit and kAlways for each connection, and as much again as PayloadBudget
+// has.
 class ByteBudget {
  public:
   static constexpr uint64_t kAlways = 256 << 10;
@@ -40,8 +42,9 @@ class ByteBudget {
 
   // May a connection that holds `held` take `bytes` more?
   bool admits(uint64_t held, uint64_t bytes) const {
+    if (held + bytes <= kAlways) return true;
     const int64_t left = limit_ - used_.load(std::memory_order_relaxed);
-    if (held == 0) return bytes <= kAlways || static_cast<int64_t>(bytes) <= left + limit_;
+    if (held == 0) return static_cast<int64_t>(bytes) <= left + limit_;
     return static_cast<int64_t>(held + bytes) <= left;
   }
   void add(int64_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
@@ -50,6 +53,31 @@ class ByteBudget {
  private:
   const int64_t limit_;
   alignas(64) std::atomic<int64_t> used_{0};
+};
+
+// Large payloads that are still coming, by the bytes they will have. What has come of them is in ByteBudget;
+// what has not is only here, so clients that begin large writes and send no more take nothing from anybody
+// but each other.
+class PayloadBudget {
+ public:
+  explicit PayloadBudget(uint64_t limit) : limit_(limit) {}
+
+  bool reserve(uint64_t bytes) {
+    const uint64_t before = reserved_.fetch_add(bytes, std::memory_order_relaxed);
+    if (before == 0 || before + bytes <= limit_) return true;
+    release(bytes);
+    return false;
+  }
+  void somebody_waits() { waits_.fetch_add(1, std::memory_order_relaxed); }
+  void release(uint64_t bytes) { reserved_.fetch_sub(bytes, std::memory_order_relaxed); }
+  uint64_t reserved() const { return reserved_.load(std::memory_order_relaxed); }
+  // Grows while somebody waits for bytes, of payloads or of any.
+  uint64_t waits() const { return waits_.load(std::memory_order_relaxed); }
+
+ private:
+  const uint64_t limit_;
+  alignas(64) std::atomic<uint64_t> reserved_{0};
+  std::atomic<uint64_t> waits_{0};
 };
 
 // Connections by whom they are of, handshakes included. Costs nothing where nobody limits them.
@@ -99,12 +127,14 @@ struct Wire {
         directory(known),
         log(std::move(hook)),
         budget(chosen.bytes_in_all),
+        payloads(chosen.bytes_in_all),
         clients(chosen.max_connections_per_client > 0) {}
 
   const WireOptions options;
   Directory& directory;
   const LogHook log;
   ByteBudget budget;
+  PayloadBudget payloads;
   std::atomic<unsigned> connections{0};  // sockets, handshakes included
   std::atomic<uint64_t> refused{0};      // for the limit of all
   std::atomic<uint64_t> refused_per_client{0};

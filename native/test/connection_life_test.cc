@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <chrono>
+
 #include "plane/listener.h"
 #include "test/wire_client.h"
 
@@ -157,6 +159,65 @@ TAP_TEST("the budget of all: stuck clients leave something for the others") {
     }
     TAP_EQ(one->replies().size(), 30u, "in the end each has all");
   }
+}
+
+TAP_TEST("payloads that stop in the middle take nothing from others") {
+  plane::WireOptions options;
+  options.bytes_in_all = 4 << 20;
+  Host host(options);
+  std::vector<std::unique_ptr<Client>> stuck;
+  for (int i = 0; i < 12; i++) {
+    stuck.push_back(std::make_unique<Client>(host));
+    stuck.back()->enter();
+    stuck.back()->talk(request(C::write, 1, 0, 3 << 20) + std::string(100'000, 'x'));
+  }
+  TAP_OK(host.wire.budget.used() <= 12 * 400'000, "what has not come is not counted");
+  TAP_EQ(host.wire.payloads.reserved(), uint64_t{3} << 20, "one may come, the others wait");
+  Client other(host);
+  other.enter();
+  std::string bytes;
+  for (uint64_t n = 0; n < 16; n++) bytes += request(C::read, n, n * 4096, 4096);
+  other.talk(bytes);
+  TAP_EQ(other.replies(4096).size(), 16u, "sixteen reads at once");
+  TAP_EQ(other.ask(request(C::read, 1, 0, 2 << 20)).data.size(), size_t{2} << 20, "a large read");
+  TAP_OK(other.ask(request(C::write, 2, 0, 200'000) + std::string(200'000, 'y')).error == 0, "a write");
+  stuck.clear();
+  host.turn();
+  host.turn();
+  TAP_EQ(host.wire.payloads.reserved(), uint64_t{0}, "and nothing stays reserved");
+  TAP_EQ(host.wire.budget.used(), int64_t{0}, "or counted");
+}
+
+TAP_TEST(
+    "a payload that stops while others wait to send theirs is given up; one that nobody waits for is not") {
+  plane::WireOptions options;
+  options.bytes_in_all = 1 << 20;
+  options.payload_idle_ms = 1;
+  Host host(options);
+  Client slow(host);
+  slow.enter();
+  const std::string content(3 << 19, 's');
+  slow.talk(request(C::write, 1, 0, 3 << 19) + content.substr(0, 100'000));
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+  while (std::chrono::steady_clock::now() < until) host.turn();
+  TAP_OK(!slow.ended, "alone it may take its time");
+  slow.talk(content.substr(100'000));
+  TAP_EQ(slow.replies().size(), 1u, "and is served");
+
+  slow.talk(request(C::write, 2, 0, 3 << 19) + content.substr(0, 100'000));
+  Client other(host);
+  other.enter();
+  other.send(request(C::write, 3, 0, 1 << 20) + std::string(1 << 20, 'o'));
+  while (other.got.empty() && !other.ended) {
+    host.turn();
+    other.take();
+  }
+  TAP_OK(!other.ended && other.replies().size() == 1, "who waited is served");
+  slow.pump();
+  TAP_OK(slow.ended, "who stopped is closed");
+  TAP_OK(std::any_of(host.log.begin(), host.log.end(),
+                     [](const std::string& line) { return line.find("stopped in the middle") != line.npos; }),
+         "and the log says why");
 }
 
 TAP_TEST("a flood on one connection leaves every turn room for another") {
