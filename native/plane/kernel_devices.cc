@@ -18,7 +18,7 @@ namespace {
 constexpr int kSocketBytes = 4 << 20;
 
 void enlarge(int fd) {
-  for (const auto [force, plain] :
+  for (const auto& [force, plain] :
        {std::pair{SO_SNDBUFFORCE, SO_SNDBUF}, std::pair{SO_RCVBUFFORCE, SO_RCVBUF}}) {
     if (setsockopt(fd, SOL_SOCKET, force, &kSocketBytes, sizeof kSocketBytes) < 0)
       setsockopt(fd, SOL_SOCKET, plain, &kSocketBytes, sizeof kSocketBytes);

@@ -64,7 +64,7 @@ class PayloadBudget {
 
   bool reserve(uint64_t bytes) {
     const uint64_t before = reserved_.fetch_add(bytes, std::memory_order_relaxed);
-    if (before == 0 || before + bytes <= limit_) return true;
+    if (before == 0 || before + 2 * bytes <= limit_) return true;
     release(bytes);
     return false;
   }

@@ -181,6 +181,8 @@ TAP_TEST("payloads that stop in the middle take nothing from others") {
   TAP_EQ(other.replies(4096).size(), 16u, "sixteen reads at once");
   TAP_EQ(other.ask(request(C::read, 1, 0, 2 << 20)).data.size(), size_t{2} << 20, "a large read");
   TAP_OK(other.ask(request(C::write, 2, 0, 200'000) + std::string(200'000, 'y')).error == 0, "a write");
+  TAP_OK(other.ask(request(C::write, 3, 0, 400'000) + std::string(400'000, 'z')).error == 0,
+         "and one that is large, but less so");
   stuck.clear();
   host.turn();
   host.turn();
