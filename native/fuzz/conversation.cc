@@ -66,6 +66,7 @@ class Reading {
     const uint32_t flags = at<uint32_t>(stream_, 0);
     if (flags & ~uint32_t{nbd::kClientFixedNewstyle | nbd::kClientNoZeroes}) return all_;
     all_.no_zeroes = flags & nbd::kClientNoZeroes;
+    may_begin_tls_ = policy_ != nbd::TlsPolicy::none && (flags & nbd::kClientFixedNewstyle);
     size_t place = 4;
     while (stream_.size() - place >= kOptionHead && option(place)) {
     }
@@ -94,7 +95,7 @@ class Reading {
 
   void accept(SentOption& one, std::string_view data) {
     if (one.number == Option::extended_headers && data.empty()) all_.extended = true;
-    if (one.number == Option::starttls && data.empty() && !one.in_tls && policy_ != nbd::TlsPolicy::none) {
+    if (one.number == Option::starttls && data.empty() && !one.in_tls && may_begin_tls_) {
       // What was said before it does not count any more.
       all_.tls_at = one.end;
       all_.extended = false;
@@ -159,6 +160,7 @@ class Reading {
 
   std::string& stream_;
   const nbd::TlsPolicy policy_;
+  bool may_begin_tls_ = false;  // a client without fixed newstyle may not
   Conversation all_;
 };
 

@@ -1,11 +1,13 @@
 // cellblock serve-stdio: serves one export to whoever is at the other end of standard input and output, as inetd and
 // nbd_connect_command() of libnbd want it. A socket is handed over to the agent, which serves it itself: no byte passes here. Two pipes
-// are copied to and from a connection of the agent.
+// are copied to and from a connection of the agent. Started with a listening socket (LISTEN_FDS, as what stands in `[ ]` of libnbd's programs
+// is), it hands over every client that comes there, until it is ended.
 
 import { fstatSync } from 'node:fs';
-import { connect, Socket } from 'node:net';
+import { connect, createServer, Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { Command } from 'commander';
+import { takePassedSockets } from '../agent/socket-activation.js';
 import { systemCode } from '../base/errors.js';
 import { handoverMessage, handoverPath } from '../model/handover.js';
 import { checkExportName } from '../model/names.js';
@@ -34,10 +36,12 @@ export function addServeStdioCommand(
     .action(async (name: string, _options: object, command: Command) => {
       const { api, signal, streams } = contextOf(command);
       checkExportName(name);
-      if (stdin.isTTY === true) throw terminal();
+      const listening = takePassedSockets(process.env, process.pid).nbd;
+      if (listening.length === 0 && stdin.isTTY === true) throw terminal();
       const wanted = { path: handoverPath(api.socketPath), name, signal };
       signal.throwIfAborted();
-      if (isOneSocket(stdin, streams.stdout)) await handOver(wanted);
+      if (listening.length > 0) await Promise.all(listening.map((socket) => serveClientsOf(socket, wanted)));
+      else if (isOneSocket(stdin, streams.stdout)) await handOver(wanted);
       else await copy(wanted, { stdin, stdout: streams.stdout });
     });
 }
@@ -47,6 +51,29 @@ function isOneSocket(stdin: Readable & { fd?: number }, stdout: object & { fd?: 
   if (stdin.fd !== 0 || stdout.fd !== 1) return false;
   const [input, output] = [fstatSync(0), fstatSync(1)];
   return input.isSocket() && output.isSocket() && input.ino === output.ino && input.dev === output.dev;
+}
+
+/** Until it is ended: clients come and go, and a client that goes ends nothing. */
+async function serveClientsOf(listening: number, { path, name, signal }: Wanted): Promise<void> {
+  const { handOver } = loadHandOver();
+  await new Promise<void>((resolve, reject) => {
+    const server = createServer({ pauseOnConnect: true }, (client) => {
+      try {
+        const { fd } = (client as unknown as { _handle: { fd: number } })._handle;
+        // The agent tells by this one when it has done with the client, which nobody here waits for.
+        new Socket({ fd: handOver(path, name, fd), readable: true, writable: false })
+          .on('error', () => undefined)
+          .resume();
+        client.destroy();
+      } catch (error) {
+        client.destroy();
+        server.close();
+        reject(unreachable(path, error));
+      }
+    });
+    server.once('error', reject).listen({ fd: listening });
+    signal.addEventListener('abort', () => server.close(() => resolve()), { once: true });
+  });
 }
 
 /** Resolves when the agent has done with the client. */

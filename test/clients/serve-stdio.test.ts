@@ -141,6 +141,26 @@ const reads = (count: number) =>
   );
 const ANSWER_BYTES = 16 + READ_BYTES;
 
+t.test('libnbd, over a listening socket', { skip: missing('nbdinfo', 'nbdcopy') }, async (t) => {
+  const daemon = await withVolumes(t);
+  const bracketed = (name: string) => ['--', '[', ...words(daemon, name), ']'];
+  t.equal((await must('nbdinfo', ['--size', ...bracketed('disk')])).trim(), String(64 * MIB));
+  t.match(await must('nbdinfo', ['--list', ...bracketed('disk@s')]), /export="disk@s"/);
+  const image = path.join(t.testdir(), 'disk.img');
+  await must('nbdcopy', [...bracketed('disk'), image]);
+  const bytes = readFileSync(image);
+  t.equal(bytes.length, 64 * MIB);
+  t.ok(bytes.subarray(4096, 8192).equals(Buffer.alloc(4096, 0x5a)), 'what was written');
+  t.equal(
+    bytes.findIndex((byte, at) => byte !== 0 && (at < 4096 || at >= 8192)),
+    -1,
+    'and nothing else',
+  );
+  const nobody = await run('nbdinfo', ['--size', ...bracketed('nowhere')]);
+  t.not(nobody.code, 0);
+  await until('every client has gone', async () => (await connections(daemon)) === 0);
+});
+
 t.test('two pipes: an end of input is passed on, and every answer still comes', async (t) => {
   const daemon = await withVolumes(t);
   const { child, ended, read, bytes } = onPipes(t, daemon, 'disk');
