@@ -1,7 +1,7 @@
 // cellblock serve-stdio: serves one export to whoever is at the other end of standard input and output, as inetd and
 // nbd_connect_command() of libnbd want it. A socket is handed over to the agent, which serves it itself: no byte passes here. Two pipes
 // are copied to and from a connection of the agent. Started with a listening socket (LISTEN_FDS, as what stands in `[ ]` of libnbd's programs
-// is), it hands over every client that comes there, until it is ended.
+// is), it hands over every client that comes there, until the last of them has gone: libnbd does not end it when it fails.
 
 import { fstatSync } from 'node:fs';
 import { connect, createServer, Socket } from 'node:net';
@@ -53,16 +53,19 @@ function isOneSocket(stdin: Readable & { fd?: number }, stdout: object & { fd?: 
   return input.isSocket() && output.isSocket() && input.ino === output.ino && input.dev === output.dev;
 }
 
-/** Until it is ended: clients come and go, and a client that goes ends nothing. */
+/** Resolves when the last client has gone. */
 async function serveClientsOf(listening: number, { path, name, signal }: Wanted): Promise<void> {
   const { handOver } = loadHandOver();
   await new Promise<void>((resolve, reject) => {
+    const open = new Set<Socket>();
     const server = createServer({ pauseOnConnect: true }, (client) => {
       try {
         const { fd } = (client as unknown as { _handle: { fd: number } })._handle;
-        // The agent tells by this one when it has done with the client, which nobody here waits for.
-        new Socket({ fd: handOver(path, name, fd), readable: true, writable: false })
+        const agent = new Socket({ fd: handOver(path, name, fd), readable: true, writable: false });
+        open.add(agent);
+        agent
           .on('error', () => undefined)
+          .once('close', () => open.delete(agent) && open.size === 0 && server.close(() => resolve()))
           .resume();
         client.destroy();
       } catch (error) {
@@ -72,7 +75,14 @@ async function serveClientsOf(listening: number, { path, name, signal }: Wanted)
       }
     });
     server.once('error', reject).listen({ fd: listening });
-    signal.addEventListener('abort', () => server.close(() => resolve()), { once: true });
+    signal.addEventListener(
+      'abort',
+      () => {
+        for (const agent of open) agent.destroy();
+        server.close(() => resolve());
+      },
+      { once: true },
+    );
   });
 }
 

@@ -34,7 +34,7 @@ nbd:
 api: { path: /tmp/a.sock, mode: "0666", group: disk }
 metrics: { listen: tcp:127.0.0.1:9000 }
 log: { level: debug }
-store: { window: 64K, journal: 1M, cache: 1.5G, reserve: 0, direct: true, round_after_ms: 100 }
+store: { window: 64K, journal: 1M, cache: 1.5G, reserve: 0, direct: true, rotational: true, round_after_ms: 100 }
 engine: { kind: workers, reactors: 3 }
 limits: { stop_deadline_ms: 1, hold_ms: 900, request_body: 2K }
 `;
@@ -46,6 +46,7 @@ limits: { stop_deadline_ms: 1, hold_ms: 900, request_body: 2K }
       cacheBytes: 3n << 29n,
       reserveBytes: 0n,
       direct: true,
+      rotational: true,
       roundAfterMs: 100,
     },
     engine: { kind: 'workers', reactors: 3 },
