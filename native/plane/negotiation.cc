@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "plane/reactor.h"
 
@@ -239,7 +240,7 @@ void Negotiation::hand_over() {
   settled.peer = peer_;
   settled.companion = std::move(companion_);
   settled.negotiated = handshake_.negotiated();
-  settled.lease = std::move(lease_);
+  settled.lease = std::exchange(lease_, {});
   settled.input.assign(input_.begin() + static_cast<ptrdiff_t>(input_at_), input_.end());
   settled.output = std::move(handshake_.output());
   if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);
@@ -257,6 +258,9 @@ void Negotiation::close() {
   in_epoll_ = false;
   deadline_.disarm();
   channel_.close();
+  // Its client went before it was told.
+  if (volume::Device* opened = std::exchange(lease_.device, nullptr); opened != nullptr)
+    reactor_.wire_.directory.close(lease_.id);
   companion_.reset();
   reactor_.socket_closed(peer_);
   reactor_.end_negotiation(this);

@@ -161,6 +161,17 @@ TAP_TEST("the budget of all: stuck clients leave something for the others") {
   }
 }
 
+TAP_TEST("a client that is gone when its GO is answered leaves nothing open") {
+  Host host;
+  {
+    Client client(host);
+    client.send(client_flags() + go("disk"));
+  }
+  for (int turn = 0; turn < 8; turn++) host.turn();
+  TAP_EQ(host.directory.leases_open, size_t{0}, "its export is given back");
+  TAP_OK(host.wire.connections == 0, "and its connection");
+}
+
 TAP_TEST("payloads that stop in the middle take nothing from others") {
   plane::WireOptions options;
   options.bytes_in_all = 4 << 20;
