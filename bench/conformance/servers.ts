@@ -30,6 +30,22 @@ export interface Served extends Started {
   readonly hasSecondExport: boolean;
 }
 
+/** Of a peer that serves both of its exports at one time. */
+function twoExports(socket: string, { readOnly }: Wish): Pick<Served, 'target' | 'hasSecondExport'> {
+  return {
+    target: {
+      address: `unix:${socket}`,
+      writable: NAME,
+      size: BigInt(SIZE),
+      readOnly: readOnly ? SECOND_NAME : null,
+      bitmap: null,
+      ...NOT_SET_UP,
+      processId: null,
+    },
+    hasSecondExport: true,
+  };
+}
+
 export interface Server {
   readonly name: string;
   /** Of Programs that have to be installed. */
@@ -132,16 +148,7 @@ const nbdkit: Server = {
     for (const name of [NAME, SECOND_NAME]) await image(join(files, name));
     const words = ['-f', '-U', socket, ...(wish.readOnly ? ['-r'] : []), 'file', `dir=${files}`];
     return {
-      target: {
-        address: `unix:${socket}`,
-        writable: NAME,
-        size: BigInt(SIZE),
-        readOnly: wish.readOnly ? SECOND_NAME : null,
-        bitmap: null,
-        ...NOT_SET_UP,
-        processId: null,
-      },
-      hasSecondExport: true,
+      ...twoExports(socket, wish),
       ...(await foreground(socket, ['nbdkit', ...words])),
     };
   },
@@ -162,16 +169,7 @@ const nbdServer: Server = {
     const lines = ['[generic]', `unixsock = ${socket}`, 'allowlist = true', ...(await section(NAME))];
     lines.push(...(await section(SECOND_NAME)), 'readonly = true');
     return {
-      target: {
-        address: `unix:${socket}`,
-        writable: NAME,
-        size: BigInt(SIZE),
-        readOnly: wish.readOnly ? SECOND_NAME : null,
-        bitmap: null,
-        ...NOT_SET_UP,
-        processId: null,
-      },
-      hasSecondExport: true,
+      ...twoExports(socket, wish),
       ...(await nbdServerWith(directory, 's', lines)),
     };
   },

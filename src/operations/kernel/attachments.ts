@@ -9,7 +9,6 @@ import type { Catalog } from '../../catalog/catalog.js';
 import { type Attachment, attachmentKey, identifierPrefix } from '../../model/attachment.js';
 import type { Container, Snapshot } from '../../model/entities.js';
 import { parseSnapshotReference } from '../../model/names.js';
-import type { Exports } from '../exports.js';
 import { requireContainer, requireSnapshot } from '../lookup.js';
 import { errnoName, type PlaneClient } from '../plane-client.js';
 import type { Logger } from '../types.js';
@@ -18,7 +17,7 @@ import type { DeviceUser } from './device-users.js';
 import { Doors } from './doors.js';
 import { alreadyAttached, deviceInUse, kernelError, notAttached } from './kernel-errors.js';
 import type { KernelFiles } from './kernel-files.js';
-import { type Attached, type Link, Links } from './links.js';
+import { type Attached, type Link, type LinkCollaborators, Links } from './links.js';
 
 /** A re-read waits for the device's connections; whoever changed the volume does not wait longer than this. */
 const REREAD_MS = 10_000;
@@ -56,16 +55,7 @@ export class Attachments {
   /** Of what is being attached, synced or shrunk: by key. */
   readonly #doors = new Doors();
 
-  constructor(
-    collaborators: {
-      catalog: Catalog;
-      client: PlaneClient;
-      exports: Exports;
-      files: KernelFiles;
-      log: Logger;
-    },
-    storeId: string,
-  ) {
+  constructor(collaborators: LinkCollaborators, storeId: string) {
     this.#catalog = collaborators.catalog;
     this.#client = collaborators.client;
     this.#files = collaborators.files;

@@ -38,6 +38,14 @@ export interface Attached {
   snapshot: Snapshot | null;
 }
 
+export interface LinkCollaborators {
+  catalog: Catalog;
+  client: PlaneClient;
+  exports: Exports;
+  files: KernelFiles;
+  log: Logger;
+}
+
 export class Links {
   readonly #catalog: Catalog;
   readonly #client: PlaneClient;
@@ -49,16 +57,7 @@ export class Links {
   readonly #byLease = new Map<number, Link>();
   #stopping = false;
 
-  constructor(
-    collaborators: {
-      catalog: Catalog;
-      client: PlaneClient;
-      exports: Exports;
-      files: KernelFiles;
-      log: Logger;
-    },
-    storeId: string,
-  ) {
+  constructor(collaborators: LinkCollaborators, storeId: string) {
     this.#catalog = collaborators.catalog;
     this.#client = collaborators.client;
     this.#exports = collaborators.exports;
