@@ -86,7 +86,8 @@ function stay({ route, y }: Situation): Effect {
 }
 
 /** A copy in the other cell goes on to the new head; it was complete before, and is not any more. */
-function extend(side: Side): Step[] {
+function extend(side: Side, { move }: CellAnswer): Step[] {
+  if (move === null) return [];
   return [
     { do: 'demote', at: side },
     { do: 'extend', at: side },
@@ -132,19 +133,20 @@ function reopen(situation: Situation, side: Side): Effect {
     { do: 'activate', at: side, epoch },
     { do: 'route', active: side, epoch },
     perform(side),
-    ...(copies ? extend(other) : []),
+    ...(copies ? extend(other, situation[other]) : []),
   ]);
 }
 
 const EFFECTS: Readonly<Record<Rule, (situation: Situation) => Effect>> = {
   stay,
-  'stay-extend': () => effect('perform', 'the copy receives up to the new head', [perform('x'), ...extend('y')]),
+  'stay-extend': ({ y }) =>
+    effect('perform', 'the copy receives up to the new head', [perform('x'), ...extend('y', y)]),
   follow,
   'switch-back': (situation) =>
     effect('perform', 'repaired; the copy receives up to the new head', [
       { do: 'route', active: 'y', epoch: highestEpoch(situation) },
       perform('y'),
-      ...extend('x'),
+      ...extend('x', situation.x),
     ]),
   'follow-degraded': (situation) =>
     effect('perform', 'degraded', [

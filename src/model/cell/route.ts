@@ -24,6 +24,10 @@ export interface Place {
   storeId: string;
   /** Pull every snapshot from the primary. */
   replicas: string[];
+  /** It has to accept a seal, as released to this epoch, before it serves again; null: nothing is asked of it. */
+  mustSeal: number | null;
+  /** Somebody has to look after the copy there. */
+  needsRepair: boolean;
 }
 
 /** In order. A phase is written before what it announces is sent. */
@@ -46,6 +50,8 @@ export interface MoveJournal {
   phase: MovePhase;
   from: string;
   to: string;
+  /** The id the source is to be sealed with: chosen before it is asked, so that asking again is the same. Null before that. */
+  sealId: string | null;
   /** What the source was sealed at; null before that. */
   sealedHead: Head | null;
 }

@@ -23,6 +23,8 @@ const place = (cell: string, epoch: number): Place => ({
   primary: `${cell}-host`,
   storeId: `${cell}-store`,
   replicas: [],
+  mustSeal: null,
+  needsRepair: false,
 });
 
 function route(changes: Partial<Route> = {}): Route {
@@ -46,6 +48,7 @@ const journal = (phase: MovePhase, changes: Partial<MoveJournal> = {}): MoveJour
   phase,
   from: 'east',
   to: 'west',
+  sealId: SEALED_AT.id,
   sealedHead: SEALED_AT,
   ...changes,
 });
