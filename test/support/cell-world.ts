@@ -2,6 +2,8 @@
 // write. The coordinators' decisions and the hosts' judgements are the product's own; the world carries them out, loses them, or
 // delivers them late. It is a value: every action gives a new one.
 
+import { createHash } from 'node:crypto';
+
 import type { CellAnswer, HostAnswer } from '../../src/model/cell/answer.js';
 import { answerOf, NO_ANSWER, NO_RECORD } from '../../src/model/cell/answer.js';
 import { type HostCommand, type HostRecord, judge, newRecord } from '../../src/model/cell/host-record.js';
@@ -386,4 +388,49 @@ function withHost(world: World, cell: CellName, host: Host): World {
 
 function withTask(world: World, index: number, task: Task | null): World {
   return { ...world, coordinators: world.coordinators.with(index, task) };
+}
+
+/** What distinguishes a world from others; of `gen` only whether it is that of the record counts. */
+export function keyOf({ route, hosts, coordinators, late, acknowledged, taken, used }: World): string {
+  const plain = (of: Route) => ({ ...of, gen: Number(of.gen === route.gen) });
+  const tasks = coordinators.map((task) =>
+    task && task.resolution
+      ? { ...task, route: 0, resolution: { ...task.resolution, route: plain(task.resolution.route) } }
+      : task && plain(task.route),
+  );
+  const text = JSON.stringify([plain(route), hosts, tasks, late, acknowledged, taken, used]);
+  return createHash('sha1').update(text).digest('base64');
+}
+
+/** The world when everybody who was at work has crashed. */
+export function alone(world: World): World {
+  return { ...world, coordinators: world.coordinators.map(() => null), late: [] };
+}
+
+/**
+ * With nothing lost any more and one coordinator: a move under way ends, and one more snapshot is taken. Returns the end, or null when it
+ * has not come to one.
+ */
+export function settles(from: World): World | null {
+  let world = alone(from);
+  const bounds: Bounds = {
+    writes: 0,
+    snapshots: world.used.snapshots + 1,
+    moves: 0,
+    rollbacks: 0,
+    coordinators: 1,
+    late: 0,
+    epoch: Number.POSITIVE_INFINITY,
+  };
+  for (let turn = 0; turn < 120; turn++) {
+    const before = world;
+    for (const cell of CELLS) world = pull(world, cell) ?? world;
+    const task = world.coordinators[0];
+    const next = task ? step(world, 0, task, ['answered'])[0] : begin(world, 0, bounds).findLast(() => true);
+    if (next) world = next.next;
+    else if (!task) return world.taken.length > 0 && !world.route.journal ? world : null;
+    if (world === before) return null;
+    if (violation(world)) return null;
+  }
+  return null;
 }

@@ -3,6 +3,7 @@
 import type { CellAnswer } from './answer.js';
 import type { Situation } from './guards.js';
 import { elected, GUARDS, highestEpoch, stagedSide } from './guards.js';
+import { isBefore } from './route.js';
 import type { Rule } from './rules.js';
 import { ruleFor } from './rules.js';
 import type { Side, Step } from './steps.js';
@@ -124,12 +125,18 @@ function finish(situation: Situation, side: Side): Effect {
   ]);
 }
 
+/** What is written after a reopening is not in the seal: a copy that is complete through it is so no more, and no seal has its id again. */
+function spendSeal({ route }: Situation): Step[] {
+  return isBefore(route.journal, 'SEALING') ? [] : [{ do: 'journal', phase: 'COPYING' }];
+}
+
 function reopen(situation: Situation, side: Side): Effect {
   const epoch = highestEpoch(situation) + 1;
   const other = otherSide(side);
   const { state } = situation[other];
   const copies = situation.route.journal && (state === 'RECEIVING' || state === 'STAGED');
   return effect('perform', 'rolled back', [
+    ...spendSeal(situation),
     { do: 'activate', at: side, epoch },
     { do: 'route', active: side, epoch },
     perform(side),
@@ -162,6 +169,7 @@ const EFFECTS: Readonly<Record<Rule, (situation: Situation) => Effect>> = {
     const side = elected(situation)!;
     const epoch = highestEpoch(situation) + 1;
     return effect('perform', 'elected', [
+      ...spendSeal(situation),
       { do: 'activate', at: side, epoch },
       { do: 'route', active: side, epoch },
       perform(side),

@@ -42,7 +42,8 @@ export type HostCommand =
   | { do: 'receive'; move: string; peerCell: string }
   /** Says the puller: everything through `through` is here and stable. */
   | { do: 'staged'; move: string; through: Head; lineageHead: Head | null }
-  | { do: 'demote'; move: string }
+  /** `through` is what it was complete through when that was found not to be enough: one that has come late does no harm. */
+  | { do: 'demote'; move: string; through: string | null }
   | { do: 'activate'; epoch: number; from: Head | null }
   | { do: 'replicate'; epoch: number }
   | { do: 'promote'; epoch: number }
@@ -138,6 +139,8 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
       return record.sealedHead?.id === id
         ? done(record)
         : refuse('LINEAGE_MISMATCH', `it was sealed at ${record.sealedHead?.id}, not at ${id}`);
+    // Copies may be complete through that one, and not through what was written after it was reopened.
+    if (record.activatedFrom?.id === id) return refuse('LINEAGE_MISMATCH', 'it was reopened from that seal');
     return change(record, { state: 'SEALED', sealedHead: { id, seq: record.head?.seq ?? 0 } });
   },
   fence: (record, { releasedTo }) => {
@@ -158,17 +161,17 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     return change(record, { released: releasedTo });
   },
   receive: (record, { move, peerCell }) => {
-    const part: MovePart = { id: move, role: 'destination', phase: 'COPYING', peerCell, completeThrough: null };
     if (record.tombstone?.why === 'delete') return refuse('WRONG_STATE', 'the volume was deleted');
     if (record.state === 'SEALED' && record.released === null)
       return refuse('WRONG_STATE', 'it is sealed here and was never released: it may still be the owner');
-    if (record.move?.id === move && record.state === 'RECEIVING') return done(record);
+    // A finished copy too: it is for `demote` to say that it is none any more.
+    if (record.move?.id === move && record.state !== 'SEALED') return done(record);
     return change(record, {
       state: 'RECEIVING',
       sealedHead: null,
       tombstone: null,
       replica: false,
-      move: { ...part, completeThrough: record.move?.id === move ? record.move.completeThrough : null },
+      move: { id: move, role: 'destination', phase: 'COPYING', peerCell, completeThrough: null },
     });
   },
   staged: (record, { move, through, lineageHead }) => {
@@ -180,9 +183,9 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
       move: { ...record.move, phase: 'STAGED', completeThrough: through },
     });
   },
-  demote: (record, { move }) => {
+  demote: (record, { move, through }) => {
     if (record.move?.id !== move) return refuse('OTHER_MOVE', `move ${record.move?.id ?? 'none'} is under way`);
-    if (record.state === 'RECEIVING') return done(record);
+    if (record.state === 'RECEIVING' || (record.move.completeThrough?.id ?? null) !== through) return done(record);
     return change(record, { state: 'RECEIVING', move: { ...record.move, phase: 'COPYING' } });
   },
   activate: (record, { epoch, from }) => {

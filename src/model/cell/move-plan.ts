@@ -67,7 +67,8 @@ export function planMove(situation: Situation, options: MovePlanOptions): MoveEf
     return note(route, { phase: 'SEALING', sealId: options.freshId() });
   }
   // It was reopened since: the seal of before is spent, and so is its id.
-  if (journal.phase !== 'SEALING') return note(route, { phase: 'COPYING', sealId: null, sealedHead: null });
+  if (journal.phase !== 'SEALING' || there.activatedFrom?.id === journal.sealId)
+    return note(route, { phase: 'COPYING', sealId: null, sealedHead: null });
   return commandAt(from, { do: 'seal', epoch: there.epoch, id: journal.sealId! });
 }
 
@@ -80,7 +81,11 @@ function afterSeal(situation: Situation, { source, to }: { source: Side; to: Pla
   if (journal!.direction === 'rollback') return { kind: 'settle' };
   if (here.state === 'RECEIVING' && here.move?.id === journal!.move) return { kind: 'await-copy', place: to };
   if (here.state === 'STAGED' && !sameHead(here.move?.completeThrough ?? null, sealedHead))
-    return commandAt(to, { do: 'demote', move: here.move?.id ?? '' });
+    return commandAt(to, {
+      do: 'demote',
+      move: here.move?.id ?? '',
+      through: here.move?.completeThrough?.id ?? null,
+    });
   return { kind: 'settle' };
 }
 

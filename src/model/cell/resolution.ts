@@ -10,7 +10,7 @@ import type { Situation } from './guards.js';
 import { highestEpoch } from './guards.js';
 import type { HostCommand, Refusal } from './host-record.js';
 import type { Operation } from './operation.js';
-import type { Head, Place, Route } from './route.js';
+import type { Head, MoveJournal, MovePhase, Place, Route } from './route.js';
 import type { Side, Step } from './steps.js';
 
 /** What the loop has to do now. */
@@ -88,7 +88,7 @@ function effectOfStep({ route, operation }: Resolution, decision: Decision, step
     case 'activate':
       return commandAt(route, step.at, { do: 'activate', epoch: step.epoch, from: completeThrough(answer(step.at)) });
     case 'demote':
-      return commandAt(route, step.at, { do: 'demote', move: answer(step.at).move?.id ?? '' });
+      return commandAt(route, step.at, demotion(answer(step.at)));
     case 'extend':
       return commandAt(route, step.at, {
         do: 'receive',
@@ -96,7 +96,7 @@ function effectOfStep({ route, operation }: Resolution, decision: Decision, step
         peerCell: placeOf(route, step.at === 'x' ? 'y' : 'x').cell,
       });
     case 'journal':
-      return { kind: 'route', route: { ...route, journal: { ...route.journal!, phase: step.phase } } };
+      return { kind: 'route', route: { ...route, journal: journalAt(route.journal!, step.phase, decision) } };
     case 'route':
       return { kind: 'route', route: pointed(route, step.active, step.epoch) };
     case 'prune-alternate':
@@ -110,8 +110,19 @@ function effectOfStep({ route, operation }: Resolution, decision: Decision, step
   }
 }
 
+function journalAt(journal: MoveJournal, phase: MovePhase, { x, y }: Decision): MoveJournal {
+  if (phase === 'COPYING') return { ...journal, phase, sealId: null, sealedHead: null };
+  // The one that is sealed; one that has died since was noted before.
+  const sealed = [x, y].find(({ state }) => state === 'SEALED');
+  return { ...journal, phase, sealedHead: sealed?.sealedHead ?? journal.sealedHead };
+}
+
 function commandAt(route: Route, side: Side, command: HostCommand): Effect {
   return { kind: 'command', place: placeOf(route, side), command };
+}
+
+function demotion({ move }: CellAnswer): HostCommand {
+  return { do: 'demote', move: move?.id ?? '', through: move?.completeThrough?.id ?? null };
 }
 
 function completeThrough({ state, sealedHead, move }: CellAnswer): Head | null {

@@ -51,7 +51,7 @@ const COMMANDS: HostCommand[] = [
   { do: 'release', releasedTo: 5 },
   { do: 'receive', move: MOVE, peerCell: 'east' },
   { do: 'staged', move: MOVE, through: SEALED_AT, lineageHead: HEAD },
-  { do: 'demote', move: MOVE },
+  { do: 'demote', move: MOVE, through: SEALED_AT.id },
   { do: 'activate', epoch: 5, from: SEALED_AT },
   { do: 'replicate', epoch: 4 },
   { do: 'promote', epoch: 5 },
