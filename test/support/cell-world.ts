@@ -38,7 +38,10 @@ export interface World {
   hosts: Record<CellName, Host>;
   coordinators: (Task | null)[];
   /** Sent by somebody who has stopped waiting; it may still arrive. */
-  late: { to: CellName; command: HostCommand | { do: 'perform'; operation: Operation; epoch: number; parent: string | null } }[];
+  late: {
+    to: CellName;
+    command: HostCommand | { do: 'perform'; operation: Operation; epoch: number; parent: string | null };
+  }[];
   /** The last write that was answered. */
   acknowledged: number;
   /** Ids of the snapshots that hosts have taken, in order. */
@@ -121,13 +124,17 @@ export function actions(world: World, bounds: Bounds): Action[] {
   const found: Action[] = [];
   const add = (name: string, next: World) => found.push({ name, next });
   for (const cell of CELLS) {
-    if (owner(world.hosts[cell]) && world.used.writes < bounds.writes) add(`write at ${cell}`, write(world, cell));
+    if (owner(world.hosts[cell]) && world.used.writes < bounds.writes)
+      add(`write at ${cell}`, write(world, cell));
     const pulled = pull(world, cell);
     if (pulled) add(`${cell} pulls`, pulled);
   }
   world.late.forEach(({ to, command }, index) => {
     const rest = { ...world, late: world.late.toSpliced(index, 1) };
-    add(`late: ${command.do} at ${to}`, command.do === 'perform' ? perform(rest, to, command).world : obey(rest, to, command).world);
+    add(
+      `late: ${command.do} at ${to}`,
+      command.do === 'perform' ? perform(rest, to, command).world : obey(rest, to, command).world,
+    );
   });
   if (world.route.journal?.direction === 'forward' && world.used.rollbacks < bounds.rollbacks)
     add('roll the move back', {
@@ -140,12 +147,17 @@ export function actions(world: World, bounds: Bounds): Action[] {
 
 function coordinate(world: World, index: number, bounds: Bounds): Action[] {
   const task = world.coordinators[index];
-  const named = (list: Action[]) => list.map(({ name, next }) => ({ name: `coordinator ${index}: ${name}`, next }));
+  const named = (list: Action[]) =>
+    list.map(({ name, next }) => ({ name: `coordinator ${index}: ${name}`, next }));
   if (!task) return named(begin(world, index, bounds));
   const crash = { name: 'crash', next: withTask(world, index, null) };
   const deliveries: Delivery[] =
-    world.late.length < bounds.late ? ['answered', 'answer lost', 'lost', 'late'] : ['answered', 'answer lost', 'lost'];
-  return named([crash, ...step(world, index, task, deliveries)]).filter(({ next }) => next.route.epoch <= bounds.epoch);
+    world.late.length < bounds.late
+      ? ['answered', 'answer lost', 'lost', 'late']
+      : ['answered', 'answer lost', 'lost'];
+  return named([crash, ...step(world, index, task, deliveries)]).filter(
+    ({ next }) => next.route.epoch <= bounds.epoch,
+  );
 }
 
 function begin(world: World, index: number, bounds: Bounds): Action[] {
@@ -163,12 +175,22 @@ function begin(world: World, index: number, bounds: Bounds): Action[] {
     });
   }
   const { route } = world;
-  if (route.journal) list.push({ name: 'goes on with the move', next: withTask(world, index, { resolution: null, route }) });
+  if (route.journal)
+    list.push({ name: 'goes on with the move', next: withTask(world, index, { resolution: null, route }) });
   else if (world.used.moves < bounds.moves) {
-    const to = route.alternate ?? { ...route.active, cell: 'west', primary: 'west', storeId: 'west', epoch: 0 };
+    const to = route.alternate ?? {
+      ...route.active,
+      cell: 'west',
+      primary: 'west',
+      storeId: 'west',
+      epoch: 0,
+    };
     const moving = beginMove(route, { move: `m${world.used.moves + 1}`, to });
     const next = store({ ...world, used: { ...world.used, moves: world.used.moves + 1 } }, moving);
-    list.push({ name: 'begins a move', next: withTask(next, index, { resolution: null, route: next.route }) });
+    list.push({
+      name: 'begins a move',
+      next: withTask(next, index, { resolution: null, route: next.route }),
+    });
   }
   return list;
 }
@@ -191,7 +213,12 @@ function step(world: World, index: number, task: Task, deliveries: readonly Deli
     case 'route': {
       const stored = effect.route.gen === world.route.gen;
       const after = stored ? store(world, effect.route) : world;
-      return [{ name: stored ? 'route' : 'route was changed', next: going(after, routed(resolution, stored, after.route)) }];
+      return [
+        {
+          name: stored ? 'route' : 'route was changed',
+          next: going(after, routed(resolution, stored, after.route)),
+        },
+      ];
     }
     case 'perform': {
       const { operation, epoch, parent, place } = effect;
@@ -239,7 +266,10 @@ function moveStep(world: World, index: number, { route }: Task, deliveries: read
     const ids = world.used.ids + 1;
     const plan = planMove(
       { route, x, y },
-      { close: ({ y: copy }) => copy.state === 'STAGED' || copy.lineageHead?.id === x.lineageHead?.id, freshId: () => `h${ids}` },
+      {
+        close: ({ y: copy }) => copy.state === 'STAGED' || copy.lineageHead?.id === x.lineageHead?.id,
+        freshId: () => `h${ids}`,
+      },
     );
     const probe = `move: probe${silentNames(silent)}, `;
     const going = (from: World): World => withTask(from, index, { resolution: null, route: from.route });
@@ -266,9 +296,9 @@ function moveStep(world: World, index: number, { route }: Task, deliveries: read
         ];
       }
       case 'command':
-        return deliver(world, plan.place.cell as CellName, plan.command, deliveries, (from) => going(from)).map(
-          ({ name, next }) => ({ name: probe + name, next }),
-        );
+        return deliver(world, plan.place.cell as CellName, plan.command, deliveries, (from) =>
+          going(from),
+        ).map(({ name, next }) => ({ name: probe + name, next }));
     }
   });
 }
@@ -311,7 +341,8 @@ function answer({ record, content, frozen, lineage }: Host, cell: CellName): Hos
 function obey(world: World, to: CellName, command: HostCommand): { world: World; outcome: CommandOutcome } {
   const host = world.hosts[to];
   const judged = judge(VOLUME, host.record, command);
-  if (!judged.ok) return { world, outcome: { kind: 'refused', refusal: judged.refusal, because: judged.because } };
+  if (!judged.ok)
+    return { world, outcome: { kind: 'refused', refusal: judged.refusal, because: judged.because } };
   const next: Host = { ...host, record: judged.next };
   // The hidden snapshot that holds what was written last.
   if (command.do === 'seal' && !judged.already) next.frozen = { ...host.frozen, [command.id]: host.content };
@@ -329,7 +360,8 @@ function perform(
   if (operation.kind !== 'snapshot') throw new Error(`${operation.kind} is never sent`);
   const host = world.hosts[to];
   const judged = judge(VOLUME, host.record, { do: 'snapshot', epoch, id: operation.id, parent });
-  if (!judged.ok) return { world, outcome: { kind: 'refused', refusal: judged.refusal, because: judged.because } };
+  if (!judged.ok)
+    return { world, outcome: { kind: 'refused', refusal: judged.refusal, because: judged.because } };
   const { head } = judged.next;
   if (judged.already) return { world, outcome: { kind: 'done', head } };
   const next: Host = {

@@ -119,7 +119,10 @@ export function isOnLineage(
 }
 
 /** Whether the end of one lineage is the other's end or lies before it. */
-export function precedes(head: Head | null, answer: Pick<CellAnswer, 'lineageHead' | 'lineage'>): boolean | null {
+export function precedes(
+  head: Head | null,
+  answer: Pick<CellAnswer, 'lineageHead' | 'lineage'>,
+): boolean | null {
   const end = answer.lineageHead;
   if (head === null) return true;
   if (end === null) return false;

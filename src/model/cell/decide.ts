@@ -61,7 +61,9 @@ export function decide(situation: Situation): Decision {
 
 /** A user's delete counts unless somebody has a higher epoch than it had. */
 function isDeleted({ route, x, y }: Situation): boolean {
-  const stones = [x.tombstone, y.tombstone].flatMap((stone) => (stone?.why === 'delete' ? [stone.epoch] : []));
+  const stones = [x.tombstone, y.tombstone].flatMap((stone) =>
+    stone?.why === 'delete' ? [stone.epoch] : [],
+  );
   if (stones.length === 0) return false;
   return Math.max(...stones) >= Math.max(x.epoch, y.epoch, route.epoch);
 }
@@ -83,7 +85,11 @@ const perform = (at: Side): Step => ({ do: 'perform', at });
 function stay({ route, y }: Situation): Effect {
   const prune = (y.state === 'NONE' || y.state === 'FAULTED') && route.alternate && !route.journal;
   const steps: Step[] = prune ? [perform('x'), { do: 'prune-alternate' }] : [perform('x')];
-  return effect('perform', y.state === 'SEALED' ? 'the sealed copy is stale since the new head' : 'as before', steps);
+  return effect(
+    'perform',
+    y.state === 'SEALED' ? 'the sealed copy is stale since the new head' : 'as before',
+    steps,
+  );
 }
 
 /** A copy in the other cell goes on to the new head; it was complete before, and is not any more. */
@@ -110,8 +116,7 @@ function nextEpoch(situation: Situation, sealed: CellAnswer): number {
 function finish(situation: Situation, side: Side): Effect {
   const source = situation[otherSide(side)];
   const epoch = nextEpoch(situation, source);
-  const release: Step[] =
-    source.state === 'SEALED' ? [{ do: 'release', at: otherSide(side), epoch }] : [];
+  const release: Step[] = source.state === 'SEALED' ? [{ do: 'release', at: otherSide(side), epoch }] : [];
   return effect('perform', 'hand-over completed', [
     ...(situation.route.journal ? [{ do: 'journal', phase: 'RELEASING' } as const] : []),
     ...release,

@@ -52,7 +52,8 @@ function copyIsComplete(side: Side): Guard {
     const sealed = answers[otherSide(side)];
     if (!sameHead(through, sealed.sealedHead) || sealed.sealedHead === null)
       return fails('the copy is not complete through what its source was sealed at', reopen);
-    if (sealed.released !== null) return holds('the copy is complete, and its source has released the volume');
+    if (sealed.released !== null)
+      return holds('the copy is complete, and its source has released the volume');
     if (route.journal?.direction === 'rollback') return fails('the move is being rolled back', reopen);
     return holds('the copy is complete, and the move goes forward');
   };
@@ -85,7 +86,10 @@ const fence: Guard = (situation) => {
     return fails('nothing is known of what the newer owner was activated from', 'quarantine');
   const before = isOnLineage(lower.lineageHead, higher, higher.activatedFrom.seq);
   if (before === null)
-    return { ...fails('the newer lineage is not known that far', 'quarantine'), seqs: [lower.lineageHead!.seq] };
+    return {
+      ...fails('the newer lineage is not known that far', 'quarantine'),
+      seqs: [lower.lineageHead!.seq],
+    };
   return before
     ? holds('it took no snapshot and no write that the newer owner lacks')
     : fails('it took a snapshot that the newer owner lacks: a fork', 'quarantine');
@@ -103,17 +107,21 @@ export function elected({ x, y }: Situation): Side | null {
 const elect: Guard = (situation) => {
   const { x, y } = situation;
   const side = elected(situation);
-  if (side !== null) return holds(`epoch ${situation[side].epoch} is the higher, and its head descends from the other's`);
+  if (side !== null)
+    return holds(`epoch ${situation[side].epoch} is the higher, and its head descends from the other's`);
   if (x.epoch === y.epoch) return fails('both are of the same epoch: a fork', 'quarantine');
   const [winner, loser] = x.epoch > y.epoch ? [x, y] : [y, x];
   if (winner.released !== null) return fails('the newer one has released the volume itself', 'quarantine');
   const verdict = fails('the head of the newer does not descend from the other one: a fork', 'quarantine');
-  return precedes(loser.lineageHead, winner) === null ? { ...verdict, seqs: [loser.lineageHead!.seq] } : verdict;
+  return precedes(loser.lineageHead, winner) === null
+    ? { ...verdict, seqs: [loser.lineageHead!.seq] }
+    : verdict;
 };
 
 /** The other cell is silent, and whatever it holds, it cannot be the owner. */
 const stayAlone: Guard = ({ route, x, y }) => {
-  if (x.epoch !== highestEpoch({ route, x, y })) return fails(`its epoch ${x.epoch} is below the route's`, 'wait');
+  if (x.epoch !== highestEpoch({ route, x, y }))
+    return fails(`its epoch ${x.epoch} is below the route's`, 'wait');
   if (!isBefore(route.journal, 'SEALING'))
     return fails(`the move is at ${route.journal?.phase}: the silent cell may own the volume`, 'wait');
   return holds('no move is as far as sealing: the silent cell cannot own the volume');

@@ -52,7 +52,13 @@ export type HostCommand =
   | { do: 'fault' }
   | { do: 'readmit' };
 
-export type Refusal = 'STALE_EPOCH' | 'LINEAGE_MISMATCH' | 'WRONG_STATE' | 'RELEASED' | 'OTHER_MOVE' | 'INCOMPLETE';
+export type Refusal =
+  | 'STALE_EPOCH'
+  | 'LINEAGE_MISMATCH'
+  | 'WRONG_STATE'
+  | 'RELEASED'
+  | 'OTHER_MOVE'
+  | 'INCOMPLETE';
 
 /** `already`: it was done before, by the same command; nothing has to be written. */
 export type Judgement =
@@ -115,7 +121,10 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     if (epoch !== record.epoch) return staleEpoch(record, epoch);
     if (record.head?.id === id) return done(record);
     if ((record.head?.id ?? null) !== parent)
-      return refuse('LINEAGE_MISMATCH', `the last snapshot here is ${record.head?.id ?? 'none'}, not ${parent ?? 'none'}`);
+      return refuse(
+        'LINEAGE_MISMATCH',
+        `the last snapshot here is ${record.head?.id ?? 'none'}, not ${parent ?? 'none'}`,
+      );
     return change(record, { head: { id, seq: (record.head?.seq ?? 0) + 1 } });
   },
   outgoing: (record, { epoch, move, peerCell }) => {
@@ -175,7 +184,8 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     });
   },
   staged: (record, { move, through, lineageHead }) => {
-    if (record.move?.id !== move) return refuse('OTHER_MOVE', `move ${record.move?.id ?? 'none'} is under way`);
+    if (record.move?.id !== move)
+      return refuse('OTHER_MOVE', `move ${record.move?.id ?? 'none'} is under way`);
     if (record.state === 'STAGED' && sameHead(record.move.completeThrough, through)) return done(record);
     return change(record, {
       state: 'STAGED',
@@ -184,8 +194,10 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     });
   },
   demote: (record, { move, through }) => {
-    if (record.move?.id !== move) return refuse('OTHER_MOVE', `move ${record.move?.id ?? 'none'} is under way`);
-    if (record.state === 'RECEIVING' || (record.move.completeThrough?.id ?? null) !== through) return done(record);
+    if (record.move?.id !== move)
+      return refuse('OTHER_MOVE', `move ${record.move?.id ?? 'none'} is under way`);
+    if (record.state === 'RECEIVING' || (record.move.completeThrough?.id ?? null) !== through)
+      return done(record);
     return change(record, { state: 'RECEIVING', move: { ...record.move, phase: 'COPYING' } });
   },
   activate: (record, { epoch, from }) => {
@@ -193,10 +205,16 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
       return record.epoch === epoch ? done(record) : staleEpoch(record, epoch);
     if (epoch <= record.epoch) return staleEpoch(record, epoch);
     if (record.state === 'SEALED' && record.released !== null)
-      return refuse('RELEASED', `it was released to epoch ${record.released}: it lacks what was written since`);
+      return refuse(
+        'RELEASED',
+        `it was released to epoch ${record.released}: it lacks what was written since`,
+      );
     const here = record.state === 'SEALED' ? record.sealedHead : (record.move?.completeThrough ?? null);
     if (!sameHead(here, from))
-      return refuse('INCOMPLETE', `it is complete through ${here?.id ?? 'nothing'}, not through ${from?.id ?? 'nothing'}`);
+      return refuse(
+        'INCOMPLETE',
+        `it is complete through ${here?.id ?? 'nothing'}, not through ${from?.id ?? 'nothing'}`,
+      );
     return own(record, epoch, here);
   },
   replicate: (record, { epoch }) => {

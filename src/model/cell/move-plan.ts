@@ -97,7 +97,11 @@ function noteSeal(situation: Situation, source: Side): MoveEffect {
 function rollBack({ route, ...answers }: Situation, source: Side): MoveEffect {
   const { state, epoch } = answers[source];
   if (state === 'OUTGOING')
-    return commandAt(placeOf(route, source), { do: 'stay-here', epoch, move: answers[source].move?.id ?? '' });
+    return commandAt(placeOf(route, source), {
+      do: 'stay-here',
+      epoch,
+      move: answers[source].move?.id ?? '',
+    });
   return { kind: 'route', route: { ...route, journal: null } };
 }
 

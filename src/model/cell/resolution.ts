@@ -47,25 +47,37 @@ export interface Resolution {
   /** What was performed already, while what follows it is still to be done. */
   readonly performed: { at: string; head: Head | null } | null;
   readonly seqs: readonly number[];
+  /** Found, and true once the route has taken it: another may have changed it since it was read. */
+  readonly finding: (End & { result: 'quarantined' | 'not-found' | 'gone' }) | null;
   readonly end: End | null;
 }
 
 export function beginResolution(route: Route, operation: Operation): Resolution {
-  return { operation, route, decision: null, steps: [], performed: null, seqs: [], end: null };
+  return { operation, route, decision: null, steps: [], performed: null, seqs: [], finding: null, end: null };
 }
 
 /** Everything is asked again; what was performed stays performed. */
-function again(resolution: Resolution, route: Route = resolution.route, seqs: readonly number[] = []): Resolution {
-  return { ...resolution, route, decision: null, steps: [], seqs };
+function again(
+  resolution: Resolution,
+  route: Route = resolution.route,
+  seqs: readonly number[] = [],
+): Resolution {
+  return { ...resolution, route, decision: null, steps: [], seqs, finding: null };
 }
 
 export function effectOf(resolution: Resolution): Effect {
   const { end, decision, route, steps } = resolution;
   if (end) return { kind: 'end', end };
+  if (resolution.finding)
+    return { kind: 'route', route: { ...route, status: STATUS_OF[resolution.finding.result] } };
   if (!decision) return { kind: 'probe', route, seqs: [...resolution.seqs] };
   const step = steps[0];
-  return step ? effectOfStep(resolution, decision, step) : { kind: 'route', route: closingRoute(resolution, decision) };
+  return step
+    ? effectOfStep(resolution, decision, step)
+    : { kind: 'route', route: closingRoute(resolution, decision) };
 }
+
+const STATUS_OF = { quarantined: 'quarantined', 'not-found': 'lost', gone: 'gone' } as const;
 
 const placeOf = (route: Route, side: Side): Place => (side === 'x' ? route.active : route.alternate!);
 
@@ -86,7 +98,11 @@ function effectOfStep({ route, operation }: Resolution, decision: Decision, step
     case 'release':
       return commandAt(route, step.at, { do: 'release', releasedTo: step.epoch });
     case 'activate':
-      return commandAt(route, step.at, { do: 'activate', epoch: step.epoch, from: completeThrough(answer(step.at)) });
+      return commandAt(route, step.at, {
+        do: 'activate',
+        epoch: step.epoch,
+        from: completeThrough(answer(step.at)),
+      });
     case 'demote':
       return commandAt(route, step.at, demotion(answer(step.at)));
     case 'extend':
@@ -146,7 +162,12 @@ function withPlace(route: Route, side: Side, changes: Partial<Place>): Route {
 function closingRoute({ route, performed, operation }: Resolution, decision: Decision): Route {
   if (operation.kind === 'snapshot' && performed) {
     const active = { ...route.active, epoch: Math.max(route.active.epoch, decision.x.epoch) };
-    return { ...route, active, epoch: highestEpoch({ route, x: decision.x, y: decision.y }), lineageHead: performed.head };
+    return {
+      ...route,
+      active,
+      epoch: highestEpoch({ route, x: decision.x, y: decision.y }),
+      lineageHead: performed.head,
+    };
   }
   return { ...route, epoch: highestEpoch({ route, x: decision.x, y: decision.y }) };
 }
@@ -167,11 +188,11 @@ export function probed(resolution: Resolution, x: CellAnswer, y: CellAnswer): Re
     case 'creating':
       return { ...now, end: { result: 'creating' } };
     case 'quarantine':
-      return { ...now, end: { result: 'quarantined', because } };
+      return { ...now, finding: { result: 'quarantined', because } };
     case 'not-found':
-      return { ...now, end: { result: 'not-found' } };
+      return { ...now, finding: { result: 'not-found' } };
     case 'gone':
-      return { ...now, end: { result: 'gone' } };
+      return { ...now, finding: { result: 'gone' } };
   }
 }
 
@@ -215,6 +236,7 @@ export function commanded(resolution: Resolution, outcome: CommandOutcome): Reso
 /** The route was replaced (`now` is the record as stored), or somebody else had changed it (`now` is theirs). */
 export function routed(resolution: Resolution, stored: boolean, now: Route): Resolution {
   if (!stored) return again(resolution, now);
+  if (resolution.finding) return { ...resolution, route: now, end: resolution.finding };
   const step = resolution.steps[0];
   if (!step) return { ...resolution, route: now, end: endOf(resolution) };
   const turned = step.do === 'route' && step.active === 'y';

@@ -133,7 +133,11 @@ t.test('a snapshot without a new epoch is taken only at the highest epoch there 
         if (raised || first?.do !== 'perform') continue;
         const owner = situation[first.at];
         t.ok(owns(owner.state), `${x}/${y} an owner performs`);
-        t.equal(owner.epoch, Math.max(er, situation.x.epoch, situation.y.epoch), `${x}/${y} ${ex} ${ey} ${er}`);
+        t.equal(
+          owner.epoch,
+          Math.max(er, situation.x.epoch, situation.y.epoch),
+          `${x}/${y} ${ex} ${ey} ${er}`,
+        );
       }
 });
 
@@ -383,7 +387,12 @@ const cases: Record<Exclude<Rule, 'quarantine' | 'not-found' | 'creating' | 'wai
       tried: 'fence false, quarantine true',
       steps: '',
     },
-    { x: answer('ACTIVE'), y: newer({ activatedFrom: null }), tried: 'fence false, quarantine true', steps: '' },
+    {
+      x: answer('ACTIVE'),
+      y: newer({ activatedFrom: null }),
+      tried: 'fence false, quarantine true',
+      steps: '',
+    },
   ],
   'stay-alone': [
     { x: answer('ACTIVE'), y: NO_ANSWER, tried: 'stay-alone true', steps: 'perform x' },
@@ -493,7 +502,11 @@ t.test('what cannot be said for want of ids is asked for, and decided then', asy
   const before = decide({ route: route(), x: answer('ACTIVE'), y });
   t.equal(before.rule, 'quarantine');
   t.same(before.seqs, [1]);
-  const after = decide({ route: route(), x: answer('ACTIVE'), y: { ...y, lineage: { 1: HEAD.id, 90: id('c') } } });
+  const after = decide({
+    route: route(),
+    x: answer('ACTIVE'),
+    y: { ...y, lineage: { 1: HEAD.id, 90: id('c') } },
+  });
   t.equal(after.rule, 'fence');
 });
 

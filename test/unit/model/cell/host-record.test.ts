@@ -2,8 +2,6 @@
 
 import fc from 'fast-check';
 import t from 'tap';
-
-import type { Head } from '../../../../src/model/cell/route.js';
 import {
   type HostCommand,
   type HostRecord,
@@ -11,6 +9,7 @@ import {
   LEGAL,
   newRecord,
 } from '../../../../src/model/cell/host-record.js';
+import type { Head } from '../../../../src/model/cell/route.js';
 
 const id = (digit: string) => digit.repeat(32);
 const VOLUME = id('1');
@@ -61,16 +60,19 @@ const COMMANDS: HostCommand[] = [
   { do: 'readmit' },
 ];
 
-t.test('every command in every state: legal ones are looked at, all others are refused as such', async (t) => {
-  t.same(COMMANDS.map((command) => command.do).sort(), Object.keys(LEGAL).sort());
-  for (const command of COMMANDS)
-    for (const state of ['NONE', ...STATES] as const) {
-      const before = state === 'NONE' ? null : record(state);
-      const judged = judge(VOLUME, before, command);
-      if (LEGAL[command.do].includes(state)) continue;
-      t.match(judged, { ok: false, refusal: 'WRONG_STATE' }, `${command.do} in ${state}`);
-    }
-});
+t.test(
+  'every command in every state: legal ones are looked at, all others are refused as such',
+  async (t) => {
+    t.same(COMMANDS.map((command) => command.do).sort(), Object.keys(LEGAL).sort());
+    for (const command of COMMANDS)
+      for (const state of ['NONE', ...STATES] as const) {
+        const before = state === 'NONE' ? null : record(state);
+        const judged = judge(VOLUME, before, command);
+        if (LEGAL[command.do].includes(state)) continue;
+        t.match(judged, { ok: false, refusal: 'WRONG_STATE' }, `${command.do} in ${state}`);
+      }
+  },
+);
 
 t.test('what was done is done once: the same command again changes nothing', async (t) => {
   for (const command of COMMANDS)
@@ -105,13 +107,16 @@ t.test('I2: a snapshot only under the own epoch and as a child of the own head',
   t.match(taken, { next: { head: { id: id('b'), seq: 4 } } });
 });
 
-t.test('I4: what has released the volume is not reopened, not even to the epoch it was released to', async (t) => {
-  const activate: HostCommand = { do: 'activate', epoch: 6, from: SEALED_AT };
-  t.equal(refusal(record('SEALED'), activate), 'taken');
-  t.equal(refusal(record('SEALED', { released: 5 }), activate), 'RELEASED');
-  t.equal(refusal(record('SEALED', { released: 6 }), activate), 'RELEASED');
-  t.equal(refusal(record('SEALED', { released: 6 }), { do: 'release', releasedTo: 5 }), 'RELEASED');
-});
+t.test(
+  'I4: what has released the volume is not reopened, not even to the epoch it was released to',
+  async (t) => {
+    const activate: HostCommand = { do: 'activate', epoch: 6, from: SEALED_AT };
+    t.equal(refusal(record('SEALED'), activate), 'taken');
+    t.equal(refusal(record('SEALED', { released: 5 }), activate), 'RELEASED');
+    t.equal(refusal(record('SEALED', { released: 6 }), activate), 'RELEASED');
+    t.equal(refusal(record('SEALED', { released: 6 }), { do: 'release', releasedTo: 5 }), 'RELEASED');
+  },
+);
 
 t.test('a copy is activated only when it is complete through what its source was sealed at', async (t) => {
   t.equal(refusal(record('STAGED'), { do: 'activate', epoch: 5, from: HEAD }), 'INCOMPLETE');
@@ -135,27 +140,30 @@ t.test('a deleted volume does not come back as a copy', async (t) => {
   t.equal(refusal(record('GONE'), { do: 'receive', move: MOVE, peerCell: 'east' }), 'taken');
 });
 
-t.test('I1: whatever is commanded, the epoch never falls, and an owner is made only by a higher one', async () => {
-  const anyCommand = fc.constantFrom(...COMMANDS).chain((command) =>
-    fc.integer({ min: 1, max: 9 }).map((epoch): HostCommand => {
-      if ('epoch' in command) return { ...command, epoch };
-      return 'releasedTo' in command ? { ...command, releasedTo: epoch } : command;
-    }),
-  );
-  const owner = (state: HostRecord['state'] | undefined) => state === 'ACTIVE' || state === 'OUTGOING';
-  fc.assert(
-    fc.property(fc.array(anyCommand, { maxLength: 60 }), (commands) => {
-      let now: HostRecord = newRecord(VOLUME);
-      for (const command of commands) {
-        const judged = judge(VOLUME, now, command);
-        if (!judged.ok) continue;
-        const { next } = judged;
-        if (next.epoch < now.epoch) throw new Error(`${command.do}: epoch ${now.epoch} -> ${next.epoch}`);
-        if (owner(next.state) && !owner(now.state) && now.state !== 'FAULTED' && command.do !== 'readmit')
-          if (next.epoch <= now.epoch) throw new Error(`${command.do}: owner again under ${next.epoch}`);
-        now = next;
-      }
-    }),
-    { numRuns: 2000 },
-  );
-});
+t.test(
+  'I1: whatever is commanded, the epoch never falls, and an owner is made only by a higher one',
+  async () => {
+    const anyCommand = fc.constantFrom(...COMMANDS).chain((command) =>
+      fc.integer({ min: 1, max: 9 }).map((epoch): HostCommand => {
+        if ('epoch' in command) return { ...command, epoch };
+        return 'releasedTo' in command ? { ...command, releasedTo: epoch } : command;
+      }),
+    );
+    const owner = (state: HostRecord['state'] | undefined) => state === 'ACTIVE' || state === 'OUTGOING';
+    fc.assert(
+      fc.property(fc.array(anyCommand, { maxLength: 60 }), (commands) => {
+        let now: HostRecord = newRecord(VOLUME);
+        for (const command of commands) {
+          const judged = judge(VOLUME, now, command);
+          if (!judged.ok) continue;
+          const { next } = judged;
+          if (next.epoch < now.epoch) throw new Error(`${command.do}: epoch ${now.epoch} -> ${next.epoch}`);
+          if (owner(next.state) && !owner(now.state) && now.state !== 'FAULTED' && command.do !== 'readmit')
+            if (next.epoch <= now.epoch) throw new Error(`${command.do}: owner again under ${next.epoch}`);
+          now = next;
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  },
+);
