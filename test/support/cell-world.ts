@@ -261,46 +261,53 @@ function moveStep(world: World, index: number, { route }: Task, deliveries: read
         next: withTask(world, index, world.route.journal ? { resolution: null, route: world.route } : null),
       },
     ];
-  return silences().flatMap((silent) => {
-    const [x, y] = ask(world, route, silent);
-    const ids = world.used.ids + 1;
-    const plan = planMove(
-      { route, x, y },
-      {
-        close: ({ y: copy }) => copy.state === 'STAGED' || copy.lineageHead?.id === x.lineageHead?.id,
-        freshId: () => `h${ids}`,
-      },
-    );
-    const probe = `move: probe${silentNames(silent)}, `;
-    const going = (from: World): World => withTask(from, index, { resolution: null, route: from.route });
-    switch (plan.kind) {
-      case 'await-answer':
-      case 'await-copy':
-        return [];
-      case 'settle':
-        return [
-          {
-            name: `${probe}settle`,
-            next: withTask(world, index, { resolution: beginResolution(route, { kind: 'settle' }), route }),
-          },
-        ];
-      case 'route': {
-        const used = { ...world.used, ids: plan.route.journal?.sealId === `h${ids}` ? ids : world.used.ids };
-        const after = store({ ...world, used }, plan.route);
-        const { journal } = after.route;
-        return [
-          {
-            name: `${probe}route: ${journal?.phase ?? 'the move is over'}`,
-            next: journal ? going(after) : withTask(after, index, null),
-          },
-        ];
-      }
-      case 'command':
-        return deliver(world, plan.place.cell as CellName, plan.command, deliveries, (from) =>
-          going(from),
-        ).map(({ name, next }) => ({ name: probe + name, next }));
+  return silences().flatMap((silent) => moveStepOf(world, index, route, { silent, deliveries }));
+}
+
+function moveStepOf(
+  world: World,
+  index: number,
+  route: Route,
+  { silent, deliveries }: { silent: ReadonlySet<CellName>; deliveries: readonly Delivery[] },
+): Action[] {
+  const [x, y] = ask(world, route, silent);
+  const ids = world.used.ids + 1;
+  const plan = planMove(
+    { route, x, y },
+    {
+      close: ({ y: copy }) => copy.state === 'STAGED' || copy.lineageHead?.id === x.lineageHead?.id,
+      freshId: () => `h${ids}`,
+    },
+  );
+  const probe = `move: probe${silentNames(silent)}, `;
+  const going = (from: World): World => withTask(from, index, { resolution: null, route: from.route });
+  switch (plan.kind) {
+    case 'await-answer':
+    case 'await-copy':
+      return [];
+    case 'settle':
+      return [
+        {
+          name: `${probe}settle`,
+          next: withTask(world, index, { resolution: beginResolution(route, { kind: 'settle' }), route }),
+        },
+      ];
+    case 'route': {
+      const used = { ...world.used, ids: plan.route.journal?.sealId === `h${ids}` ? ids : world.used.ids };
+      const after = store({ ...world, used }, plan.route);
+      const { journal } = after.route;
+      return [
+        {
+          name: `${probe}route: ${journal?.phase ?? 'the move is over'}`,
+          next: journal ? going(after) : withTask(after, index, null),
+        },
+      ];
     }
-  });
+    case 'command':
+      return deliver(world, plan.place.cell as CellName, plan.command, deliveries, (from) => going(from)).map(
+        ({ name, next }) => ({ name: probe + name, next }),
+      );
+  }
 }
 
 /** Which cells do not answer. */
@@ -426,7 +433,7 @@ function withTask(world: World, index: number, task: Task | null): World {
 export function keyOf({ route, hosts, coordinators, late, acknowledged, taken, used }: World): string {
   const plain = (of: Route) => ({ ...of, gen: Number(of.gen === route.gen) });
   const tasks = coordinators.map((task) =>
-    task && task.resolution
+    task?.resolution
       ? { ...task, route: 0, resolution: { ...task.resolution, route: plain(task.resolution.route) } }
       : task && plain(task.route),
   );
