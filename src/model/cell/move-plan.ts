@@ -1,0 +1,118 @@
+// The next thing a move needs, from its journal and what both cells say. The hand-over itself is not here: once the source is sealed and the
+// copy is complete the table finishes it (finish-y), and undoes it as well (reopen-x); so a crash anywhere lands on a row (I7).
+
+import type { Situation } from './guards.js';
+import type { HostCommand } from './host-record.js';
+import { type MoveJournal, type Place, type Route, sameHead } from './route.js';
+import type { Side } from './steps.js';
+import { otherSide } from './steps.js';
+
+export type MoveEffect =
+  | { kind: 'command'; place: Place; command: HostCommand }
+  /** Compare-and-set, as in a resolution. */
+  | { kind: 'route'; route: Route }
+  /** The copy is under way: ask again when it has come nearer. */
+  | { kind: 'await-copy'; place: Place }
+  /** The table has to finish or to undo it: resolve `settle`. */
+  | { kind: 'settle' }
+  | { kind: 'await-answer'; because: string };
+
+export interface MovePlanOptions {
+  /** How many snapshots the copy may lack of the source when it is sealed: the last delta is pulled while nobody is served. */
+  close: (situation: Situation) => boolean;
+  /** An id nobody has. */
+  freshId: () => string;
+}
+
+/** A move that begins: written before anybody is asked. */
+export function beginMove(route: Route, { move, to }: { move: string; to: Place }): Route {
+  const journal: MoveJournal = {
+    move,
+    direction: 'forward',
+    phase: 'PREPARED',
+    from: route.active.cell,
+    to: to.cell,
+    sealId: null,
+    sealedHead: null,
+  };
+  return { ...route, alternate: to, journal };
+}
+
+export function planMove(situation: Situation, options: MovePlanOptions): MoveEffect {
+  const { route } = situation;
+  const journal = route.journal!;
+  const source: Side = route.active.cell === journal.from ? 'x' : 'y';
+  const destination = otherSide(source);
+  const from = placeOf(route, source);
+  const to = placeOf(route, destination);
+  const there = situation[source];
+  const here = situation[destination];
+  if (here.state === 'ACTIVE' && route.active.cell === journal.to && here.epoch === route.active.epoch)
+    return { kind: 'route', route: { ...route, journal: null } };
+  if (there.state === 'UNKNOWN') return { kind: 'await-answer', because: `${from.primary} is silent` };
+  if (there.state === 'SEALED')
+    return journal.phase === 'SEALING' ? noteSeal(situation, source) : afterSeal(situation, { source, to });
+  if (here.state === 'UNKNOWN') return { kind: 'await-answer', because: `${to.primary} is silent` };
+  if (there.state !== 'ACTIVE' && there.state !== 'OUTGOING') return { kind: 'settle' };
+  if (journal.direction === 'rollback') return rollBack(situation, source);
+  if (there.state === 'ACTIVE' || there.move?.id !== journal.move)
+    return commandAt(from, { do: 'outgoing', epoch: there.epoch, move: journal.move, peerCell: to.cell });
+  if (here.state !== 'RECEIVING' && here.state !== 'STAGED')
+    return commandAt(to, { do: 'receive', move: journal.move, peerCell: from.cell });
+  if (here.move?.id !== journal.move)
+    return commandAt(to, { do: 'receive', move: journal.move, peerCell: from.cell });
+  if (journal.phase === 'PREPARED') return note(route, { phase: 'COPYING' });
+  if (journal.phase === 'COPYING') {
+    if (!options.close(situation)) return { kind: 'await-copy', place: to };
+    return note(route, { phase: 'SEALING', sealId: options.freshId() });
+  }
+  // It was reopened since: the seal of before is spent, and so is its id.
+  if (journal.phase !== 'SEALING' || there.activatedFrom?.id === journal.sealId)
+    return note(route, { phase: 'COPYING', sealId: null, sealedHead: null });
+  return commandAt(from, { do: 'seal', epoch: there.epoch, id: journal.sealId! });
+}
+
+/** The source was sealed; the copy takes what is left. */
+function afterSeal(situation: Situation, { source, to }: { source: Side; to: Place }): MoveEffect {
+  const { sealedHead } = situation[source];
+  const here = situation[otherSide(source)];
+  const { journal } = situation.route;
+  if (here.state === 'UNKNOWN') return { kind: 'await-answer', because: `${to.primary} is silent` };
+  if (journal!.direction === 'rollback') return { kind: 'settle' };
+  if (here.state === 'RECEIVING' && here.move?.id === journal!.move) return { kind: 'await-copy', place: to };
+  if (here.state === 'STAGED' && !sameHead(here.move?.completeThrough ?? null, sealedHead))
+    return commandAt(to, {
+      do: 'demote',
+      move: here.move?.id ?? '',
+      through: here.move?.completeThrough?.id ?? null,
+    });
+  return { kind: 'settle' };
+}
+
+function noteSeal(situation: Situation, source: Side): MoveEffect {
+  return note(situation.route, { phase: 'SEALED', sealedHead: situation[source].sealedHead });
+}
+
+/** The source still owns the volume. */
+function rollBack({ route, ...answers }: Situation, source: Side): MoveEffect {
+  const { state, epoch } = answers[source];
+  if (state === 'OUTGOING')
+    return commandAt(placeOf(route, source), {
+      do: 'stay-here',
+      epoch,
+      move: answers[source].move?.id ?? '',
+    });
+  return { kind: 'route', route: { ...route, journal: null } };
+}
+
+function placeOf(route: Route, side: Side): Place {
+  return side === 'x' ? route.active : route.alternate!;
+}
+
+function commandAt(place: Place, command: HostCommand): MoveEffect {
+  return { kind: 'command', place, command };
+}
+
+function note(route: Route, changes: Partial<MoveJournal>): MoveEffect {
+  return { kind: 'route', route: { ...route, journal: { ...route.journal!, ...changes } } };
+}

@@ -1,0 +1,169 @@
+// What a host takes as its part of a volume's lineage: every command in every state.
+
+import fc from 'fast-check';
+import t from 'tap';
+import {
+  type HostCommand,
+  type HostRecord,
+  judge,
+  LEGAL,
+  newRecord,
+} from '../../../../src/model/cell/host-record.js';
+import type { Head } from '../../../../src/model/cell/route.js';
+
+const id = (digit: string) => digit.repeat(32);
+const VOLUME = id('1');
+const HEAD: Head = { id: id('a'), seq: 3 };
+const SEALED_AT: Head = { id: id('5'), seq: 3 };
+const MOVE = id('9');
+
+const STATES = ['ACTIVE', 'OUTGOING', 'STAGED', 'SEALED', 'RECEIVING', 'FAULTED', 'GONE'] as const;
+
+function record(state: HostRecord['state'], changes: Partial<HostRecord> = {}): HostRecord {
+  const part = (role: 'source' | 'destination') => ({
+    id: MOVE,
+    role,
+    phase: 'COPYING',
+    peerCell: 'west',
+    completeThrough: role === 'source' ? null : SEALED_AT,
+  });
+  return {
+    ...newRecord(VOLUME),
+    state,
+    epoch: 4,
+    head: HEAD,
+    sealedHead: state === 'SEALED' ? SEALED_AT : null,
+    move: state === 'OUTGOING' ? part('source') : /STAGED|RECEIVING/.test(state) ? part('destination') : null,
+    faultedFrom: state === 'FAULTED' ? 'ACTIVE' : null,
+    tombstone: state === 'GONE' ? { epoch: 4, why: 'purge' } : null,
+    ...changes,
+  };
+}
+
+/** One of each, with which the host agrees if it is in the right state. */
+const COMMANDS: HostCommand[] = [
+  { do: 'snapshot', epoch: 4, id: id('b'), parent: HEAD.id },
+  { do: 'outgoing', epoch: 4, move: MOVE, peerCell: 'west' },
+  { do: 'stay-here', epoch: 4, move: MOVE },
+  { do: 'seal', epoch: 4, id: SEALED_AT.id },
+  { do: 'fence', releasedTo: 5 },
+  { do: 'release', releasedTo: 5 },
+  { do: 'receive', move: MOVE, peerCell: 'east' },
+  { do: 'staged', move: MOVE, through: SEALED_AT, lineageHead: HEAD },
+  { do: 'demote', move: MOVE, through: SEALED_AT.id },
+  { do: 'activate', epoch: 5, from: SEALED_AT },
+  { do: 'replicate', epoch: 4 },
+  { do: 'promote', epoch: 5 },
+  { do: 'purge' },
+  { do: 'delete', epoch: 4 },
+  { do: 'fault' },
+  { do: 'readmit' },
+];
+
+t.test(
+  'every command in every state: legal ones are looked at, all others are refused as such',
+  async (t) => {
+    t.same(COMMANDS.map((command) => command.do).sort(), Object.keys(LEGAL).sort());
+    for (const command of COMMANDS)
+      for (const state of ['NONE', ...STATES] as const) {
+        const before = state === 'NONE' ? null : record(state);
+        const judged = judge(VOLUME, before, command);
+        if (LEGAL[command.do].includes(state)) continue;
+        t.match(judged, { ok: false, refusal: 'WRONG_STATE' }, `${command.do} in ${state}`);
+      }
+  },
+);
+
+t.test('what was done is done once: the same command again changes nothing', async (t) => {
+  for (const command of COMMANDS)
+    for (const state of STATES) {
+      const first = judge(VOLUME, record(state), command);
+      if (!first.ok || command.do === 'readmit' || command.do === 'fault') continue;
+      const again = judge(VOLUME, first.next, command);
+      t.match(again, { ok: true, already: true, next: first.next }, `${command.do} from ${state}`);
+    }
+});
+
+const refusal = (before: HostRecord | null, command: HostCommand) => {
+  const judged = judge(VOLUME, before, command);
+  return judged.ok ? 'taken' : judged.refusal;
+};
+
+t.test('I2: a snapshot only under the own epoch and as a child of the own head', async (t) => {
+  const snapshot = (epoch: number, parent: string | null): HostCommand => ({
+    do: 'snapshot',
+    epoch,
+    id: id('b'),
+    parent,
+  });
+  t.equal(refusal(record('ACTIVE'), snapshot(4, HEAD.id)), 'taken');
+  t.equal(refusal(record('ACTIVE'), snapshot(3, HEAD.id)), 'STALE_EPOCH');
+  t.equal(refusal(record('ACTIVE'), snapshot(5, HEAD.id)), 'STALE_EPOCH');
+  t.equal(refusal(record('ACTIVE'), snapshot(4, id('c'))), 'LINEAGE_MISMATCH');
+  t.equal(refusal(record('ACTIVE'), snapshot(4, null)), 'LINEAGE_MISMATCH');
+  t.equal(refusal(record('ACTIVE', { head: null }), snapshot(4, null)), 'taken');
+  t.equal(refusal(record('SEALED'), snapshot(4, HEAD.id)), 'WRONG_STATE');
+  const taken = judge(VOLUME, record('ACTIVE'), snapshot(4, HEAD.id));
+  t.match(taken, { next: { head: { id: id('b'), seq: 4 } } });
+});
+
+t.test(
+  'I4: what has released the volume is not reopened, not even to the epoch it was released to',
+  async (t) => {
+    const activate: HostCommand = { do: 'activate', epoch: 6, from: SEALED_AT };
+    t.equal(refusal(record('SEALED'), activate), 'taken');
+    t.equal(refusal(record('SEALED', { released: 5 }), activate), 'RELEASED');
+    t.equal(refusal(record('SEALED', { released: 6 }), activate), 'RELEASED');
+    t.equal(refusal(record('SEALED', { released: 6 }), { do: 'release', releasedTo: 5 }), 'RELEASED');
+  },
+);
+
+t.test('a copy is activated only when it is complete through what its source was sealed at', async (t) => {
+  t.equal(refusal(record('STAGED'), { do: 'activate', epoch: 5, from: HEAD }), 'INCOMPLETE');
+  t.equal(refusal(record('STAGED'), { do: 'activate', epoch: 4, from: SEALED_AT }), 'STALE_EPOCH');
+  t.equal(refusal(record('RECEIVING'), { do: 'activate', epoch: 5, from: SEALED_AT }), 'WRONG_STATE');
+});
+
+t.test('what may still be the owner is neither overwritten nor purged', async (t) => {
+  t.equal(refusal(record('SEALED'), { do: 'receive', move: MOVE, peerCell: 'east' }), 'WRONG_STATE');
+  t.equal(refusal(record('SEALED'), { do: 'purge' }), 'WRONG_STATE');
+  t.equal(refusal(record('SEALED'), { do: 'replicate', epoch: 5 }), 'WRONG_STATE');
+  const free = record('SEALED', { released: 5 });
+  t.equal(refusal(free, { do: 'receive', move: MOVE, peerCell: 'east' }), 'taken');
+  t.equal(refusal(free, { do: 'purge' }), 'taken');
+});
+
+t.test('a deleted volume does not come back as a copy', async (t) => {
+  const deleted = record('GONE', { tombstone: { epoch: 4, why: 'delete' } });
+  t.equal(refusal(deleted, { do: 'receive', move: MOVE, peerCell: 'east' }), 'WRONG_STATE');
+  t.equal(refusal(deleted, { do: 'replicate', epoch: 9 }), 'WRONG_STATE');
+  t.equal(refusal(record('GONE'), { do: 'receive', move: MOVE, peerCell: 'east' }), 'taken');
+});
+
+t.test(
+  'I1: whatever is commanded, the epoch never falls, and an owner is made only by a higher one',
+  async () => {
+    const anyCommand = fc.constantFrom(...COMMANDS).chain((command) =>
+      fc.integer({ min: 1, max: 9 }).map((epoch): HostCommand => {
+        if ('epoch' in command) return { ...command, epoch };
+        return 'releasedTo' in command ? { ...command, releasedTo: epoch } : command;
+      }),
+    );
+    const owner = (state: HostRecord['state'] | undefined) => state === 'ACTIVE' || state === 'OUTGOING';
+    fc.assert(
+      fc.property(fc.array(anyCommand, { maxLength: 60 }), (commands) => {
+        let now: HostRecord = newRecord(VOLUME);
+        for (const command of commands) {
+          const judged = judge(VOLUME, now, command);
+          if (!judged.ok) continue;
+          const { next } = judged;
+          if (next.epoch < now.epoch) throw new Error(`${command.do}: epoch ${now.epoch} -> ${next.epoch}`);
+          if (owner(next.state) && !owner(now.state) && now.state !== 'FAULTED' && command.do !== 'readmit')
+            if (next.epoch <= now.epoch) throw new Error(`${command.do}: owner again under ${next.epoch}`);
+          now = next;
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  },
+);
