@@ -94,6 +94,8 @@ export const ERROR_CODES = {
   'transaction-log-name-taken': 'exists',
   'transaction-log-unsuitable': 'refused',
   'transaction-logs-off': 'refused',
+  'token-file-invalid': 'invalid',
+  'coordinator-address-invalid': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
