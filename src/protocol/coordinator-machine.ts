@@ -330,7 +330,7 @@ export class CoordinatorMachine {
   /** The end of a connection by a fault of its peer. */
   #break(connection: Connection, wrong: Fault, now: Clocks): CoordinatorEffect[] {
     const effects: CoordinatorEffect[] = [
-      log('warn', wrong.code, { ...named(connection), message: wrong.message }),
+      log('warn', wrong.code, { ...named(connection), detail: wrong.message }),
     ];
     if (connection.phase === 'live') {
       const session = this.#sessionOn(connection)!;

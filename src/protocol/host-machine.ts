@@ -86,7 +86,7 @@ export class HostMachine {
     if (this.#phase === 'down') return [];
     const { code, message } = wrong;
     const effects: HostEffect[] = [
-      log('warn', code, { message }),
+      log('warn', code, { detail: message }),
       { do: 'send', text: encode({ type: 'error', code, message, id: null }) },
       { do: 'close', code: FAULTS[code].close ?? FAULTS.internal.close, reason: code },
     ];
@@ -147,7 +147,7 @@ export class HostMachine {
       case 'refused':
         this.#hangUp();
         return [
-          log('warn', 'refused', { code: message.code, message: message.message }),
+          log('warn', 'refused', { code: message.code, detail: message.message }),
           { do: 'refused', refused: message },
           { do: 'close', code: 1000, reason: 'not-admitted' },
         ];

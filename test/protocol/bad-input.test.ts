@@ -2,7 +2,7 @@
 // hosts undisturbed.
 
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { encode } from '../../src/protocol/codec.js';
 import { FAULTS, type FaultCode } from '../../src/protocol/faults.js';
@@ -44,6 +44,11 @@ async function asWeb1(t: Test, scene: CoordinatorScene): Promise<Stranger> {
   return stranger;
 }
 
+/** What is below its WebSocket. */
+function socketOf({ ws }: Stranger): Socket {
+  return (ws as unknown as { _socket: Socket })._socket;
+}
+
 function logged(t: Test, { log }: CoordinatorScene, code: FaultCode, level = 'warn'): void {
   const line = log.lines.find(({ event }) => event === code);
   t.equal(line?.level, level, `${code} is in the log`);
@@ -83,7 +88,11 @@ for (const { name, code, send } of CLOSING)
 t.test('oversized: the connection is closed before the message is whole', (t) =>
   withBystander(t, async ({ scene }) => {
     const stranger = await asWeb1(t, scene);
-    stranger.ws.send('x'.repeat(LIMITS.messageBytes + 1));
+    // The head of a frame that says how long it will be; nothing of it follows.
+    const head = Buffer.alloc(14);
+    head.set([0x81, 0xff]);
+    head.writeBigUInt64BE(BigInt(LIMITS.messageBytes + 1), 2);
+    socketOf(stranger).write(head);
     t.equal(await stranger.closedBy(), FAULTS['too-large'].close);
     logged(t, scene, 'too-large');
   }),
@@ -93,14 +102,12 @@ t.test('no text at all: bytes that are no UTF-8, and frames that are none', (t) 
   withBystander(t, async ({ scene }) => {
     const stranger = await asWeb1(t, scene);
     // A text frame of two bytes, masked with zeros.
-    const socket = (stranger.ws as unknown as { _socket: import('node:net').Socket })._socket;
+    const socket = socketOf(stranger);
     socket.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]));
     t.equal(await stranger.closedBy(), 1007);
     logged(t, scene, 'frame-invalid');
     const other = await asWeb1(t, scene);
-    (other.ws as unknown as { _socket: import('node:net').Socket })._socket.write(
-      Buffer.from([0xff, 0xff, 0xff]),
-    );
+    socketOf(other).write(Buffer.from([0xff, 0xff, 0xff]));
     t.equal(await other.closedBy(), 1002);
   }),
 );
@@ -311,6 +318,11 @@ t.test('a host that does not read is dropped, and the others are not', async (t)
     return false;
   });
   logged(t, scene, 'slow-reader');
+  t.match(
+    scene.log.lines.find(({ event }) => event === 'slow-reader')?.detail,
+    /does not read/,
+    'by what its socket owes, long before what it has not acknowledged',
+  );
   t.notOk(scene.server.isConnected('web-1'));
   t.same([...new Set(await Promise.all(asked))], [null], 'what it was asked counts as not answered');
   t.equal((await scene.server.probe('web-2', { volume: VOLUME, seqs: [] }, 60_000))?.host, 'web-2');

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { Ajv } from 'ajv';
 import t from 'tap';
 import { asyncApiDocument } from '../../../src/protocol/asyncapi.js';
+import { FAULTS } from '../../../src/protocol/faults.js';
 import { currentEntry, digestOf, type HistoryEntry } from '../../../src/protocol/history.js';
 import { MESSAGES } from '../../../src/protocol/messages.js';
 import {
@@ -75,4 +76,12 @@ t.test('the AsyncAPI document fits the schema of AsyncAPI 3, and its payloads th
     t.ok(payload(SAMPLES[type]), `${type}: ${JSON.stringify(payload.errors)}`);
     t.notOk(payload({ ...SAMPLES[type], more: 1 }), `${type} with another key`);
   }
+});
+
+t.test('the page on the protocol names every fault as it is', async (t) => {
+  const page = readFileSync(path.join(process.cwd(), 'docs/coordinator-protocol.md'), 'utf8');
+  for (const [code, { close, meaning }] of Object.entries(FAULTS))
+    t.ok(page.includes(`| \`${code}\` | ${close ?? 'goes on'} | ${meaning} |`), code);
+  const closes = Object.values(FAULTS).flatMap(({ close }) => close ?? []);
+  t.equal(new Set(closes).size, closes.length, 'and no close code stands for two');
 });

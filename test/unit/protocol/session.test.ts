@@ -244,6 +244,24 @@ t.test(
   },
 );
 
+t.test('a host that lacks what it has acknowledged does not go on: a session begins anew', async (t) => {
+  const { world, host } = oneHost();
+  const resume = { session: idOf(0x1001), received: 0 };
+  world.ask('web-1', 1);
+  world.settle();
+  answer(host, 1);
+  world.settle();
+  host.cut();
+  const wire = world.open(EAST_1);
+  world.text(wire, encode(helloOf('web-1', { resume })));
+  t.match(said(wire.toHost), [{ type: 'welcome', resumed: false }]);
+  const honest = oneHost();
+  honest.host.cut();
+  const same = honest.world.open(EAST_1);
+  honest.world.text(same, encode(helloOf('web-1', { resume })));
+  t.match(said(same.toHost), [{ type: 'welcome', resumed: true }], 'of one that lacks nothing it does');
+});
+
 t.test('acknowledging what was never sent ends the session', async (t) => {
   const { world, host } = oneHost();
   world.text(host.wire!, encode({ type: 'ack', ack: 1 }));
