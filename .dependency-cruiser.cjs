@@ -1,11 +1,11 @@
 // Which folder of src may import which (docs/architecture.md). Run by scripts/lint.js.
 //
-//   base <- model <- { identity, catalog, plane, nbd-client } <- operations <- agent <- commands <- main
+//   base <- model <- { identity, catalog, plane, nbd-client, protocol } <- operations <- agent <- commands <- main
 
 const order = [
   ['base'],
   ['model'],
-  ['identity', 'catalog', 'plane', 'nbd-client'],
+  ['identity', 'catalog', 'plane', 'nbd-client', 'protocol'],
   ['operations'],
   ['agent'],
   ['commands'],

@@ -100,6 +100,8 @@ export const ERROR_CODES = {
   'kernel-driver-missing': 'refused',
   'kernel-device-in-use': 'in-use',
   'kernel-device-failed': 'io',
+  'token-file-invalid': 'invalid',
+  'coordinator-address-invalid': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -11,6 +11,8 @@ import { EXIT_CODE_MEANINGS } from '../agent/exit-codes.js';
 import { HTTP_STATUS } from '../agent/http-status.js';
 import { openApiDocument } from '../agent/openapi.js';
 import { makeProgram } from '../commands/program.js';
+import { asyncApiDocument } from '../protocol/asyncapi.js';
+import { currentEntry } from '../protocol/history.js';
 
 /** Content by path, relative to the root of the project. */
 export async function pages(): Promise<Map<string, string>> {
@@ -20,7 +22,16 @@ export async function pages(): Promise<Map<string, string>> {
     ['docs/api.md', apiPage(document)],
     ['docs/cli.md', cliPage()],
     ['docs/configuration.md', configurationPage()],
+    ['docs/coordinator-protocol.json', `${JSON.stringify(asyncApiDocument(), null, 2)}\n`],
   ]);
+}
+
+/**
+ * What the protocol of today is, by the path where it is kept. Not among the pages: it is written once for each version and never again.
+ */
+export function protocolEntry(): [path: string, content: string] {
+  const entry = currentEntry();
+  return [`src/protocol/history/${entry.version}.json`, `${JSON.stringify(entry, null, 2)}\n`];
 }
 
 /** The routes with nothing behind them: only their schemas are looked at. */

@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { identityUri } from '../../src/protocol/identity.js';
 import { must } from './programs.js';
 
 const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
@@ -58,6 +59,15 @@ export class Certificates {
     const signer = ['-CA', this.file('ca-cert.pem'), '-CAkey', this.file('ca-key.pem'), '-CAcreateserial'];
     const rest = ['-days', String(days), '-extfile', extensions, '-out', this.file(`${files}-cert.pem`)];
     await must('openssl', ['x509', '-req', '-in', request, ...signer, ...rest]);
+  }
+
+  /** Of an agent, for its coordinator: HOST-cert.pem and HOST-key.pem. */
+  issueHost(host: string, cell: string): Promise<void> {
+    return this.issue({
+      files: host,
+      subject: `/CN=${host}`,
+      alternativeNames: `URI:${identityUri({ host, cell })}`,
+    });
   }
 
   file(name: string): string {

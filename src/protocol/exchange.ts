@@ -1,0 +1,22 @@
+// What both ends of a session exchange, as their owners see it.
+
+import { randomBytes } from 'node:crypto';
+import { asCellblockError } from '../base/errors.js';
+import { asText } from './codec.js';
+import type { MessageOf, ReplyBody } from './messages.js';
+
+export type Progress = MessageOf<'progress'>;
+export type HostEvent = MessageOf<'event'>;
+export type Call = MessageOf<'call'>['call'];
+export type PerformedOperation = MessageOf<'perform'>['operation'];
+export type ProgressReport = Omit<Progress, 'type' | 'seq' | 'ack' | 'of'>;
+
+/** What went wrong with a request, as it is told. */
+export function failureOf(id: string, thrown: unknown): ReplyBody & { type: 'failed' } {
+  const { code, message, hint } = asCellblockError(thrown);
+  return { type: 'failed', id, code, message: asText(message), hint: asText(hint) };
+}
+
+export function freshId(): string {
+  return randomBytes(16).toString('hex');
+}

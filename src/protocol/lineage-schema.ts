@@ -1,0 +1,142 @@
+// Schemas of what hosts and a coordinator say of volumes: the types of src/model/cell as they go over the wire. Held to those types when
+// they are compiled.
+
+import { Type } from '@sinclair/typebox';
+import type { HostAnswer } from '../model/cell/answer.js';
+import type { HostCommand } from '../model/cell/host-record.js';
+import type { Operation } from '../model/cell/operation.js';
+import type { CommandOutcome } from '../model/cell/resolution.js';
+import type { Head as ModelHead } from '../model/cell/route.js';
+import { CELL_STATES } from '../model/cell/states.js';
+import { LIMITS } from './limits.js';
+import {
+  Bytes,
+  Code,
+  Count,
+  closed,
+  Id,
+  Name,
+  nullable,
+  oneOf,
+  PlaceName,
+  Positive,
+  type Same,
+  Text,
+} from './schema-parts.js';
+
+/** The lists of the model, without the states that nobody says of itself. */
+const ANSWERED = CELL_STATES.filter((state) => state !== 'UNKNOWN');
+const RECORDED = ANSWERED.filter((state) => state !== 'NONE');
+
+export const Head = closed(
+  { id: Id, seq: Count },
+  { description: 'The end of a lineage. Hidden snapshots have the seq of the visible one before them.' },
+);
+export const HeadOrNull = nullable(Head);
+
+export const RecordState = oneOf([...RECORDED, 'GONE'] as const);
+
+export const MovePart = closed({
+  id: Id,
+  role: oneOf(['source', 'destination']),
+  phase: Code,
+  peerCell: PlaceName,
+  completeThrough: HeadOrNull,
+});
+
+export const Tombstone = closed({ epoch: Count, why: oneOf(['delete', 'purge']) });
+
+/** A record of the ids of visible snapshots by seq; JSON has only strings as keys. */
+const Lineage = Type.Unsafe<HostAnswer['lineage']>(
+  Type.Record(Type.String({ pattern: '^[1-9][0-9]{0,15}$' }), Id, {
+    maxProperties: LIMITS.lineage,
+    additionalProperties: false,
+    description: 'Ids of visible snapshots by seq: those that were asked for and the latest ones.',
+  }),
+);
+
+export const Answer = closed({
+  host: PlaceName,
+  cell: PlaceName,
+  storeId: Id,
+  state: oneOf(ANSWERED),
+  epoch: Count,
+  lineageHead: HeadOrNull,
+  sealedHead: HeadOrNull,
+  activatedFrom: HeadOrNull,
+  dirtySinceHead: Type.Boolean(),
+  released: nullable(Count),
+  move: nullable(MovePart),
+  tombstone: nullable(Tombstone),
+  inFlight: nullable(Id),
+  replica: nullable(closed({ completeThrough: HeadOrNull })),
+  lineage: Lineage,
+});
+
+const verb = <const Verb extends string, Properties extends Parameters<typeof closed>[0]>(
+  name: Verb,
+  properties: Properties,
+) => closed({ do: Type.Literal(name), ...properties });
+
+export const Command = Type.Union([
+  verb('snapshot', { epoch: Count, id: Id, parent: nullable(Id) }),
+  verb('outgoing', { epoch: Count, move: Id, peerCell: PlaceName }),
+  verb('stay-here', { epoch: Count, move: Id }),
+  verb('seal', { epoch: Count, id: Id }),
+  verb('fence', { releasedTo: Count }),
+  verb('release', { releasedTo: Count }),
+  verb('receive', { move: Id, peerCell: PlaceName }),
+  verb('staged', { move: Id, through: Head, lineageHead: HeadOrNull }),
+  verb('demote', { move: Id, through: nullable(Id) }),
+  verb('activate', { epoch: Count, from: HeadOrNull }),
+  verb('replicate', { epoch: Count }),
+  verb('promote', { epoch: Count }),
+  verb('purge', {}),
+  verb('delete', { epoch: Count }),
+  verb('fault', {}),
+  verb('readmit', {}),
+]);
+
+/** The operations that are performed at a host. */
+export const PerformedOperation = Type.Union([
+  closed({ kind: Type.Literal('snapshot'), id: Id, name: Name }),
+  closed({ kind: Type.Literal('resize'), sizeBytes: Bytes }),
+  closed({ kind: Type.Literal('delete') }),
+]);
+
+/** What became of a command or an operation; whoever hears nothing in time takes it as silent. */
+export const Outcome = Type.Union([
+  closed({ kind: Type.Literal('done'), head: Type.Optional(HeadOrNull) }),
+  closed({
+    kind: Type.Literal('refused'),
+    refusal: oneOf([
+      'STALE_EPOCH',
+      'LINEAGE_MISMATCH',
+      'WRONG_STATE',
+      'RELEASED',
+      'OTHER_MOVE',
+      'INCOMPLETE',
+    ]),
+    because: Text,
+  }),
+  closed({ kind: Type.Literal('failed'), code: Code, message: Text }),
+]);
+
+/** A volume as a host has it on record. */
+export const VolumeFacts = closed({ id: Id, epoch: Count, head: HeadOrNull, state: RecordState });
+
+/** The highest a coordinator has ever seen of it at this host. */
+export const VolumeHighest = closed({ id: Id, epoch: Count, seq: Count });
+
+export const BootCounter = Positive;
+
+type Told<Kind extends Operation['kind']> = Extract<Operation, { kind: Kind }>;
+
+/** Fails to compile when a schema and its type of the model have gone apart. */
+export const HELD_TO_THE_MODEL: readonly true[] = [
+  true satisfies Same<typeof Head, ModelHead>,
+  true satisfies Same<typeof Answer, HostAnswer>,
+  true satisfies Same<typeof Command, HostCommand>,
+  true satisfies Same<typeof Outcome, Exclude<CommandOutcome, { kind: 'silent' }>>,
+  true satisfies Same<typeof PerformedOperation, Told<'snapshot' | 'resize' | 'delete'>>,
+];

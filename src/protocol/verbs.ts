@@ -1,0 +1,49 @@
+// What an agent forwards to the coordinator for its command line: verbs, what each takes, and what it is for.
+// Volumes are meant by name; hosts have no say in what a verb does, so each is checked again where it is done.
+
+import { type Static, Type } from '@sinclair/typebox';
+import { LIMITS } from './limits.js';
+import { Bytes, closed, listOf, Name, nullable, PlaceName } from './schema-parts.js';
+
+const volume = { volume: Name };
+
+/** Append only within a version of the protocol. */
+export const VERBS = {
+  'cell-list': closed({}),
+  'cell-show': closed({ cell: PlaceName }),
+  'cell-create': closed({ cell: PlaceName }),
+  'cell-split': closed({
+    cell: PlaceName,
+    into: PlaceName,
+    /** Null: the busiest ones. */
+    volumes: nullable(listOf(Name, LIMITS.members, 1)),
+    dryRun: Type.Boolean(),
+  }),
+  'cell-rollback': closed({ cell: PlaceName }),
+  'cell-promote': closed({ ...volume, host: PlaceName, acceptLoss: Type.Boolean() }),
+  'host-list': closed({}),
+  'host-show': closed({ host: PlaceName }),
+  'host-drain': closed({ host: PlaceName, dryRun: Type.Boolean() }),
+  'host-readmit': closed({ host: PlaceName }),
+  /** Several: one instant for all of them. */
+  'snapshot-create': closed({
+    snapshots: listOf(closed({ ...volume, name: Name }), LIMITS.members, 1),
+  }),
+  'volume-resize': closed({ ...volume, sizeBytes: Bytes }),
+  'volume-delete': closed(volume),
+  'move-start': closed({ ...volume, cell: PlaceName, withBases: Type.Boolean(), dryRun: Type.Boolean() }),
+  'move-status': closed(volume),
+  'move-cancel': closed(volume),
+  'route-list': closed({ after: nullable(Name) }),
+  'route-show': closed({ ...volume, explain: Type.Boolean() }),
+  /** An unclaimed volume of a host gets a route. */
+  'route-claim': closed({ ...volume, host: PlaceName }),
+  'route-forget': closed(volume),
+  'quarantine-list': closed({}),
+  'quarantine-adopt': closed({ ...volume, cell: PlaceName }),
+  'quarantine-keep-fork': closed({ ...volume, as: Name }),
+} as const;
+
+export type Verb = keyof typeof VERBS;
+
+export type Arguments<V extends Verb> = Static<(typeof VERBS)[V]>;

@@ -1,0 +1,123 @@
+// Messages of the coordinator's protocol for tests: one of each, and what they are put together from.
+
+import { NO_RECORD } from '../../src/model/cell/answer.js';
+import type { HelloFacts } from '../../src/protocol/host-machine.js';
+import type { Message, MessageOf, MessageType } from '../../src/protocol/messages.js';
+
+/** 32 hexadecimal digits that say their number. */
+export function idOf(number: number): string {
+  return number.toString(16).padStart(32, '0');
+}
+
+export const STORE = idOf(0x5708e);
+export const VOLUME = idOf(0xa);
+
+const head = { id: idOf(7), seq: 3 };
+
+export function factsOf(host: string, more: Partial<HelloFacts> = {}): HelloFacts {
+  return {
+    host,
+    cell: 'east',
+    storeId: STORE,
+    boot: 1,
+    nbd: ['tcp:127.0.0.1:10809'],
+    program: '0.1.0',
+    volumes: [{ id: VOLUME, epoch: 4, head, state: 'ACTIVE' }],
+    ...more,
+  };
+}
+
+export function helloOf(host: string, more: Partial<MessageOf<'hello'>> = {}): MessageOf<'hello'> {
+  return { type: 'hello', versions: [1], resume: null, ...factsOf(host), ...more };
+}
+
+export function answerOf(host: string): MessageOf<'answer'>['answer'] {
+  return {
+    ...NO_RECORD,
+    host,
+    cell: 'east',
+    storeId: STORE,
+    state: 'ACTIVE',
+    epoch: 4,
+    lineageHead: head,
+    replica: null,
+    lineage: { 3: head.id },
+  };
+}
+
+const clocks = { clockMs: 1_800_000_000_000, uptimeMs: 1_000 };
+const place = { seq: 1, ack: 0 };
+const id = idOf(1);
+
+export const SAMPLES: { [T in MessageType]: MessageOf<T> } = {
+  hello: helloOf('web-1'),
+  welcome: {
+    type: 'welcome',
+    version: 1,
+    session: idOf(0x5e),
+    resumed: false,
+    received: 0,
+    coordinator: 'c1',
+    leader: { coordinator: 'c1', address: 'wss://c1:8443' },
+    heartbeatMs: 5_000,
+    silenceMs: 15_000,
+    resumeMs: 60_000,
+    regressed: false,
+    highest: [{ id: VOLUME, epoch: 4, seq: 3 }],
+  },
+  refused: {
+    type: 'refused',
+    code: 'busy',
+    message: 'Not now.',
+    versions: [1],
+    leader: null,
+    retryAfterMs: 100,
+  },
+  error: { type: 'error', code: 'duplicate', message: 'Message 1 came before.', id: null },
+  ping: { type: 'ping', number: 1, ack: 0, ...clocks },
+  pong: { type: 'pong', number: 1, ack: 0, ...clocks },
+  ack: { type: 'ack', ack: 0 },
+  goodbye: { type: 'goodbye', reason: 'stopping' },
+  probe: { type: 'probe', ...place, id, volume: VOLUME, seqs: [1, 2] },
+  answer: { type: 'answer', ...place, id, volume: VOLUME, answer: answerOf('web-1') },
+  command: { type: 'command', ...place, id, volume: VOLUME, command: { do: 'fence', releasedTo: 5 } },
+  perform: {
+    type: 'perform',
+    ...place,
+    id,
+    volume: VOLUME,
+    epoch: 4,
+    parent: head,
+    operation: { kind: 'snapshot', id: idOf(8), name: 'before' },
+  },
+  outcome: { type: 'outcome', ...place, id, outcome: { kind: 'done', head } },
+  call: {
+    type: 'call',
+    ...place,
+    id,
+    call: { verb: 'route-show', arguments: { volume: 'db', explain: true } },
+  },
+  result: { type: 'result', ...place, id, value: { rule: 'stay' } },
+  failed: { type: 'failed', ...place, id, code: 'volume-not-found', message: 'No.', hint: 'Look.' },
+  progress: {
+    type: 'progress',
+    ...place,
+    of: null,
+    volume: VOLUME,
+    move: idOf(9),
+    stage: 'copying',
+    done: 1,
+    total: 2,
+  },
+  event: {
+    type: 'event',
+    ...place,
+    name: 'staged',
+    volume: { id: VOLUME, epoch: 4, head, state: 'STAGED' },
+    move: idOf(9),
+    through: head,
+    message: '',
+  },
+};
+
+export const ALL_SAMPLES: Message[] = Object.values(SAMPLES);
