@@ -43,7 +43,17 @@ interface Wanted {
   container: Container;
   name: string;
   id: Buffer;
+  created: string | undefined;
   expires: string | null;
+}
+
+export interface SnapshotWish {
+  volume: string;
+  snapshot: string;
+  /** 32 hexadecimal digits that somebody else has chosen; a new one if not given. */
+  id?: string;
+  /** ISO 8601: when it was made where it comes from. */
+  created?: string;
 }
 
 export interface TakeOptions {
@@ -80,7 +90,7 @@ export class Snapshots {
   }
 
   async create(
-    references: readonly { volume: string; snapshot: string }[],
+    references: readonly SnapshotWish[],
     options: TakeOptions = {},
   ): Promise<Snapshot[]> {
     const { expires = null } = options;
@@ -105,8 +115,9 @@ export class Snapshots {
     const { snapshots, durable } = await runWithAll(
       ordered.map(({ id }) => this.#devices.mutexOf(id)),
       async () => {
-        const wanted = references.map(({ volume, snapshot }): Wanted => {
-          return { container: this.#free(volume, snapshot), name: snapshot, id: newId(), expires };
+        const wanted = references.map(({ volume, snapshot, id, created }): Wanted => {
+          const container = this.#free(volume, snapshot);
+          return { container, name: snapshot, id: id ? Buffer.from(id, 'hex') : newId(), created, expires };
         });
         return wanted.some(({ container }) => this.#mayHaveData(container))
           ? { snapshots: await this.#cut(wanted, options), durable: DURABLE }
@@ -214,7 +225,7 @@ export class Snapshots {
       line: line.id,
       version,
       sizeBytes: container.sizeBytes,
-      created: new Date().toISOString(),
+      created: wanted.created ?? new Date().toISOString(),
       expires: wanted.expires,
     };
     endVersion(line, state === 'listed' ? snapshot.id : null);

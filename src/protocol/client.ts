@@ -11,12 +11,17 @@ import { Dialer } from './dialer.js';
 import { log as logged } from './effects.js';
 import {
   type Call,
+  type Digest,
   failureOf,
   freshId,
+  type GroupOutcome,
+  type GroupStep,
   type HostEvent,
   type PerformedOperation,
   type Progress,
   type ProgressReport,
+  type Pull,
+  type VolumeDescription,
 } from './exchange.js';
 import { FAULTS } from './faults.js';
 import { type HelloFacts, type HostEffect, HostMachine } from './host-machine.js';
@@ -36,6 +41,16 @@ export interface AgentApplication {
   probe(volume: string, seqs: readonly number[]): Promise<HostAnswer>;
   command(volume: string, command: HostCommand): Promise<SaidOutcome>;
   perform(asked: Performed, progress: (report: ProgressReport) => void): Promise<SaidOutcome>;
+  /** A volume of this name, which no cell knows, gets this id, and the snapshots it has a lineage. */
+  claim(volume: string, name: string): Promise<HostAnswer>;
+  /** Its snapshots behind `after`, oldest first. */
+  describe(volume: string, after: string | null): Promise<VolumeDescription>;
+  /** Resolves when the copy is begun, or goes on as this says; how far it is comes as progress, its end as an event. */
+  pull(volume: string, pull: Pull): Promise<SaidOutcome>;
+  /** Of what the snapshot changed since another one of its lineage. */
+  digest(volume: string, of: { snapshot: string; since: string | null }): Promise<Digest>;
+  /** A step of a snapshot of several volumes in one instant. */
+  group(group: string, step: GroupStep): Promise<GroupOutcome>;
   welcomed(welcome: Welcome): void;
   /** The session is over: calls under way are settled, and it may have to serve alone. */
   ended(because: string): void;
@@ -294,6 +309,25 @@ export class AgentClient {
           this.#run(this.#machine.tell({ type: 'progress', of: id, ...report }));
         return { type: 'outcome', id, outcome: await application.perform(request, progress) };
       }
+      case 'claim':
+        return {
+          type: 'answer',
+          id,
+          volume: request.volume,
+          answer: await application.claim(request.volume, request.name),
+        };
+      case 'describe':
+        return {
+          type: 'description',
+          id,
+          description: await application.describe(request.volume, request.after),
+        };
+      case 'pull':
+        return { type: 'outcome', id, outcome: await application.pull(request.volume, request.pull) };
+      case 'digest':
+        return { type: 'digested', id, ...(await application.digest(request.volume, request)) };
+      case 'group':
+        return { type: 'grouped', id, outcome: await application.group(request.group, request.step) };
       case 'call':
         throw new Error('a coordinator calls nobody');
     }

@@ -9,6 +9,12 @@ export type Progress = MessageOf<'progress'>;
 export type HostEvent = MessageOf<'event'>;
 export type Call = MessageOf<'call'>['call'];
 export type PerformedOperation = MessageOf<'perform'>['operation'];
+export type VolumeDescription = MessageOf<'description'>['description'];
+export type SnapshotFacts = VolumeDescription['snapshots'][number];
+export type Pull = MessageOf<'pull'>['pull'];
+export type GroupStep = MessageOf<'group'>['step'];
+export type GroupOutcome = MessageOf<'grouped'>['outcome'];
+export type Digest = Pick<MessageOf<'digested'>, 'sha256' | 'bytes'>;
 export type ProgressReport = Omit<Progress, 'type' | 'seq' | 'ack' | 'of'>;
 
 /** What went wrong with a request, as it is told. */

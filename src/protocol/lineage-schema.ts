@@ -122,6 +122,79 @@ export const Outcome = Type.Union([
   closed({ kind: Type.Literal('failed'), code: Code, message: Text }),
 ]);
 
+/** A snapshot as its lineage has it, hidden ones included. */
+export const SnapshotFacts = closed({
+  id: Id,
+  seq: Count,
+  /** Made to carry a delta of a move: has the seq of the visible one before it. */
+  hidden: Type.Boolean(),
+  /** As it is exported where it is: VOLUME@NAME. */
+  name: Name,
+  sizeBytes: Bytes,
+  /** ISO 8601. */
+  created: Text,
+  expires: nullable(Text),
+  /** Where its map continues: the snapshot, and the volume it belongs to; null: nowhere, or nobody knows that volume by an id. */
+  base: nullable(closed({ volume: Id, snapshot: Id })),
+});
+
+/** What there is of a volume at a host: what a copy of it has to be like. */
+export const Description = closed({
+  name: Name,
+  kind: oneOf(['volume', 'file']),
+  sizeBytes: Bytes,
+  /** Of a file: as the control API has them. */
+  attributes: nullable(Type.Record(Type.String({ maxLength: 64 }), Type.Unknown(), { maxProperties: 16 })),
+  description: Text,
+  /** Oldest first, behind the one that was asked for. */
+  snapshots: listOf(SnapshotFacts, LIMITS.lineage),
+  /** There are more behind these. */
+  more: Type.Boolean(),
+});
+
+/** What a copy is to be, and where it is to be had. */
+export const Pull = closed({
+  /** Null: a replica of the same cell. */
+  move: nullable(Id),
+  /** Tried in order; NBD addresses as the host's hello has them. */
+  from: closed({ host: PlaceName, cell: PlaceName, addresses: listOf(Address, LIMITS.addresses, 1) }),
+  description: Description,
+  /** Complete when this one is here; null: it goes on until it is told otherwise. */
+  through: HeadOrNull,
+  /** Null: as fast as it goes. */
+  bytesPerSecond: nullable(Positive),
+});
+
+/** One step of a snapshot of several volumes in one instant; each is taken once, and may be asked again. */
+export const GroupStep = Type.Union([
+  /** Holds the clients of all of them; they go on by themselves after `limitMs`, whatever becomes of the coordinator. */
+  verb('quiesce', { volumes: listOf(Id, LIMITS.members, 1), limitMs: Positive }),
+  /** Provisional snapshots of what is held: in no lineage and in no list. */
+  verb('cut', {
+    members: listOf(
+      closed({ volume: Id, epoch: Count, parent: HeadOrNull, id: Id, name: Name }),
+      LIMITS.members,
+      1,
+    ),
+  }),
+  /** Clients go on; says whether they were held until now. */
+  verb('resume', {}),
+  verb('publish', {}),
+  verb('drop', {}),
+]);
+
+export const GroupOutcome = Type.Union([
+  closed({
+    kind: Type.Literal('done'),
+    /** `expired`: clients went on by themselves; `none`: nothing of this group is known here. */
+    held: oneOf(['held', 'expired', 'none']),
+    /** For how long in all, up to now. */
+    heldMs: Type.Number({ minimum: 0 }),
+    heads: listOf(closed({ volume: Id, head: Head }), LIMITS.members),
+  }),
+  closed({ kind: Type.Literal('failed'), code: Code, message: Text, volume: nullable(Id) }),
+]);
+
 /** A volume as a host has it on record. */
 export const VolumeFacts = closed({ id: Id, epoch: Count, head: HeadOrNull, state: RecordState });
 

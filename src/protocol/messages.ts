@@ -10,14 +10,19 @@ import {
   Answer,
   BootCounter,
   Command,
+  Description,
+  GroupOutcome,
+  GroupStep,
   HeadOrNull,
   Outcome,
   PerformedOperation,
+  Pull,
   VolumeFacts,
   VolumeHighest,
 } from './lineage-schema.js';
 import {
   Address,
+  Bytes,
   Code,
   Count,
   closed,
@@ -174,6 +179,47 @@ export const MESSAGES = {
     id: Id,
     outcome: Outcome,
   }),
+  claim: numbered('claim', 'coordinator', 'A volume that no cell knows gets an id and a lineage.', {
+    id: Id,
+    /** The id it gets. */
+    volume: Id,
+    /** As it is called at this host. */
+    name: Name,
+  }),
+  describe: numbered('describe', 'coordinator', 'What is there of a volume, for a copy of it?', {
+    id: Id,
+    volume: Id,
+    /** Only what comes behind this snapshot; null: all. */
+    after: nullable(Id),
+  }),
+  description: numbered('description', 'host', 'The answer to that.', {
+    id: Id,
+    description: Description,
+  }),
+  pull: numbered('pull', 'coordinator', 'Copies a volume from another host, or goes on with that.', {
+    id: Id,
+    volume: Id,
+    pull: Pull,
+  }),
+  digest: numbered('digest', 'coordinator', 'A hash of what a snapshot changed, to be compared with its copy.', {
+    id: Id,
+    volume: Id,
+    snapshot: Id,
+    /** Null: of all it holds. */
+    since: nullable(Id),
+  }),
+  digested: numbered('digested', 'host', 'The answer to that.', {
+    id: Id,
+    /** SHA-256, as docs/coordinator-protocol.md says what it is of. */
+    sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    bytes: Bytes,
+  }),
+  group: numbered('group', 'coordinator', 'A step of a snapshot of several volumes in one instant.', {
+    id: Id,
+    group: Id,
+    step: GroupStep,
+  }),
+  grouped: numbered('grouped', 'host', 'What became of that.', { id: Id, outcome: GroupOutcome }),
   call: numbered('call', 'host', 'A verb of the command line, forwarded to the coordinator.', {
     id: Id,
     call: Type.Union(call),
@@ -224,8 +270,15 @@ export const REPLIES = {
   probe: ['answer', 'failed'],
   command: ['outcome', 'failed'],
   perform: ['outcome', 'failed'],
+  claim: ['answer', 'failed'],
+  describe: ['description', 'failed'],
+  pull: ['outcome', 'failed'],
+  digest: ['digested', 'failed'],
+  group: ['grouped', 'failed'],
   call: ['result', 'failed'],
 } as const;
+
+const REPLY_TYPES: ReadonlySet<string> = new Set(Object.values(REPLIES).flat());
 
 export type RequestType = keyof typeof REPLIES;
 /** What is told and not answered. */
@@ -244,7 +297,7 @@ export function isRequest(message: Message): message is Request {
 }
 
 export function isReply(message: Message): message is Reply {
-  return ['answer', 'outcome', 'result', 'failed'].includes(message.type);
+  return REPLY_TYPES.has(message.type);
 }
 
 /** Whether this side may send it. */

@@ -14,10 +14,12 @@ import {
   type Call,
   failureOf,
   freshId,
+  type GroupStep,
   type HostEvent,
   type PerformedOperation,
   type Progress,
   type ProgressReport,
+  type Pull,
 } from './exchange.js';
 import { fault } from './faults.js';
 import { LIMITS, TIMES } from './limits.js';
@@ -53,6 +55,12 @@ export interface CoordinatorServerOptions {
   /** What a socket may owe before its host counts as not reading. */
   bufferedBytes?: number;
 }
+
+/** What a host made of a request. `silent`: it may have been done. */
+export type Asked<T extends Reply['type']> =
+  | { kind: 'done'; reply: Extract<Reply, { type: T }> }
+  | { kind: 'failed'; code: string; message: string; hint: string }
+  | { kind: 'silent' };
 
 interface Pending {
   settle: (reply: Reply | null) => void;
@@ -132,6 +140,38 @@ export class CoordinatorServer {
     return this.#outcome(host, { type: 'perform', id: freshId(), ...asked }, timeoutMs, progress);
   }
 
+  claim(host: string, asked: { volume: string; name: string }, timeoutMs: number): Promise<Asked<'answer'>> {
+    return this.#asked(host, { type: 'claim', id: freshId(), ...asked }, 'answer', timeoutMs);
+  }
+
+  describe(
+    host: string,
+    asked: { volume: string; after: string | null },
+    timeoutMs: number,
+  ): Promise<Asked<'description'>> {
+    return this.#asked(host, { type: 'describe', id: freshId(), ...asked }, 'description', timeoutMs);
+  }
+
+  pull(host: string, asked: { volume: string; pull: Pull }, timeoutMs: number): Promise<CommandOutcome> {
+    return this.#outcome(host, { type: 'pull', id: freshId(), ...asked }, timeoutMs);
+  }
+
+  digest(
+    host: string,
+    asked: { volume: string; snapshot: string; since: string | null },
+    timeoutMs: number,
+  ): Promise<Asked<'digested'>> {
+    return this.#asked(host, { type: 'digest', id: freshId(), ...asked }, 'digested', timeoutMs);
+  }
+
+  group(
+    host: string,
+    asked: { group: string; step: GroupStep },
+    timeoutMs: number,
+  ): Promise<Asked<'grouped'>> {
+    return this.#asked(host, { type: 'group', id: freshId(), ...asked }, 'grouped', timeoutMs);
+  }
+
   /** Everybody is told and let go. The listener is its owner's to close. */
   stop(): void {
     if (this.#stopped) return;
@@ -150,6 +190,18 @@ export class CoordinatorServer {
     if (reply?.type === 'outcome') return reply.outcome;
     if (reply?.type === 'failed') return { kind: 'failed', code: reply.code, message: reply.message };
     return { kind: 'silent' };
+  }
+
+  async #asked<T extends Reply['type']>(
+    host: string,
+    request: RequestBody,
+    type: T,
+    timeoutMs: number,
+  ): Promise<Asked<T>> {
+    const reply = await this.#request(host, request, timeoutMs);
+    if (reply?.type === type) return { kind: 'done', reply: reply as Extract<Reply, { type: T }> };
+    if (reply?.type !== 'failed') return { kind: 'silent' };
+    return { kind: 'failed', code: reply.code, message: reply.message, hint: reply.hint };
   }
 
   #request(

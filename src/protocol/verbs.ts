@@ -3,7 +3,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { LIMITS } from './limits.js';
-import { Bytes, closed, listOf, Name, nullable, PlaceName } from './schema-parts.js';
+import { Bytes, closed, Id, listOf, Name, nullable, PlaceName } from './schema-parts.js';
 
 const volume = { volume: Name };
 
@@ -39,6 +39,8 @@ export const VERBS = {
   /** An unclaimed volume of a host gets a route. */
   'route-claim': closed({ ...volume, host: PlaceName }),
   'route-forget': closed(volume),
+  /** Of a copy's receiver, not of a person: the digest as the host it came from has it. */
+  'copy-digest': closed({ volume: Id, host: PlaceName, snapshot: Id, since: nullable(Id) }),
   'quarantine-list': closed({}),
   'quarantine-adopt': closed({ ...volume, cell: PlaceName }),
   'quarantine-keep-fork': closed({ ...volume, as: Name }),

@@ -6,7 +6,7 @@
 
 /** What each version brought, oldest first; the last one is what the schemas of today say. Append only. */
 export const VERSION_CHANGES: readonly string[] = [
-  'Hello, welcome and refused; probes, commands, operations, calls and their answers; progress and events; heartbeats with both clocks.',
+  'Hello, welcome and refused; probes, claims, commands, operations, descriptions, pulls, digests, group snapshots, calls and their answers; progress and events; heartbeats with both clocks.',
 ];
 
 export const PROTOCOL_VERSION = VERSION_CHANGES.length;

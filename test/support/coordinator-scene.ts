@@ -16,7 +16,7 @@ import { type CoordinatorApplication, CoordinatorServer } from '../../src/protoc
 import { Tokens } from '../../src/protocol/token-file.js';
 import { subprotocolOf } from '../../src/protocol/version.js';
 import { HandClock } from './hand-clock.js';
-import { answerOf, factsOf } from './protocol-samples.js';
+import { answerOf, factsOf, SAMPLES } from './protocol-samples.js';
 import { ADMITTED } from './protocol-world.js';
 import { until } from './waiting.js';
 
@@ -143,6 +143,11 @@ export class CoordinatorScene {
         probe: async () => answerOf(host) as HostAnswer,
         command: async () => ({ kind: 'done' }),
         perform: async () => ({ kind: 'done', head: null }),
+        claim: async () => answerOf(host) as HostAnswer,
+        describe: async () => SAMPLES.description.description,
+        pull: async () => ({ kind: 'done' }),
+        digest: async () => ({ sha256: SAMPLES.digested.sha256, bytes: SAMPLES.digested.bytes }),
+        group: async () => SAMPLES.grouped.outcome,
         welcomed: () => undefined,
         ended: (because) => void ended.push(because),
         ...application,

@@ -49,6 +49,26 @@ const clocks = { clockMs: 1_800_000_000_000, uptimeMs: 1_000 };
 const place = { seq: 1, ack: 0 };
 const id = idOf(1);
 
+const description: MessageOf<'description'>['description'] = {
+  name: 'db',
+  kind: 'volume',
+  sizeBytes: '1073741824',
+  attributes: null,
+  description: '',
+  snapshots: [
+    {
+      ...head,
+      hidden: false,
+      name: 'before',
+      sizeBytes: '1073741824',
+      created: '2027-01-01T00:00:00.000Z',
+      expires: null,
+      base: { volume: VOLUME, snapshot: idOf(6) },
+    },
+  ],
+  more: false,
+};
+
 export const SAMPLES: { [T in MessageType]: MessageOf<T> } = {
   hello: helloOf('web-1'),
   welcome: {
@@ -91,6 +111,37 @@ export const SAMPLES: { [T in MessageType]: MessageOf<T> } = {
     operation: { kind: 'snapshot', id: idOf(8), name: 'before' },
   },
   outcome: { type: 'outcome', ...place, id, outcome: { kind: 'done', head } },
+  claim: { type: 'claim', ...place, id, volume: VOLUME, name: 'db' },
+  describe: { type: 'describe', ...place, id, volume: VOLUME, after: null },
+  description: { type: 'description', ...place, id, description },
+  pull: {
+    type: 'pull',
+    ...place,
+    id,
+    volume: VOLUME,
+    pull: {
+      move: idOf(9),
+      from: { host: 'web-2', cell: 'west', addresses: ['tcp:127.0.0.1:10809'] },
+      description,
+      through: head,
+      bytesPerSecond: null,
+    },
+  },
+  digest: { type: 'digest', ...place, id, volume: VOLUME, snapshot: head.id, since: null },
+  digested: { type: 'digested', ...place, id, sha256: '0'.repeat(64), bytes: '4096' },
+  group: {
+    type: 'group',
+    ...place,
+    id,
+    group: idOf(10),
+    step: { do: 'quiesce', volumes: [VOLUME], limitMs: 1000 },
+  },
+  grouped: {
+    type: 'grouped',
+    ...place,
+    id,
+    outcome: { kind: 'done', held: 'held', heldMs: 1.5, heads: [{ volume: VOLUME, head }] },
+  },
   call: {
     type: 'call',
     ...place,

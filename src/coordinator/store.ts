@@ -1,0 +1,129 @@
+// What a coordinator keeps, behind one small interface: LevelDB for one coordinator, etcd for several. Every implementation passes the same
+// contract tests.
+//
+// Invariants: what a promise says is stored survives the loss of power of a minority. A route is only ever replaced by compare-and-set on `gen`.
+// Nobody writes who does not lead: a coordinator that was cut off finds its writes refused (`not-leader`), whatever it believes.
+
+import type { CellAnswer } from '../model/cell/answer.js';
+import type { Operation } from '../model/cell/operation.js';
+import type { Route } from '../model/cell/route.js';
+
+/** An operation that was asked for and has not ended: written before anything of it is sent, so that whoever leads next ends it. */
+export interface OperationRecord {
+  /** 32 hexadecimal digits: of the call, so that asking again is the same operation. */
+  id: string;
+  volume: string;
+  operation: Operation;
+  /** ISO 8601, for people. */
+  begun: string;
+  /** Who asked: a host, or `coordinator` for what it settles by itself. */
+  askedBy: string;
+}
+
+/** A snapshot of several volumes in one instant: published or dropped everywhere, whoever leads by then. */
+export interface GroupRecord {
+  id: string;
+  members: { volume: string; host: string; epoch: number; snapshot: string; name: string }[];
+  /** `open`: nothing is decided, so it is dropped by whoever finds it; the others are carried out until all have confirmed. */
+  decision: 'open' | 'publish' | 'drop';
+  begun: string;
+}
+
+/** The highest that was ever seen of a host and of what it holds: lower is an old backup (see docs). */
+export interface HostRecord {
+  host: string;
+  cell: string;
+  storeId: string;
+  boot: number;
+  /** It came back older than it was; nothing of it is served until an operator readmits it. */
+  regressed: boolean;
+  /** New copies go elsewhere, and what it holds is to be moved away. */
+  draining: boolean;
+  nbd: string[];
+}
+
+export interface HighestRecord {
+  host: string;
+  volume: string;
+  epoch: number;
+  seq: number;
+}
+
+export interface CellRecord {
+  cell: string;
+  created: string;
+}
+
+/** Why a volume is in quarantine: both answers and what was known then, kept for whoever has to decide. */
+export interface EvidenceRecord {
+  volume: string;
+  at: string;
+  route: Route;
+  x: CellAnswer;
+  y: CellAnswer;
+  trials: { rule: string; holds: boolean; because: string }[];
+}
+
+/** The last decisions of a volume, for `route show --explain`. */
+export interface DecisionRecord {
+  volume: string;
+  at: string;
+  operation: string;
+  rule: string;
+  trials: { rule: string; holds: boolean; because: string }[];
+  x: CellAnswer;
+  y: CellAnswer;
+  steps: string[];
+  result: string;
+}
+
+/** The kinds of plain records: key by key, without a condition but that of leadership. */
+export interface Records {
+  operation: OperationRecord;
+  group: GroupRecord;
+  host: HostRecord;
+  highest: HighestRecord;
+  cell: CellRecord;
+  evidence: EvidenceRecord;
+  decision: DecisionRecord;
+}
+
+export type RecordKind = keyof Records;
+
+export type Replaced = { stored: true; route: Route } | { stored: false; route: Route | null };
+
+export interface CoordinatorStore {
+  /** Null: there is none. */
+  route(volume: string): Promise<Route | null>;
+  routeNamed(name: string): Promise<Route | null>;
+  /** All of them, by name; a page at a time. `after`: the last name of the page before. */
+  routes(after: string | null, limit: number): Promise<Route[]>;
+  /** Its `gen` becomes 1. `exists`: the volume has one, or the name is another's. */
+  createRoute(route: Route): Promise<'stored' | 'exists'>;
+  /** Stored as `gen + 1` if the one that is there has the `gen` of this one; else answers the one that is there. A name may change if it is free. */
+  replaceRoute(route: Route): Promise<Replaced>;
+  /** False: it has another `gen` by now, or is gone. */
+  removeRoute(volume: string, gen: number): Promise<boolean>;
+
+  /** `key`: an id, a host, a cell, `HOST/VOLUME` of a highest, `VOLUME/NUMBER` of a decision. */
+  get<K extends RecordKind>(kind: K, key: string): Promise<Records[K] | null>;
+  /** All whose key begins so, in the order of their keys. */
+  list<K extends RecordKind>(kind: K, prefix?: string): Promise<Records[K][]>;
+  /** Several at once are stored together or not at all. Null deletes. */
+  put(changes: readonly Change[]): Promise<void>;
+
+  close(): Promise<void>;
+}
+
+export type Change = { [K in RecordKind]: { kind: K; key: string; value: Records[K] | null } }[RecordKind];
+
+/** Who decides. With one coordinator it is always that one. */
+export interface Leadership {
+  /** Null: nobody is known to lead. */
+  readonly leader: { coordinator: string; address: string } | null;
+  readonly isLeader: boolean;
+  /** Called at every change, and once at the beginning. */
+  onChange(listener: () => void): void;
+  /** Steps down if it leads, so that another one may at once. */
+  resign(): Promise<void>;
+}
