@@ -238,8 +238,11 @@ function isHandshaking(socket: object): boolean {
 /** What an answer says; `tokenRefused` is called when etcd does not know the token (any more). */
 function judge({ status, text }: Reply, tokenRefused: () => void): Attempt {
   const said = saidIn(text);
-  if (status === 200 && said) return { kind: 'answered', answer: said };
   const { code = 0, error, message } = said ?? {};
+  if (status === 200 && said && typeof error !== 'object') return { kind: 'answered', answer: said };
+  // Of a call that streams, when it fails behind the head of its answer.
+  if (typeof error === 'object')
+    return failed('silent', error.message ?? 'a stream failed', { mayBeDone: true, code: 0 }, true);
   const why = error ?? message ?? `HTTP status ${status}`;
   if (code === 0 && status === 404)
     return failed('refused', 'it has no HTTP/JSON gateway at /v3', { mayBeDone: false, code: 12 }, false);
@@ -263,7 +266,9 @@ function failed(
   return { kind: 'failed', failure: new EtcdFailure(kind, message, more), goOn };
 }
 
-function saidIn(text: string): { code?: number; error?: string; message?: string } | null {
+function saidIn(
+  text: string,
+): { code?: number; error?: string | { message?: string }; message?: string } | null {
   try {
     const said: unknown = JSON.parse(text);
     if (typeof said === 'object' && said !== null) return said;
