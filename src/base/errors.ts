@@ -102,6 +102,11 @@ export const ERROR_CODES = {
   'kernel-device-failed': 'io',
   'token-file-invalid': 'invalid',
   'coordinator-address-invalid': 'invalid',
+  'copy-invalid': 'invalid',
+  'copy-mismatch': 'corrupt',
+  'copy-source-unreachable': 'io',
+  'copy-source-refuses': 'refused',
+  'copy-source-wrong': 'corrupt',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
