@@ -114,6 +114,11 @@ export const ERROR_CODES = {
   'coordinator-state-newer': 'version',
   'coordinator-state-corrupt': 'corrupt',
   'coordinator-state-closed': 'busy',
+  'copy-invalid': 'invalid',
+  'copy-mismatch': 'corrupt',
+  'copy-source-unreachable': 'io',
+  'copy-source-refuses': 'refused',
+  'copy-source-wrong': 'corrupt',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -6,6 +6,7 @@
 
 import { CellblockError } from '../base/errors.js';
 import { type Attachment, decodeAttachment, encodeAttachment } from '../model/attachment.js';
+import { type CopyRecord, decodeCopy, encodeCopy } from '../model/copy.js';
 import type { Base, Container, ExtentsFileRecord, Line, Snapshot, Version } from '../model/entities.js';
 import {
   decodeContainer,
@@ -69,6 +70,8 @@ export class Catalog {
   readonly vmSnapshots = new Map<number, VmSnapshot>();
   /** Volumes and snapshots that are devices of the kernel, by their keys. */
   readonly attachments = new Map<string, Attachment>();
+  /** Snapshots that are being copied from another host, by the volumes they belong to. */
+  readonly copies = new Map<string, CopyRecord>();
   /** Per line: everything of its journal entries at or below is in LevelDB. */
   readonly applied = new Map<number, bigint>();
   readonly written: WrittenIndex;
@@ -115,6 +118,7 @@ export class Catalog {
     await this.#each('vm', (text) => this.keepVm(decodeVm(text)));
     await this.#each('vm-snapshot', (text) => this.keepVmSnapshot(decodeVmSnapshot(text)));
     await this.#each('attachment', (text) => this.keepAttachment(decodeAttachment(text)));
+    await this.#each('copy', (text) => this.keepCopy(decodeCopy(text)));
     await this.#each('applied', (text, id) => this.applied.set(Number(id), BigInt(text)));
     await this.#loadPunches();
     await this.#loadCounters();
@@ -290,6 +294,11 @@ export class Catalog {
   /** @internal */
   keepAttachment(attachment: Attachment): void {
     this.attachments.set(attachment.key, attachment);
+  }
+
+  /** @internal */
+  keepCopy(copy: CopyRecord): void {
+    this.copies.set(copy.volume, copy);
   }
 
   vmNamed(name: string): Vm | undefined {
@@ -601,6 +610,18 @@ export class Change {
   removeAttachment(attachment: Attachment): this {
     this.#catalog.attachments.delete(attachment.key);
     this.#add({ type: 'del', key: jsonKey('attachment', attachment.key) });
+    return this;
+  }
+
+  copy(copy: CopyRecord): this {
+    this.#catalog.keepCopy(copy);
+    this.#add(putJson('copy', copy.volume, encodeCopy(copy)));
+    return this;
+  }
+
+  removeCopy(volume: string): this {
+    if (!this.#catalog.copies.delete(volume)) return this;
+    this.#add({ type: 'del', key: jsonKey('copy', volume) });
     return this;
   }
 

@@ -119,7 +119,8 @@ export type Family =
   | 'sync'
   | 'vm'
   | 'vm-snapshot'
-  | 'attachment';
+  | 'attachment'
+  | 'copy';
 
 export function jsonKey(family: Family, id: string | number): Buffer {
   return Buffer.from(`${family}/${id}`);

@@ -18,6 +18,9 @@ interface Waiter {
   reject: (error: Error) => void;
 }
 
+/** What is told of a socket on which nothing comes or goes any more though something should. */
+const SILENT = 'the NBD server is silent';
+
 export class ByteStream {
   readonly socket: Socket;
   #chunks: Buffer[] = [];
@@ -63,7 +66,7 @@ export class ByteStream {
     if (this.#ended !== undefined) throw this.#ended;
     this.socket.cork();
     let keepGoing = true;
-    for (const part of parts) keepGoing = this.socket.write(part);
+    for (const part of parts) if (part.length > 0) keepGoing = this.socket.write(part);
     this.socket.uncork();
     if (!keepGoing) await this.#drained();
   }
@@ -94,6 +97,23 @@ export class ByteStream {
 
   get closed(): boolean {
     return this.#ended !== undefined;
+  }
+
+  /** The connection is given up when nothing comes or goes for so long while `isWaiting` says that something should. */
+  giveUpWhenSilent(silenceMs: number, isWaiting: () => boolean): void {
+    this.socket.setTimeout(silenceMs, () => {
+      if (!isWaiting()) return;
+      this.#end(new ConnectionLost(`${SILENT}: nothing came for ${silenceMs} ms`));
+      this.socket.destroy();
+    });
+  }
+
+  /** Lets go of the socket, for whoever reads from it next. Throws when something has come that nobody has received. */
+  release(): Socket {
+    if (this.#ended !== undefined) throw this.#ended;
+    if (this.#queuedBytes > 0) throw new Error('bytes have come that nobody asked for');
+    for (const event of ['data', 'error', 'close', 'end']) this.socket.removeAllListeners(event);
+    return this.socket;
   }
 
   destroy(): void {

@@ -1,6 +1,7 @@
 // Option haggling of the fixed newstyle handshake. Tests use it directly to say odd things; NbdClient uses it to open exports.
 
-import type { ByteStream } from './byte-stream.js';
+import { ByteStream } from './byte-stream.js';
+import { secure, TlsRefused, type TlsWish } from './tls.js';
 import {
   decodeExportInfo,
   type ExportInfo,
@@ -40,7 +41,7 @@ export class ProtocolViolation extends Error {
 const MAXIMUM_OPTION_REPLY_BYTES = 1024 * 1024;
 
 export class Handshake {
-  readonly #stream: ByteStream;
+  #stream: ByteStream;
   #noZeroes = false;
 
   constructor(stream: ByteStream) {
@@ -101,6 +102,18 @@ export class Handshake {
       throw new OptionRefused(option, last.type, last.data.toString('utf8'));
     }
     return replies;
+  }
+
+  /** Everything goes in TLS from here on, and nothing that was negotiated before counts. Throws TlsRefused. */
+  async startTls(wish: TlsWish): Promise<void> {
+    const replies = await this.option(OPTION.startTls);
+    const last = replies[replies.length - 1]!;
+    if (last.type !== OPTION_REPLY.ack) {
+      const sentence = last.data.toString('utf8');
+      throw new TlsRefused(`the NBD server does not begin TLS${sentence === '' ? '' : `: ${sentence}`}`);
+    }
+    // Whatever came in clear behind the consent may be from somebody in between: release() throws then.
+    this.#stream = new ByteStream(await secure(this.#stream.release(), wish));
   }
 
   async structuredReplies(): Promise<boolean> {

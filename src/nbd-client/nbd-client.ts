@@ -3,6 +3,8 @@
 
 import { ByteStream, ConnectionLost } from './byte-stream.js';
 import { Handshake, ProtocolViolation } from './handshake.js';
+import { type ReadPart, tile } from './read-parts.js';
+import type { TlsWish } from './tls.js';
 import {
   type BlockStatus,
   CHUNK,
@@ -31,7 +33,11 @@ export interface ConnectOptions {
   structured?: boolean;
   /** `export-name`: the way of clients before GO. */
   opening?: 'go' | 'export-name';
+  /** Everything but the greeting goes in TLS, or not at all; null or not given: in clear. */
+  tls?: TlsWish | null;
   timeoutMs?: number;
+  /** The connection is lost when a reply is owed and nothing comes for so long; not given: it is waited for. */
+  silenceMs?: number;
 }
 
 /** The server answered a request with an error. */
@@ -55,6 +61,10 @@ export interface RequestOptions {
   offset?: bigint;
   length?: number;
   payload?: Uint8Array;
+  /** What a READ fills, whole. Not given: a new buffer. */
+  target?: Buffer;
+  /** Of `target` only what is data is written; the chunks of the reply say where nothing is. */
+  sparse?: boolean;
 }
 
 /** How a reply came, for tests that look at the shape of it. */
@@ -70,6 +80,7 @@ interface Pending {
   offset: bigint;
   /** What a READ fills; zeros where the server says hole. */
   target: Buffer | undefined;
+  sparse: boolean;
   statuses: BlockStatus[];
   chunks: ChunkSeen[];
   failure: RequestFailed | undefined;
@@ -97,19 +108,30 @@ export class NbdClient {
   #nextCookie = 1n;
   #lost: Error | undefined;
 
-  private constructor(stream: ByteStream, info: ExportInfo, contexts: ReadonlyMap<number, string>) {
+  private constructor(
+    stream: ByteStream,
+    info: ExportInfo,
+    contexts: ReadonlyMap<number, string>,
+    silenceMs: number | undefined,
+  ) {
     this.#stream = stream;
     this.info = info;
     this.contexts = contexts;
+    if (silenceMs !== undefined) stream.giveUpWhenSilent(silenceMs, () => this.#pending.size > 0);
     void this.#receiveReplies();
   }
 
   static async connect(options: ConnectOptions): Promise<NbdClient> {
     const stream = await ByteStream.connect(options.address, options.timeoutMs);
-    const timer = setTimeout(() => stream.destroy(), options.timeoutMs ?? 10_000);
+    const handshake = new Handshake(stream);
+    const destroy = () => {
+      stream.destroy();
+      handshake.stream.destroy();
+    };
+    const timer = setTimeout(destroy, options.timeoutMs ?? 10_000);
     try {
-      const handshake = new Handshake(stream);
       await handshake.greet();
+      if (options.tls) await handshake.startTls(options.tls);
       const structured = options.structured !== false && (await handshake.structuredReplies());
       const wanted = options.contexts ?? ['base:allocation'];
       const contexts =
@@ -119,9 +141,9 @@ export class NbdClient {
       const info = await (options.opening === 'export-name'
         ? handshake.exportName(options.exportName)
         : handshake.go(options.exportName));
-      return new NbdClient(stream, info, contexts);
+      return new NbdClient(handshake.stream, info, contexts, options.silenceMs);
     } catch (error) {
-      stream.destroy();
+      destroy();
       throw error;
     } finally {
       clearTimeout(timer);
@@ -151,6 +173,20 @@ export class NbdClient {
 
   async read(offset: bigint, length: number, flags = 0): Promise<Buffer> {
     return (await this.request(COMMAND.read, { offset, length, flags })).data;
+  }
+
+  /**
+   * Reads into a buffer of the caller's, which may be used again when this has resolved or rejected. Where the answer says `hole` everything
+   * is zero and the buffer is left as it was. Several may be in flight: their buffers are all the memory it takes.
+   */
+  async readInto(offset: bigint, target: Buffer): Promise<ReadPart[]> {
+    const { chunks } = await this.request(COMMAND.read, {
+      offset,
+      length: target.length,
+      target,
+      sparse: true,
+    });
+    return tile(chunks, offset, target.length);
   }
 
   async write(offset: bigint, payload: Uint8Array, flags = 0): Promise<void> {
@@ -195,7 +231,8 @@ export class NbdClient {
         name: COMMAND_NAMES.get(command) ?? `command ${command}`,
         command,
         offset,
-        target: command === COMMAND.read ? Buffer.alloc(length) : undefined,
+        target: command === COMMAND.read ? (options.target ?? Buffer.alloc(length)) : undefined,
+        sparse: options.sparse ?? false,
         statuses: [],
         chunks: [],
         failure: undefined,
@@ -252,7 +289,14 @@ export class NbdClient {
       const pending = this.#expect(head.readBigUInt64BE(8));
       const errno = head.readUInt32BE(4);
       if (errno !== 0) pending.failure = new RequestFailed(pending.name, errno, '');
-      else if (pending.target !== undefined) await this.#stream.receiveInto(pending.target);
+      else if (pending.target !== undefined) {
+        await this.#stream.receiveInto(pending.target);
+        pending.chunks.push({
+          type: CHUNK.offsetData,
+          offset: pending.offset,
+          lengthBytes: pending.target.length,
+        });
+      }
       this.#settle(head.readBigUInt64BE(8), pending);
     } else {
       throw new ProtocolViolation(`a reply with magic 0x${magic.toString(16)}`);
@@ -282,7 +326,8 @@ export class NbdClient {
       pending.chunks.push({ type, offset: pending.offset, lengthBytes: 0 });
     } else if (type === CHUNK.offsetHole && length === 12) {
       const hole = { type, offset: payload.readBigUInt64BE(0), lengthBytes: payload.readUInt32BE(8) };
-      targetPart(pending, hole.offset, hole.lengthBytes);
+      const zeros = targetPart(pending, hole.offset, hole.lengthBytes);
+      if (!pending.sparse) zeros.fill(0);
       pending.chunks.push(hole);
     } else if (type === CHUNK.blockStatus) {
       pending.statuses.push(decodeBlockStatus(payload));

@@ -137,6 +137,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     defaultExport: options.defaultExport ?? null,
     rotational: options.rotational ?? false,
     needsTls: options.needsTls ?? (() => false),
+    windowBytes: meta.windowBytes,
   });
   const attachments = new Attachments(
     { catalog, client, exports, files: new KernelFiles(options.kernelRoots), log },

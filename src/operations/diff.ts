@@ -7,6 +7,7 @@
 // ranges and a page of records per line of the two chains. Callers pin both versions while they go from page to page, and take a
 // round first (Devices.settle) of what is still changing.
 
+import { CellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { DiffPlan, DiffRange, VersionRuns } from '../model/diff.js';
 import {
@@ -94,7 +95,7 @@ export async function changedBesides(
   catalog: Catalog,
   of: Base,
   since: DiffSide,
-  options: DiffOptions,
+  options: DiffOptions & { mostRanges?: number },
 ): Promise<{ ancestor: Base | null; alsoChanged: BigUint64Array }> {
   const { ancestor } = planDiff(catalog.lines, since, of);
   if (ancestor?.line === since.line && ancestor.version === since.version) {
@@ -104,8 +105,15 @@ export async function changedBesides(
   const base = ancestor && { ...ancestor, sizeBytes: 0n };
   for await (const ranges of diff(catalog, base, since, options)) {
     for (const { offset, length } of ranges) addPair(pairs, offset, length);
+    if (pairs.length > 2 * (options.mostRanges ?? Number.POSITIVE_INFINITY)) throw tooFarApart();
   }
   return { ancestor, alsoChanged: BigUint64Array.from(pairs) };
+}
+
+function tooFarApart(): CellblockError {
+  return new CellblockError('snapshot-unrelated', 'The two snapshots differ in too many places.', {
+    hint: 'Take a snapshot that the other one continues.',
+  });
 }
 
 function addPair(pairs: bigint[], offset: bigint, length: bigint): void {

@@ -2,12 +2,12 @@
 // may use, and in clear none that is for TLS only. A lease pins the versions its connection reads by name: the snapshot itself, and those
 // of its changed-since contexts.
 
-import { asCellblockError, CellblockError } from '../base/errors.js';
+import { asCellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { mayUse } from '../model/access.js';
-import { chainOf } from '../model/chain.js';
 import type { Container, Snapshot } from '../model/entities.js';
-import type { ChangedContext, ExportDescription, Peer, Plane } from '../plane/treaty.js';
+import type { ExportDescription, Peer, Plane } from '../plane/treaty.js';
+import { contextsOf, noSuchSnapshot, offeredSince } from './changed-contexts.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
 import { EACCES, EIO, ENOENT, ENOKEY } from './plane-client.js';
@@ -38,6 +38,7 @@ export class Exports {
   readonly #defaultExport: string | null;
   readonly #rotational: boolean;
   readonly #needsTls: (name: string) => boolean;
+  readonly #windowBytes: number;
   readonly #leases = new Map<number, Lease>();
   #lastLease = 0;
   #refused = 0;
@@ -51,11 +52,13 @@ export class Exports {
       defaultExport,
       rotational,
       needsTls,
+      windowBytes,
     }: {
       log: Logger;
       defaultExport: string | null;
       rotational: boolean;
       needsTls: (name: string) => boolean;
+      windowBytes: number;
     },
   ) {
     this.#catalog = catalog;
@@ -65,6 +68,7 @@ export class Exports {
     this.#defaultExport = defaultExport;
     this.#rotational = rotational;
     this.#needsTls = needsTls;
+    this.#windowBytes = windowBytes;
     if (defaultExport !== null && !this.#find(defaultExport))
       log.warn({ export: defaultExport }, 'nbd.default_export names nothing there is (yet)');
   }
@@ -109,7 +113,7 @@ export class Exports {
         readOnly: snapshot !== null || container.failure !== null,
         rotational: this.#rotational,
         description: describe(found),
-        snapshots: this.#older(found).map((older) => older.name),
+        snapshots: offeredSince(this.#catalog, found).map(({ name }) => name),
       };
       return { description, refusal: '', error: 0 };
     } catch (error) {
@@ -126,10 +130,7 @@ export class Exports {
       if (!found) return plane.openReply(ticket, null, ENOENT, this.#unknown(name));
       const refusal = this.#refusal(found, peer);
       if (refusal !== null) return plane.openReply(ticket, null, refusal.error, refusal.sentence);
-      const older = this.#older(found);
-      const since = changedSince.map((wanted) => older.find((snapshot) => snapshot.name === wanted));
-      if (since.includes(undefined)) return plane.openReply(ticket, null, ENOENT, noSuchSnapshot().message);
-      const lease = await this.#lease(found, since as Snapshot[]);
+      const lease = await this.#lease(found, this.#since(found, changedSince));
       // The access list may have become another one meanwhile.
       const late = this.#refusal(found, peer);
       if (late === null) return plane.openReply(ticket, lease, 0, '');
@@ -151,8 +152,8 @@ export class Exports {
       device = await (found.snapshot
         ? this.#devices.acquireView(found.snapshot)
         : this.#devices.acquire(found.container));
-      // A sync may have come in between: the volume does not continue these snapshots any more.
-      const contexts = contextsOf(device, since);
+      const parts = { catalog: this.#catalog, devices: this.#devices, windowBytes: this.#windowBytes };
+      const contexts = await contextsOf(parts, device, { exported: found.snapshot, since });
       device.connections += 1;
       const lease = ++this.#lastLease;
       this.#leases.set(lease, { device, pins: since });
@@ -220,32 +221,20 @@ export class Exports {
     return snapshot ? { container, snapshot } : null;
   }
 
-  /** Snapshots of the container an export can tell the changes since: those it continues. */
-  #older({ container, snapshot }: Found): Snapshot[] {
-    const at = snapshot ?? { line: container.line, version: Number.MAX_SAFE_INTEGER };
-    const upTo = new Map(chainOf(this.#catalog.lines, at).map((link) => [link.line.id, link.upTo]));
-    return this.#catalog
-      .snapshotsOf(container)
-      .filter((other) => other !== snapshot && other.version <= (upTo.get(other.line) ?? -1));
+  /** Throws when one of them is not offered. */
+  #since(found: Found, names: readonly string[]): Snapshot[] {
+    if (names.length === 0) return [];
+    const offered = new Map(offeredSince(this.#catalog, found).map(({ name, snapshot }) => [name, snapshot]));
+    return names.map((name) => {
+      const snapshot = offered.get(name);
+      if (!snapshot) throw noSuchSnapshot();
+      return snapshot;
+    });
   }
-}
-
-function contextsOf({ layers }: Device, since: readonly Snapshot[]): ChangedContext[] {
-  return since.map(({ line, version }) => {
-    const sinceLayer = layers.layerOf(line, version);
-    if (sinceLayer === undefined) throw noSuchSnapshot();
-    return { sinceLayer, alsoChanged: new BigUint64Array(0) };
-  });
 }
 
 function refused(refusal: string, error: number): Described {
   return { description: null, refusal, error };
-}
-
-function noSuchSnapshot(): CellblockError {
-  return new CellblockError('snapshot-not-found', 'No such snapshot of this export.', {
-    hint: 'See `cellblock snapshot list`.',
-  });
 }
 
 function describe({ container, snapshot }: Found): string {

@@ -2,6 +2,7 @@
 // Invariant: nothing a record holds can make the reader throw.
 
 import { decodeAttachment } from '../../model/attachment.js';
+import { decodeCopy } from '../../model/copy.js';
 import type { Container, ExtentsFileRecord, Line, Snapshot } from '../../model/entities.js';
 import { decodeContainer, decodeFile, decodeLine, decodeSnapshot } from '../../model/entities.js';
 import type { WrittenKey } from '../../model/keys.js';
@@ -103,6 +104,9 @@ export class StoreImage {
         break;
       case 'attachment':
         decodeAttachment(text);
+        break;
+      case 'copy':
+        decodeCopy(text);
         break;
       case 'applied':
         if (!/^\d+$/.test(id)) throw new Error('its key names no line');
