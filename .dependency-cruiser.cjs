@@ -1,12 +1,12 @@
 // Which folder of src may import which (docs/architecture.md). Run by scripts/lint.js.
 //
-//   base <- model <- { identity, catalog, plane, nbd-client, protocol } <- operations <- agent <- commands <- main
+//   base <- model <- { identity, catalog, plane, nbd-client, protocol } <- { operations, coordinator } <- agent <- commands <- main
 
 const order = [
   ['base'],
   ['model'],
   ['identity', 'catalog', 'plane', 'nbd-client', 'protocol'],
-  ['operations'],
+  ['operations', 'coordinator'],
   ['agent'],
   ['commands'],
   ['main'],

@@ -21,6 +21,9 @@ export const VERBS = {
   }),
   'cell-rollback': closed({ cell: PlaceName }),
   'cell-promote': closed({ ...volume, host: PlaceName, acceptLoss: Type.Boolean() }),
+  /** The host gets a copy of every snapshot of the volume, and may take the place of its primary. */
+  'replica-add': closed({ ...volume, host: PlaceName }),
+  'replica-remove': closed({ ...volume, host: PlaceName }),
   'host-list': closed({}),
   'host-show': closed({ host: PlaceName }),
   'host-drain': closed({ host: PlaceName, dryRun: Type.Boolean() }),

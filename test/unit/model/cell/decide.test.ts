@@ -48,6 +48,8 @@ const journal = (phase: MovePhase, changes: Partial<MoveJournal> = {}): MoveJour
   phase,
   from: 'east',
   to: 'west',
+  fromHost: 'east-host',
+  toHost: 'west-host',
   sealId: SEALED_AT.id,
   sealedHead: SEALED_AT,
   ...changes,
