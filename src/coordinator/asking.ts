@@ -29,7 +29,10 @@ async function askPlace(
   const primary = await askHost(ports, place.primary, ask);
   if (primary?.cell === place.cell && primary.storeId === place.storeId) return answerOf(place, [primary]);
   const replicas = await Promise.all(place.replicas.map((host) => askHost(ports, host, ask)));
-  return answerOf(place, [primary, ...replicas].filter((answer): answer is HostAnswer => answer !== null));
+  return answerOf(
+    place,
+    [primary, ...replicas].filter((answer): answer is HostAnswer => answer !== null),
+  );
 }
 
 /** Null: it is not connected, or has not answered in time. */

@@ -5,7 +5,11 @@ export interface BackoffOptions {
 }
 
 /** `tries`: how many have failed, 1 or more. */
-export function backoffMs({ backoffMs: { first, last } }: BackoffOptions, tries: number, random: () => number): number {
+export function backoffMs(
+  { backoffMs: { first, last } }: BackoffOptions,
+  tries: number,
+  random: () => number,
+): number {
   const full = Math.min(last, first * 2 ** Math.min(tries - 1, 30));
   return full / 2 + random() * (full / 2);
 }

@@ -22,7 +22,9 @@ export class DecisionBook {
     const { volume } = record;
     const number = this.#next.get(volume) ?? (await this.#lastNumber(volume)) + 1;
     this.#next.set(volume, number + 1);
-    const changes: Change[] = [{ kind: 'decision', key: keyOf(volume, number), value: { ...record, number } }];
+    const changes: Change[] = [
+      { kind: 'decision', key: keyOf(volume, number), value: { ...record, number } },
+    ];
     if (number > DECISIONS_KEPT)
       changes.push({ kind: 'decision', key: keyOf(volume, number - DECISIONS_KEPT), value: null });
     return changes;

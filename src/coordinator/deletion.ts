@@ -48,7 +48,11 @@ export class Deletion {
   async #bury(host: string, { volume, epoch }: Route): Promise<boolean> {
     const { hosts, settings, log } = this.#parts;
     if (!hosts.isConnected(host)) return false;
-    const outcome = await hosts.command(host, { volume, command: { do: 'delete', epoch } }, settings.commandMs);
+    const outcome = await hosts.command(
+      host,
+      { volume, command: { do: 'delete', epoch } },
+      settings.commandMs,
+    );
     if (outcome.kind === 'done') return true;
     log.warn({ event: 'delete-not-confirmed', volume, host, outcome }, 'a host has not deleted a volume yet');
     return false;
@@ -65,7 +69,10 @@ export class Deletion {
       { kind: 'move', key: volume, value: null },
       { kind: 'evidence', key: volume, value: null },
     ]);
-    log.info({ event: 'volume-deleted', volume, name }, 'every host has deleted a volume: its route is dropped');
+    log.info(
+      { event: 'volume-deleted', volume, name },
+      'every host has deleted a volume: its route is dropped',
+    );
     return REST;
   }
 }

@@ -85,7 +85,8 @@ export class Mover {
     if (!hosts.isConnected(place.primary)) return { do: 'retry', hosts: both };
     const outcome = await hosts.command(place.primary, { volume, command }, settings.commandMs);
     if (outcome.kind !== 'done') {
-      const because = outcome.kind === 'refused' ? outcome.because : outcome.kind === 'failed' ? outcome.message : 'silent';
+      const because =
+        outcome.kind === 'refused' ? outcome.because : outcome.kind === 'failed' ? outcome.message : 'silent';
       log.warn(
         { event: 'move-command-not-done', volume, host: place.primary, command: command.do, because },
         'a host has not done what a move asks of it',

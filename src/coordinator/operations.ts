@@ -179,15 +179,19 @@ export class Operations {
     // Before the operation is forgotten: else its tombstones would be nobody's.
     const now =
       operation.kind === 'delete'
-        ? ((await book.change(volume, (last) => (last.status === 'gone' ? null : { ...last, status: 'gone' }))) ??
-          route)
+        ? ((await book.change(volume, (last) =>
+            last.status === 'gone' ? null : { ...last, status: 'gone' },
+          )) ?? route)
         : route;
     const { primary, epoch } = now.active;
     const raised =
       operation.kind === 'delete' || end.at !== now.active.cell
         ? []
         : highest.raise(primary, [{ id: volume, epoch, head: end.head, state: 'ACTIVE' }]);
-    await this.#end(record, [...raised, ...(await this.#decided(record, resolved, `performed at ${end.at}`))]);
+    await this.#end(record, [
+      ...raised,
+      ...(await this.#decided(record, resolved, `performed at ${end.at}`)),
+    ]);
     if (operation.kind !== 'locate') wake(volume);
     return {
       id,

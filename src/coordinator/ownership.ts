@@ -42,7 +42,8 @@ export class Ownership {
     if (owned && answer.replica === null) {
       if (!(await this.#command(primary, volume, { do: 'fence', releasedTo }))) return later;
       // It held the volume back when it heard that others are further; sealed, it may say what it has.
-      if (answer.state === 'FAULTED' && !(await this.#command(primary, volume, { do: 'readmit' }))) return later;
+      if (answer.state === 'FAULTED' && !(await this.#command(primary, volume, { do: 'readmit' })))
+        return later;
     }
     await this.#parts.book.change(volume, (route) =>
       route.alternate?.primary === primary && route.alternate.mustSeal !== null

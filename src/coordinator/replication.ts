@@ -53,7 +53,8 @@ export class Replication {
   async #bringUp({ volume, active, lineageHead }: Route, host: string): Promise<boolean> {
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
     if (!answer) return false;
-    if (!answer.replica || answer.epoch < active.epoch) return this.#begin(volume, host, active.epoch, answer);
+    if (!answer.replica || answer.epoch < active.epoch)
+      return this.#begin(volume, host, active.epoch, answer);
     const { completeThrough } = answer.replica;
     this.#note(volume, host, completeThrough);
     if (completeThrough?.id === lineageHead?.id) {
@@ -73,9 +74,16 @@ export class Replication {
 
   async #begin(volume: string, host: string, epoch: number, { state }: HostAnswer): Promise<false> {
     const { hosts, settings, log } = this.#parts;
-    const outcome = await hosts.command(host, { volume, command: { do: 'replicate', epoch } }, settings.commandMs);
+    const outcome = await hosts.command(
+      host,
+      { volume, command: { do: 'replicate', epoch } },
+      settings.commandMs,
+    );
     if (outcome.kind !== 'done')
-      log.warn({ event: 'replica-not-begun', volume, host, state, outcome }, 'a host has not become a replica yet');
+      log.warn(
+        { event: 'replica-not-begun', volume, host, state, outcome },
+        'a host has not become a replica yet',
+      );
     return false;
   }
 

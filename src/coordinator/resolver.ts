@@ -47,11 +47,7 @@ export interface Asked {
   untilMs: number;
 }
 
-export async function resolve(
-  parts: ResolverParts,
-  route: Route,
-  asked: Asked,
-): Promise<Resolved> {
+export async function resolve(parts: ResolverParts, route: Route, asked: Asked): Promise<Resolved> {
   return new Resolving(parts, route.volume, asked).run(route);
 }
 
@@ -155,7 +151,11 @@ class Resolving {
     const { hosts, settings } = this.#parts;
     if (operation.kind === 'locate' || operation.kind === 'settle') return { kind: 'done' };
     if (!hosts.isConnected(primary)) return { kind: 'silent' };
-    const outcome = await hosts.perform(primary, { volume: this.#volume, epoch, parent, operation }, settings.performMs);
+    const outcome = await hosts.perform(
+      primary,
+      { volume: this.#volume, epoch, parent, operation },
+      settings.performMs,
+    );
     if (outcome.kind === 'silent') this.#mayBeDone = true;
     return outcome;
   }

@@ -29,7 +29,8 @@ export class Retirement {
 
   async step(route: Route): Promise<Next> {
     const { alternate, journal, active } = route;
-    if (alternate === null || journal !== null || alternate.mustSeal !== null || alternate.needsRepair) return REST;
+    if (alternate === null || journal !== null || alternate.mustSeal !== null || alternate.needsRepair)
+      return REST;
     const hosts = [active.primary, alternate.primary];
     const move = await this.#moveOf(route);
     const leftMs = this.#graceLeft(move);

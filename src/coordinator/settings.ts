@@ -7,6 +7,8 @@ export interface Settings {
   commandMs: number;
   /** A snapshot, a resize or a delete at its host. */
   performMs: number;
+  /** The digest of a snapshot, which is read for it. */
+  digestMs: number;
   /** What was asked for ends by then, or is unavailable. */
   operationMs: number;
   /** Told to whoever is turned away. */
@@ -35,6 +37,7 @@ export const DEFAULT_SETTINGS: Settings = {
   probeMs: 3_000,
   commandMs: 10_000,
   performMs: 30_000,
+  digestMs: 60 * 60 * 1_000,
   operationMs: 60_000,
   retryAfterMs: 5_000,
   backoffMs: { first: 100, last: 5_000 },

@@ -80,7 +80,10 @@ export class Tender {
       return await locks.run(volume, async () => (term.isOver ? REST : step(volume)));
     } catch (error) {
       if (!term.isOver)
-        log.warn({ event: 'volume-not-tended', volume, err: error }, 'a volume could not be looked after yet');
+        log.warn(
+          { event: 'volume-not-tended', volume, err: error },
+          'a volume could not be looked after yet',
+        );
       return { do: 'retry', hosts: [] };
     }
   }

@@ -89,10 +89,7 @@ export class Snapshots {
     this.#log = collaborators.log;
   }
 
-  async create(
-    references: readonly SnapshotWish[],
-    options: TakeOptions = {},
-  ): Promise<Snapshot[]> {
+  async create(references: readonly SnapshotWish[], options: TakeOptions = {}): Promise<Snapshot[]> {
     const { expires = null } = options;
     if (references.length === 0) {
       throw new CellblockError('option-invalid', 'No snapshot is named.', {

@@ -46,6 +46,8 @@ export const VERBS = {
   'copy-digest': closed({ volume: Id, host: PlaceName, snapshot: Id, since: nullable(Id) }),
   'quarantine-list': closed({}),
   'quarantine-adopt': closed({ ...volume, cell: PlaceName }),
+  /** What an operator has given up of a volume is thrown away. */
+  'quarantine-discard': closed(volume),
   'quarantine-keep-fork': closed({ ...volume, as: Name }),
 } as const;
 

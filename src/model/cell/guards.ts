@@ -26,7 +26,11 @@ export type Verdict =
 type Guard = (situation: Situation) => Verdict;
 
 const holds = (because: string): Verdict => ({ holds: true, because });
-const fails = (because: string, instead: Rule): Verdict & { holds: false } => ({ holds: false, because, else: instead });
+const fails = (because: string, instead: Rule): Verdict & { holds: false } => ({
+  holds: false,
+  because,
+  else: instead,
+});
 
 /** The highest epoch that anything said of the volume: the route's epoch before a guard is tried. */
 export function highestEpoch({ route, x, y }: Situation): number {
@@ -38,8 +42,7 @@ function ownerIsCurrent(side: Side, instead: Rule): Guard {
   return (situation) => {
     const highest = highestEpoch(situation);
     const { epoch } = situation[side];
-    if (epoch < highest)
-      return fails(`its epoch ${epoch} is below ${highest}: it is a stale owner`, instead);
+    if (epoch < highest) return fails(`its epoch ${epoch} is below ${highest}: it is a stale owner`, instead);
     return lacksWhatIsKnown(situation, side) ?? holds(`its epoch ${epoch} is the highest`);
   };
 }
@@ -92,6 +95,8 @@ const fence: Guard = (situation) => {
   const higher = situation[otherSide(side)];
   if (!owns(lower.state) || !owns(higher.state))
     return fails('the epoch it lags behind belongs to nobody that owns the volume now', 'quarantine');
+  const place = side === 'x' ? situation.route.active : situation.route.alternate;
+  if (place?.mustSeal != null && place.needsRepair) return holds('an operator has given it up');
   if (lower.dirtySinceHead) return fails('it was written to after its last snapshot: a fork', 'quarantine');
   if (higher.activatedFrom === null)
     return fails('nothing is known of what the newer owner was activated from', 'quarantine');

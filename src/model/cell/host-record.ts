@@ -160,7 +160,10 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     if (carried === id) return done(record);
     // One that has come late: what it was to carry was carried by another.
     if (carried !== after)
-      return refuse('LINEAGE_MISMATCH', `the last one carried is ${carried ?? 'none'}, not ${after ?? 'none'}`);
+      return refuse(
+        'LINEAGE_MISMATCH',
+        `the last one carried is ${carried ?? 'none'}, not ${after ?? 'none'}`,
+      );
     return change(record, {
       move: { ...record.move, completeThrough: { id, seq: record.head?.seq ?? 0 } },
     });
