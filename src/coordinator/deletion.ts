@@ -37,7 +37,14 @@ export class Deletion {
     );
     const left = this.unconfirmed(route);
     if (left.length > 0) return { do: 'retry', hosts: left };
-    return (await this.#parts.store.removeRoute(volume, gen)) ? this.#forget(route) : AGAIN;
+    await this.#forget(route);
+    if (!(await this.#parts.store.removeRoute(volume, gen))) return AGAIN;
+    this.#confirmed.delete(volume);
+    this.#parts.log.info(
+      { event: 'volume-deleted', volume, name: route.name },
+      'every host has deleted a volume: its route is dropped',
+    );
+    return REST;
   }
 
   unconfirmed(route: Route): string[] {
@@ -58,21 +65,16 @@ export class Deletion {
     return false;
   }
 
-  /** What is kept beside the route goes after it: by itself it says nothing. */
-  async #forget({ volume, name, ...route }: Route): Promise<Next> {
-    const { store, decisions, highest, copies, log } = this.#parts;
-    this.#confirmed.delete(volume);
-    for (const host of hostsOf({ volume, name, ...route })) copies.end(volume, host);
+  /** What is kept beside the route goes before it: afterwards nobody would know of it. */
+  async #forget(route: Route): Promise<void> {
+    const { store, decisions, highest, copies } = this.#parts;
+    const { volume } = route;
+    for (const host of hostsOf(route)) copies.end(volume, host);
     await store.put([
       ...highest.forget(volume),
       ...(await decisions.forget(volume)),
       { kind: 'move', key: volume, value: null },
       { kind: 'evidence', key: volume, value: null },
     ]);
-    log.info(
-      { event: 'volume-deleted', volume, name },
-      'every host has deleted a volume: its route is dropped',
-    );
-    return REST;
   }
 }

@@ -24,7 +24,9 @@ export class Highest {
   /** What has to be stored for these to be the highest; it counts as stored at once, since storing too little is only made up for later. */
   raise(host: string, facts: readonly VolumeFacts[]): Change[] {
     const marks = this.#of(host);
-    return facts.flatMap(({ id, epoch, head }) => {
+    return facts.flatMap(({ id, epoch, head, state }) => {
+      // A tombstone of a volume that nobody asks after any more.
+      if (state === 'GONE' && !marks.has(id)) return [];
       const mark = { epoch, seq: head?.seq ?? 0 };
       const before = marks.get(id);
       if (before && !isHigher(mark, before)) return [];

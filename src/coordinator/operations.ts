@@ -43,6 +43,8 @@ export class Operations {
   readonly #parts: OperationsParts;
   /** What was begun and has not ended, by volume. */
   readonly #unfinished = new Map<string, OperationRecord[]>();
+  /** Those of them, by id, that a host may have performed without anybody having heard of it. */
+  readonly #maybeDone = new Set<string>();
   /** Volumes whose unfinished operations are being settled. */
   readonly #settling = new Set<string>();
 
@@ -52,7 +54,10 @@ export class Operations {
 
   /** What another leader, or this one before it was started again, has begun. */
   async takeUp(): Promise<void> {
-    for (const record of await this.#parts.store.list('operation')) this.#remember(record);
+    for (const record of await this.#parts.store.list('operation')) {
+      this.#remember(record);
+      this.#maybeDone.add(record.id);
+    }
     for (const volume of this.#unfinished.keys()) this.settle(volume);
   }
 
@@ -141,6 +146,8 @@ export class Operations {
     }
     const resolved = await resolve(this.#parts, route, { operation, untilMs });
     this.#parts.term.check();
+    if (resolved.mayBeDone) this.#maybeDone.add(record.id);
+    const mayBeDone = resolved.end.result === 'retry' && this.#maybeDone.has(record.id);
     const now = resolved.route ?? route;
     const { end } = resolved;
     if (end.result === 'performed') return this.#performed(record, resolved, now, end);
@@ -152,11 +159,11 @@ export class Operations {
         rule: 'gone',
         afterwards: 'deleted',
       });
-    const decision = await this.#decided(record, resolved, resultText(end, resolved.mayBeDone));
-    if (resolved.mayBeDone) await this.#parts.store.put(decision);
+    const decision = await this.#decided(record, resolved, resultText(end, mayBeDone));
+    if (mayBeDone) await this.#parts.store.put(decision);
     else await this.#end(record, decision);
     this.#parts.wake(volume);
-    throw refusalOf(now, operation, { end, mayBeDone: resolved.mayBeDone, settings });
+    throw refusalOf(now, operation, { end, mayBeDone, settings });
   }
 
   /** What the route alone says. */
@@ -216,6 +223,7 @@ export class Operations {
   async #end({ id, volume, operation }: OperationRecord, changes: Change[]): Promise<void> {
     const gone: Change[] = isWrittenDown(operation) ? [{ kind: 'operation', key: id, value: null }] : [];
     if (gone.length + changes.length > 0) await this.#parts.store.put([...gone, ...changes]);
+    this.#maybeDone.delete(id);
     const rest = this.unfinished(volume).filter((record) => record.id !== id);
     if (rest.length > 0) this.#unfinished.set(volume, rest);
     else this.#unfinished.delete(volume);

@@ -81,7 +81,7 @@ class Resolving {
       this.#decision = resolution.decision ?? this.#decision;
       if (resolution.end && resolution.end.result !== 'retry')
         return this.#ended(resolution.end, resolution.route);
-      const failed = resolution.end ? resolution.end.because : failureIn(effect, resolution);
+      const failed = resolution.end ? whyAgain(resolution, resolution.end) : failureIn(effect, resolution);
       if (failed === null) continue;
       if (!(await this.#pause())) return this.#ended({ result: 'retry', because: failed }, resolution.route);
       const now = await this.#parts.book.route(this.#volume);
@@ -159,6 +159,16 @@ class Resolving {
     if (outcome.kind === 'silent') this.#mayBeDone = true;
     return outcome;
   }
+}
+
+/** The table alone says only that it has to wait: for whom, if a cell is silent. */
+function whyAgain({ decision, route }: Resolution, { because }: Extract<End, { result: 'retry' }>): string {
+  if (!decision || decision.trials.length > 1) return because;
+  const silent = [
+    ...(decision.x.state === 'UNKNOWN' ? [route.active] : []),
+    ...(decision.y.state === 'UNKNOWN' && route.alternate ? [route.alternate] : []),
+  ].map(({ primary }) => primary);
+  return silent.length === 0 ? because : `nothing is heard of ${silent.join(' and ')}`;
 }
 
 /** Everything has to be asked again because a host did not do as it was told; null: it has, or it was not told anything. */

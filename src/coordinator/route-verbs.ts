@@ -4,7 +4,7 @@ import { CellblockError } from '../base/errors.js';
 import { decide } from '../model/cell/decide.js';
 import type { Place, Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
-import { askBoth, askHost } from './asking.js';
+import { askBoth } from './asking.js';
 import { type DecisionBook, stepText } from './decisions.js';
 import { connected } from './hosts-view.js';
 import type { Locks } from './locks.js';
@@ -97,17 +97,10 @@ export class RouteVerbs {
       journal: null,
     };
     const existing = await store.routeNamed(name);
-    if (existing && !(await this.#isUnfinishedClaim(existing, place))) throw routeExists(existing);
+    if (existing && !isUnfinished(existing, place)) throw routeExists(existing);
     if (!existing && (await store.createRoute(fresh)) === 'exists') throw routeExists(fresh);
     const route = existing ?? fresh;
     return locks.run(route.volume, () => this.#claimed(route, host));
-  }
-
-  async #isUnfinishedClaim({ volume, active }: Route, place: Place): Promise<boolean> {
-    if (active.primary !== place.primary || active.storeId !== place.storeId || active.epoch !== 1)
-      return false;
-    const answer = await askHost(this.#parts, place.primary, { volume, seqs: [] });
-    return answer?.state === 'NONE' && answer.tombstone === null;
   }
 
   async #claimed({ volume, name }: Route, host: string): Promise<ClaimResult> {
@@ -156,6 +149,11 @@ export class RouteVerbs {
     const known = await this.#parts.store.get('host', active.primary);
     return known !== null && known.storeId !== active.storeId;
   }
+}
+
+/** Nothing has been stored of it since it was made: its host may not have heard of it. */
+function isUnfinished({ gen, active }: Route, { primary, storeId }: Place): boolean {
+  return gen === 1 && active.primary === primary && active.storeId === storeId;
 }
 
 export function summaryOf({

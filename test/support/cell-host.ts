@@ -77,11 +77,26 @@ export class CellHost {
       state: record.state,
     }));
     const { name, cell, storeId, boot } = this;
-    return { host: name, cell, storeId, boot, nbd: [`tcp:${name}:10809`], program: 'test', versions: [1], volumes };
+    return {
+      host: name,
+      cell,
+      storeId,
+      boot,
+      nbd: [`tcp:${name}:10809`],
+      program: 'test',
+      versions: [1],
+      volumes,
+    };
   }
 
   /** What an agent does with a welcome: what others are further with is not served. */
-  welcomed({ regressed, highest }: { regressed: boolean; highest: { id: string; epoch: number; seq: number }[] }): void {
+  welcomed({
+    regressed,
+    highest,
+  }: {
+    regressed: boolean;
+    highest: { id: string; epoch: number; seq: number }[];
+  }): void {
     for (const [id, held] of this.volumes) {
       const mark = highest.find((each) => each.id === id);
       const { epoch, head, state } = held.record;
@@ -98,7 +113,9 @@ export class CellHost {
   }
 
   isHeld(volume: string): boolean {
-    return [...this.groups.values()].some(({ held, cuts }) => held && cuts.some((cut) => cut.volume === volume));
+    return [...this.groups.values()].some(
+      ({ held, cuts }) => held && cuts.some((cut) => cut.volume === volume),
+    );
   }
 
   /** Whether the write was taken. */
@@ -188,15 +205,25 @@ export class CellHost {
     if (operation.kind === 'delete') return this.command(volume, { do: 'delete', epoch });
     const held = this.volumes.get(volume);
     if (operation.kind === 'resize') {
-      if (!held || !this.owns(volume)) return { kind: 'refused', refusal: 'WRONG_STATE', because: 'not the owner' };
-      if (held.record.epoch !== epoch) return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'another epoch' };
+      if (!held || !this.owns(volume))
+        return { kind: 'refused', refusal: 'WRONG_STATE', because: 'not the owner' };
+      if (held.record.epoch !== epoch)
+        return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'another epoch' };
       held.sizeBytes = operation.sizeBytes;
       return { kind: 'done', head: held.record.head };
     }
     const { id, name } = operation;
-    const judged = judge(volume, held?.record ?? null, { do: 'snapshot', epoch, id, parent: parent?.id ?? null });
+    const judged = judge(volume, held?.record ?? null, {
+      do: 'snapshot',
+      epoch,
+      id,
+      parent: parent?.id ?? null,
+    });
     if (!judged.ok) return { kind: 'refused', refusal: judged.refusal, because: judged.because };
-    if (!judged.already) this.#take(held!, { id, name, content: held!.content }, judged.next);
+    if (judged.already) return { kind: 'done', head: judged.next.head };
+    if (held!.snapshots.some((each) => each.name === name))
+      return { kind: 'failed', code: 'snapshot-exists', message: `Snapshot ${name} exists.` };
+    this.#take(held!, { id, name, content: held!.content }, judged.next);
     return { kind: 'done', head: judged.next.head };
   }
 
@@ -279,8 +306,17 @@ export class CellHost {
           parent: cut.parent?.id ?? null,
         };
         const judged = judge(cut.volume, held?.record ?? null, command);
-        if (!judged.ok) return { kind: 'failed', code: judged.refusal, message: judged.because, volume: cut.volume };
-        if (!group.cuts.some((each) => each.id === cut.id)) group.cuts.push({ ...cut, content: held!.content });
+        if (held?.snapshots.some(({ name, id: taken }) => name === cut.name && taken !== cut.id))
+          return {
+            kind: 'failed',
+            code: 'snapshot-exists',
+            message: `${cut.name} exists`,
+            volume: cut.volume,
+          };
+        if (!judged.ok)
+          return { kind: 'failed', code: judged.refusal, message: judged.because, volume: cut.volume };
+        if (!group.cuts.some((each) => each.id === cut.id))
+          group.cuts.push({ ...cut, content: held!.content });
       }
       return done(group);
     }
@@ -322,7 +358,11 @@ export class CellHost {
     return held;
   }
 
-  #take(held: Held, { id, name, content }: { id: string; name: string; content: number }, next: HostRecord): void {
+  #take(
+    held: Held,
+    { id, name, content }: { id: string; name: string; content: number },
+    next: HostRecord,
+  ): void {
     held.record = next;
     held.snapshots.push({
       id,

@@ -1,6 +1,6 @@
 // A coordinator's store in memory: what several coordinators share, and which of them may write.
 
-import type { Route } from '../../src/model/cell/route.js';
+import { CellblockError } from '../../src/base/errors.js';
 import type {
   Change,
   CoordinatorStore,
@@ -9,7 +9,7 @@ import type {
   Records,
   Replaced,
 } from '../../src/coordinator/store.js';
-import { CellblockError } from '../../src/base/errors.js';
+import type { Route } from '../../src/model/cell/route.js';
 
 /** What outlives every coordinator. */
 export class SharedState {
@@ -105,7 +105,9 @@ export class MemoryStore implements CoordinatorStore {
 
   #mayWrite(): void {
     if (this.#state.leader !== this.#coordinator)
-      throw new CellblockError('not-leader', `${this.#coordinator} does not lead.`, { hint: 'Ask the leader.' });
+      throw new CellblockError('not-leader', `${this.#coordinator} does not lead.`, {
+        hint: 'Ask the leader.',
+      });
   }
 }
 

@@ -84,7 +84,8 @@ export class Running {
       get: (kind, key) => read(store.get(kind, key)),
       list: (kind, prefix) => read(store.list(kind, prefix)),
       createRoute: (route) => this.#step('create route', () => store.createRoute(route)),
-      replaceRoute: (route) => this.#step(`route ${route.journal?.phase ?? ''}`, () => store.replaceRoute(route)),
+      replaceRoute: (route) =>
+        this.#step(`route ${route.journal?.phase ?? ''}`, () => store.replaceRoute(route)),
       removeRoute: (volume, gen) => this.#step('remove route', () => store.removeRoute(volume, gen)),
       put: (changes) => this.#step(`put ${changes.map(({ kind }) => kind)}`, () => store.put(changes)),
       close: async () => undefined,
@@ -111,7 +112,12 @@ export class Running {
     const world = this.#world;
     const connected = this.connected;
     const silent = { kind: 'silent' } as const;
-    const failed = { kind: 'failed', code: 'volume-not-found', message: 'It is not here.', hint: '' } as const;
+    const failed = {
+      kind: 'failed',
+      code: 'volume-not-found',
+      message: 'It is not here.',
+      hint: '',
+    } as const;
     const replied = <T>(reply: T | null | undefined) =>
       reply === null ? silent : reply === undefined ? failed : ({ kind: 'done', reply } as never);
     return {
@@ -123,7 +129,8 @@ export class Running {
       command: async (host, { volume, command }) =>
         (await this.#ask(host, command.do, (there) => there.command(volume, command))) ?? silent,
       perform: async (host, asked) =>
-        (await this.#ask(host, asked.operation.kind, (there) => there.perform(asked.volume, asked))) ?? silent,
+        (await this.#ask(host, asked.operation.kind, (there) => there.perform(asked.volume, asked))) ??
+        silent,
       claim: async (host, { volume, name }) =>
         replied(
           await this.#ask(host, 'claim', (there) => {
@@ -143,7 +150,8 @@ export class Running {
           world.copy(there, volume, pull);
           return { kind: 'done' } as const;
         })) ?? silent,
-      digest: async (host) => replied(await this.#ask(host, 'digest', () => ({ sha256: '0'.repeat(64), bytes: '1' }))),
+      digest: async (host) =>
+        replied(await this.#ask(host, 'digest', () => ({ sha256: '0'.repeat(64), bytes: '1' }))),
       group: async (host, { group, step }) =>
         replied(await this.#ask(host, step.do, (there) => ({ outcome: there.group(group, step) }))),
       load: async (host) =>
@@ -173,7 +181,10 @@ export class CoordinatorWorld {
   /** What becomes of messages. */
   fateOf: (from: Running, host: string, what: string) => Fate = () => 'delivered';
 
-  constructor(hosts: Record<string, string>, { settings = {}, seed = 1 }: { settings?: Partial<Settings>; seed?: number } = {}) {
+  constructor(
+    hosts: Record<string, string>,
+    { settings = {}, seed = 1 }: { settings?: Partial<Settings>; seed?: number } = {},
+  ) {
     this.settings = settings;
     this.random = randomOf(seed);
     for (const [name, cell] of Object.entries(hosts)) this.hosts.set(name, new CellHost(name, cell));
@@ -241,7 +252,10 @@ export class CoordinatorWorld {
     return to.coordinator.call('shell', { verb, arguments: given } as Call);
   }
 
-  async done<V extends Verb, Result = Record<string, unknown>>(verb: V, given: Arguments<V>): Promise<Result> {
+  async done<V extends Verb, Result = Record<string, unknown>>(
+    verb: V,
+    given: Arguments<V>,
+  ): Promise<Result> {
     return (await this.settled(this.call(verb, given))) as Result;
   }
 
@@ -343,6 +357,34 @@ export class CoordinatorWorld {
     if (ended === null) throw new Error('the coordinator died');
     if ('error' in ended) throw ended.error;
     return ended.value;
+  }
+
+  /** Dies after that many more writes and messages. */
+  killAfter(steps: number): void {
+    this.running.diesAfter = this.running.steps.length + steps;
+  }
+
+  /** Nothing is under way any more, as far as the store says. */
+  get isQuiet(): boolean {
+    const records = [...this.state.records.keys()];
+    const isBusy = records.some((key) => key.startsWith('operation:') || key.startsWith('group:'));
+    return (
+      !isBusy && [...this.state.routes.values()].every(({ journal, status }) => !journal && status !== 'gone')
+    );
+  }
+
+  /** What is wrong with a volume that somebody owns; null: nothing is, and its route says how it is. */
+  disagreement(name: string): string | null {
+    const wrong = this.violation(name);
+    if (wrong !== null) return wrong;
+    const { volume, active, lineageHead, epoch } = this.route(name);
+    const owner = this.host(active.primary);
+    if (!owner.owns(volume)) return `${active.primary} does not own ${name}`;
+    const answer = owner.answer(volume);
+    if (answer.lineageHead?.id !== lineageHead?.id)
+      return `the route of ${name} has another head than its owner`;
+    if (answer.epoch !== epoch) return `the route of ${name} has epoch ${epoch}, its owner ${answer.epoch}`;
+    return null;
   }
 
   /** What is wrong with the volume; null: nothing is. */

@@ -143,7 +143,9 @@ function rollBack({ route, ...answers }: Situation, source: Side): MoveEffect {
       epoch,
       move: answers[source].move?.id ?? '',
     });
-  return { kind: 'route', route: { ...route, journal: null } };
+  const highest = Math.max(route.epoch, epoch);
+  const active = source === 'x' ? { ...route.active, epoch } : route.active;
+  return { kind: 'route', route: { ...route, epoch: highest, active, journal: null } };
 }
 
 function placeOf(route: Route, side: Side): Place {
