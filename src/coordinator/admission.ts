@@ -30,7 +30,9 @@ async function admitNext(parts: AdmissionParts, hello: Hello): Promise<Admission
   const { store, term, highest, leadership, log } = parts;
   const { host, volumes } = hello;
   const known = await store.get('host', host);
-  const because = known?.regressed ? 'it has been before' : whyRegressed(known, hello, highest);
+  const because = known?.regressed
+    ? 'it has been before'
+    : (whyRegressed(known, hello, highest) ?? (await whyNotOwner(parts, hello)));
   const regressed = because !== null;
   if (regressed && !known?.regressed)
     log.error(
@@ -65,6 +67,20 @@ function whyRegressed(known: HostRecord | null, hello: Hello, highest: Highest):
   if (hello.storeId !== known.storeId) return `it has store ${hello.storeId}, and had ${known.storeId}`;
   if (hello.boot < known.boot) return `it was started ${hello.boot} times, and ${known.boot} times before`;
   return highest.whyRegressed(hello.host, hello.volumes);
+}
+
+/** It says that it owns what it has given up, and was told so: only a backup does that. */
+async function whyNotOwner(
+  { book }: Pick<AdmissionParts, 'book'>,
+  { host, volumes }: Hello,
+): Promise<string | null> {
+  for (const facts of volumes.filter(ownsByItself)) {
+    const route = await book.route(facts.id);
+    const wasTold = route?.alternate?.primary !== host || route.alternate.mustSeal === null;
+    if (route && wasTold && isOwnedElsewhere(route, host, facts))
+      return `it says that it owns volume ${facts.id}, which ${route.active.primary} owns`;
+  }
+  return null;
 }
 
 function recordOf(

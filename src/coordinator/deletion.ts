@@ -39,7 +39,6 @@ export class Deletion {
     if (left.length > 0) return { do: 'retry', hosts: left };
     await this.#forget(route);
     if (!(await this.#parts.store.removeRoute(volume, gen))) return AGAIN;
-    this.#confirmed.delete(volume);
     this.#parts.log.info(
       { event: 'volume-deleted', volume, name: route.name },
       'every host has deleted a volume: its route is dropped',
@@ -47,6 +46,7 @@ export class Deletion {
     return REST;
   }
 
+  /** Who has not confirmed yet; of a volume whose route has been dropped: nobody. */
   unconfirmed(route: Route): string[] {
     const confirmed = this.#confirmed.get(route.volume);
     return hostsOf(route).filter((host) => !confirmed?.has(host));

@@ -5,6 +5,7 @@ import type { Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
 import type { Deletion } from './deletion.js';
 import type { Groups } from './groups.js';
+import type { Locks } from './locks.js';
 import { pinnedBy } from './move-verbs.js';
 import type { Operations, Performed } from './operations.js';
 import type { Ports } from './ports.js';
@@ -16,6 +17,7 @@ export type VolumeVerbsParts = Pick<Ports, 'store' | 'freshId'> & {
   operations: Operations;
   groups: Groups;
   deletion: Deletion;
+  locks: Locks;
 };
 
 export class VolumeVerbs {
@@ -62,11 +64,13 @@ export class VolumeVerbs {
   }
 
   async delete({ volume }: Arguments<'volume-delete'>, askedBy: string): Promise<DeleteResult> {
-    const { book, store, operations, deletion } = this.#parts;
+    const { book, store, operations, deletion, locks } = this.#parts;
     const route = await book.named(volume);
     const by = await pinnedBy(store, route.volume);
     if (by !== null) throw await this.#pinned(route, by);
     const done = await operations.run(route, { kind: 'delete' }, askedBy);
+    // Whoever is there confirms at once; the others are asked until they do.
+    await locks.run(route.volume, () => deletion.step(done.route));
     return { ...resultOf(route, done), unconfirmed: deletion.unconfirmed(done.route) };
   }
 

@@ -46,6 +46,7 @@ export class Running {
   steps: string[] = [];
   /** Dies after that many. */
   diesAfter = Number.POSITIVE_INFINITY;
+  #steps = new Map<number, () => void>();
 
   constructor(world: CoordinatorWorld, name: string) {
     this.#world = world;
@@ -63,11 +64,17 @@ export class Running {
     this.coordinator.start(this.#hosts());
   }
 
+  /** Something happens after that many steps. */
+  onStep(number: number, happens: () => void): void {
+    this.#steps.set(number, happens);
+  }
+
   async #step<T>(what: string, work: () => Promise<T>): Promise<T> {
     if (this.isDead) return never();
     const result = await work();
     if (this.isDead) return never();
     this.steps.push(what);
+    this.#steps.get(this.steps.length)?.();
     if (this.steps.length === this.diesAfter) {
       this.isDead = true;
       return never();
@@ -224,16 +231,25 @@ export class CoordinatorWorld {
     this.running = next;
     next.leadership.give();
     await this.until('a leader', () => next.coordinator.isReady);
-    for (const { name, isSilent } of this.hosts.values()) if (!isSilent) await this.connect(name);
+    await this.connectAll();
     return next;
+  }
+
+  async connectAll(): Promise<void> {
+    for (const { name, isSilent } of this.hosts.values()) if (!isSilent) await this.connect(name);
   }
 
   /** Whether it was admitted. */
   async connect(name: string, to = this.running): Promise<boolean> {
+    this.host(name).isSilent = false;
+    return this.settled(this.join(name, to));
+  }
+
+  /** As `connect`, by whoever lets the time pass himself. */
+  async join(name: string, to: Running): Promise<boolean> {
     const host = this.host(name);
-    host.isSilent = false;
     const hello = { type: 'hello', resume: null, ...host.facts() } as Hello;
-    const admission = await this.settled(to.coordinator.admit(hello));
+    const admission = await to.coordinator.admit(hello);
     if (!admission.admit) return false;
     host.welcomed(admission);
     to.connected.set(name, hello);

@@ -1,8 +1,9 @@
-// A coordinator that dies after every single thing it has done to the world, a write to its store or a message to a host, one after the other: the
-// next leader ends what was begun, and asking again gives what was asked for, once.
+// A coordinator that dies after every single thing it has done to the world, a write to its store or a message to a host, one after the other; messages
+// that are lost or not answered, one after the other; another that leads while the first goes on. What was begun is ended, and asking again gives
+// what was asked for, once.
 
 import t, { type Test } from 'tap';
-import { CoordinatorWorld } from '../../support/coordinator-world.js';
+import { CoordinatorWorld, type Fate, type Running } from '../../support/coordinator-world.js';
 import { byEffort } from '../../support/effort.js';
 
 interface Scenario {
@@ -180,10 +181,7 @@ async function crashed(scenario: Scenario, after: number): Promise<string | null
   const at = world.running.steps.at(-1);
   await world.lead();
   await world.pass(1_000);
-  const again = await world.settled(scenario.act(world)).then(
-    () => 'done',
-    (error) => String(error.code ?? error),
-  );
+  const again = await outcomeOf(world, scenario.act(world));
   const where = `after step ${after}, ${at}; asked again: ${again}`;
   if (again !== 'done' && !scenario.done.includes(again)) return where;
   try {
@@ -195,11 +193,80 @@ async function crashed(scenario: Scenario, after: number): Promise<string | null
   return wrong && `${where}: ${wrong}`;
 }
 
+type Trouble = (world: CoordinatorWorld, step: number) => void;
+
+/** One message that is lost, or is not answered in time. */
+const losing =
+  (fate: Fate): Trouble =>
+  (world, step) => {
+    let messages = 0;
+    world.fateOf = () => {
+      messages += 1;
+      return messages === step ? fate : 'delivered';
+    };
+  };
+
+/** Another leads after so many steps; the one of before goes on as if it did not know, and is heard by the hosts. */
+const deposing: Trouble = (world, step) => {
+  const before = world.running;
+  before.onStep(before.steps.length + step, () => void takeOver(world, before));
+};
+
+async function takeOver(world: CoordinatorWorld, before: Running): Promise<void> {
+  const next = world.another();
+  world.running = next;
+  next.leadership.give();
+  while (!next.coordinator.isReady) await world.after(50);
+  for (const { name, isSilent } of world.hosts.values()) if (!isSilent) await world.join(name, next);
+  await world.after(1_000);
+  // It hears of it late.
+  before.leadership.take();
+}
+
+async function troubled(scenario: Scenario, trouble: Trouble, step: number): Promise<string | null> {
+  const world = await CoordinatorWorld.begin(scenario.hosts);
+  await scenario.prepare(world);
+  const before = world.running;
+  trouble(world, step);
+  const first = await outcomeOf(world, scenario.act(world));
+  await world.pass(2_000);
+  const again =
+    first === 'done' && world.running === before ? first : await outcomeOf(world, scenario.act(world));
+  const where = `step ${step}: ${first}, asked again: ${again}`;
+  if (again !== 'done' && !scenario.done.includes(again)) return where;
+  try {
+    await comesToRest(world, scenario);
+  } catch (error) {
+    return `${where}; ${(error as Error).message}`;
+  }
+  const wrong = scenario.wrong(world);
+  return wrong && `${where}: ${wrong}`;
+}
+
+async function outcomeOf(world: CoordinatorWorld, work: Promise<unknown>): Promise<string> {
+  return world.settled(work).then(
+    () => 'done',
+    (error) => String(error.code ?? error),
+  );
+}
+
+/** All of them, or some where there is little time. */
+function* stepsOf(steps: number): Generator<number> {
+  const every = byEffort({ quick: Math.max(1, Math.floor(steps / 8)), normal: 1, long: 1 });
+  for (let step = 1; step <= steps; step += every) yield step;
+}
+
+const troubles: Record<string, (scenario: Scenario, step: number) => Promise<string | null>> = {
+  'the coordinator dies': crashed,
+  'a message is lost': (scenario, step) => troubled(scenario, losing('lost'), step),
+  'an answer is lost': (scenario, step) => troubled(scenario, losing('answer lost'), step),
+  'another coordinator leads': (scenario, step) => troubled(scenario, deposing, step),
+};
+
 for (const [what, scenario] of Object.entries(scenarios))
   t.test(what, async (t) => {
     const steps = await whole(t, scenario);
-    const every = byEffort({ quick: Math.max(1, Math.floor(steps / 8)), normal: 1, long: 1 });
-    for (let after = 1; after <= steps; after += every)
-      t.equal(await crashed(scenario, after), null, `step ${after}`);
     t.comment(`${steps} steps`);
+    for (const [happens, run] of Object.entries(troubles))
+      for (const step of stepsOf(steps)) t.equal(await run(scenario, step), null, `${happens}, step ${step}`);
   });
