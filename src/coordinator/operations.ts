@@ -162,7 +162,7 @@ export class Operations {
     const decision = await this.#decided(record, resolved, resultText(end, mayBeDone));
     if (mayBeDone) await this.#parts.store.put(decision);
     else await this.#end(record, decision);
-    this.#parts.wake(volume);
+    if (operation.kind !== 'settle') this.#parts.wake(volume);
     throw refusalOf(now, operation, { end, mayBeDone, settings });
   }
 
@@ -199,7 +199,7 @@ export class Operations {
       ...raised,
       ...(await this.#decided(record, resolved, `performed at ${end.at}`)),
     ]);
-    if (operation.kind !== 'locate') wake(volume);
+    if (operation.kind !== 'locate' && operation.kind !== 'settle') wake(volume);
     return {
       id,
       at: end.at,

@@ -69,6 +69,8 @@ export class Tender {
       if (next.do === 'again') tended.woken = true;
       if (next.do === 'again' || next.do === 'rest') continue;
       tended.hosts = next.hosts;
+      // What goes wrong again and again has its pause, even if it wakes itself.
+      if (next.do === 'retry') tended.woken = false;
       await this.#pause(tended, next.do === 'wait' ? next.milliseconds : backoffMs(settings, tries, random));
       tended.woken = true;
     }

@@ -46,6 +46,8 @@ export class Running {
   steps: string[] = [];
   /** Dies after that many. */
   diesAfter = Number.POSITIVE_INFINITY;
+  /** Dies after the first step after which this is so. */
+  diesWhen: () => boolean = () => false;
   #steps = new Map<number, () => void>();
 
   constructor(world: CoordinatorWorld, name: string) {
@@ -75,7 +77,7 @@ export class Running {
     if (this.isDead) return never();
     this.steps.push(what);
     this.#steps.get(this.steps.length)?.();
-    if (this.steps.length === this.diesAfter) {
+    if (this.steps.length === this.diesAfter || this.diesWhen()) {
       this.isDead = true;
       return never();
     }
