@@ -14,7 +14,7 @@ interface Scenario {
   /** What asking again may be refused with, because it is done. */
   done: string[];
   /** What happens then. */
-  then?: (world: CoordinatorWorld) => Promise<void>;
+  afterwards?: (world: CoordinatorWorld) => Promise<void>;
   /** When everything has come to rest. */
   isOver?: (world: CoordinatorWorld) => boolean;
   /** What is wrong in the end; null: nothing is. */
@@ -145,7 +145,7 @@ const scenarios: Record<string, Scenario> = {
     },
     act: (world) => world.call('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true }),
     done: ['replica-not-found'],
-    then: async (world) => {
+    afterwards: async (world) => {
       await world.until('the new owner', () => world.host('east-2').owns(world.route('db').volume));
       await world.connect('east-1');
     },
@@ -154,8 +154,8 @@ const scenarios: Record<string, Scenario> = {
   },
 };
 
-async function comesToRest(world: CoordinatorWorld, { isOver, then }: Scenario): Promise<void> {
-  await then?.(world);
+async function comesToRest(world: CoordinatorWorld, { isOver, afterwards }: Scenario): Promise<void> {
+  await afterwards?.(world);
   await world.until('rest', () => world.isQuiet && (isOver?.(world) ?? true), 120_000);
   await world.pass(500);
 }
