@@ -46,9 +46,11 @@ export class CellHost {
   groups = new Map<string, Group>();
   /** It does not answer. */
   isSilent = false;
+  /** What it has served from its last welcome on. */
+  opened: string[] = [];
   /** Commands it was sent, in order. */
   heard: string[] = [];
-  /** Bytes that pulls bring at a time; 0: copies stand still. */
+  /** False: what it pulls does not come. */
   copies = true;
   failing: { code: string; message: string } | null = null;
 
@@ -105,6 +107,7 @@ export class CellHost {
       const isBehind = owns && mark && (mark.epoch > epoch || (mark.epoch === epoch && mark.seq > seq));
       if (regressed || isBehind) this.#judged(id, held, { do: 'fault' });
     }
+    this.opened = [...this.volumes.keys()].filter((id) => this.owns(id));
   }
 
   owns(volume: string): boolean {

@@ -162,7 +162,7 @@ t.test(
       seq: 3,
     });
     await world.connect('east-1');
-    t.notOk(world.host('east-1').owns(id), 'it serves nothing from its first moment');
+    t.same(world.host('east-1').opened, [], 'it serves nothing from its first moment');
     await world.until('the seal', () => world.host('east-1').answer(id).state === 'SEALED');
     t.equal(world.violation('db'), null);
     await world.pass(120_000, 5_000);

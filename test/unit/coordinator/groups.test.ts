@@ -113,6 +113,21 @@ t.test('a host that has lost its part of what was published: told, and the other
   t.ok(world.isQuiet);
 });
 
+t.test('a leader that dies before it has decided: the next one drops what one host has cut', async (t) => {
+  const { world, ids } = await three();
+  world.fateOf = (_from, host, step) => (step === 'cut' && host === 'west-1' ? 'lost' : 'delivered');
+  const { running } = world;
+  running.diesWhen = () => running.steps.at(-1) === 'cut at east-1';
+  const asked = world.call('snapshot-create', all);
+  asked.catch(() => undefined);
+  await world.until('the crash', () => running.isDead);
+  world.fateOf = () => 'delivered';
+  await world.lead();
+  await world.until('the end', () => world.isQuiet);
+  t.same(taken(world, ids), [0, 0, 0]);
+  for (const host of world.hosts.values()) t.equal(host.groups.size, 0, `${host.name} keeps nothing of it`);
+});
+
 t.test('a volume is named once', async (t) => {
   const { world } = await three();
   const twice = { snapshots: [all.snapshots[0]!, { volume: 'a', name: 'again' }] };
