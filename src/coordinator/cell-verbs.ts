@@ -10,7 +10,7 @@ import { allCells, allHosts, connected, countPrimaries, existingCell } from './h
 import { busiest, measureLoad } from './load.js';
 import type { Locks } from './locks.js';
 import { startMoves } from './many-moves.js';
-import type { MoveVerbs } from './move-verbs.js';
+import { givenUp, type MoveVerbs } from './move-verbs.js';
 import { type Ports, timeOf } from './ports.js';
 import { deleted, hostSilent } from './refusals.js';
 import type {
@@ -186,6 +186,8 @@ export class CellVerbs {
       const promoted = promotedRoute(route, { host, storeId, epoch, through });
       const replaced = await book.replace(promoted);
       if (!replaced.stored) throw hostSilent(host, this.#parts.settings);
+      const ended = await givenUp(this.#parts, volume);
+      if (ended.length > 0) await this.#parts.store.put(ended);
       log.warn(
         { event: 'replica-promoted', volume, name, host, epoch, loss },
         'a replica takes the place of its primary',

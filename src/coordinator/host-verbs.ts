@@ -22,6 +22,7 @@ export type HostVerbsParts = Ports & {
   highest: Highest;
   locks: Locks;
   moves: MoveVerbs;
+  wake: (volume: string) => void;
 };
 
 export class HostVerbs {
@@ -114,6 +115,8 @@ export class HostVerbs {
       { kind: 'host', key: host, value: { ...record, storeId, boot, regressed: false } },
       ...highest.reset(host, now),
     ]);
+    // What was left alone because of it may go on.
+    for (const { id } of now) this.#parts.wake(id);
     log.warn({ event: 'host-readmitted', host }, 'an operator has readmitted a host');
     return result;
   }

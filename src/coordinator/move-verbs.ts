@@ -14,7 +14,7 @@ import { type Ports, timeOf } from './ports.js';
 import { deleted, hostError, hostSilent, quarantined } from './refusals.js';
 import type { MovePreview, MoveStarted, MoveStatus } from './results.js';
 import type { RouteBook } from './route-book.js';
-import type { HostRecord, MoveRecord } from './store.js';
+import type { Change, HostRecord, MoveRecord } from './store.js';
 
 export type MoveVerbsParts = Ports & {
   book: RouteBook;
@@ -261,10 +261,25 @@ export class MoveVerbs {
   }
 }
 
-/** Why the volume may not be deleted: the copy of another one continues its snapshots. */
-export async function pinnedBy(store: Pick<Ports['store'], 'list'>, volume: string): Promise<string | null> {
-  const moves = await store.list('move');
-  return moves.find(({ ended, bases }) => ended === null && bases.includes(volume))?.volume ?? null;
+/** The volume whose move needs this one: its copy continues snapshots of it. Null: none does. */
+export async function pinnedBy(store: Ports['store'], volume: string): Promise<string | null> {
+  for (const { volume: by, move, bases } of await store.list('move')) {
+    if (!bases.includes(volume)) continue;
+    // The journal says whether it is under way; the record may not have heard of its end.
+    const route = await store.route(by);
+    if (route?.journal?.move === move) return by;
+  }
+  return null;
+}
+
+/** What has to be stored when an operator's word ends a move. */
+export async function givenUp(
+  { store, clock }: Pick<Ports, 'store' | 'clock'>,
+  volume: string,
+): Promise<Change[]> {
+  const record = await store.get('move', volume);
+  if (!record || record.ended !== null) return [];
+  return [{ kind: 'move', key: volume, value: { ...record, ended: timeOf(clock), result: 'given-up' } }];
 }
 
 function underWay({ name, journal }: Route): CellblockError {

@@ -10,6 +10,7 @@ import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import { newPlace } from './hosts-view.js';
 import type { Locks } from './locks.js';
+import { givenUp as movesEnd } from './move-verbs.js';
 import type { Ports } from './ports.js';
 import { hostError, hostSilent } from './refusals.js';
 import type { AdoptResult, ClaimResult } from './results.js';
@@ -62,7 +63,10 @@ export class QuarantineVerbs {
       lineageHead: answer.lineageHead,
       active: { ...now.active, needsRepair: false },
     }));
-    await store.put([{ kind: 'evidence', key: volume, value: null }]);
+    await store.put([
+      { kind: 'evidence', key: volume, value: null },
+      ...(await movesEnd(this.#parts, volume)),
+    ]);
     log.warn(
       { event: 'volume-adopted', volume, host: active.primary, epoch: active.epoch },
       'an operator has decided which cell goes on with a volume',
