@@ -169,21 +169,24 @@ t.test('a cell is split by what is written to its volumes', async (t) => {
   t.equal(world.route('idle').active.cell, 'east');
 });
 
-t.test('a volume that the copy of another one continues is not deleted before that move has ended', async (t) => {
-  const world = await CoordinatorWorld.begin(TWO_CELLS);
-  const base = await world.volume('base', 'west-1', 1);
-  const id = await world.volume('db', 'east-1', 2);
-  // As after a sync from a volume that the destination has, and from one that it has not.
-  const [first, second] = world.host('east-1').volumes.get(id)!.snapshots;
-  first!.base = { volume: base, snapshot: world.host('west-1').lineage(base)[0]!.id };
-  second!.base = { volume: 'd'.repeat(32), snapshot: 'e'.repeat(32) };
-  const asked = { volume: 'db', cell: 'west', withBases: false, dryRun: true };
-  t.match(await world.done('move-start', asked), { shared: 1, unshared: [{ snapshot: 's2' }] });
-  t.equal(await world.refused('move-start', { ...asked, withBases: true }), 'move-bases-not-carried');
-  world.host('west-1').copies = false;
-  await world.done('move-start', { ...asked, dryRun: false });
-  t.equal(await world.refused('volume-delete', { volume: 'base' }), 'volume-pinned');
-  world.host('west-1').copies = true;
-  await moved(world, 'db');
-  t.match(await world.done('volume-delete', { volume: 'base' }), { unconfirmed: [] });
-});
+t.test(
+  'a volume that the copy of another one continues is not deleted before that move has ended',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(TWO_CELLS);
+    const base = await world.volume('base', 'west-1', 1);
+    const id = await world.volume('db', 'east-1', 2);
+    // As after a sync from a volume that the destination has, and from one that it has not.
+    const [first, second] = world.host('east-1').volumes.get(id)!.snapshots;
+    first!.base = { volume: base, snapshot: world.host('west-1').lineage(base)[0]!.id };
+    second!.base = { volume: 'd'.repeat(32), snapshot: 'e'.repeat(32) };
+    const asked = { volume: 'db', cell: 'west', withBases: false, dryRun: true };
+    t.match(await world.done('move-start', asked), { shared: 1, unshared: [{ snapshot: 's2' }] });
+    t.equal(await world.refused('move-start', { ...asked, withBases: true }), 'move-bases-not-carried');
+    world.host('west-1').copies = false;
+    await world.done('move-start', { ...asked, dryRun: false });
+    t.equal(await world.refused('volume-delete', { volume: 'base' }), 'volume-pinned');
+    world.host('west-1').copies = true;
+    await moved(world, 'db');
+    t.match(await world.done('volume-delete', { volume: 'base' }), { unconfirmed: [] });
+  },
+);
