@@ -1,13 +1,13 @@
 // Which folder of src may import which (docs/architecture.md). Run by scripts/lint.js.
 //
-//   base <- model <- { identity, catalog, plane, nbd-client, protocol } <- operations <- { agent, coordinator } <- commands <- main
+//   base <- model <- { identity, catalog, plane, nbd-client, protocol } <- { operations, coordinator } <- agent <- commands <- main
 
 const order = [
   ['base'],
   ['model'],
   ['identity', 'catalog', 'plane', 'nbd-client', 'protocol'],
-  ['operations'],
-  ['agent', 'coordinator'],
+  ['operations', 'coordinator'],
+  ['agent'],
   ['commands'],
   ['main'],
 ];

@@ -10,7 +10,7 @@ import { EtcdLeadership } from './etcd-leadership.js';
 import { EtcdStore } from './etcd-store.js';
 import { LevelStore } from './level-store.js';
 import { readPemDirectory } from './pem-directory.js';
-import type { CoordinatorSettings, StateSettings } from './settings.js';
+import type { CoordinatorSettings, StateSettings } from './command-line.js';
 import { SoleLeadership } from './sole-leadership.js';
 import type { CoordinatorStore, Leadership } from './store.js';
 

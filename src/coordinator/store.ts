@@ -70,6 +70,8 @@ export interface EvidenceRecord {
 /** The last decisions of a volume, for `route show --explain`. */
 export interface DecisionRecord {
   volume: string;
+  /** Counts the decisions of the volume. */
+  number: number;
   at: string;
   operation: string;
   rule: string;
@@ -78,6 +80,23 @@ export interface DecisionRecord {
   y: CellAnswer;
   steps: string[];
   result: string;
+}
+
+/** The last move of a volume, under way or over. How far one is stands in the journal of its route. */
+export interface MoveRecord {
+  volume: string;
+  move: string;
+  from: string;
+  fromHost: string;
+  to: string;
+  toHost: string;
+  askedBy: string;
+  begun: string;
+  /** Null: it is under way. */
+  ended: string | null;
+  result: 'moved' | 'rolled-back' | 'given-up' | null;
+  /** Other volumes whose snapshots the copy continues at its destination: they are not deleted before it has ended. */
+  bases: string[];
 }
 
 /** The kinds of plain records: key by key, without a condition but that of leadership. */
@@ -89,6 +108,7 @@ export interface Records {
   cell: CellRecord;
   evidence: EvidenceRecord;
   decision: DecisionRecord;
+  move: MoveRecord;
 }
 
 export type RecordKind = keyof Records;
@@ -111,7 +131,7 @@ export interface CoordinatorStore {
   /** False: it has another `gen` by now, or is gone. */
   removeRoute(volume: string, gen: number): Promise<boolean>;
 
-  /** `key`: an id, a host, a cell, `HOST/VOLUME` of a highest, `VOLUME/NUMBER` of a decision. */
+  /** `key`: an id, a host, a cell, `HOST/VOLUME` of a highest, `VOLUME/NUMBER` of a decision, the volume of a move or of evidence. */
   get<K extends RecordKind>(kind: K, key: string): Promise<Records[K] | null>;
   /** All whose key begins so, in the order of their keys. */
   list<K extends RecordKind>(kind: K, prefix?: string): Promise<Records[K][]>;

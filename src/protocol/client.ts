@@ -22,6 +22,7 @@ import {
   type ProgressReport,
   type Pull,
   type VolumeDescription,
+  type VolumeLoad,
 } from './exchange.js';
 import { FAULTS } from './faults.js';
 import { type HelloFacts, type HostEffect, HostMachine } from './host-machine.js';
@@ -51,6 +52,8 @@ export interface AgentApplication {
   digest(volume: string, of: { snapshot: string; since: string | null }): Promise<Digest>;
   /** A step of a snapshot of several volumes in one instant. */
   group(group: string, step: GroupStep): Promise<GroupOutcome>;
+  /** How much was written to each volume since this agent began. */
+  load(): Promise<VolumeLoad[]>;
   welcomed(welcome: Welcome): void;
   /** The session is over: calls under way are settled, and it may have to serve alone. */
   ended(because: string): void;
@@ -328,6 +331,8 @@ export class AgentClient {
         return { type: 'digested', id, ...(await application.digest(request.volume, request)) };
       case 'group':
         return { type: 'grouped', id, outcome: await application.group(request.group, request.step) };
+      case 'load':
+        return { type: 'loads', id, volumes: await application.load() };
       case 'call':
         throw new Error('a coordinator calls nobody');
     }

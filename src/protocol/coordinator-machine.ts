@@ -150,6 +150,16 @@ export class CoordinatorMachine {
     return effects;
   }
 
+  /** Everybody is let go, and will be told by the next hello who leads. */
+  dismiss(): CoordinatorEffect[] {
+    const wrong = fault('not-leader', 'Another coordinator leads now.');
+    const effects = [...this.#connections.keys()].flatMap((id) => closing(id, wrong));
+    this.#connections.clear();
+    for (const session of this.#sessions.values())
+      effects.push(...this.#end(session, 'another coordinator leads'));
+    return effects;
+  }
+
   /** Everybody is told and let go. */
   stop(): CoordinatorEffect[] {
     const goodbye = encode({ type: 'goodbye', reason: 'stopping' });

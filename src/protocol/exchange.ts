@@ -15,6 +15,7 @@ export type Pull = MessageOf<'pull'>['pull'];
 export type GroupStep = MessageOf<'group'>['step'];
 export type GroupOutcome = MessageOf<'grouped'>['outcome'];
 export type Digest = Pick<MessageOf<'digested'>, 'sha256' | 'bytes'>;
+export type VolumeLoad = MessageOf<'loads'>['volumes'][number];
 export type ProgressReport = Omit<Progress, 'type' | 'seq' | 'ack' | 'of'>;
 
 /** What went wrong with a request, as it is told. */

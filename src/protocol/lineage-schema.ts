@@ -84,6 +84,7 @@ export const Command = Type.Union([
   verb('snapshot', { epoch: Count, id: Id, parent: nullable(Id) }),
   verb('outgoing', { epoch: Count, move: Id, peerCell: PlaceName }),
   verb('stay-here', { epoch: Count, move: Id }),
+  verb('carry', { epoch: Count, move: Id, id: Id, after: nullable(Id) }),
   verb('seal', { epoch: Count, id: Id }),
   verb('fence', { releasedTo: Count }),
   verb('release', { releasedTo: Count }),
@@ -93,6 +94,8 @@ export const Command = Type.Union([
   verb('activate', { epoch: Count, from: HeadOrNull }),
   verb('replicate', { epoch: Count }),
   verb('promote', { epoch: Count }),
+  verb('adopt', { epoch: Count }),
+  verb('keep-fork', { volume: Id, name: Name }),
   verb('purge', {}),
   verb('delete', { epoch: Count }),
   verb('fault', {}),
@@ -196,6 +199,9 @@ export const GroupOutcome = Type.Union([
   }),
   closed({ kind: Type.Literal('failed'), code: Code, message: Text, volume: nullable(Id) }),
 ]);
+
+/** How much was written to a volume since the agent began. */
+export const VolumeLoad = closed({ id: Id, writtenBytes: Bytes });
 
 /** A volume as a host has it on record. */
 export const VolumeFacts = closed({ id: Id, epoch: Count, head: HeadOrNull, state: RecordState });

@@ -19,6 +19,7 @@ import {
   Pull,
   VolumeFacts,
   VolumeHighest,
+  VolumeLoad,
 } from './lineage-schema.js';
 import {
   Address,
@@ -226,6 +227,11 @@ export const MESSAGES = {
     step: GroupStep,
   }),
   grouped: numbered('grouped', 'host', 'What became of that.', { id: Id, outcome: GroupOutcome }),
+  load: numbered('load', 'coordinator', 'How much was written to the volumes of this host?', { id: Id }),
+  loads: numbered('loads', 'host', 'The answer to that.', {
+    id: Id,
+    volumes: listOf(VolumeLoad, LIMITS.volumes),
+  }),
   call: numbered('call', 'host', 'A verb of the command line, forwarded to the coordinator.', {
     id: Id,
     call: Type.Union(call),
@@ -281,6 +287,7 @@ export const REPLIES = {
   pull: ['outcome', 'failed'],
   digest: ['digested', 'failed'],
   group: ['grouped', 'failed'],
+  load: ['loads', 'failed'],
   call: ['result', 'failed'],
 } as const;
 

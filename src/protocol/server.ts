@@ -172,6 +172,15 @@ export class CoordinatorServer {
     return this.#asked(host, { type: 'group', id: freshId(), ...asked }, 'grouped', timeoutMs);
   }
 
+  load(host: string, timeoutMs: number): Promise<Asked<'loads'>> {
+    return this.#asked(host, { type: 'load', id: freshId() }, 'loads', timeoutMs);
+  }
+
+  /** Another coordinator leads now: all hosts are sent there. */
+  dismiss(): void {
+    this.#run(this.#machine.dismiss());
+  }
+
   /** Everybody is told and let go. The listener is its owner's to close. */
   stop(): void {
     if (this.#stopped) return;

@@ -21,6 +21,9 @@ export const VERBS = {
   }),
   'cell-rollback': closed({ cell: PlaceName }),
   'cell-promote': closed({ ...volume, host: PlaceName, acceptLoss: Type.Boolean() }),
+  /** The host gets a copy of every snapshot of the volume, and may take the place of its primary. */
+  'replica-add': closed({ ...volume, host: PlaceName }),
+  'replica-remove': closed({ ...volume, host: PlaceName }),
   'host-list': closed({}),
   'host-show': closed({ host: PlaceName }),
   'host-drain': closed({ host: PlaceName, dryRun: Type.Boolean() }),
@@ -43,6 +46,8 @@ export const VERBS = {
   'copy-digest': closed({ volume: Id, host: PlaceName, snapshot: Id, since: nullable(Id) }),
   'quarantine-list': closed({}),
   'quarantine-adopt': closed({ ...volume, cell: PlaceName }),
+  /** What an operator has given up of a volume is thrown away. */
+  'quarantine-discard': closed(volume),
   'quarantine-keep-fork': closed({ ...volume, as: Name }),
 } as const;
 

@@ -25,8 +25,8 @@ interface Found {
   wrong: string | null;
 }
 
-function explore(bounds: Bounds, limit = Number.POSITIVE_INFINITY): Found {
-  const start = newWorld();
+function explore(bounds: Bounds, limit = Number.POSITIVE_INFINITY, carries = 0): Found {
+  const start = newWorld(carries);
   const cameBy = new Map<string, { from: string | null; name: string }>([
     [keyOf(start), { from: null, name: 'start' }],
   ]);
@@ -68,16 +68,18 @@ const TWO: Bounds = { ...ONE, rollbacks: 0, coordinators: 2 };
 
 const ALL = Number.POSITIVE_INFINITY;
 /** Seen first are the shortest histories; `npm run test:long` sees all but those of two coordinators, of which it sees a million. */
-const explorations: [what: string, bounds: Bounds, limit: number][] = [
+const explorations: [what: string, bounds: Bounds, limit: number, carries?: number][] = [
   ['one coordinator that crashes anywhere', ONE, byEffort({ quick: 3000, normal: ALL, long: ALL })],
   ['requests that come late', LATE, byEffort({ quick: 3000, normal: 30_000, long: ALL })],
+  ['deltas that are carried', ONE, byEffort({ quick: 3000, normal: 30_000, long: ALL }), 2],
+  ['deltas whose requests come late', LATE, byEffort({ quick: 3000, normal: 30_000, long: 1_000_000 }), 1],
   ['there and back', BACK, byEffort({ quick: 3000, normal: 30_000, long: ALL })],
   ['two coordinators', TWO, byEffort({ quick: 3000, normal: 50_000, long: 1_000_000 })],
 ];
 
-for (const [what, bounds, limit] of explorations)
+for (const [what, bounds, limit, carries] of explorations)
   t.test(what, async (t) => {
-    const found = explore(bounds, limit);
+    const found = explore(bounds, limit, carries);
     t.comment(`${found.worlds} worlds`);
     t.equal(found.wrong, null);
     t.ok(found.worlds > 1000);

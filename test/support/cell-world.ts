@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { CellAnswer, HostAnswer } from '../../src/model/cell/answer.js';
 import { answerOf, NO_ANSWER, NO_RECORD } from '../../src/model/cell/answer.js';
 import { type HostCommand, type HostRecord, judge, newRecord } from '../../src/model/cell/host-record.js';
-import { beginMove, planMove } from '../../src/model/cell/move-plan.js';
+import { beginMove, copyTarget, planMove } from '../../src/model/cell/move-plan.js';
 import type { Operation } from '../../src/model/cell/operation.js';
 import type { CommandOutcome, Resolution } from '../../src/model/cell/resolution.js';
 import { beginResolution, commanded, effectOf, probed, routed } from '../../src/model/cell/resolution.js';
@@ -47,7 +47,9 @@ export interface World {
   /** Ids of the snapshots that hosts have taken, in order. */
   taken: string[];
   /** What has happened so often, for the bounds of an exploration. */
-  used: { writes: number; snapshots: number; moves: number; rollbacks: number; ids: number };
+  used: { writes: number; snapshots: number; moves: number; rollbacks: number; ids: number; carries: number };
+  /** How many deltas a move carries before it seals its source. */
+  carries: number;
 }
 
 export interface Bounds {
@@ -60,7 +62,7 @@ export interface Bounds {
   epoch: number;
 }
 
-export function newWorld(): World {
+export function newWorld(carries = 0): World {
   const place = (cell: CellName, epoch: number): Place => ({
     cell,
     epoch,
@@ -88,7 +90,8 @@ export function newWorld(): World {
     late: [],
     acknowledged: 0,
     taken: [],
-    used: { writes: 0, snapshots: 0, moves: 0, rollbacks: 0, ids: 0 },
+    used: { writes: 0, snapshots: 0, moves: 0, rollbacks: 0, ids: 0, carries: 0 },
+    carries,
   };
 }
 
@@ -275,7 +278,9 @@ function moveStepOf(
   const plan = planMove(
     { route, x, y },
     {
-      close: ({ y: copy }) => copy.state === 'STAGED' || copy.lineageHead?.id === x.lineageHead?.id,
+      close: ({ y: copy }) =>
+        world.used.carries >= world.carries &&
+        (copy.state === 'STAGED' || copy.lineageHead?.id === x.lineageHead?.id),
       freshId: () => `h${ids}`,
     },
   );
@@ -303,10 +308,13 @@ function moveStepOf(
         },
       ];
     }
-    case 'command':
-      return deliver(world, plan.place.cell as CellName, plan.command, deliveries, (from) => going(from)).map(
-        ({ name, next }) => ({ name: probe + name, next }),
-      );
+    case 'command': {
+      const carries = world.used.carries + 1;
+      const used = plan.command.do === 'carry' ? { ...world.used, ids, carries } : world.used;
+      return deliver({ ...world, used }, plan.place.cell as CellName, plan.command, deliveries, (from) =>
+        going(from),
+      ).map(({ name, next }) => ({ name: probe + name, next }));
+    }
   }
 }
 
@@ -352,7 +360,8 @@ function obey(world: World, to: CellName, command: HostCommand): { world: World;
     return { world, outcome: { kind: 'refused', refusal: judged.refusal, because: judged.because } };
   const next: Host = { ...host, record: judged.next };
   // The hidden snapshot that holds what was written last.
-  if (command.do === 'seal' && !judged.already) next.frozen = { ...host.frozen, [command.id]: host.content };
+  if ((command.do === 'seal' || command.do === 'carry') && !judged.already)
+    next.frozen = { ...host.frozen, [command.id]: host.content };
   // What was copied of the last delta becomes the content that is served.
   const from = judged.next.activatedFrom;
   if (command.do === 'activate' && !judged.already && from) next.content = host.frozen[from.id]!;
@@ -400,7 +409,8 @@ function pull(world: World, cell: CellName): World | null {
   const source = world.hosts[record.move.peerCell as CellName];
   const state = source.record?.state;
   if (state !== 'SEALED' && state !== 'OUTGOING') return null;
-  const through = state === 'SEALED' ? source.record!.sealedHead : source.record!.head;
+  const { sealedHead, head, move } = source.record!;
+  const through = copyTarget({ state, sealedHead, lineageHead: head, move });
   if (!through) return null;
   const judged = judge(VOLUME, record, {
     do: 'staged',

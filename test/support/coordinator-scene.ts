@@ -148,6 +148,7 @@ export class CoordinatorScene {
         pull: async () => ({ kind: 'done' }),
         digest: async () => ({ sha256: SAMPLES.digested.sha256, bytes: SAMPLES.digested.bytes }),
         group: async () => SAMPLES.grouped.outcome,
+        load: async () => SAMPLES.loads.volumes,
         welcomed: () => undefined,
         ended: (because) => void ended.push(because),
         ...application,

@@ -142,6 +142,8 @@ export const SAMPLES: { [T in MessageType]: MessageOf<T> } = {
     id,
     outcome: { kind: 'done', held: 'held', heldMs: 1.5, heads: [{ volume: VOLUME, head }] },
   },
+  load: { type: 'load', ...place, id },
+  loads: { type: 'loads', ...place, id, volumes: [{ id: VOLUME, writtenBytes: '4096' }] },
   call: {
     type: 'call',
     ...place,

@@ -26,7 +26,11 @@ export type Verdict =
 type Guard = (situation: Situation) => Verdict;
 
 const holds = (because: string): Verdict => ({ holds: true, because });
-const fails = (because: string, instead: Rule): Verdict => ({ holds: false, because, else: instead });
+const fails = (because: string, instead: Rule): Verdict & { holds: false } => ({
+  holds: false,
+  because,
+  else: instead,
+});
 
 /** The highest epoch that anything said of the volume: the route's epoch before a guard is tried. */
 export function highestEpoch({ route, x, y }: Situation): number {
@@ -38,10 +42,20 @@ function ownerIsCurrent(side: Side, instead: Rule): Guard {
   return (situation) => {
     const highest = highestEpoch(situation);
     const { epoch } = situation[side];
-    return epoch >= highest
-      ? holds(`its epoch ${epoch} is the highest`)
-      : fails(`its epoch ${epoch} is below ${highest}: it is a stale owner`, instead);
+    if (epoch < highest) return fails(`its epoch ${epoch} is below ${highest}: it is a stale owner`, instead);
+    return lacksWhatIsKnown(situation, side) ?? holds(`its epoch ${epoch} is the highest`);
   };
+}
+
+/** An owner whose lineage is without a snapshot that was taken of the volume has come back from somewhere; undefined: it has it. */
+function lacksWhatIsKnown({ route, ...answers }: Situation, side: Side): Verdict | undefined {
+  const known = route.lineageHead;
+  const has = precedes(known, answers[side]);
+  if (has === true) return undefined;
+  const { seq } = known!;
+  return has === null
+    ? { ...fails(`nothing is known of its snapshot ${seq}`, 'quarantine'), seqs: [seq] }
+    : fails(`its lineage is without snapshot ${seq}, which was taken: a fork`, 'quarantine');
 }
 
 /** The copy on `side` goes on, the sealed other side gives the volume up. */
@@ -81,6 +95,8 @@ const fence: Guard = (situation) => {
   const higher = situation[otherSide(side)];
   if (!owns(lower.state) || !owns(higher.state))
     return fails('the epoch it lags behind belongs to nobody that owns the volume now', 'quarantine');
+  const place = side === 'x' ? situation.route.active : situation.route.alternate;
+  if (place?.mustSeal != null && place.needsRepair) return holds('an operator has given it up');
   if (lower.dirtySinceHead) return fails('it was written to after its last snapshot: a fork', 'quarantine');
   if (higher.activatedFrom === null)
     return fails('nothing is known of what the newer owner was activated from', 'quarantine');
@@ -124,12 +140,14 @@ const stayAlone: Guard = ({ route, x, y }) => {
     return fails(`its epoch ${x.epoch} is below the route's`, 'wait');
   if (!isBefore(route.journal, 'SEALING'))
     return fails(`the move is at ${route.journal?.phase}: the silent cell may own the volume`, 'wait');
+  const lacks = lacksWhatIsKnown({ route, x, y }, 'x');
+  if (lacks) return lacks;
   return holds('no move is as far as sealing: the silent cell cannot own the volume');
 };
 
 const followAlone: Guard = ({ route, y }) => {
   const { journal } = route;
-  if (journal?.phase !== 'ACTIVATED' || journal.to !== route.alternate?.cell)
+  if (journal?.phase !== 'ACTIVATED' || journal.toHost !== route.alternate?.primary)
     return fails('no move says that this cell was activated', 'wait');
   if (journal.sealedHead === null) return fails('no move says that the silent cell was sealed', 'wait');
   if (y.epoch < route.epoch) return fails(`its epoch ${y.epoch} is below the route's`, 'wait');
@@ -153,7 +171,7 @@ const adoptStaged: Guard = (situation) => {
   const side = stagedSide(situation);
   const place = side === 'x' ? route.active : route.alternate;
   const { journal } = route;
-  if (journal === null || journal.sealedHead === null || journal.to !== place?.cell)
+  if (journal === null || journal.sealedHead === null || journal.toHost !== place?.primary)
     return fails('no move says what the other cell was sealed at', 'quarantine');
   if (!sameHead(situation[side].move?.completeThrough ?? null, journal.sealedHead))
     return fails('the copy is not complete through what the other cell was sealed at', 'quarantine');

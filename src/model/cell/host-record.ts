@@ -34,6 +34,8 @@ export type HostCommand =
   | { do: 'snapshot'; epoch: number; id: string; parent: string | null }
   | { do: 'outgoing'; epoch: number; move: string; peerCell: string }
   | { do: 'stay-here'; epoch: number; move: string }
+  /** A hidden snapshot that carries what was written since `after`, the one that was carried before; it has no seq. */
+  | { do: 'carry'; epoch: number; move: string; id: string; after: string | null }
   /** `id` is that of the hidden snapshot that holds what was written last. */
   | { do: 'seal'; epoch: number; id: string }
   /** A newer owner is known: ends this one's ownership for good. */
@@ -47,6 +49,10 @@ export type HostCommand =
   | { do: 'activate'; epoch: number; from: Head | null }
   | { do: 'replicate'; epoch: number }
   | { do: 'promote'; epoch: number }
+  /** An operator's word, and nothing of the rules: it goes on as the owner from what it has, whatever it was. */
+  | { do: 'adopt'; epoch: number }
+  /** An operator's word: what is here goes on as another volume, and is no part of this one any more. */
+  | { do: 'keep-fork'; volume: string; name: string }
   | { do: 'purge' }
   | { do: 'delete'; epoch: number }
   | { do: 'fault' }
@@ -73,8 +79,9 @@ export const LEGAL: Readonly<Record<Verb, readonly State[]>> = {
   snapshot: ['ACTIVE', 'OUTGOING'],
   outgoing: ['ACTIVE', 'OUTGOING'],
   'stay-here': ['OUTGOING', 'ACTIVE'],
+  carry: ['OUTGOING'],
   seal: ['OUTGOING', 'SEALED'],
-  fence: ['ACTIVE', 'OUTGOING', 'SEALED'],
+  fence: ['ACTIVE', 'OUTGOING', 'SEALED', 'FAULTED'],
   release: ['SEALED'],
   receive: ['NONE', 'GONE', 'RECEIVING', 'STAGED', 'SEALED'],
   staged: ['RECEIVING', 'STAGED'],
@@ -82,8 +89,11 @@ export const LEGAL: Readonly<Record<Verb, readonly State[]>> = {
   activate: ['STAGED', 'SEALED', 'ACTIVE', 'OUTGOING'],
   replicate: ['NONE', 'GONE', 'RECEIVING', 'STAGED', 'SEALED'],
   promote: ['RECEIVING', 'STAGED', 'ACTIVE'],
+  adopt: ['ACTIVE', 'OUTGOING', 'SEALED', 'STAGED', 'FAULTED'],
+  'keep-fork': ['SEALED', 'FAULTED', 'GONE'],
   purge: ['RECEIVING', 'STAGED', 'SEALED', 'FAULTED', 'GONE'],
-  delete: ['ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED', 'FAULTED', 'GONE'],
+  // Where nothing is too: what was sent before, and comes later, finds the tombstone.
+  delete: ['NONE', 'ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED', 'FAULTED', 'GONE'],
   fault: ['ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED', 'FAULTED'],
   readmit: ['FAULTED', 'ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED'],
 };
@@ -142,6 +152,22 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     if (record.move?.id !== move) return refuse('OTHER_MOVE', `move ${record.move?.id} is under way`);
     return change(record, { state: 'ACTIVE', move: null });
   },
+  carry: (record, { epoch, move, id, after }) => {
+    if (epoch !== record.epoch) return staleEpoch(record, epoch);
+    if (record.move?.id !== move)
+      return refuse('OTHER_MOVE', `move ${record.move?.id ?? 'none'} is under way`);
+    const carried = record.move.completeThrough?.id ?? null;
+    if (carried === id) return done(record);
+    // One that has come late: what it was to carry was carried by another.
+    if (carried !== after)
+      return refuse(
+        'LINEAGE_MISMATCH',
+        `the last one carried is ${carried ?? 'none'}, not ${after ?? 'none'}`,
+      );
+    return change(record, {
+      move: { ...record.move, completeThrough: { id, seq: record.head?.seq ?? 0 } },
+    });
+  },
   seal: (record, { epoch, id }) => {
     if (epoch !== record.epoch) return staleEpoch(record, epoch);
     if (record.state === 'SEALED')
@@ -155,8 +181,12 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
   fence: (record, { releasedTo }) => {
     if (record.released !== null && record.released >= releasedTo) return done(record);
     if (releasedTo <= record.epoch) return staleEpoch(record, releasedTo);
+    const { state, faultedFrom } = record;
+    if (faultedFrom === 'RECEIVING' || faultedFrom === 'STAGED')
+      return refuse('WRONG_STATE', 'it was never the owner');
     return change(record, {
-      state: 'SEALED',
+      // What cannot be served stays so; readmitted, it is sealed.
+      ...(state === 'FAULTED' ? { faultedFrom: 'SEALED' } : { state: 'SEALED' }),
       sealedHead: record.sealedHead ?? record.head,
       released: releasedTo,
       move: null,
@@ -237,6 +267,21 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     if (epoch <= record.epoch) return staleEpoch(record, epoch);
     return own(record, epoch, record.head);
   },
+  adopt: (record, { epoch }) => {
+    if (record.state === 'ACTIVE' && record.epoch === epoch) return done(record);
+    if (epoch <= Math.max(record.epoch, record.released ?? 0)) return staleEpoch(record, epoch);
+    const { state, sealedHead, move, head } = record;
+    return own(
+      record,
+      epoch,
+      state === 'SEALED' ? sealedHead : state === 'STAGED' ? move!.completeThrough : head,
+    );
+  },
+  'keep-fork': (record) => {
+    if (record.state === 'GONE') return done(record);
+    if (record.released === null) return refuse('WRONG_STATE', 'it was never released: it may be the owner');
+    return change(record, { ...gone(record.epoch), tombstone: { epoch: record.epoch, why: 'purge' } });
+  },
   purge: (record) => {
     if (record.state === 'GONE') return done(record);
     if (record.state === 'SEALED' && record.released === null)
@@ -267,6 +312,7 @@ function own(record: HostRecord, epoch: number, from: Head | null): Judgement {
     released: null,
     move: null,
     replica: false,
+    faultedFrom: null,
   });
 }
 

@@ -1,9 +1,10 @@
 // The next thing a move needs, from its journal and what both cells say. The hand-over itself is not here: once the source is sealed and the
 // copy is complete the table finishes it (finish-y), and undoes it as well (reopen-x); so a crash anywhere lands on a row (I7).
 
+import type { CellAnswer } from './answer.js';
 import type { Situation } from './guards.js';
 import type { HostCommand } from './host-record.js';
-import { type MoveJournal, type Place, type Route, sameHead } from './route.js';
+import { type Head, type MoveJournal, type Place, type Route, sameHead } from './route.js';
 import type { Side } from './steps.js';
 import { otherSide } from './steps.js';
 
@@ -11,14 +12,14 @@ export type MoveEffect =
   | { kind: 'command'; place: Place; command: HostCommand }
   /** Compare-and-set, as in a resolution. */
   | { kind: 'route'; route: Route }
-  /** The copy is under way: ask again when it has come nearer. */
-  | { kind: 'await-copy'; place: Place }
+  /** The copy is under way, or to be begun: ask again when `to` is complete through `through`. */
+  | { kind: 'await-copy'; from: Place; to: Place; through: Head }
   /** The table has to finish or to undo it: resolve `settle`. */
   | { kind: 'settle' }
   | { kind: 'await-answer'; because: string };
 
 export interface MovePlanOptions {
-  /** How many snapshots the copy may lack of the source when it is sealed: the last delta is pulled while nobody is served. */
+  /** Whether so little is left that the source is to be sealed: the last delta is pulled while nobody is served. */
   close: (situation: Situation) => boolean;
   /** An id nobody has. */
   freshId: () => string;
@@ -32,26 +33,40 @@ export function beginMove(route: Route, { move, to }: { move: string; to: Place 
     phase: 'PREPARED',
     from: route.active.cell,
     to: to.cell,
+    fromHost: route.active.primary,
+    toHost: to.primary,
     sealId: null,
     sealedHead: null,
   };
   return { ...route, alternate: to, journal };
 }
 
+/** What a copy has to be complete through now: the seal, else the later one of the last snapshot and the last one carried; null: neither is. */
+export function copyTarget({
+  state,
+  sealedHead,
+  lineageHead,
+  move,
+}: Pick<CellAnswer, 'state' | 'sealedHead' | 'lineageHead' | 'move'>): Head | null {
+  if (state === 'SEALED') return sealedHead;
+  const carried = move?.completeThrough ?? null;
+  return carried && carried.seq >= (lineageHead?.seq ?? 0) ? carried : lineageHead;
+}
+
 export function planMove(situation: Situation, options: MovePlanOptions): MoveEffect {
   const { route } = situation;
   const journal = route.journal!;
-  const source: Side = route.active.cell === journal.from ? 'x' : 'y';
+  const source: Side = route.active.primary === journal.fromHost ? 'x' : 'y';
   const destination = otherSide(source);
   const from = placeOf(route, source);
   const to = placeOf(route, destination);
   const there = situation[source];
   const here = situation[destination];
-  if (here.state === 'ACTIVE' && route.active.cell === journal.to && here.epoch === route.active.epoch)
+  if (here.state === 'ACTIVE' && route.active.primary === journal.toHost && here.epoch === route.active.epoch)
     return { kind: 'route', route: { ...route, journal: null } };
   if (there.state === 'UNKNOWN') return { kind: 'await-answer', because: `${from.primary} is silent` };
   if (there.state === 'SEALED')
-    return journal.phase === 'SEALING' ? noteSeal(situation, source) : afterSeal(situation, { source, to });
+    return journal.phase === 'SEALING' ? noteSeal(situation, source) : afterSeal(situation, source);
   if (here.state === 'UNKNOWN') return { kind: 'await-answer', because: `${to.primary} is silent` };
   if (there.state !== 'ACTIVE' && there.state !== 'OUTGOING') return { kind: 'settle' };
   if (journal.direction === 'rollback') return rollBack(situation, source);
@@ -63,8 +78,8 @@ export function planMove(situation: Situation, options: MovePlanOptions): MoveEf
     return commandAt(to, { do: 'receive', move: journal.move, peerCell: from.cell });
   if (journal.phase === 'PREPARED') return note(route, { phase: 'COPYING' });
   if (journal.phase === 'COPYING') {
-    if (!options.close(situation)) return { kind: 'await-copy', place: to };
-    return note(route, { phase: 'SEALING', sealId: options.freshId() });
+    if (options.close(situation)) return note(route, { phase: 'SEALING', sealId: options.freshId() });
+    return bringNearer(situation, source, options);
   }
   // It was reopened since: the seal of before is spent, and so is its id.
   if (journal.phase !== 'SEALING' || there.activatedFrom?.id === journal.sealId)
@@ -72,20 +87,46 @@ export function planMove(situation: Situation, options: MovePlanOptions): MoveEf
   return commandAt(from, { do: 'seal', epoch: there.epoch, id: journal.sealId! });
 }
 
+/** The copy takes what there is; when it has that, the next hidden snapshot carries what was written meanwhile. */
+function bringNearer(situation: Situation, source: Side, { freshId }: MovePlanOptions): MoveEffect {
+  const there = situation[source];
+  const here = situation[otherSide(source)];
+  const from = placeOf(situation.route, source);
+  const to = placeOf(situation.route, otherSide(source));
+  const through = copyTarget(there);
+  if (through !== null && here.state === 'RECEIVING') return { kind: 'await-copy', from, to, through };
+  if (through !== null && !sameHead(here.move!.completeThrough, through)) return demote(to, here);
+  const { id, completeThrough } = there.move!;
+  return commandAt(from, {
+    do: 'carry',
+    epoch: there.epoch,
+    move: id,
+    id: freshId(),
+    after: completeThrough?.id ?? null,
+  });
+}
+
+function demote(to: Place, { move }: CellAnswer): MoveEffect {
+  return commandAt(to, {
+    do: 'demote',
+    move: move?.id ?? '',
+    through: move?.completeThrough?.id ?? null,
+  });
+}
+
 /** The source was sealed; the copy takes what is left. */
-function afterSeal(situation: Situation, { source, to }: { source: Side; to: Place }): MoveEffect {
+function afterSeal(situation: Situation, source: Side): MoveEffect {
   const { sealedHead } = situation[source];
   const here = situation[otherSide(source)];
   const { journal } = situation.route;
+  const from = placeOf(situation.route, source);
+  const to = placeOf(situation.route, otherSide(source));
   if (here.state === 'UNKNOWN') return { kind: 'await-answer', because: `${to.primary} is silent` };
   if (journal!.direction === 'rollback') return { kind: 'settle' };
-  if (here.state === 'RECEIVING' && here.move?.id === journal!.move) return { kind: 'await-copy', place: to };
+  if (here.state === 'RECEIVING' && here.move?.id === journal!.move && sealedHead)
+    return { kind: 'await-copy', from, to, through: sealedHead };
   if (here.state === 'STAGED' && !sameHead(here.move?.completeThrough ?? null, sealedHead))
-    return commandAt(to, {
-      do: 'demote',
-      move: here.move?.id ?? '',
-      through: here.move?.completeThrough?.id ?? null,
-    });
+    return demote(to, here);
   return { kind: 'settle' };
 }
 
@@ -102,7 +143,9 @@ function rollBack({ route, ...answers }: Situation, source: Side): MoveEffect {
       epoch,
       move: answers[source].move?.id ?? '',
     });
-  return { kind: 'route', route: { ...route, journal: null } };
+  const highest = Math.max(route.epoch, epoch);
+  const active = source === 'x' ? { ...route.active, epoch } : route.active;
+  return { kind: 'route', route: { ...route, epoch: highest, active, journal: null } };
 }
 
 function placeOf(route: Route, side: Side): Place {

@@ -48,8 +48,11 @@ export interface MoveJournal {
   move: string;
   direction: Direction;
   phase: MovePhase;
+  /** Cells; the same one when a volume only changes its host. */
   from: string;
   to: string;
+  fromHost: string;
+  toHost: string;
   /** The id the source is to be sealed with: chosen before it is asked, so that asking again is the same. Null before that. */
   sealId: string | null;
   /** What the source was sealed at; null before that. */

@@ -48,6 +48,8 @@ const journal = (phase: MovePhase, changes: Partial<MoveJournal> = {}): MoveJour
   phase,
   from: 'east',
   to: 'west',
+  fromHost: 'east-host',
+  toHost: 'west-host',
   sealId: SEALED_AT.id,
   sealedHead: SEALED_AT,
   ...changes,
@@ -264,14 +266,14 @@ const cases: Record<Exclude<Rule, 'quarantine' | 'not-found' | 'creating' | 'wai
       y: staged(HEAD),
       route: { journal: journal('SEALED') },
       tried: 'finish-y false, reopen-x true',
-      steps: 'activate x, route, perform x, demote y, extend y',
+      steps: 'journal, activate x, route, perform x, demote y, extend y',
     },
     {
       x: answer('SEALED'),
       y: answer('STAGED'),
       route: { journal: journal('SEALED', { direction: 'rollback' }) },
       tried: 'finish-y false, reopen-x true',
-      steps: 'activate x, route, perform x, demote y, extend y',
+      steps: 'journal, activate x, route, perform x, demote y, extend y',
     },
     {
       x: answer('SEALED', { released: 2 }),
@@ -308,7 +310,7 @@ const cases: Record<Exclude<Rule, 'quarantine' | 'not-found' | 'creating' | 'wai
       y: answer('RECEIVING'),
       route: { journal: journal('SEALED') },
       tried: 'reopen-x true',
-      steps: 'activate x, route, perform x, demote y, extend y',
+      steps: 'journal, activate x, route, perform x',
     },
     {
       x: answer('SEALED', { released: 2 }),
@@ -361,6 +363,13 @@ const cases: Record<Exclude<Rule, 'quarantine' | 'not-found' | 'creating' | 'wai
     },
   ],
   fence: [
+    {
+      x: answer('ACTIVE', { dirtySinceHead: true }),
+      y: newer(),
+      route: { active: { ...place('east', 1), mustSeal: 2, needsRepair: true } },
+      tried: 'fence true',
+      steps: 'seal x, probe-again',
+    },
     { x: answer('ACTIVE'), y: newer(), tried: 'fence true', steps: 'seal x, probe-again' },
     { x: newer(), y: answer('OUTGOING'), tried: 'fence true', steps: 'seal y, probe-again' },
     {
@@ -436,7 +445,7 @@ const cases: Record<Exclude<Rule, 'quarantine' | 'not-found' | 'creating' | 'wai
     {
       x: NO_ANSWER,
       y: newer(),
-      route: { journal: journal('ACTIVATED', { to: 'south' }) },
+      route: { journal: journal('ACTIVATED', { to: 'south', toHost: 'south-host' }) },
       tried: 'follow-alone false, wait true',
       steps: '',
     },
@@ -466,7 +475,14 @@ const cases: Record<Exclude<Rule, 'quarantine' | 'not-found' | 'creating' | 'wai
     {
       x: answer('STAGED'),
       y: NO_RECORD,
-      route: { journal: journal('ACTIVATING', { from: 'west', to: 'east' }) },
+      route: {
+        journal: journal('ACTIVATING', {
+          from: 'west',
+          to: 'east',
+          fromHost: 'west-host',
+          toHost: 'east-host',
+        }),
+      },
       tried: 'adopt-staged true',
       steps: 'journal, journal, activate x, journal, route, probe-again, perform x',
     },

@@ -9,7 +9,7 @@ import {
   type CoordinatorSettings,
   coordinatorCommand,
   coordinatorSettings,
-} from '../../../src/coordinator/settings.js';
+} from '../../../src/coordinator/command-line.js';
 import { systemClock } from '../../../src/protocol/timing.js';
 import { Certificates } from '../../support/certificates.js';
 import { missing } from '../../support/programs.js';

@@ -1,0 +1,181 @@
+// Everything that one term of leading consists of, put together in order. The list is the architecture of the coordinator.
+
+import type { Route } from '../model/cell/route.js';
+import type { Admission } from '../protocol/coordinator-effects.js';
+import type { Call, HostEvent, Progress } from '../protocol/exchange.js';
+import type { Hello } from '../protocol/messages.js';
+import { type AdmissionParts, admitHost } from './admission.js';
+import { carryOutCall, type Verbs } from './calls.js';
+import { CellVerbs } from './cell-verbs.js';
+import { Copies } from './copies.js';
+import { DecisionBook } from './decisions.js';
+import { Deletion } from './deletion.js';
+import { Groups } from './groups.js';
+import { Highest } from './highest.js';
+import { HostVerbs } from './host-verbs.js';
+import { Locks } from './locks.js';
+import { MoveVerbs } from './move-verbs.js';
+import { Mover } from './mover.js';
+import { Operations } from './operations.js';
+import { Ownership } from './ownership.js';
+import { type Ports, timeOf } from './ports.js';
+import { QuarantineVerbs } from './quarantine-verbs.js';
+import { Replication } from './replication.js';
+import { Retirement } from './retirement.js';
+import { RouteBook } from './route-book.js';
+import { RouteVerbs } from './route-verbs.js';
+import { type Next, REST, soonest, Tender } from './tender.js';
+import type { Term } from './term.js';
+import { VolumeVerbs } from './volume-verbs.js';
+
+export class Leading {
+  readonly #ports: Ports;
+  readonly #term: Term;
+  readonly #admission: AdmissionParts;
+  readonly #book: RouteBook;
+  readonly #highest: Highest;
+  readonly #copies: Copies;
+  readonly #operations: Operations;
+  readonly #groups: Groups;
+  readonly #tender: Tender;
+  readonly #verbs: Verbs;
+
+  private constructor(ports: Ports, term: Term, highest: Highest) {
+    const { store } = ports;
+    const locks = new Locks();
+    const wake = (volume: string) => this.#tender.wake(volume);
+    const book = new RouteBook(store, (route) => {
+      if (isRestless(route)) wake(route.volume);
+    });
+    const decisions = new DecisionBook(store);
+    const copies = new Copies(ports);
+    const common = { ...ports, term, book, locks, highest, decisions, copies, wake };
+    const operations: Operations = new Operations({
+      ...common,
+      whyHeld: (volume) => this.#groups.whyHeld(volume),
+      evidence: async (route, { x, y, trials }) => {
+        const value = { volume: route.volume, at: timeOf(ports.clock), route, x, y, trials };
+        await store.put([{ kind: 'evidence', key: route.volume, value }]);
+      },
+    });
+    const parts = { ...common, operations };
+    const deletion = new Deletion(parts);
+    const mover = new Mover(parts);
+    const replication = new Replication(parts);
+    const groups = new Groups(parts);
+    const moves = new MoveVerbs({ ...parts, mover });
+    this.#ports = ports;
+    this.#term = term;
+    this.#admission = common;
+    this.#book = book;
+    this.#highest = highest;
+    this.#copies = copies;
+    this.#operations = operations;
+    this.#groups = groups;
+    this.#tender = new Tender({
+      ...common,
+      step: stepOf(
+        { book, groups, deletion },
+        {
+          ownership: new Ownership(parts),
+          mover,
+          retirement: new Retirement(parts),
+          replication,
+        },
+      ),
+    });
+    this.#verbs = {
+      cells: new CellVerbs({ ...parts, moves }),
+      hosts: new HostVerbs({ ...parts, moves }),
+      volumes: new VolumeVerbs({ ...parts, groups, deletion }),
+      moves,
+      routes: new RouteVerbs({ ...parts, replication }),
+      quarantine: new QuarantineVerbs(parts),
+      ports,
+    };
+  }
+
+  /** Takes up what was left: nobody is admitted before it is known what that is. */
+  static async begin(ports: Ports, term: Term): Promise<Leading> {
+    const leading = new Leading(ports, term, await Highest.load(ports.store));
+    await leading.#groups.takeUp();
+    await leading.#operations.takeUp();
+    for await (const route of leading.#book.all()) {
+      term.check();
+      if (isRestless(route)) leading.#tender.wake(route.volume);
+    }
+    return leading;
+  }
+
+  admit(hello: Hello): Promise<Admission> {
+    return admitHost(this.#admission, hello);
+  }
+
+  async call(host: string, call: Call): Promise<unknown> {
+    this.#term.check();
+    return carryOutCall(this.#verbs, host, call);
+  }
+
+  joined({ host, volumes }: Hello, resumed: boolean): void {
+    if (!resumed) this.#copies.joined(host);
+    this.#tender.joined(host);
+    for (const { id } of volumes) this.#operations.settle(id);
+  }
+
+  event(host: string, event: HostEvent): void {
+    const { volume, name } = event;
+    if (name === 'copy-failed') this.#copies.failed(host, event);
+    if (name === 'copy-failed' || name === 'faulted')
+      this.#ports.log.warn(
+        { event: name, host, volume: volume.id, detail: event.message },
+        'a host says that something is wrong with a volume',
+      );
+    void this.#raise(host, volume).catch((error) =>
+      this.#ports.log.warn(
+        { event: 'highest-not-stored', host, err: error },
+        'what a host said could not be kept',
+      ),
+    );
+    this.#tender.wake(volume.id);
+  }
+
+  progress(host: string, progress: Progress): void {
+    this.#copies.progressed(host, progress);
+  }
+
+  async #raise(host: string, volume: HostEvent['volume']): Promise<void> {
+    const changes = this.#highest.raise(host, [volume]);
+    if (changes.length > 0) await this.#ports.store.put(changes);
+  }
+}
+
+/** Something is to be done about it that nobody asks for. */
+function isRestless({ status, journal, alternate, active }: Route): boolean {
+  return status === 'gone' || journal !== null || alternate !== null || active.replicas.length > 0;
+}
+
+type Step = { step: (route: Route) => Promise<Next> };
+
+function stepOf(
+  { book, groups, deletion }: { book: RouteBook; groups: Groups; deletion: Step },
+  {
+    ownership,
+    mover,
+    retirement,
+    replication,
+  }: Record<'ownership' | 'mover' | 'retirement' | 'replication', Step>,
+): (volume: string) => Promise<Next> {
+  return async (volume) => {
+    const route = await book.route(volume);
+    // A group wakes its volumes when it is finished.
+    if (!route || groups.whyHeld(volume)) return REST;
+    if (route.status === 'gone') return deletion.step(route);
+    if (route.status !== 'open') return REST;
+    const owned = await ownership.step(route);
+    if (owned.do === 'again') return owned;
+    const moved = route.journal ? await mover.step(route) : await retirement.step(route);
+    // The route may be another one by now.
+    if (moved.do === 'again') return moved;
+    return soonest([owned, moved, await replication.step(route)]);
+  };
+}

@@ -1,0 +1,216 @@
+// What an operator decides of volumes that the rules do not decide: which cell goes on, and what becomes of the other one's fork.
+//
+// Invariant: the route says which cell goes on, under an epoch nobody has, before any host hears of it.
+
+import { CellblockError } from '../base/errors.js';
+import { highestEpoch } from '../model/cell/guards.js';
+import type { HostCommand } from '../model/cell/host-record.js';
+import type { Place, Route } from '../model/cell/route.js';
+import type { Arguments } from '../protocol/verbs.js';
+import { askBoth, askHost } from './asking.js';
+import { newPlace } from './hosts-view.js';
+import type { Locks } from './locks.js';
+import { givenUp as movesEnd } from './move-verbs.js';
+import type { Ports } from './ports.js';
+import { hostError, hostSilent } from './refusals.js';
+import type { AdoptResult, ClaimResult } from './results.js';
+import type { RouteBook } from './route-book.js';
+import type { EvidenceRecord } from './store.js';
+
+export type QuarantineVerbsParts = Ports & {
+  book: RouteBook;
+  locks: Locks;
+  wake: (volume: string) => void;
+};
+
+export class QuarantineVerbs {
+  readonly #parts: QuarantineVerbsParts;
+
+  constructor(parts: QuarantineVerbsParts) {
+    this.#parts = parts;
+  }
+
+  async list(): Promise<{ volumes: (EvidenceRecord & { name: string })[] }> {
+    const { store, book } = this.#parts;
+    const volumes: (EvidenceRecord & { name: string })[] = [];
+    for (const evidence of await store.list('evidence')) {
+      const route = await book.route(evidence.volume);
+      if (route?.status === 'quarantined') volumes.push({ ...evidence, name: route.name });
+    }
+    return { volumes };
+  }
+
+  async adopt({ volume: name, cell }: Arguments<'quarantine-adopt'>): Promise<AdoptResult> {
+    const { book, locks } = this.#parts;
+    const { volume } = await book.named(name);
+    return locks.run(volume, async () => {
+      const route = await book.route(volume);
+      if (route?.status !== 'quarantined') throw notQuarantined(name);
+      return this.#adopt(route, cell);
+    });
+  }
+
+  async #adopt(route: Route, cell: string): Promise<AdoptResult> {
+    const { store, book, wake, log } = this.#parts;
+    const decided = isDecided(route, cell) ? route : await this.#decide(route, cell);
+    const { volume, active, alternate } = decided;
+    await this.#command(active.primary, volume, { do: 'adopt', epoch: active.epoch });
+    const answer = await askHost(this.#parts, active.primary, { volume, seqs: [] });
+    if (!answer) throw hostSilent(active.primary, this.#parts.settings);
+    await book.change(volume, (now) => ({
+      ...now,
+      status: 'open',
+      lineageHead: answer.lineageHead,
+      active: { ...now.active, needsRepair: false },
+    }));
+    await store.put([
+      { kind: 'evidence', key: volume, value: null },
+      ...(await movesEnd(this.#parts, volume)),
+    ]);
+    log.warn(
+      { event: 'volume-adopted', volume, host: active.primary, epoch: active.epoch },
+      'an operator has decided which cell goes on with a volume',
+    );
+    wake(volume);
+    return {
+      volume: decided.name,
+      cell,
+      host: active.primary,
+      epoch: active.epoch,
+      left: alternate?.primary ?? null,
+    };
+  }
+
+  /** Stored before the host is told: it stays in quarantine until that one has taken it. */
+  async #decide(route: Route, cell: string): Promise<Route> {
+    const { active, alternate } = route;
+    const chosen = [active, alternate].find((place) => place?.cell === cell);
+    if (!chosen) throw noCell(route, cell);
+    const [x, y] = await askBoth(this.#parts, route, []);
+    const epoch = Math.max(highestEpoch({ route, x, y }), x.released ?? 0, y.released ?? 0) + 1;
+    const other: Place | null = chosen === active ? alternate : active;
+    const decided: Route = {
+      ...route,
+      epoch,
+      active: { ...chosen, epoch, mustSeal: null, needsRepair: true },
+      // What it has is no part of the lineage any more: it is sealed when it answers, and kept.
+      alternate: other && { ...other, mustSeal: epoch, needsRepair: true },
+      journal: null,
+    };
+    const replaced = await this.#parts.book.replace(decided);
+    if (!replaced.stored) throw changedMeanwhile(route.name);
+    return replaced.route;
+  }
+
+  /** What an adopted volume has left in the other cell becomes a volume of its own. */
+  async keepFork({ volume: name, as }: Arguments<'quarantine-keep-fork'>): Promise<ClaimResult> {
+    const { book, locks, freshId } = this.#parts;
+    const { volume } = await book.named(name);
+    return locks.run(volume, async () => {
+      const fork = givenUp(await book.route(volume), name);
+      if (fork.mustSeal !== null) throw hostSilent(fork.primary, this.#parts.settings);
+      const kept = await this.#forkRoute(fork, as, freshId());
+      await this.#command(fork.primary, volume, { do: 'keep-fork', volume: kept.volume, name: as });
+      const answer = await askHost(this.#parts, fork.primary, { volume: kept.volume, seqs: [] });
+      await book.change(kept.volume, (now) => ({ ...now, lineageHead: answer?.lineageHead ?? null }));
+      await this.#drop(volume, fork);
+      const { primary, cell } = fork;
+      return { volume: kept.volume, name: as, host: primary, cell, snapshots: answer?.lineageHead?.seq ?? 0 };
+    });
+  }
+
+  /** What an operator has given up of a volume is thrown away, with what only it has. */
+  async discard({
+    volume: name,
+  }: Arguments<'quarantine-discard'>): Promise<{ volume: string; host: string }> {
+    const { book, locks } = this.#parts;
+    const { volume } = await book.named(name);
+    return locks.run(volume, async () => {
+      const fork = givenUp(await book.route(volume), name);
+      if (fork.mustSeal !== null) throw hostSilent(fork.primary, this.#parts.settings);
+      await this.#command(fork.primary, volume, { do: 'purge' });
+      await this.#drop(volume, fork);
+      return { volume: name, host: fork.primary };
+    });
+  }
+
+  async #drop(volume: string, fork: Place): Promise<void> {
+    await this.#parts.book.change(volume, (now) =>
+      now.alternate?.primary === fork.primary ? { ...now, alternate: null } : null,
+    );
+  }
+
+  /** Stored before the host is told; after a crash the same again finds it by its name. */
+  async #forkRoute(fork: Place, name: string, volume: string): Promise<Route> {
+    const { store } = this.#parts;
+    const place = newPlace({ host: fork.primary, cell: fork.cell, storeId: fork.storeId });
+    const fresh: Route = {
+      volume,
+      name,
+      status: 'open',
+      active: { ...place, epoch: 1 },
+      alternate: null,
+      gen: 0,
+      epoch: 1,
+      lineageHead: null,
+      journal: null,
+    };
+    const existing = await store.routeNamed(name);
+    if (existing?.active.primary === fork.primary && existing.epoch === 1 && existing.lineageHead === null)
+      return existing;
+    if (existing || (await store.createRoute(fresh)) === 'exists')
+      throw new CellblockError('route-exists', `A volume ${name} has a route already.`, {
+        hint: 'Choose another name for the fork.',
+      });
+    return fresh;
+  }
+
+  async #command(host: string, volume: string, command: HostCommand): Promise<void> {
+    const { hosts, settings } = this.#parts;
+    if (!hosts.isConnected(host)) throw hostSilent(host, settings);
+    const outcome = await hosts.command(host, { volume, command }, settings.commandMs);
+    if (outcome.kind === 'silent') throw hostSilent(host, settings);
+    if (outcome.kind === 'failed') throw hostError(outcome.code, `${host}: ${outcome.message}`);
+    if (outcome.kind === 'refused') throw hostError(outcome.refusal, `${host} refuses: ${outcome.because}`);
+  }
+}
+
+/** It was decided so before, and the host may not have heard. */
+function isDecided({ active, alternate }: Route, cell: string): boolean {
+  return active.cell === cell && active.needsRepair && alternate?.mustSeal !== null;
+}
+
+/** The part of a volume that an operator has decided against. */
+function givenUp(route: Route | null, name: string): Place {
+  if (route?.status === 'quarantined')
+    throw new CellblockError(
+      'volume-quarantined',
+      `Nobody has decided yet which cell goes on with volume ${name}.`,
+      {
+        hint: `Decide with \`cellblock quarantine adopt ${name} --cell CELL\`; the other one is the fork.`,
+      },
+    );
+  if (!route?.alternate?.needsRepair) throw notQuarantined(name);
+  return route.alternate;
+}
+
+function noCell({ name, active, alternate }: Route, cell: string): CellblockError {
+  const cells = [active.cell, alternate?.cell].filter((each) => each !== undefined);
+  return new CellblockError('cell-not-found', `Cell ${cell} has no part of volume ${name}.`, {
+    hint: `These have: ${cells.join(', ')}.`,
+    facts: { volume: name, cell },
+  });
+}
+
+function notQuarantined(name: string): CellblockError {
+  return new CellblockError('volume-not-quarantined', `Nothing of volume ${name} waits for an operator.`, {
+    hint: 'Run `cellblock quarantine list`.',
+    facts: { volume: name },
+  });
+}
+
+function changedMeanwhile(name: string): CellblockError {
+  return new CellblockError('volume-unavailable', `The route of volume ${name} was changed meanwhile.`, {
+    hint: 'Look at it again, then try again.',
+  });
+}

@@ -1,0 +1,194 @@
+// Routes as people look at them: which there are, what is known of one and why it was decided so; and how a volume gets one and loses it.
+
+import { CellblockError } from '../base/errors.js';
+import { decide } from '../model/cell/decide.js';
+import type { Place, Route } from '../model/cell/route.js';
+import type { Arguments } from '../protocol/verbs.js';
+import { askBoth } from './asking.js';
+import { type DecisionBook, stepText } from './decisions.js';
+import { connected } from './hosts-view.js';
+import type { Locks } from './locks.js';
+import type { Operations } from './operations.js';
+import type { Ports } from './ports.js';
+import { hostError, hostSilent } from './refusals.js';
+import type { Replication } from './replication.js';
+import type { ClaimResult, Explained, RouteDetails, RouteList, RouteSummary } from './results.js';
+import type { RouteBook } from './route-book.js';
+
+export type RouteVerbsParts = Ports & {
+  book: RouteBook;
+  locks: Locks;
+  operations: Operations;
+  decisions: DecisionBook;
+  replication: Replication;
+};
+
+const PAGE = 500;
+
+export class RouteVerbs {
+  readonly #parts: RouteVerbsParts;
+
+  constructor(parts: RouteVerbsParts) {
+    this.#parts = parts;
+  }
+
+  async list({ after }: Arguments<'route-list'>): Promise<RouteList> {
+    const routes = await this.#parts.store.routes(after, PAGE);
+    return { routes: routes.map(summaryOf), next: routes.length < PAGE ? null : routes.at(-1)!.name };
+  }
+
+  async show({ volume, explain }: Arguments<'route-show'>): Promise<RouteDetails> {
+    const { book, operations, replication } = this.#parts;
+    const route = await book.named(volume);
+    const through = replication.of(route.volume);
+    return {
+      route,
+      completeThrough: replication.completeThrough(route),
+      replicas: route.active.replicas.map((host) => ({ host, completeThrough: through.get(host) ?? null })),
+      unfinished: [...operations.unfinished(route.volume)],
+      explained: explain ? await this.#explain(route) : null,
+    };
+  }
+
+  /** Asks both cells and decides, and does nothing of it. */
+  async #explain(route: Route): Promise<Explained> {
+    const { decisions, store } = this.#parts;
+    let [x, y] = await askBoth(this.#parts, route, []);
+    let decision = decide({ route, x, y });
+    if (decision.seqs.length > 0) {
+      [x, y] = await askBoth(this.#parts, route, decision.seqs);
+      decision = decide({ route, x, y });
+    }
+    return {
+      x,
+      y,
+      rule: decision.rule,
+      outcome: decision.outcome,
+      trials: decision.trials,
+      steps: decision.steps.map(stepText),
+      afterwards: decision.afterwards,
+      decisions: await decisions.of(route.volume),
+      evidence: await store.get('evidence', route.volume),
+    };
+  }
+
+  /** The route is stored first: if this is cut short, the same again goes on with the id it has. */
+  async claim({ volume: name, host }: Arguments<'route-claim'>): Promise<ClaimResult> {
+    const { store, freshId, locks } = this.#parts;
+    const { cell, storeId } = connected(this.#parts, host);
+    const place: Place = {
+      cell,
+      epoch: 1,
+      primary: host,
+      storeId,
+      replicas: [],
+      mustSeal: null,
+      needsRepair: false,
+    };
+    const fresh: Route = {
+      volume: freshId(),
+      name,
+      status: 'open',
+      active: place,
+      alternate: null,
+      gen: 0,
+      epoch: 1,
+      lineageHead: null,
+      journal: null,
+    };
+    const existing = await store.routeNamed(name);
+    if (existing && !isUnfinished(existing, place)) throw routeExists(existing);
+    if (!existing && (await store.createRoute(fresh)) === 'exists') throw routeExists(fresh);
+    const route = existing ?? fresh;
+    return locks.run(route.volume, () => this.#claimed(route, host));
+  }
+
+  async #claimed({ volume, name }: Route, host: string): Promise<ClaimResult> {
+    const { hosts, store, settings, book, log } = this.#parts;
+    const asked = await hosts.claim(host, { volume, name }, settings.commandMs);
+    // It may have been claimed: the route stays, for the next try.
+    if (asked.kind === 'silent') throw hostSilent(host, settings);
+    if (asked.kind === 'failed') {
+      const route = await store.route(volume);
+      if (route) await store.removeRoute(volume, route.gen);
+      throw hostError(asked.code, `${host}: ${asked.message}`);
+    }
+    const { answer } = asked.reply;
+    const route = await book.change(volume, (now) => ({
+      ...now,
+      status: 'open',
+      active: { ...now.active, epoch: answer.epoch },
+      epoch: Math.max(now.epoch, answer.epoch),
+      lineageHead: answer.lineageHead,
+    }));
+    log.info({ event: 'volume-claimed', volume, name, host }, 'a volume has got a route');
+    return { volume, name, host, cell: answer.cell, snapshots: route?.lineageHead?.seq ?? 0 };
+  }
+
+  /** Only of a volume that is lost or deleted, or whose store is gone for good. What hosts have of it they keep. */
+  async forget({ volume: name }: Arguments<'route-forget'>): Promise<RouteSummary> {
+    const { book, store, locks, decisions, log } = this.#parts;
+    const route = await book.named(name);
+    return locks.run(route.volume, async () => {
+      const now = await store.route(route.volume);
+      if (!now) return summaryOf(route);
+      if (now.status !== 'lost' && now.status !== 'gone' && !(await this.#isElsewhere(now))) throw inUse(now);
+      if (!(await store.removeRoute(now.volume, now.gen))) throw inUse(now);
+      await store.put([
+        ...(await decisions.forget(now.volume)),
+        { kind: 'move', key: now.volume, value: null },
+        { kind: 'evidence', key: now.volume, value: null },
+      ]);
+      log.warn({ event: 'route-forgotten', volume: now.volume, name }, 'an operator has dropped a route');
+      return summaryOf(now);
+    });
+  }
+
+  /** The host has another store now: the one it was in will not answer again. */
+  async #isElsewhere({ active }: Route): Promise<boolean> {
+    const known = await this.#parts.store.get('host', active.primary);
+    return known !== null && known.storeId !== active.storeId;
+  }
+}
+
+/** Nothing has been stored of it since it was made: its host may not have heard of it. */
+function isUnfinished({ gen, active }: Route, { primary, storeId }: Place): boolean {
+  return gen === 1 && active.primary === primary && active.storeId === storeId;
+}
+
+export function summaryOf({
+  name,
+  volume,
+  status,
+  active,
+  alternate,
+  epoch,
+  lineageHead,
+  journal,
+}: Route): RouteSummary {
+  return {
+    name,
+    volume,
+    status,
+    cell: active.cell,
+    host: active.primary,
+    epoch,
+    seq: lineageHead?.seq ?? 0,
+    alternate: alternate?.primary ?? null,
+    phase: journal?.phase ?? null,
+  };
+}
+
+function routeExists({ name }: Pick<Route, 'name'>): CellblockError {
+  return new CellblockError('route-exists', `A volume ${name} has a route already.`, {
+    hint: 'Names are unique in the whole installation: rename the volume at its host, then claim it.',
+    facts: { volume: name },
+  });
+}
+
+function inUse({ name, status }: Route): CellblockError {
+  return new CellblockError('route-in-use', `The route of volume ${name} is ${status}.`, {
+    hint: 'Only the route of a volume that is lost or deleted is dropped; delete the volume first.',
+    facts: { volume: name, status },
+  });
+}

@@ -1,0 +1,225 @@
+// Who is admitted, and what a host hears that comes back older than it was (an old backup, another disk), or whose volumes have other owners by now.
+
+import t from 'tap';
+
+import type { HostDetails, ReadmitResult } from '../../../src/coordinator/results.js';
+import type { Hello } from '../../../src/protocol/messages.js';
+import { CoordinatorWorld } from '../../support/coordinator-world.js';
+
+const HOSTS = { 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' };
+
+const hello = (world: CoordinatorWorld, host: string) =>
+  ({ type: 'hello', resume: null, ...world.host(host).facts() }) as Hello;
+
+const show = (world: CoordinatorWorld, host: string) =>
+  world.done<'host-show', HostDetails>('host-show', { host });
+
+t.test('only the leader admits; others say who leads', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const other = world.another();
+  t.match(await world.settled(other.coordinator.admit(hello(world, 'east-1'))), {
+    admit: false,
+    code: 'not-leader',
+    leader: { coordinator: 'c1' },
+  });
+  await t.rejects(other.coordinator.call('east-1', { verb: 'cell-list', arguments: {} }), {
+    code: 'not-leader',
+  });
+  world.running.leadership.take();
+  t.equal(world.running.connected.size, 0, 'who leads no more sends its hosts away');
+});
+
+const lower: Record<string, (world: CoordinatorWorld) => Promise<void>> = {
+  'a lower seq': async (world) => {
+    const backup = world.host('east-1').backup();
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 'later' }] });
+    world.disconnect('east-1');
+    world.host('east-1').restore(backup);
+  },
+  'a lower boot counter': async (world) => {
+    world.host('east-1').boot = 5;
+    await world.connect('east-1');
+    world.disconnect('east-1');
+    world.host('east-1').boot = 4;
+  },
+  'another store': async (world) => {
+    world.disconnect('east-1');
+    world.host('east-1').storeId = 'f'.repeat(32);
+  },
+  'a volume that is gone': async (world) => {
+    world.disconnect('east-1');
+    world.host('east-1').volumes.clear();
+  },
+};
+
+for (const [what, happens] of Object.entries(lower))
+  t.test(`${what}: the host is held back until an operator readmits it`, async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 1);
+    await happens(world);
+    t.ok(await world.connect('east-1'));
+    t.match(await show(world, 'east-1'), { regressed: true });
+    t.ok(world.log.events().includes('host-regressed'));
+    if (world.host('east-1').volumes.has(id)) t.equal(world.host('east-1').answer(id).state, 'FAULTED');
+    await world.lead();
+    t.match(await show(world, 'east-1'), { regressed: true }, 'another leader knows it too');
+  });
+
+t.test('a backup from before a move serves nothing: it is sealed, then readmitted', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  const backup = world.host('east-1').backup();
+  await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+  await world.until('the move', () => world.route('db').journal === null);
+  await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 'later' }] });
+  world.disconnect('east-1');
+  world.host('east-1').restore(backup);
+  t.ok(world.host('east-1').owns(id), 'so the backup says');
+  await world.connect('east-1');
+  t.equal(world.host('east-1').answer(id).state, 'FAULTED');
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 'more' }] }), {
+    cell: 'west',
+  });
+  t.match(await world.done<'host-readmit', ReadmitResult>('host-readmit', { host: 'east-1' }), {
+    readmitted: [id],
+  });
+  t.match(world.host('east-1').answer(id), { state: 'SEALED', released: 2 });
+  t.equal(world.violation('db'), null);
+  t.equal(await world.refused('host-readmit', { host: 'east-1' }), 'host-not-regressed');
+});
+
+t.test(
+  'a backup of the owner, older than its route: it stays faulted, and an operator may adopt what it has',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 1);
+    const backup = world.host('east-1').backup();
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 'lost' }] });
+    world.disconnect('east-1');
+    world.host('east-1').restore(backup);
+    await world.connect('east-1');
+    t.match(await world.done('host-readmit', { host: 'east-1' }), {
+      faulted: [{ volume: id }],
+      readmitted: [],
+    });
+    t.equal(world.host('east-1').answer(id).state, 'FAULTED');
+    t.equal(
+      await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's2' }] }),
+      'volume-quarantined',
+    );
+    await world.done('quarantine-adopt', { volume: 'db', cell: 'east' });
+    world.written.clear();
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's2' }] }), { seq: 2 });
+    t.equal(world.disagreement('db'), null);
+  },
+);
+
+t.test(
+  'a coordinator from an old backup follows what the hosts say, and snapshots nothing stale',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    const backup = world.state.copy();
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the move', () => world.route('db').journal === null);
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 'later' }] });
+    // Its route says east, without an alternate, under epoch 1; there the volume is sealed and released.
+    world.state = backup;
+    await world.lead();
+    const code = await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's4' }] });
+    t.equal(code, 'volume-quarantined', 'the sealed cell has released the volume: it is not reopened (I4)');
+    t.equal(world.host('east-1').answer(id).state, 'SEALED');
+    t.ok(world.host('west-1').owns(id));
+  },
+);
+
+t.test(
+  'the old primary of a promoted replica comes back: it is sealed, and what it alone has can be kept',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    world.host('east-2').copies = false;
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 'lost' }] });
+    t.equal(
+      await world.refused('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true }),
+      'primary-answers',
+    );
+    world.disconnect('east-1');
+    const refused = await world
+      .done('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: false })
+      .catch((error) => error);
+    t.match(refused, { code: 'loss-not-accepted', message: /since snapshot 2 would be lost, 1 snapshots/ });
+    t.match(await world.done('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true }), {
+      epoch: 2,
+      loss: { snapshots: 1, completeThrough: { seq: 2 } },
+    });
+    await world.until('the new primary', () => world.host('east-2').owns(id));
+    world.written.clear();
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] }), {
+      host: 'east-2',
+      seq: 3,
+    });
+    await world.connect('east-1');
+    t.same(world.host('east-1').opened, [], 'it serves nothing from its first moment');
+    await world.until('the seal', () => world.host('east-1').answer(id).state === 'SEALED');
+    t.equal(world.violation('db'), null);
+    await world.pass(120_000, 5_000);
+    t.equal(world.host('east-1').lineage(id).length, 3, 'what an operator has to look after is not purged');
+    t.match(await world.done('quarantine-keep-fork', { volume: 'db', as: 'db-lost' }), {
+      host: 'east-1',
+      snapshots: 3,
+    });
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db-lost', name: 's4' }] }), {
+      seq: 4,
+    });
+    t.equal(world.route('db').alternate, null);
+  },
+);
+
+t.test(
+  'a fork: one cell is adopted, the other one sealed, and kept as a volume of its own or discarded',
+  async (t) => {
+    for (const end of ['keep-fork', 'discard'] as const) {
+      const world = await CoordinatorWorld.begin(HOSTS);
+      const id = await world.volume('db', 'east-1', 2);
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the move', () => world.route('db').journal === null);
+      // Somebody has made the old owner one again, by hand.
+      const held = world.host('east-1').volumes.get(id)!;
+      held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
+      held.content = 999;
+      world.fateOf = (_from, host, what) =>
+        what === 'probe' && host === 'east-1' ? 'delivered' : 'delivered';
+      t.equal(
+        await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] }),
+        'volume-quarantined',
+      );
+      t.equal(
+        await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }),
+        'volume-quarantined',
+      );
+      t.match(await world.done('quarantine-adopt', { volume: 'db', cell: 'west' }), {
+        host: 'west-1',
+        epoch: 3,
+        left: 'east-1',
+      });
+      t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] }), {
+        cell: 'west',
+      });
+      await world.until('the seal', () => world.host('east-1').answer(id).state === 'SEALED');
+      await world.until('its note', () => world.route('db').alternate?.mustSeal === null);
+      if (end === 'keep-fork')
+        t.match(await world.done('quarantine-keep-fork', { volume: 'db', as: 'fork' }), {
+          name: 'fork',
+          cell: 'east',
+        });
+      else await world.done('quarantine-discard', { volume: 'db' });
+      t.equal(world.route('db').alternate, null);
+      t.equal(world.host('east-1').answer(id).state, 'NONE');
+      t.equal(world.disagreement('db'), null);
+      t.equal(await world.refused('quarantine-discard', { volume: 'db' }), 'volume-not-quarantined');
+    }
+  },
+);

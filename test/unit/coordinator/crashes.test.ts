@@ -1,0 +1,272 @@
+// A coordinator that dies after every single thing it has done to the world, a write to its store or a message to a host, one after the other; messages
+// that are lost or not answered, one after the other; another that leads while the first goes on. What was begun is ended, and asking again gives
+// what was asked for, once.
+
+import t, { type Test } from 'tap';
+import { CoordinatorWorld, type Fate, type Running } from '../../support/coordinator-world.js';
+import { byEffort } from '../../support/effort.js';
+
+interface Scenario {
+  hosts: Record<string, string>;
+  prepare: (world: CoordinatorWorld) => Promise<void>;
+  /** What is asked for. */
+  act: (world: CoordinatorWorld) => Promise<unknown>;
+  /** What asking again may be refused with, because it is done. */
+  done: string[];
+  /** What happens then. */
+  afterwards?: (world: CoordinatorWorld) => Promise<void>;
+  /** When everything has come to rest. */
+  isOver?: (world: CoordinatorWorld) => boolean;
+  /** What is wrong in the end; null: nothing is. */
+  wrong: (world: CoordinatorWorld) => string | null;
+}
+
+const TWO = { 'east-1': 'east', 'west-1': 'west' };
+
+const names = (world: CoordinatorWorld, host: string, volume: string) =>
+  world
+    .host(host)
+    .lineage(world.state.names.get(volume) ?? '')
+    .map(({ name }) => name)
+    .join();
+
+const differs = (is: string, should: string) => (is === should ? null : `${is} instead of ${should}`);
+
+const scenarios: Record<string, Scenario> = {
+  'a snapshot': {
+    hosts: TWO,
+    prepare: async (world) => void (await world.volume('db', 'east-1')),
+    act: (world) => world.call('snapshot-create', { snapshots: [{ volume: 'db', name: 's2' }] }),
+    done: ['snapshot-exists'],
+    wrong: (world) => world.disagreement('db') ?? differs(names(world, 'east-1', 'db'), 's1,s2'),
+  },
+  'a resize': {
+    hosts: TWO,
+    prepare: async (world) => void (await world.volume('db', 'east-1')),
+    act: (world) => world.call('volume-resize', { volume: 'db', sizeBytes: '2097152' }),
+    done: [],
+    wrong: (world) => {
+      const { volume } = world.route('db');
+      return (
+        world.disagreement('db') ?? differs(world.host('east-1').volumes.get(volume)!.sizeBytes, '2097152')
+      );
+    },
+  },
+  'a volume that gets a route': {
+    hosts: TWO,
+    prepare: async (world) => {
+      const id = world.freshId();
+      world.host('east-1').locals.set('db', { content: 0, snapshots: [id] });
+    },
+    act: (world) => world.call('route-claim', { volume: 'db', host: 'east-1' }),
+    done: ['route-exists'],
+    wrong: (world) => world.disagreement('db') ?? differs(names(world, 'east-1', 'db'), 's0'),
+  },
+  'a move': {
+    hosts: TWO,
+    prepare: async (world) => void (await world.volume('db', 'east-1', 2)),
+    act: (world) => world.call('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false }),
+    done: ['move-under-way', 'option-invalid'],
+    isOver: (world) => world.route('db').active.cell === 'west',
+    wrong: (world) => world.disagreement('db') ?? differs(names(world, 'west-1', 'db'), 's1,s2'),
+  },
+  'a move that is turned back when its source is sealed': {
+    hosts: TWO,
+    prepare: async (world) => {
+      const id = await world.volume('db', 'east-1', 2);
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the seal', () => {
+        if (world.host('east-1').answer(id).state !== 'SEALED') return false;
+        world.host('west-1').copies = false;
+        return true;
+      });
+      await world.until('its note', () => world.route('db').journal?.phase === 'SEALED');
+    },
+    act: (world) => world.call('move-cancel', { volume: 'db' }),
+    done: ['move-not-found'],
+    wrong: (world) => {
+      if (world.route('db').active.cell !== 'east') return 'it was not turned back';
+      return world.disagreement('db') ?? differs(names(world, 'east-1', 'db'), 's1,s2');
+    },
+  },
+  'a delete, with a copy left from a move': {
+    hosts: TWO,
+    prepare: async (world) => {
+      await world.volume('db', 'east-1', 2);
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the move', () => world.route('db').journal === null);
+    },
+    act: (world) => world.call('volume-delete', { volume: 'db' }),
+    done: ['volume-not-found'],
+    isOver: (world) => !world.state.names.has('db'),
+    wrong: (world) => {
+      const left = [...world.hosts.values()].flatMap((host) =>
+        [...host.volumes.values()]
+          .filter(({ record }) => record.tombstone?.why !== 'delete')
+          .map(() => host.name),
+      );
+      const kept = [...world.state.records.keys()].filter((key) => !key.startsWith('host:'));
+      return differs(left.join(), '') ?? differs(kept.join(), '');
+    },
+  },
+  'a snapshot of three volumes at two hosts': {
+    hosts: TWO,
+    prepare: async (world) => {
+      await world.volume('a', 'east-1');
+      await world.volume('b', 'east-1');
+      await world.volume('c', 'west-1');
+    },
+    act: (world) =>
+      world.call('snapshot-create', {
+        snapshots: ['a', 'b', 'c'].map((volume) => ({ volume, name: 'all' })),
+      }),
+    done: ['snapshot-exists', 'LINEAGE_MISMATCH', 'group-dropped'],
+    wrong: (world) => {
+      for (const [volume, host] of [
+        ['a', 'east-1'],
+        ['b', 'east-1'],
+        ['c', 'west-1'],
+      ] as const) {
+        const wrong = world.disagreement(volume) ?? differs(names(world, host, volume), 's1,all');
+        if (wrong) return `${volume}: ${wrong}`;
+      }
+      return null;
+    },
+  },
+  'a replica that takes the place of its primary, which comes back': {
+    hosts: { 'east-1': 'east', 'east-2': 'east' },
+    prepare: async (world) => {
+      await world.volume('db', 'east-1', 2);
+      await world.done('replica-add', { volume: 'db', host: 'east-2' });
+      await world.until('the replica', () => names(world, 'east-2', 'db') === 's1,s2');
+      await world.pass(500);
+      world.disconnect('east-1');
+      world.written.clear();
+    },
+    act: (world) => world.call('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true }),
+    done: ['replica-not-found'],
+    afterwards: async (world) => {
+      await world.until('the new owner', () => world.host('east-2').owns(world.route('db').volume));
+      await world.connect('east-1');
+    },
+    isOver: (world) => !world.host('east-1').owns(world.route('db').volume),
+    wrong: (world) => world.disagreement('db') ?? differs(names(world, 'east-2', 'db'), 's1,s2'),
+  },
+};
+
+async function comesToRest(world: CoordinatorWorld, { isOver, afterwards }: Scenario): Promise<void> {
+  await afterwards?.(world);
+  await world.until('rest', () => world.isQuiet && (isOver?.(world) ?? true), 120_000);
+  await world.pass(500);
+}
+
+/** How many steps it takes. */
+async function whole(t: Test, scenario: Scenario): Promise<number> {
+  const world = await CoordinatorWorld.begin(scenario.hosts);
+  await scenario.prepare(world);
+  const before = world.running.steps.length;
+  await world.settled(scenario.act(world));
+  await comesToRest(world, scenario);
+  t.equal(scenario.wrong(world), null, 'without a crash');
+  return world.running.steps.length - before;
+}
+
+async function crashed(scenario: Scenario, after: number): Promise<string | null> {
+  const world = await CoordinatorWorld.begin(scenario.hosts);
+  await scenario.prepare(world);
+  world.killAfter(after);
+  const asked = scenario.act(world);
+  asked.catch(() => undefined);
+  await world.until('the crash', () => world.running.isDead, 60_000).catch(() => undefined);
+  const at = world.running.steps.at(-1);
+  await world.lead();
+  await world.pass(1_000);
+  const again = await outcomeOf(world, scenario.act(world));
+  const where = `after step ${after}, ${at}; asked again: ${again}`;
+  if (again !== 'done' && !scenario.done.includes(again)) return where;
+  try {
+    await comesToRest(world, scenario);
+  } catch (error) {
+    return `${where}; ${(error as Error).message}`;
+  }
+  const wrong = scenario.wrong(world);
+  return wrong && `${where}: ${wrong}`;
+}
+
+type Trouble = (world: CoordinatorWorld, step: number) => void;
+
+/** One message that is lost, or is not answered in time. */
+const losing =
+  (fate: Fate): Trouble =>
+  (world, step) => {
+    let messages = 0;
+    world.fateOf = () => {
+      messages += 1;
+      return messages === step ? fate : 'delivered';
+    };
+  };
+
+/** Another leads after so many steps; the one of before goes on as if it did not know, and is heard by the hosts. */
+const deposing: Trouble = (world, step) => {
+  const before = world.running;
+  before.onStep(before.steps.length + step, () => void takeOver(world, before));
+};
+
+async function takeOver(world: CoordinatorWorld, before: Running): Promise<void> {
+  const next = world.another();
+  world.running = next;
+  next.leadership.give();
+  while (!next.coordinator.isReady) await world.after(50);
+  for (const { name, isSilent } of world.hosts.values()) if (!isSilent) await world.join(name, next);
+  await world.after(1_000);
+  // It hears of it late.
+  before.leadership.take();
+}
+
+async function troubled(scenario: Scenario, trouble: Trouble, step: number): Promise<string | null> {
+  const world = await CoordinatorWorld.begin(scenario.hosts);
+  await scenario.prepare(world);
+  const before = world.running;
+  trouble(world, step);
+  const first = await outcomeOf(world, scenario.act(world));
+  await world.pass(2_000);
+  const again =
+    first === 'done' && world.running === before ? first : await outcomeOf(world, scenario.act(world));
+  const where = `step ${step}: ${first}, asked again: ${again}`;
+  if (again !== 'done' && !scenario.done.includes(again)) return where;
+  try {
+    await comesToRest(world, scenario);
+  } catch (error) {
+    return `${where}; ${(error as Error).message}`;
+  }
+  const wrong = scenario.wrong(world);
+  return wrong && `${where}: ${wrong}`;
+}
+
+async function outcomeOf(world: CoordinatorWorld, work: Promise<unknown>): Promise<string> {
+  return world.settled(work).then(
+    () => 'done',
+    (error) => String(error.code ?? error),
+  );
+}
+
+/** All of them, or some where there is little time. */
+function* stepsOf(steps: number): Generator<number> {
+  const every = byEffort({ quick: Math.max(1, Math.floor(steps / 8)), normal: 1, long: 1 });
+  for (let step = 1; step <= steps; step += every) yield step;
+}
+
+const troubles: Record<string, (scenario: Scenario, step: number) => Promise<string | null>> = {
+  'the coordinator dies': crashed,
+  'a message is lost': (scenario, step) => troubled(scenario, losing('lost'), step),
+  'an answer is lost': (scenario, step) => troubled(scenario, losing('answer lost'), step),
+  'another coordinator leads': (scenario, step) => troubled(scenario, deposing, step),
+};
+
+for (const [what, scenario] of Object.entries(scenarios))
+  t.test(what, async (t) => {
+    const steps = await whole(t, scenario);
+    t.comment(`${steps} steps`);
+    for (const [happens, run] of Object.entries(troubles))
+      for (const step of stepsOf(steps)) t.equal(await run(scenario, step), null, `${happens}, step ${step}`);
+  });

@@ -1,0 +1,135 @@
+// A snapshot of several volumes at several hosts in one instant: everywhere or nowhere, with windows that overlap.
+
+import t from 'tap';
+
+import type { GroupResult } from '../../../src/coordinator/results.js';
+import { CoordinatorWorld } from '../../support/coordinator-world.js';
+
+const TWO = { 'east-1': 'east', 'west-1': 'west' };
+
+async function three(): Promise<{ world: CoordinatorWorld; ids: string[] }> {
+  const world = await CoordinatorWorld.begin(TWO);
+  const ids = [
+    await world.volume('a', 'east-1'),
+    await world.volume('b', 'east-1'),
+    await world.volume('c', 'west-1'),
+  ];
+  return { world, ids };
+}
+
+const all = { snapshots: ['a', 'b', 'c'].map((volume) => ({ volume, name: 'all' })) };
+
+const taken = (world: CoordinatorWorld, ids: readonly string[]) =>
+  ids.map((id) =>
+    [...world.hosts.values()].reduce(
+      (sum, host) => sum + host.lineage(id).filter(({ name }) => name === 'all').length,
+      0,
+    ),
+  );
+
+t.test(
+  'all are held before the first is cut, and let go after the last one was; the windows are told',
+  async (t) => {
+    const { world, ids } = await three();
+    const steps: string[] = [];
+    world.fateOf = (_from, host, what) => {
+      steps.push(`${what} ${host}`);
+      return 'delivered';
+    };
+    const group = await world.done<'snapshot-create', GroupResult>('snapshot-create', all);
+    t.same(taken(world, ids), [1, 1, 1]);
+    t.match(group, { unconfirmed: [], held: [{ host: 'east-1' }, { host: 'west-1' }] });
+    t.same(
+      group.snapshots.map(({ volume, seq }) => `${volume} ${seq}`),
+      ['a 2', 'b 2', 'c 2'],
+    );
+    const order = steps.map((step) => step.split(' ')[0]!).filter((step) => step !== 'probe');
+    t.same(order, ['quiesce', 'quiesce', 'cut', 'cut', 'resume', 'resume', 'publish', 'publish']);
+    for (const name of ['a', 'b', 'c']) t.equal(world.disagreement(name), null);
+    t.ok(world.isQuiet);
+  },
+);
+
+for (const what of ['quiesce', 'cut', 'resume'])
+  t.test(`${what} is not answered by one: nothing is taken anywhere`, async (t) => {
+    const { world, ids } = await three();
+    world.fateOf = (_from, host, step) => (step === what && host === 'west-1' ? 'answer lost' : 'delivered');
+    t.equal(await world.refused('snapshot-create', all), 'group-dropped');
+    t.same(taken(world, ids), [0, 0, 0]);
+    await world.until('the end', () => world.isQuiet);
+    for (const host of world.hosts.values()) t.equal(host.groups.size, 0, `${host.name} keeps nothing of it`);
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'a', name: 's2' }] }), { seq: 2 });
+  });
+
+t.test('a host whose clients went on by themselves: nothing is taken anywhere', async (t) => {
+  const { world, ids } = await three();
+  world.fateOf = (_from, host, step) => {
+    if (step === 'resume' && host === 'west-1')
+      for (const group of world.host(host).groups.values()) group.expired = true;
+    return 'delivered';
+  };
+  const error = await world.done('snapshot-create', all).catch((thrown) => thrown);
+  t.match(error, { code: 'group-dropped', message: /west-1 let its clients go on/ });
+  t.same(taken(world, ids), [0, 0, 0]);
+});
+
+t.test(
+  'a host that is cut off after the decision is told when it is back; until then its volumes wait',
+  async (t) => {
+    const { world, ids } = await three();
+    world.fateOf = (_from, host, step) => {
+      if (step === 'publish' && host === 'west-1') {
+        world.disconnect('west-1');
+        return 'lost';
+      }
+      return 'delivered';
+    };
+    const group = await world.done<'snapshot-create', GroupResult>('snapshot-create', all);
+    t.match(group, { unconfirmed: ['west-1'] });
+    t.equal(group.snapshots.find(({ volume }) => volume === 'c')?.seq, null);
+    world.fateOf = () => 'delivered';
+    t.equal(
+      await world.refused('snapshot-create', { snapshots: [{ volume: 'a', name: 's3' }] }),
+      'group-unfinished',
+    );
+    await world.lead();
+    await world.connect('west-1');
+    await world.until('the end', () => world.isQuiet);
+    t.same(taken(world, ids), [1, 1, 1], 'another leader has told it');
+    t.equal(world.disagreement('c'), null);
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+  },
+);
+
+t.test('a host that has lost its part of what was published: told, and the others keep theirs', async (t) => {
+  const { world, ids } = await three();
+  world.fateOf = (_from, host, step) => {
+    if (step === 'publish' && host === 'west-1') world.host(host).groups.clear();
+    return 'delivered';
+  };
+  await world.done('snapshot-create', all);
+  t.same(taken(world, ids), [1, 1, 0]);
+  t.ok(world.log.events().includes('group-member-lost'));
+  t.ok(world.isQuiet);
+});
+
+t.test('a leader that dies before it has decided: the next one drops what one host has cut', async (t) => {
+  const { world, ids } = await three();
+  world.fateOf = (_from, host, step) => (step === 'cut' && host === 'west-1' ? 'lost' : 'delivered');
+  const { running } = world;
+  running.diesWhen = () => running.steps.at(-1) === 'cut at east-1';
+  const asked = world.call('snapshot-create', all);
+  asked.catch(() => undefined);
+  await world.until('the crash', () => running.isDead);
+  world.fateOf = () => 'delivered';
+  await world.lead();
+  await world.until('the end', () => world.isQuiet);
+  t.same(taken(world, ids), [0, 0, 0]);
+  for (const host of world.hosts.values()) t.equal(host.groups.size, 0, `${host.name} keeps nothing of it`);
+});
+
+t.test('a volume is named once', async (t) => {
+  const { world } = await three();
+  const twice = { snapshots: [all.snapshots[0]!, { volume: 'a', name: 'again' }] };
+  t.equal(await world.refused('snapshot-create', twice), 'option-invalid');
+});
