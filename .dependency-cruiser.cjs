@@ -1,13 +1,13 @@
 // Which folder of src may import which (docs/architecture.md). Run by scripts/lint.js.
 //
-//   base <- model <- { identity, catalog, plane, nbd-client, protocol } <- operations <- agent <- commands <- main
+//   base <- model <- { identity, catalog, plane, nbd-client, protocol } <- operations <- { agent, coordinator } <- commands <- main
 
 const order = [
   ['base'],
   ['model'],
   ['identity', 'catalog', 'plane', 'nbd-client', 'protocol'],
   ['operations'],
-  ['agent'],
+  ['agent', 'coordinator'],
   ['commands'],
   ['main'],
 ];

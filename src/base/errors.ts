@@ -102,6 +102,14 @@ export const ERROR_CODES = {
   'kernel-device-failed': 'io',
   'token-file-invalid': 'invalid',
   'coordinator-address-invalid': 'invalid',
+  'volume-routed': 'refused',
+  'volume-not-served': 'refused',
+  'volume-unknown-here': 'not-found',
+  'snapshot-pinned': 'in-use',
+  'copy-refused': 'refused',
+  'coordinator-absent': 'refused',
+  'group-failed': 'refused',
+  'credentials-invalid': 'invalid',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -119,7 +119,10 @@ export type Family =
   | 'sync'
   | 'vm'
   | 'vm-snapshot'
-  | 'attachment';
+  | 'attachment'
+  | 'lineage'
+  | 'lineage-id'
+  | 'group-cut';
 
 export function jsonKey(family: Family, id: string | number): Buffer {
   return Buffer.from(`${family}/${id}`);

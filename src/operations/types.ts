@@ -5,6 +5,8 @@ import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
 import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
+import type { CellState } from './cells/cells.js';
+import type { Copies, CopyHost } from './copy/treaty.js';
 import type { KernelRoots } from './kernel/kernel-files.js';
 import type { IdentityFactory } from './sync-types.js';
 
@@ -54,6 +56,10 @@ export interface OperationsOptions {
   asPowerLoss?: boolean;
   /** Called before a new store is made, and of one that is there when it is known to be held by nobody else: a last look around. */
   beforeMaking?: () => Promise<void>;
+  /** Who this host is in a cell; not given: in none, and records of cells that are there are kept. */
+  cells?: CellOptions;
+  /** Who brings snapshots from other hosts. */
+  copies?: (host: CopyHost) => Copies;
   /** Tests only: handed to the data plane. */
   simulation?: object;
   /** Tests only: in place of the kinds of identity there are. */
@@ -66,6 +72,13 @@ export interface OperationsOptions {
   kernelRoots?: KernelRoots;
   /** Tests only: pauses between attempts to write, instead of real time. */
   pause?: (attempt: number) => Promise<void>;
+}
+
+export interface CellOptions {
+  host: string;
+  cell: string;
+  /** How long volumes of cells wait at a start for a coordinator; null: for ever. */
+  serveAloneAfterMs?: number | null;
 }
 
 export interface FailureInfo {
@@ -108,6 +121,8 @@ export interface VolumeInfo extends Access {
   limits: Limits | null;
   /** `lost`: why it is not written, null while it is. */
   transactionLog: (TransactionLogSetting & { lost: string | null }) | null;
+  /** Null: it belongs to no cell. */
+  cell: CellState | null;
 }
 
 export interface VolumeDetails extends VolumeInfo {

@@ -10,11 +10,13 @@ import type { Head as ModelHead } from '../model/cell/route.js';
 import { CELL_STATES } from '../model/cell/states.js';
 import { LIMITS } from './limits.js';
 import {
+  Address,
   Bytes,
   Code,
   Count,
   closed,
   Id,
+  listOf,
   Name,
   nullable,
   oneOf,

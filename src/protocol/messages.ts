@@ -28,6 +28,7 @@ import {
   closed,
   Id,
   listOf,
+  Name,
   nullable,
   oneOf,
   PlaceName,

@@ -86,6 +86,7 @@ export class FakeOperations {
       description,
       limits: limits && checkLimits(limits),
       transactionLog: null,
+      cell: null,
     };
     this.volumes.set(name, volume);
     return volume;
