@@ -389,8 +389,10 @@ export class Operations {
   ): Promise<SnapshotInfo[]> {
     this.#requireWritable();
     const { catalog, cells, localVerbs } = this.parts;
-    if (!local)
-      for (const { volume } of references) localVerbs.refuse(requireContainer(catalog, volume), 'snapshot');
+    for (const { volume } of references) {
+      const container = catalog.containerNamed(volume);
+      if (container && !local) localVerbs.refuse(container, 'snapshot');
+    }
     // Whatever is claimed for a cell meanwhile gets its snapshot in its lineage.
     const snapshots = await cells.performing.local(references, options);
     return snapshots.map((snapshot) => this.#snapshotInfo(snapshot));

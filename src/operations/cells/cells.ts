@@ -150,6 +150,11 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
     await this.#groups.stop();
   }
 
+  /** The cold start is over. */
+  get isServing(): boolean {
+    return this.#gate.isOpen;
+  }
+
   /** What stands of its volumes in a hello. */
   async volumes(): Promise<VolumeFacts[]> {
     await this.#catalog.barrier();

@@ -27,13 +27,13 @@ export class Facts {
 
   constructor(
     collaborators: { catalog: Catalog; devices: Devices; lineages: Lineages },
-    { storeId, identity }: { storeId: string; identity: HostIdentity },
+    { storeId, identity: { host, cell } }: { storeId: string; identity: HostIdentity },
   ) {
     this.#catalog = collaborators.catalog;
     this.#devices = collaborators.devices;
     this.#lineages = collaborators.lineages;
     this.#storeId = storeId;
-    this.#identity = identity;
+    this.#identity = { host, cell };
   }
 
   /**

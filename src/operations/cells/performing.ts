@@ -8,6 +8,7 @@ import type { Catalog, Change } from '../../catalog/catalog.js';
 import type { HostRecord, Judgement } from '../../model/cell/host-record.js';
 import { judge } from '../../model/cell/host-record.js';
 import type { Container, Snapshot } from '../../model/entities.js';
+import type { Lineage } from '../../model/lineage.js';
 import type { Performed, SaidOutcome } from '../../protocol/client.js';
 import type { PerformedOperation } from '../../protocol/exchange.js';
 import { requireContainer } from '../lookup.js';
@@ -144,8 +145,9 @@ export class Performing {
     });
   }
 
-  #routed(name: string) {
-    return this.#lineages.ofContainer(requireContainer(this.#catalog, name).id);
+  #routed(name: string): Lineage | null {
+    const container = this.#catalog.containerNamed(name);
+    return container ? this.#lineages.ofContainer(container.id) : null;
   }
 
   #localMember({ volume, snapshot }: { volume: string; snapshot: string }) {
