@@ -102,7 +102,9 @@ const CoordinatorSection = group({
       allowed: 'a list of wss://HOST:PORT',
     },
   ),
-  host: placeName('Name of this host, one in the whole installation. Its certificate or token has to say the same.'),
+  host: placeName(
+    'Name of this host, one in the whole installation. Its certificate or token has to say the same.',
+  ),
   cell: placeName('The cell it belongs to. Its certificate or token has to say the same.'),
   tls: group({
     ca: file('PEM: who signs the certificates of coordinators.'),
@@ -126,11 +128,14 @@ const CoordinatorSection = group({
       'Where other hosts reach the volumes of this one, to copy them. Default: the addresses of `nbd.listen` as they are bound.',
     allowed: 'a list of unix:PATH or tcp:HOST:PORT',
   }),
-  copy_rate: size('Bytes a second that copies from other hosts may bring together. 0: as many as there are.', {
-    minimum: '0',
-    maximum: '1T',
-    default: '0',
-  }),
+  copy_rate: size(
+    'Bytes a second that copies from other hosts may bring together. 0: as many as there are.',
+    {
+      minimum: '0',
+      maximum: '1T',
+      default: '0',
+    },
+  ),
 });
 
 const TlsSection = group({

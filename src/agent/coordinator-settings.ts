@@ -28,7 +28,10 @@ export function coordinatorSettings(given: CoordinatorFile): CoordinatorSettings
   if (Object.keys(given).length === 0) return null;
   const { addresses, host, cell, announce, copy_rate: rate = 0 } = given;
   if (addresses === undefined || host === undefined || cell === undefined)
-    throw refuse('it is not said where coordinators are, or who this host is', 'Set addresses, host and cell.');
+    throw refuse(
+      'it is not said where coordinators are, or who this host is',
+      'Set addresses, host and cell.',
+    );
   for (const address of addresses) checkAddress(address);
   const alone = given.serve_alone_after ?? DEFAULT_SERVE_ALONE_SECONDS;
   const bytes = bytesOfSize(rate);

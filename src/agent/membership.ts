@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { CellblockError, systemCode } from '../base/errors.js';
 import type { Operations } from '../operations/operations.js';
-import { AgentClient, type AgentApplication, type Credentials } from '../protocol/client.js';
+import { type AgentApplication, AgentClient, type Credentials } from '../protocol/client.js';
 import type { HelloFacts } from '../protocol/host-machine.js';
 import { LIMITS } from '../protocol/limits.js';
 import type { Log } from '../protocol/log.js';

@@ -297,7 +297,9 @@ export class Catalog {
   }
 
   async #loadLineages(): Promise<void> {
-    await this.#each('lineage', (text, id) => this.lineages.keep(readRecord(`lineage/${id}`, text, decodeLineage)));
+    await this.#each('lineage', (text, id) =>
+      this.lineages.keep(readRecord(`lineage/${id}`, text, decodeLineage)),
+    );
     await this.#each('lineage-id', (text, id) => {
       const key = parseLineageIdKey(id);
       if (!key) throw damaged(`the record lineage-id/${id} stands under no key`);

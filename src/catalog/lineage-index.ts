@@ -58,7 +58,10 @@ export class LineageIndex {
   }
 
   keepId(volume: string, seq: number, id: string): void {
-    const ids = this.#ids.get(volume) ?? { bySeq: new Map<number, string>(), byId: new Map<string, number>() };
+    const ids = this.#ids.get(volume) ?? {
+      bySeq: new Map<number, string>(),
+      byId: new Map<string, number>(),
+    };
     this.#ids.set(volume, ids);
     const before = ids.bySeq.get(seq);
     if (before !== undefined) ids.byId.delete(before);

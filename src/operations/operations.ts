@@ -187,7 +187,8 @@ export class Operations {
 
   /** What an earlier run had begun: shrinks before anything is served; space is given back in the background. */
   async #finishUnfinished(): Promise<void> {
-    const { volumes, files, reclaim, punches, space, recovery, syncs, expiry, attachments, cells } = this.parts;
+    const { volumes, files, reclaim, punches, space, recovery, syncs, expiry, attachments, cells } =
+      this.parts;
     await syncs.finishUnfinished();
     await volumes.finishShrinks();
     await cells.reconcile();
@@ -334,7 +335,10 @@ export class Operations {
     return this.#volumeInfo(container);
   }
 
-  async #resize(container: Container, { sizeBytes, force }: { sizeBytes: bigint; force: boolean }): Promise<void> {
+  async #resize(
+    container: Container,
+    { sizeBytes, force }: { sizeBytes: bigint; force: boolean },
+  ): Promise<void> {
     const { volumes, attachments } = this.parts;
     // What is mounted may grow, but is not cut off.
     const claim = sizeBytes < container.sizeBytes ? await attachments.claim([container]) : null;

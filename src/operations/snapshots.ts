@@ -58,8 +58,8 @@ export interface SnapshotWish {
 
 export interface TakeOptions {
   expires?: string | null;
-  /** Adds to the group that makes them durable in the metadata; they are answered after it then. */
-  alongside?: (change: Change, snapshots: readonly Snapshot[]) => void;
+  /** Adds to the group that makes them durable in the metadata; they are answered after it then. False: it has added nothing. */
+  alongside?: (change: Change, snapshots: readonly Snapshot[]) => boolean | undefined | void;
 }
 
 export class Snapshots {
@@ -209,9 +209,9 @@ export class Snapshots {
       device.layers.raise(device.version);
       return snapshot;
     });
-    if (failed < 0) alongside?.(change, snapshots as Snapshot[]);
+    const waits = failed < 0 && alongside && alongside(change, snapshots as Snapshot[]) !== false;
     const durable = change.commit();
-    if (failed < 0 && alongside) await durable;
+    if (waits) await durable;
     if (failed < 0) {
       durable.catch((error: unknown) =>
         this.#log.warn({ err: error }, 'a snapshot stands in the journal only, for now'),
@@ -320,7 +320,8 @@ function idTaken(id: string): CellblockError {
 
 /** One that begins as hidden ones do has to be that of its id, which nobody outside can choose. */
 function checkWishedName({ snapshot, id }: SnapshotWish): void {
-  if (!isHiddenName(snapshot) || id === undefined || snapshot !== hiddenName(id)) checkName(snapshot, 'snapshot');
+  if (!isHiddenName(snapshot) || id === undefined || snapshot !== hiddenName(id))
+    checkName(snapshot, 'snapshot');
 }
 
 function isListed(catalog: Catalog, { line: id, version }: Base): boolean {

@@ -1,11 +1,11 @@
 // What goes into the operations and what comes out: plain values, no ids of LevelDB, byte quantities as bigint.
 
 import type { Level } from '../catalog/level.js';
+import type { HostRecord } from '../model/cell/host-record.js';
 import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
 import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
-import type { CellState } from './cells/cells.js';
 import type { Copies, CopyHost } from './copy/treaty.js';
 import type { KernelRoots } from './kernel/kernel-files.js';
 import type { IdentityFactory } from './sync-types.js';
@@ -79,6 +79,8 @@ export interface CellOptions {
   cell: string;
   /** How long volumes of cells wait at a start for a coordinator; null: for ever. */
   serveAloneAfterMs?: number | null;
+  /** What copies from other hosts may bring together; null: as much as there is. */
+  copyBytesPerSecond?: bigint | null;
 }
 
 export interface FailureInfo {
@@ -93,6 +95,18 @@ export interface Access {
   /** See model/access.ts; empty: everybody who reaches the socket. */
   allow: string[];
   description: string;
+}
+
+/** Where a volume of a cell stands at this host: for people. */
+export interface CellState {
+  /** 32 hexadecimal digits, the same on every host. */
+  id: string;
+  state: HostRecord['state'];
+  role: 'primary' | 'replica' | 'copy' | 'former';
+  epoch: number;
+  /** Seq of its last snapshot; 0: it has none. */
+  seq: number;
+  served: boolean;
 }
 
 export interface VolumeInfo extends Access {

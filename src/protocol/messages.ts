@@ -202,13 +202,18 @@ export const MESSAGES = {
     volume: Id,
     pull: Pull,
   }),
-  digest: numbered('digest', 'coordinator', 'A hash of what a snapshot changed, to be compared with its copy.', {
-    id: Id,
-    volume: Id,
-    snapshot: Id,
-    /** Null: of all it holds. */
-    since: nullable(Id),
-  }),
+  digest: numbered(
+    'digest',
+    'coordinator',
+    'A hash of what a snapshot changed, to be compared with its copy.',
+    {
+      id: Id,
+      volume: Id,
+      snapshot: Id,
+      /** Null: of all it holds. */
+      since: nullable(Id),
+    },
+  ),
   digested: numbered('digested', 'host', 'The answer to that.', {
     id: Id,
     /** SHA-256, as docs/coordinator-protocol.md says what it is of. */

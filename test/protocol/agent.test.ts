@@ -98,20 +98,43 @@ async function refusal(daemon: Daemon, name: string): Promise<string> {
 t.test('an agent joins, and tells what it is and holds', async (t) => {
   const one = await scene(t);
   const { coordinator, daemon } = one;
-  t.match(coordinator.hellos[0], { host: HOST, cell: 'east', boot: 1, volumes: [], nbd: [`unix:${daemon.nbdPath}`] });
+  t.match(coordinator.hellos[0], {
+    host: HOST,
+    cell: 'east',
+    boot: 1,
+    volumes: [],
+    nbd: [`unix:${daemon.nbdPath}`],
+  });
   await claimed(one);
-  t.match(await coordinator.probe(VOLUME), { host: HOST, cell: 'east', state: 'ACTIVE', epoch: 1, lineageHead: null });
+  t.match(await coordinator.probe(VOLUME), {
+    host: HOST,
+    cell: 'east',
+    state: 'ACTIVE',
+    epoch: 1,
+    lineageHead: null,
+  });
   t.strictSame(
-    await coordinator.perform(VOLUME, { kind: 'snapshot', id: idOf(1), name: 'one' }, { epoch: 1, parent: null }),
+    await coordinator.perform(
+      VOLUME,
+      { kind: 'snapshot', id: idOf(1), name: 'one' },
+      { epoch: 1, parent: null },
+    ),
     { kind: 'done', head: { id: idOf(1), seq: 1 } },
   );
   t.match(
-    await coordinator.perform(VOLUME, { kind: 'snapshot', id: idOf(2), name: 'two' }, { epoch: 2, parent: null }),
+    await coordinator.perform(
+      VOLUME,
+      { kind: 'snapshot', id: idOf(2), name: 'two' },
+      { epoch: 2, parent: null },
+    ),
     { kind: 'refused', refusal: 'STALE_EPOCH' },
   );
   await daemon.api.call('POST', '/v1/snapshots', { targets: ['v@two'], local: true });
   await until('the event', () => coordinator.events.find(({ name }) => name === 'snapshot-taken'));
-  await t.rejects(daemon.api.call('POST', '/v1/snapshots', { targets: ['v@three'] }), /volume-routed|belongs to a cell/);
+  await t.rejects(
+    daemon.api.call('POST', '/v1/snapshots', { targets: ['v@three'] }),
+    /volume-routed|belongs to a cell/,
+  );
   const status = await daemon.api.call<{ coordinator: unknown }>('GET', '/v1/status');
   t.strictSame(status.coordinator, {
     host: HOST,
@@ -125,7 +148,10 @@ t.test('an agent joins, and tells what it is and holds', async (t) => {
     cell: { id: VOLUME, state: 'ACTIVE', role: 'primary', epoch: 1, seq: 2, served: true },
   });
   await daemon.restart('stop');
-  t.match(await coordinator.joined(2), { boot: 2, volumes: [{ id: VOLUME, epoch: 1, head: { seq: 2 }, state: 'ACTIVE' }] });
+  t.match(await coordinator.joined(2), {
+    boot: 2,
+    volumes: [{ id: VOLUME, epoch: 1, head: { seq: 2 }, state: 'ACTIVE' }],
+  });
   const check = await daemon.api.check();
   t.ok(check.clean, JSON.stringify(check.raw).slice(0, 500));
 });
@@ -162,17 +188,25 @@ t.test('a group is cut while its clients are held, and they go on by themselves'
   const group = idOf(0x9);
   const ask = (step: Parameters<typeof coordinator.server.group>[1]['step']) =>
     coordinator.server.group(HOST, { group, step }, 30_000);
-  t.match(await ask({ do: 'quiesce', volumes: [VOLUME], limitMs: 3000 }), { reply: { outcome: { held: 'held' } } });
+  t.match(await ask({ do: 'quiesce', volumes: [VOLUME], limitMs: 3000 }), {
+    reply: { outcome: { held: 'held' } },
+  });
   const atHold = writer.answered;
   const member = { volume: VOLUME, epoch: 1, parent: null, id: idOf(1), name: 'all' };
-  t.match(await ask({ do: 'cut', members: [member] }), { reply: { outcome: { kind: 'done', held: 'held' } } });
+  t.match(await ask({ do: 'cut', members: [member] }), {
+    reply: { outcome: { kind: 'done', held: 'held' } },
+  });
   t.equal(writer.answered, atHold, 'the real data plane keeps them held over the cut');
   t.match(await ask({ do: 'resume' }), { reply: { outcome: { held: 'held' } } });
   await until('it to go on', () => writer.answered > atHold + 5);
   t.match(await ask({ do: 'publish' }), { reply: { outcome: { heads: [{ head: { seq: 1 } }] } } });
   t.equal(await valueAt(daemon, 'v@all', 0), atHold);
   const next = idOf(0x10);
-  await coordinator.server.group(HOST, { group: next, step: { do: 'quiesce', volumes: [VOLUME], limitMs: 100 } }, 30_000);
+  await coordinator.server.group(
+    HOST,
+    { group: next, step: { do: 'quiesce', volumes: [VOLUME], limitMs: 100 } },
+    30_000,
+  );
   const before = writer.answered;
   await until('it to go on by itself', () => writer.answered > before);
   t.match(await coordinator.server.group(HOST, { group: next, step: { do: 'resume' } }, 30_000), {
@@ -197,7 +231,11 @@ t.test('killed at random moments of snapshots and seals: record and data say the
     const ask = () =>
       isSeal
         ? coordinator.command(VOLUME, { do: 'seal', epoch, id })
-        : coordinator.perform(VOLUME, { kind: 'snapshot', id, name: `s${kill}` }, { epoch, parent: lineageHead });
+        : coordinator.perform(
+            VOLUME,
+            { kind: 'snapshot', id, name: `s${kill}` },
+            { epoch, parent: lineageHead },
+          );
     if (isSeal) await coordinator.command(VOLUME, { do: 'outgoing', epoch, move: MOVE, peerCell: 'west' });
     const hello = coordinator.hellos.length;
     const asked = ask();
@@ -234,7 +272,10 @@ t.test('a cold start waits for a coordinator, and what it has seen to be newer i
   await coordinator.joined(2);
   await until('the volume to be faulted', async () => (await coordinator.probe(VOLUME)).state === 'FAULTED');
   t.match(await refusal(daemon, 'v'), /readmit/);
-  t.ok(coordinator.events.some(({ name }) => name === 'faulted'), 'and it is told');
+  t.ok(
+    coordinator.events.some(({ name }) => name === 'faulted'),
+    'and it is told',
+  );
   coordinator.said = { regressed: false, highest: [] };
   t.equal((await coordinator.command(VOLUME, { do: 'readmit' })).kind, 'done');
   t.equal(await refusal(daemon, 'v'), '');

@@ -57,7 +57,10 @@ export class CellHost {
     await this.cells.settled();
   }
 
-  async restart(how: 'clean' | 'process-death' | 'power-loss', said: Said | null = NOTHING_SEEN): Promise<void> {
+  async restart(
+    how: 'clean' | 'process-death' | 'power-loss',
+    said: Said | null = NOTHING_SEEN,
+  ): Promise<void> {
     await this.store.restart(how);
     this.#listen();
     if (said) await this.welcome(said);

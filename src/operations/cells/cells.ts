@@ -1,19 +1,20 @@
 // Volumes of cells at this host, put together: what the agent does behind the protocol with a coordinator, and what the rest of the agent asks
 // of cells. It decides nothing: records are judged by src/model/cell, each kind of request is carried out in a file of its own.
 
+import type { Catalog } from '../../catalog/catalog.js';
 import type { HostAnswer } from '../../model/cell/answer.js';
 import type { HostCommand, HostRecord } from '../../model/cell/host-record.js';
 import type { AgentApplication, Performed, SaidOutcome } from '../../protocol/client.js';
 import type { Digest, GroupOutcome, GroupStep, Pull, VolumeDescription } from '../../protocol/exchange.js';
+import { LIMITS } from '../../protocol/limits.js';
 import type { Welcome } from '../../protocol/messages.js';
-import type { Catalog } from '../../catalog/catalog.js';
 import type { Copies, CopyHost } from '../copy/treaty.js';
 import type { Devices } from '../devices.js';
 import type { Attachments } from '../kernel/attachments.js';
 import type { PlaneClient } from '../plane-client.js';
 import type { Reclaim } from '../reclaim.js';
 import type { Snapshots } from '../snapshots.js';
-import type { Logger } from '../types.js';
+import type { CellState, Logger } from '../types.js';
 import type { Volumes } from '../volumes.js';
 import { Claiming } from './claiming.js';
 import { Closing } from './closing.js';
@@ -39,18 +40,6 @@ export interface CellsOptions {
   /** Null: never. */
   serveAloneAfterMs: number | null;
   holdLimitMs: number;
-}
-
-/** Where a volume of a cell stands at this host: for people. */
-export interface CellState {
-  /** 32 hexadecimal digits, the same on every host. */
-  id: string;
-  state: VolumeFacts['state'];
-  role: 'primary' | 'replica' | 'copy' | 'former';
-  epoch: number;
-  /** Seq of its last snapshot; 0: it has none. */
-  seq: number;
-  served: boolean;
 }
 
 export interface CellsCollaborators {
@@ -158,7 +147,10 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
   /** What stands of its volumes in a hello. */
   async volumes(): Promise<VolumeFacts[]> {
     await this.#catalog.barrier();
-    return this.#lineages.all().map(({ record }) => factsOf(record));
+    const facts = this.#lineages.all().map(({ record }) => factsOf(record));
+    // Of more than fit those that are gone are left out first: a coordinator that wants to know of one asks.
+    const isGone = ({ state }: VolumeFacts): number => (state === 'GONE' ? 1 : 0);
+    return facts.sort((a, b) => isGone(a) - isGone(b)).slice(0, LIMITS.volumes);
   }
 
   /** Null: it belongs to no cell. */

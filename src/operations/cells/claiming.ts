@@ -63,9 +63,13 @@ export class Claiming {
         hint: 'Claim it under another id.',
       });
     if (container.expires !== null)
-      throw new CellblockError('option-invalid', `The volume ${name} is deleted by itself at ${container.expires}.`, {
-        hint: 'Clone it without an expiry, and claim the clone.',
-      });
+      throw new CellblockError(
+        'option-invalid',
+        `The volume ${name} is deleted by itself at ${container.expires}.`,
+        {
+          hint: 'Clone it without an expiry, and claim the clone.',
+        },
+      );
     return false;
   }
 

@@ -11,10 +11,9 @@ import type { Device, Devices } from '../devices.js';
 import { Hold } from '../hold.js';
 import type { PlaneClient } from '../plane-client.js';
 import type { Logger } from '../types.js';
-import type { Gate } from './gate.js';
 import type { Lineages } from './lineages.js';
 
-/** A connection that was about to be opened comes a little later than the gate was closed. */
+/** A connection that was about to be opened comes a little later than the others were told. */
 const LOOK_AGAIN_MS = 20;
 
 export class Closing {
@@ -22,7 +21,6 @@ export class Closing {
   readonly #devices: Devices;
   readonly #client: PlaneClient;
   readonly #lineages: Lineages;
-  readonly #gate: Gate;
   readonly #log: Logger;
   readonly #holdLimitMs: number;
   #stopping = false;
@@ -33,7 +31,6 @@ export class Closing {
       devices: Devices;
       client: PlaneClient;
       lineages: Lineages;
-      gate: Gate;
       log: Logger;
     },
     options: { holdLimitMs: number },
@@ -42,7 +39,6 @@ export class Closing {
     this.#devices = collaborators.devices;
     this.#client = collaborators.client;
     this.#lineages = collaborators.lineages;
-    this.#gate = collaborators.gate;
     this.#log = collaborators.log;
     this.#holdLimitMs = options.holdLimitMs;
   }
@@ -60,14 +56,8 @@ export class Closing {
     end: () => Promise<T>,
     { mustEnd = false }: { mustEnd?: boolean } = {},
   ): Promise<T> {
-    const reopen = this.#gate.close(container);
-    try {
-      await this.#devices.settleBases(container.line);
-      return await this.#devices.mutexOf(container.id).run(() => this.#locked(container, end, mustEnd));
-    } finally {
-      // From here on the record decides.
-      reopen();
-    }
+    await this.#devices.settleBases(container.line);
+    return this.#devices.mutexOf(container.id).run(() => this.#locked(container, end, mustEnd));
   }
 
   async #locked<T>(container: Container, end: () => Promise<T>, mustEnd: boolean): Promise<T> {
@@ -95,7 +85,7 @@ export class Closing {
     void this.#drain(container, device);
   }
 
-  /** Until none is connected: whoever was being let in when the gate was closed arrives after the first look. */
+  /** Until none is connected: whoever was being let in when the mutex was taken arrives after the first look. */
   async #drain(container: Container, device: Device): Promise<void> {
     try {
       const isAway = (): boolean => this.#stopping || this.#lineages.isOwned(container.id);
@@ -113,6 +103,9 @@ export class Closing {
   restore(container: Container): void {
     const device = this.#devices.current(container.id);
     if (device && !device.failed)
-      this.#client.plane.setReadOnly(device.handle, this.#catalog.containers.get(container.id)?.failure != null);
+      this.#client.plane.setReadOnly(
+        device.handle,
+        this.#catalog.containers.get(container.id)?.failure != null,
+      );
   }
 }

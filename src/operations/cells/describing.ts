@@ -66,7 +66,15 @@ export class Describing {
 
   #factsOf(snapshot: Snapshot, place: { seq: number; hidden: boolean }): SnapshotFacts {
     const { id, name, sizeBytes, created, expires } = snapshot;
-    return { id, ...place, name, sizeBytes: sizeBytes.toString(), created, expires, base: this.#baseOf(snapshot) };
+    return {
+      id,
+      ...place,
+      name,
+      sizeBytes: sizeBytes.toString(),
+      created,
+      expires,
+      base: this.#baseOf(snapshot),
+    };
   }
 
   /** The nearest snapshot below it, over the bases of lines, if its volume is known by an id. */

@@ -1,8 +1,8 @@
 // Whether clients get the current map of a volume: only where this host owns it, and at a cold start only when the coordinator has not
 // said otherwise, or has said nothing for long enough. Snapshots are read-only and are served always: the puller of another host reads them.
 //
-// Invariant: everybody who opens a current map asks here, and again when it is open; a volume that is being taken away lets nobody in from
-// before its clients are held.
+// Invariant: everybody who opens a current map asks here, and again when it is open. Opening takes the mutex of the container, which whoever
+// takes the volume away holds until the record says so: nobody is let in in between.
 
 import { CellblockError } from '../../base/errors.js';
 import type { Container } from '../../model/entities.js';
@@ -12,7 +12,6 @@ import { isOwner } from './lineages.js';
 
 export class Gate {
   readonly #lineages: Lineages;
-  readonly #closing = new Set<number>();
   #isOpen = false;
 
   constructor(lineages: Lineages) {
@@ -34,7 +33,6 @@ export class Gate {
     if (!lineage) return null;
     const what = `The ${container.kind} ${JSON.stringify(container.name)}`;
     if (!isOwner(lineage.record)) return `${what} ${sentenceOf(lineage)}.`;
-    if (this.#closing.has(container.id)) return `${what} is being handed over to another host.`;
     if (this.#isOpen) return null;
     return `${what} belongs to a cell, and the coordinator has not answered this host since it started.`;
   }
@@ -46,12 +44,6 @@ export class Gate {
     throw new CellblockError('volume-not-served', sentence, {
       hint: 'See `cellblock volume show` and `cellblock route show` for which host serves it.',
     });
-  }
-
-  /** Nobody is let in until the answered function is called. */
-  close(container: Container): () => void {
-    this.#closing.add(container.id);
-    return () => void this.#closing.delete(container.id);
   }
 }
 

@@ -104,7 +104,8 @@ export class Lineages {
   /** They are not, because they are gone or visible. */
   unhide(change: Change, volume: string, ids: readonly string[]): void {
     const lineage = this.of(volume);
-    if (lineage) this.note(change, lineage.record, { hidden: lineage.hidden.filter((id) => !ids.includes(id)) });
+    if (lineage)
+      this.note(change, lineage.record, { hidden: lineage.hidden.filter((id) => !ids.includes(id)) });
   }
 }
 

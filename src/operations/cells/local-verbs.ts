@@ -9,7 +9,8 @@ import { isHiddenName } from '../../model/names.js';
 import type { Lineages } from './lineages.js';
 
 const VIA_COORDINATOR = {
-  snapshot: 'Ask the coordinator: `cellblock snapshot create NAME@SNAP --via coordinator`; or, on the host that serves it, give --local.',
+  snapshot:
+    'Ask the coordinator: `cellblock snapshot create NAME@SNAP --via coordinator`; or, on the host that serves it, give --local.',
   resize: 'Ask the coordinator: `cellblock volume resize NAME SIZE --via coordinator`.',
   delete: 'Ask the coordinator: `cellblock volume delete NAME --via coordinator`.',
   rename: 'A volume of a cell keeps its name; clone it under another one.',
@@ -47,7 +48,8 @@ export class LocalVerbs {
     const { record } = lineage;
     if (record.state === 'ACTIVE' && !record.move) return null;
     // An undo point, say, is no part of what moves.
-    if (this.#lineages.seqOf(record.volume, snapshot.id) === null && !isHiddenName(snapshot.name)) return null;
+    if (this.#lineages.seqOf(record.volume, snapshot.id) === null && !isHiddenName(snapshot.name))
+      return null;
     return record.replica ? 'it belongs to a replica' : `its volume is ${record.state} here`;
   }
 

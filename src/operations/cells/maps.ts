@@ -48,7 +48,10 @@ export class Maps {
     } finally {
       if (snapshot) this.#devices.unpin(snapshot.line, snapshot.version);
     }
-    this.#log.info({ volume: container.name }, 'what was received behind the last complete snapshot is given up');
+    this.#log.info(
+      { volume: container.name },
+      'what was received behind the last complete snapshot is given up',
+    );
     void this.#reclaim.kick();
   }
 

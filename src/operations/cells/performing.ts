@@ -107,8 +107,11 @@ export class Performing {
         members.map(({ wish }) => wish),
         {
           expires,
+          // Those of volumes that are in no cell wait for nothing.
           alongside: (change) => {
-            for (const { wish, next } of members) this.#noteHead(change, next ?? this.#claimedMeanwhile(wish));
+            const heads = members.flatMap(({ wish, next }) => next ?? this.#claimedMeanwhile(wish) ?? []);
+            for (const head of heads) this.#noteHead(change, head);
+            return heads.length > 0;
           },
         },
       );
@@ -117,8 +120,7 @@ export class Performing {
     }
   }
 
-  #noteHead(change: Change, next: HostRecord | null): void {
-    if (!next) return;
+  #noteHead(change: Change, next: HostRecord): void {
     this.#lineages.note(change, next);
     this.#lineages.append(change, next.volume, next.head!);
   }
@@ -157,7 +159,12 @@ export class Performing {
     this.#gate.require(requireContainer(this.#catalog, volume));
     this.#hidden.refuseProvisional(before.volume);
     const { epoch, head } = before;
-    const judged = judge(before.volume, before, { do: 'snapshot', epoch, id: wish.id, parent: head?.id ?? null });
+    const judged = judge(before.volume, before, {
+      do: 'snapshot',
+      epoch,
+      id: wish.id,
+      parent: head?.id ?? null,
+    });
     if (judged.ok) return { wish, before, next: judged.next };
     throw new CellblockError('volume-not-served', `No snapshot of it can be taken here: ${judged.because}.`, {
       hint: 'See `cellblock volume show`.',

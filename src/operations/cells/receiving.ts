@@ -11,9 +11,9 @@ import type { Container, Snapshot } from '../../model/entities.js';
 import type { SaidOutcome } from '../../protocol/client.js';
 import type { Digest, Pull, SnapshotFacts } from '../../protocol/exchange.js';
 import type { CopyHost } from '../copy/treaty.js';
+import type { CoordinatorLink } from './coordinator-link.js';
 import type { Lineages } from './lineages.js';
 import type { Serial } from './serial.js';
-import type { CoordinatorLink } from './coordinator-link.js';
 import { untilKnown } from './until-known.js';
 
 interface Completed {
@@ -89,7 +89,10 @@ export class Receiving implements CopyHost {
     this.#link.event({ name: 'staged', record, move, through, message: '' });
   }
 
-  failed(volume: string, { move, code, message }: { move: string | null; code: string; message: string }): void {
+  failed(
+    volume: string,
+    { move, code, message }: { move: string | null; code: string; message: string },
+  ): void {
     const record = this.#lineages.of(volume)?.record;
     if (record)
       this.#link.event({ name: 'copy-failed', record, move, through: null, message: `${code}: ${message}` });

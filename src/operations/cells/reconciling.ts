@@ -6,8 +6,8 @@
 
 import type { Catalog } from '../../catalog/catalog.js';
 import type { Container, Snapshot } from '../../model/entities.js';
-import { isHiddenName } from '../../model/names.js';
 import type { Lineage } from '../../model/lineage.js';
+import { isHiddenName } from '../../model/names.js';
 import type { Snapshots } from '../snapshots.js';
 import type { Logger } from '../types.js';
 import type { Commands } from './commands.js';
@@ -80,7 +80,10 @@ export class Reconciling {
     this.#lineages.note(change, { ...record, head });
     this.#lineages.append(change, volume, head);
     await change.commit();
-    this.#log.info({ volume, snapshot: snapshot.name, seq: head.seq }, 'a snapshot that a stop had interrupted counts');
+    this.#log.info(
+      { volume, snapshot: snapshot.name, seq: head.seq },
+      'a snapshot that a stop had interrupted counts',
+    );
   }
 
   /** Cannot be, but by damage: it is not served, and says so. */

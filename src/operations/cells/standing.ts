@@ -4,6 +4,7 @@
 // older than it was (HAZARDS 23). What the welcome shows to be older here than the coordinator has seen is FAULTED, durably, before the others
 // are served. Once served, a coordinator that goes away changes nothing.
 
+import type { Catalog } from '../../catalog/catalog.js';
 import type { HostRecord } from '../../model/cell/host-record.js';
 import type { Welcome } from '../../protocol/messages.js';
 import type { Logger } from '../types.js';
@@ -11,7 +12,6 @@ import type { Commands } from './commands.js';
 import type { Gate } from './gate.js';
 import type { Lineages } from './lineages.js';
 import { untilKnown } from './until-known.js';
-import type { Catalog } from '../../catalog/catalog.js';
 
 export type Standing = 'waiting' | 'joined' | 'alone';
 
@@ -108,6 +108,7 @@ export class Standings {
 function olderThan({ epoch, head }: HostRecord, seen: { epoch: number; seq: number }): string | null {
   const seq = head?.seq ?? 0;
   if (epoch < seen.epoch) return `its epoch here is ${epoch}, ${seen.epoch} was seen`;
-  if (epoch === seen.epoch && seq < seen.seq) return `its last snapshot here has seq ${seq}, ${seen.seq} was seen`;
+  if (epoch === seen.epoch && seq < seen.seq)
+    return `its last snapshot here has seq ${seq}, ${seen.seq} was seen`;
   return null;
 }

@@ -16,7 +16,10 @@ export function checkLineages(image: StoreImage, findings: Findings): void {
   for (const volume of image.lineageIds.keys()) {
     const state = image.lineages.get(volume)?.record.state;
     if (state === undefined || state === 'GONE')
-      findings.add('lineage-id-strange', `The volume ${volume} is ${state ?? 'unknown'}, and its snapshots have ids.`);
+      findings.add(
+        'lineage-id-strange',
+        `The volume ${volume} is ${state ?? 'unknown'}, and its snapshots have ids.`,
+      );
   }
 }
 
@@ -44,10 +47,16 @@ function checkEnds({ record }: Lineage, image: StoreImage, findings: Findings): 
   const who = `The volume ${volume} (${state})`;
   const ids = image.lineageIds.get(volume);
   if (head && ids?.get(head.seq) !== head.id)
-    findings.add('lineage-head-unknown', `${who} ends with snapshot ${head.id}, and has another id for seq ${head.seq}.`);
+    findings.add(
+      'lineage-head-unknown',
+      `${who} ends with snapshot ${head.id}, and has another id for seq ${head.seq}.`,
+    );
   // It could be opened again from that one only.
   if (state === 'SEALED' && released === null && sealedHead && !image.snapshots.has(sealedHead.id))
-    findings.add('lineage-head-unknown', `${who} was sealed at snapshot ${sealedHead.id}, which is not there.`);
+    findings.add(
+      'lineage-head-unknown',
+      `${who} was sealed at snapshot ${sealedHead.id}, which is not there.`,
+    );
 }
 
 function checkHidden(image: StoreImage, findings: Findings): void {
@@ -71,6 +80,9 @@ function checkGroups(image: StoreImage, findings: Findings): void {
     if (phase !== 'cut') continue;
     for (const { volume, snapshot } of members)
       if (!image.snapshots.has(snapshot) || !image.lineages.get(volume)?.hidden.includes(snapshot))
-        findings.add('group-cut-strange', `The group ${id} names snapshot ${snapshot} of the volume ${volume}.`);
+        findings.add(
+          'group-cut-strange',
+          `The group ${id} names snapshot ${snapshot} of the volume ${volume}.`,
+        );
   }
 }

@@ -6,10 +6,10 @@ import { checkName, isHiddenName } from '../../model/names.js';
 import { checkSize } from '../../model/sizes.js';
 import { fileOfSlot } from '../../model/slot.js';
 import { isUnfinished } from '../../model/sync.js';
-import { checkLineages } from './lineages.js';
 import type { Findings } from './findings.js';
 import { reasonOf } from './findings.js';
 import type { CounterName, StoreImage } from './image.js';
+import { checkLineages } from './lineages.js';
 
 export function checkRelations(image: StoreImage, findings: Findings): void {
   checkCounters(image, findings);

@@ -1,7 +1,11 @@
 // Who gets the current map of a volume of a cell, and what becomes of those who have it when this host owns it no more.
 
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
 import { CellHost, idOf, MOVE, NOTHING_SEEN, refusalOf, VOLUME } from '../../support/cell-host.js';
+import { FakeKernel } from '../../support/fake-kernel.js';
 import { until } from '../../support/waiting.js';
 
 const SEAL = idOf(0x5ea1);
@@ -74,9 +78,17 @@ t.test('who is being let in while the volume is taken away does not get in', asy
   const host = await CellHost.make();
   await host.claimed();
   await host.command({ do: 'outgoing', epoch: 1, move: MOVE, peerCell: 'west' });
+  await host.store.plane.connect('v');
+  const during: Promise<unknown>[] = [];
+  host.store.plane.onStep = (step) => {
+    if (step === 'cut') during.push(host.store.plane.connect('v'));
+  };
   const sealing = host.command({ do: 'seal', epoch: 1, id: SEAL });
   const opened = await Promise.allSettled([1, 2, 3].map(() => host.store.plane.connect('v')));
   t.equal((await sealing).kind, 'done');
+  t.equal(during.length, 1);
+  for (const one of during)
+    await t.rejects(one, { message: /sealed here/ }, 'one that came while it was sealed');
   for (const one of opened)
     if (one.status === 'rejected') t.equal((one.reason as { errno: number }).errno, ESHUTDOWN);
   await until('nobody is connected', () => host.store.plane.leases.size === 0);
@@ -111,8 +123,17 @@ t.test('each state that does not own the volume says why it is not served', asyn
   t.equal((await host.command({ do: 'staged', move: MOVE, through: head, lineageHead: head })).kind, 'done');
   t.match(await why(), /not activated/);
   t.equal((await plane.describe('v@s')).error, 0, 'its snapshots are served all the time');
-  t.strictSame((await plane.list()).map(({ name }) => name), ['v@s']);
-  t.match(operations.showVolume('v').cell, { state: 'STAGED', role: 'copy', epoch: 1, seq: 1, served: false });
+  t.strictSame(
+    (await plane.list()).map(({ name }) => name),
+    ['v@s'],
+  );
+  t.match(operations.showVolume('v').cell, {
+    state: 'STAGED',
+    role: 'copy',
+    epoch: 1,
+    seq: 1,
+    served: false,
+  });
   t.equal((await host.command({ do: 'activate', epoch: 3, from: head })).kind, 'done');
   t.match(operations.showVolume('v').cell, { state: 'ACTIVE', role: 'primary', epoch: 3, served: true });
   await operations.createVolume('plain', { sizeBytes: 4096n });
@@ -120,18 +141,21 @@ t.test('each state that does not own the volume says why it is not served', asyn
   await host.store.end();
 });
 
-t.test('a device that stays open for a copy can be written by it, and by clients when it is activated', async (t) => {
-  const host = await CellHost.make();
-  await host.claimed();
-  const session = await host.store.plane.connect('v');
-  await session.write(0, [5]);
-  await host.command({ do: 'fence', releasedTo: 2 });
-  await until('the client to be gone', () => host.store.plane.leases.size === 0);
-  t.ok(session.volume.readOnly, 'nobody writes what was handed over');
-  await host.command({ do: 'receive', move: MOVE, peerCell: 'west' });
-  t.notOk(session.volume.readOnly, 'but the puller');
-  await host.store.end();
-});
+t.test(
+  'a device that stays open for a copy can be written by it, and by clients when it is activated',
+  async (t) => {
+    const host = await CellHost.make();
+    await host.claimed();
+    const session = await host.store.plane.connect('v');
+    await session.write(0, [5]);
+    await host.command({ do: 'fence', releasedTo: 2 });
+    await until('the client to be gone', () => host.store.plane.leases.size === 0);
+    t.ok(session.volume.readOnly, 'nobody writes what was handed over');
+    await host.command({ do: 'receive', move: MOVE, peerCell: 'west' });
+    t.notOk(session.volume.readOnly, 'but the puller');
+    await host.store.end();
+  },
+);
 
 t.test('cold start: nothing is served before the welcome, whatever the record says', async (t) => {
   const host = await CellHost.make();
@@ -184,3 +208,33 @@ t.test('HAZARDS 23: a host that comes back older serves nothing until it is read
     await host.store.end();
   }
 });
+
+t.test(
+  'a device of the kernel loses its connections with the volume, and gets them again with it',
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'cellblock-kernel-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    const kernel = new FakeKernel(directory);
+    const host = await CellHost.make({ kernelRoots: kernel.roots });
+    host.store.plane.kernel = kernel;
+    await host.claimed();
+    const { operations } = host.store;
+    await operations.attach('v', { connections: 2 });
+    const links = () => kernel.devices.get(0)!.links.filter((link) => link !== null).length;
+    t.equal(links(), 2);
+    await host.seal(SEAL);
+    await until('its connections to end', () => links() === 0);
+    t.equal((await operations.listAttachments()).length, 1, 'it stays attached, and its requests wait');
+    t.equal((await host.command({ do: 'activate', epoch: 2, from: { id: SEAL, seq: 0 } })).kind, 'done');
+    await until('it to be connected again', () => links() === 2);
+    await host.command({ do: 'fence', releasedTo: 3 });
+    await t.rejects(
+      host.command({ do: 'purge' }),
+      { code: 'kernel-device-in-use' },
+      'what is attached is not deleted',
+    );
+    await operations.detach('v', { force: true });
+    t.equal((await host.command({ do: 'purge' })).kind, 'done');
+    await host.store.end();
+  },
+);

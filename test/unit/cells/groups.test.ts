@@ -47,11 +47,19 @@ t.test('held from quiesce to resume; published, both are heads with the bytes of
   t.equal(wrote, 0, 'the cut has let nobody go');
   t.strictSame(operations.listSnapshots(), [], 'what is provisional is in no list');
   t.match(await host.cells.probe(VOLUME, []), { lineageHead: null }, 'nor in the lineage');
-  t.strictSame(await ask({ do: 'publish' }).then(({ kind }) => kind), 'done', 'publishing lets them go first');
+  t.strictSame(
+    await ask({ do: 'publish' }).then(({ kind }) => kind),
+    'done',
+    'publishing lets them go first',
+  );
   t.match(await ask({ do: 'resume' }), { held: 'held' }, 'and what is asked late hears that it was held');
   await Promise.all(writes);
   t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS }, 'idempotent');
-  t.match(await ask({ do: 'drop' }), { kind: 'failed', code: 'group-failed' }, 'what is published is not dropped');
+  t.match(
+    await ask({ do: 'drop' }),
+    { kind: 'failed', code: 'group-failed' },
+    'what is published is not dropped',
+  );
   for (const [name, volume, id] of [
     ['v', VOLUME, A],
     ['w', OTHER, B],
@@ -132,7 +140,11 @@ t.test('killed between the cut and its record: nobody has heard of it, and nothi
   t.equal(await host.store.survive(() => host.cells.group(GROUP, CUT)), 'died');
   await host.restart('process-death');
   t.equal(host.store.operations.parts.catalog.snapshots.size, 0);
-  t.match(await host.cells.group(GROUP, { do: 'publish' }), { kind: 'done', held: 'none', heads: [] }, 'honestly');
+  t.match(
+    await host.cells.group(GROUP, { do: 'publish' }),
+    { kind: 'done', held: 'none', heads: [] },
+    'honestly',
+  );
   t.equal((await host.store.readAll('v'))[0], 1);
   t.strictSame(await metadataErrors(host.store), []);
   await host.store.end();
@@ -145,12 +157,13 @@ t.test('while it is provisional the volume gets no other snapshot and is not sea
   await ask(CUT);
   await ask({ do: 'resume' });
   await t.rejects(host.snapshot('one', C), { code: 'volume-busy' });
-  await t.rejects(
-    host.store.operations.createSnapshots([{ volume: 'v', snapshot: 's' }], { local: true }),
-    { code: 'volume-busy' },
-  );
+  await t.rejects(host.store.operations.createSnapshots([{ volume: 'v', snapshot: 's' }], { local: true }), {
+    code: 'volume-busy',
+  });
   await t.rejects(host.seal(idOf(0x5ea1)), { code: 'volume-busy' });
-  await t.rejects(host.store.operations.parts.cells.describe(VOLUME, idOf(0x44)), { code: 'snapshot-not-found' });
+  await t.rejects(host.store.operations.parts.cells.describe(VOLUME, idOf(0x44)), {
+    code: 'snapshot-not-found',
+  });
   t.strictSame((await host.cells.describe(VOLUME, null)).snapshots, [], 'nor is it copied');
   t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS });
   t.equal((await host.snapshot('one', C)).kind, 'done');
@@ -201,4 +214,3 @@ t.test('a stop lets held clients go', async (t) => {
   await host.store.start();
   await host.store.end();
 });
-

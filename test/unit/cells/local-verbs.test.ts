@@ -48,9 +48,16 @@ t.test('--local: the seq goes on, in one instant with others, and the coordinato
     ],
     { local: true },
   );
-  t.match(await host.cells.probe(VOLUME, []), { lineageHead: { id: two!.id, seq: 2 }, lineage: { 1: S1, 2: two!.id } });
+  t.match(await host.cells.probe(VOLUME, []), {
+    lineageHead: { id: two!.id, seq: 2 },
+    lineage: { 1: S1, 2: two!.id },
+  });
   t.match(host.events, [{ name: 'snapshot-taken', through: { id: two!.id, seq: 2 } }]);
-  t.match(await host.cells.volumes(), [{ id: VOLUME, epoch: 1, head: { seq: 2 }, state: 'ACTIVE' }], 'as the next hello says');
+  t.match(
+    await host.cells.volumes(),
+    [{ id: VOLUME, epoch: 1, head: { seq: 2 }, state: 'ACTIVE' }],
+    'as the next hello says',
+  );
   await host.command({ do: 'fence', releasedTo: 2 });
   await t.rejects(operations.createSnapshots([{ volume: 'v', snapshot: 'three' }], { local: true }), {
     code: 'volume-not-served',
@@ -104,19 +111,29 @@ t.test('a sync by the owner changes no lineage; by a former owner it is refused'
   t.equal((await host.store.readAll('v'))[1], 42);
   await host.snapshot('two', idOf(2));
   await host.restart('process-death');
-  t.match((await host.cells.describe(VOLUME, null)).snapshots, [
-    { id: S1, seq: 1, base: null },
-    { id: idOf(2), seq: 2, base: null },
-  ], 'the data continue those of a volume that no cell knows; its undo point is nobody’s');
+  const { operations: now } = host.store;
+  t.match(
+    (await host.cells.describe(VOLUME, null)).snapshots,
+    [
+      { id: S1, seq: 1, base: null },
+      { id: idOf(2), seq: 2, base: null },
+    ],
+    'the data continue those of a volume that no cell knows; its undo point is nobody’s',
+  );
   await host.cells.claim(idOf(0xbee), 'source');
-  const source = operations.listSnapshots('source')[0]!;
+  const source = now.listSnapshots('source')[0]!;
   t.match((await host.cells.describe(VOLUME, S1)).snapshots, [
     { id: idOf(2), base: { volume: idOf(0xbee), snapshot: source.id } },
   ]);
   await host.command({ do: 'fence', releasedTo: 2 });
-  await t.rejects(operations.syncs.sync('v', { volume: 'source', snapshot: 's' }, PLAIN_SYNC), { code: 'volume-not-served' });
-  await t.resolves(operations.clone({ volume: 'v', snapshot: 'two' }, 'c'), 'a clone of a snapshot is a volume of this host');
-  t.equal(operations.showVolume('c').cell, null);
+  await t.rejects(now.syncs.sync('v', { volume: 'source', snapshot: 's' }, PLAIN_SYNC), {
+    code: 'volume-not-served',
+  });
+  await t.resolves(
+    now.clone({ volume: 'v', snapshot: 'two' }, 'c'),
+    'a clone of a snapshot is a volume of this host',
+  );
+  t.equal(now.showVolume('c').cell, null);
   t.equal((await host.store.readAll('c'))[1], 42);
   await host.store.end();
 });

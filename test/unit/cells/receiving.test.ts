@@ -78,7 +78,10 @@ async function write({ host }: Copy, block: number, value: number): Promise<void
   devices.release(device);
 }
 
-async function bring(copy: Copy, of: { id: string; seq: number; hidden?: boolean; name: string }): Promise<void> {
+async function bring(
+  copy: Copy,
+  of: { id: string; seq: number; hidden?: boolean; name: string },
+): Promise<void> {
   const { catalog, files, snapshots } = copy.host.store.operations.parts;
   if (!copy.puller.host.containerOf(VOLUME)) {
     const change = catalog.change();
@@ -103,43 +106,59 @@ async function bring(copy: Copy, of: { id: string; seq: number; hidden?: boolean
 
 const head = (id: string, seq: number): Head => ({ id, seq });
 
-t.test('a copy arrives snapshot by snapshot, is staged when it is complete, and served when it is activated', async (t) => {
-  const copy = await copying();
-  const { host, puller } = copy;
-  t.match(await host.cells.probe(VOLUME, []), { state: 'RECEIVING', move: { id: MOVE, completeThrough: null } });
-  t.equal((await host.cells.pull(VOLUME, PULL)).kind, 'done');
-  t.equal(puller.pulls.length, 1);
-  t.equal(refusalOf(await host.cells.pull(VOLUME, { ...PULL, move: idOf(0x77) })), 'OTHER_MOVE');
-  t.equal(refusalOf(await host.cells.pull(idOf(0x99), PULL)), 'WRONG_STATE', 'nothing is received without a record');
-  await bring(copy, { id: S1, seq: 1, name: 'one' });
-  await bring(copy, { id: CARRY, seq: 1, name: hiddenName(CARRY), hidden: true });
-  await bring(copy, { id: S2, seq: 2, name: 'two' });
-  t.match(await host.cells.describe(VOLUME, null), {
-    snapshots: [
-      { id: S1, seq: 1, hidden: false, base: null },
-      { id: CARRY, seq: 1, hidden: true, base: { volume: VOLUME, snapshot: S1 } },
-      { id: S2, seq: 2, hidden: false, base: { volume: VOLUME, snapshot: CARRY } },
-    ],
-  });
-  await puller.host.complete(VOLUME, { move: MOVE, through: head(S2, 2), lineageHead: head(S2, 2) });
-  t.match(host.events, [{ name: 'staged', move: MOVE, through: { id: S2 } }]);
-  t.match(await host.cells.probe(VOLUME, []), {
-    state: 'STAGED',
-    lineageHead: { id: S2, seq: 2 },
-    lineage: { 1: S1, 2: S2 },
-    move: { completeThrough: { id: S2 } },
-    dirtySinceHead: false,
-  });
-  t.equal((await host.cells.pull(VOLUME, { ...PULL, through: head(S2, 2) })).kind, 'done');
-  t.equal(puller.pulls.length, 1, 'what is complete is not copied again');
-  await host.restart('power-loss');
-  t.equal((await host.command({ do: 'activate', epoch: 2, from: head(S2, 2) })).kind, 'done');
-  t.equal((await host.store.readAll('v'))[0], 20);
-  t.strictSame(host.store.operations.listSnapshots('v').map(({ name }) => name), ['one', 'two']);
-  t.notOk(host.store.operations.parts.catalog.snapshots.has(CARRY), 'a delta nobody needs any more is gone');
-  t.strictSame(await metadataErrors(host.store), []);
-  await host.store.end();
-});
+t.test(
+  'a copy arrives snapshot by snapshot, is staged when it is complete, and served when it is activated',
+  async (t) => {
+    const copy = await copying();
+    const { host, puller } = copy;
+    t.match(await host.cells.probe(VOLUME, []), {
+      state: 'RECEIVING',
+      move: { id: MOVE, completeThrough: null },
+    });
+    t.equal((await host.cells.pull(VOLUME, PULL)).kind, 'done');
+    t.equal(puller.pulls.length, 1);
+    t.equal(refusalOf(await host.cells.pull(VOLUME, { ...PULL, move: idOf(0x77) })), 'OTHER_MOVE');
+    t.equal(
+      refusalOf(await host.cells.pull(idOf(0x99), PULL)),
+      'WRONG_STATE',
+      'nothing is received without a record',
+    );
+    await bring(copy, { id: S1, seq: 1, name: 'one' });
+    await bring(copy, { id: CARRY, seq: 1, name: hiddenName(CARRY), hidden: true });
+    await bring(copy, { id: S2, seq: 2, name: 'two' });
+    t.match(await host.cells.describe(VOLUME, null), {
+      snapshots: [
+        { id: S1, seq: 1, hidden: false, base: null },
+        { id: CARRY, seq: 1, hidden: true, base: { volume: VOLUME, snapshot: S1 } },
+        { id: S2, seq: 2, hidden: false, base: { volume: VOLUME, snapshot: CARRY } },
+      ],
+    });
+    await puller.host.complete(VOLUME, { move: MOVE, through: head(S2, 2), lineageHead: head(S2, 2) });
+    t.match(host.events, [{ name: 'staged', move: MOVE, through: { id: S2 } }]);
+    t.match(await host.cells.probe(VOLUME, []), {
+      state: 'STAGED',
+      lineageHead: { id: S2, seq: 2 },
+      lineage: { 1: S1, 2: S2 },
+      move: { completeThrough: { id: S2 } },
+      dirtySinceHead: false,
+    });
+    t.equal((await host.cells.pull(VOLUME, { ...PULL, through: head(S2, 2) })).kind, 'done');
+    t.equal(puller.pulls.length, 1, 'what is complete is not copied again');
+    await host.restart('power-loss');
+    t.equal((await host.command({ do: 'activate', epoch: 2, from: head(S2, 2) })).kind, 'done');
+    t.equal((await host.store.readAll('v'))[0], 20);
+    t.strictSame(
+      host.store.operations.listSnapshots('v').map(({ name }) => name),
+      ['one', 'two'],
+    );
+    t.notOk(
+      host.store.operations.parts.catalog.snapshots.has(CARRY),
+      'a delta nobody needs any more is gone',
+    );
+    t.strictSame(await metadataErrors(host.store), []);
+    await host.store.end();
+  },
+);
 
 t.test('half a delta is never served: activated, it is as the snapshot it is complete through', async (t) => {
   const copy = await copying();
@@ -149,7 +168,10 @@ t.test('half a delta is never served: activated, it is as the snapshot it is com
   await host.command({ do: 'demote', move: MOVE, through: S1 });
   await write(copy, 0, 99);
   await write(copy, 3, 98);
-  t.equal((await host.command({ do: 'staged', move: MOVE, through: head(S1, 1), lineageHead: head(S1, 1) })).kind, 'done');
+  t.equal(
+    (await host.command({ do: 'staged', move: MOVE, through: head(S1, 1), lineageHead: head(S1, 1) })).kind,
+    'done',
+  );
   t.match(await host.cells.probe(VOLUME, []), { state: 'STAGED', dirtySinceHead: true });
   t.equal((await host.command({ do: 'activate', epoch: 2, from: head(S1, 1) })).kind, 'done');
   t.ok(puller.stopped.includes(VOLUME), 'the puller has stopped before');
@@ -167,7 +189,9 @@ t.test('what is not here is not complete', async (t) => {
   const { host, puller } = copy;
   await bring(copy, { id: S1, seq: 1, name: 'one' });
   t.equal(
-    refusalOf(await host.command({ do: 'staged', move: MOVE, through: head(S2, 2), lineageHead: head(S2, 2) })),
+    refusalOf(
+      await host.command({ do: 'staged', move: MOVE, through: head(S2, 2), lineageHead: head(S2, 2) }),
+    ),
     'INCOMPLETE',
   );
   await t.rejects(puller.host.complete(VOLUME, { move: MOVE, through: head(S2, 2), lineageHead: null }), {
@@ -179,52 +203,73 @@ t.test('what is not here is not complete', async (t) => {
     'of a move that is over',
   );
   t.match(await host.cells.probe(VOLUME, []), { state: 'RECEIVING' });
-  t.throws(() => puller.host.adopt(idOf(0x99), puller.host.containerOf(VOLUME)!, host.store.operations.parts.catalog.change()), {
-    code: 'copy-refused',
-  });
+  t.throws(
+    () =>
+      puller.host.adopt(
+        idOf(0x99),
+        puller.host.containerOf(VOLUME)!,
+        host.store.operations.parts.catalog.change(),
+      ),
+    {
+      code: 'copy-refused',
+    },
+  );
   puller.host.failed(VOLUME, { move: MOVE, code: 'copy-mismatch', message: 'It differs.' });
   t.match(host.events, [{ name: 'copy-failed', message: 'copy-mismatch: It differs.' }]);
   await host.store.end();
 });
 
-t.test('killed between the cut of a snapshot that was copied and its record: it is not here, and comes again', async (t) => {
-  const copy = await copying();
-  const { host, puller } = copy;
-  await bring(copy, { id: S1, seq: 1, name: 'one' });
-  host.store.plane.onStep = (step) => {
-    if (step === 'cut durable') host.store.die('process-death');
-  };
-  t.equal(await host.store.survive(() => bring(copy, { id: S2, seq: 2, name: 'two' })), 'died');
-  await host.restart('process-death');
-  t.strictSame((await host.cells.describe(VOLUME, null)).snapshots.map(({ id }) => id), [S1]);
-  t.equal(puller.stopped.length, 0);
-  t.strictSame(await metadataErrors(host.store), []);
-  await host.store.end();
-});
+t.test(
+  'killed between the cut of a snapshot that was copied and its record: it is not here, and comes again',
+  async (t) => {
+    const copy = await copying();
+    const { host, puller } = copy;
+    await bring(copy, { id: S1, seq: 1, name: 'one' });
+    host.store.plane.onStep = (step) => {
+      if (step === 'cut durable') host.store.die('process-death');
+    };
+    t.equal(await host.store.survive(() => bring(copy, { id: S2, seq: 2, name: 'two' })), 'died');
+    await host.restart('process-death');
+    t.strictSame(
+      (await host.cells.describe(VOLUME, null)).snapshots.map(({ id }) => id),
+      [S1],
+    );
+    t.equal(puller.stopped.length, 0);
+    t.strictSame(await metadataErrors(host.store), []);
+    await host.store.end();
+  },
+);
 
-t.test('a replica knows what it is complete through, does not vote, and is promoted without the half it had begun', async (t) => {
-  const copy = await copying(true);
-  const { host, puller } = copy;
-  t.equal((await host.cells.pull(VOLUME, { ...PULL, move: null })).kind, 'done');
-  await bring(copy, { id: S1, seq: 1, name: 'one' });
-  await puller.host.complete(VOLUME, { move: null, through: head(S1, 1), lineageHead: head(S1, 1) });
-  await puller.host.complete(VOLUME, { move: null, through: head(S1, 1), lineageHead: head(S1, 1) });
-  await bring(copy, { id: S2, seq: 2, name: 'two' });
-  await puller.host.complete(VOLUME, { move: null, through: head(S2, 2), lineageHead: head(S2, 2) });
-  t.match(await host.cells.probe(VOLUME, []), {
-    state: 'RECEIVING',
-    replica: { completeThrough: { id: S2, seq: 2 } },
-  });
-  await write(copy, 0, 77);
-  await t.rejects(host.store.plane.connect('v'), /replica/);
-  await t.rejects(host.store.operations.deleteSnapshots([{ volume: 'v', snapshot: 'one' }]), {
-    code: 'snapshot-pinned',
-  });
-  t.equal((await host.command({ do: 'promote', epoch: 2 })).kind, 'done');
-  t.equal((await host.store.readAll('v'))[0], 20);
-  t.equal((await host.snapshot('three', S3)).kind, 'done');
-  t.match(await host.cells.probe(VOLUME, []), { state: 'ACTIVE', epoch: 2, lineageHead: { id: S3, seq: 3 } });
-  await host.store.settle();
-  t.strictSame(await metadataErrors(host.store), []);
-  await host.store.end();
-});
+t.test(
+  'a replica knows what it is complete through, does not vote, and is promoted without the half it had begun',
+  async (t) => {
+    const copy = await copying(true);
+    const { host, puller } = copy;
+    t.equal((await host.cells.pull(VOLUME, { ...PULL, move: null })).kind, 'done');
+    await bring(copy, { id: S1, seq: 1, name: 'one' });
+    await puller.host.complete(VOLUME, { move: null, through: head(S1, 1), lineageHead: head(S1, 1) });
+    await puller.host.complete(VOLUME, { move: null, through: head(S1, 1), lineageHead: head(S1, 1) });
+    await bring(copy, { id: S2, seq: 2, name: 'two' });
+    await puller.host.complete(VOLUME, { move: null, through: head(S2, 2), lineageHead: head(S2, 2) });
+    t.match(await host.cells.probe(VOLUME, []), {
+      state: 'RECEIVING',
+      replica: { completeThrough: { id: S2, seq: 2 } },
+    });
+    await write(copy, 0, 77);
+    await t.rejects(host.store.plane.connect('v'), /replica/);
+    await t.rejects(host.store.operations.deleteSnapshots([{ volume: 'v', snapshot: 'one' }]), {
+      code: 'snapshot-pinned',
+    });
+    t.equal((await host.command({ do: 'promote', epoch: 2 })).kind, 'done');
+    t.equal((await host.store.readAll('v'))[0], 20);
+    t.equal((await host.snapshot('three', S3)).kind, 'done');
+    t.match(await host.cells.probe(VOLUME, []), {
+      state: 'ACTIVE',
+      epoch: 2,
+      lineageHead: { id: S3, seq: 3 },
+    });
+    await host.store.settle();
+    t.strictSame(await metadataErrors(host.store), []);
+    await host.store.end();
+  },
+);

@@ -10,8 +10,8 @@ import t from 'tap';
 import type { Catalog } from '../../../src/catalog/catalog.js';
 import type { Level } from '../../../src/catalog/level.js';
 import { classicLevel } from '../../../src/catalog/level.js';
-import { windowKey, writtenKey } from '../../../src/model/keys.js';
 import { newRecord } from '../../../src/model/cell/host-record.js';
+import { windowKey, writtenKey } from '../../../src/model/keys.js';
 import { slotOf } from '../../../src/model/slot.js';
 import { encodeWindowRecord } from '../../../src/model/window-record.js';
 import { WrittenSet } from '../../../src/model/written-set.js';
@@ -123,7 +123,14 @@ async function ofJournal(directory: string, ...cells: Cell[]): Promise<void> {
 const CELL_VOLUME = 'f'.repeat(32);
 
 /** Of volume 1, which is owned and sound if nothing else is said. */
-function lineage({ record = {}, ...changes }: { record?: object; container?: number | null; hidden?: string[] }) {
+function lineage({
+  record = {},
+  ...changes
+}: {
+  record?: object;
+  container?: number | null;
+  hidden?: string[];
+}) {
   const sound = { ...newRecord(CELL_VOLUME), ...record };
   return JSON.stringify({ container: 1, hidden: [], ...changes, record: sound });
 }
@@ -330,9 +337,7 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
             phase: 'cut',
             created: '2024-01-01T00:00:00.000Z',
             heldMs: 1,
-            members: [
-              { volume: CELL_VOLUME, epoch: 1, parent: null, snapshot: 'c'.repeat(32), name: 's' },
-            ],
+            members: [{ volume: CELL_VOLUME, epoch: 1, parent: null, snapshot: 'c'.repeat(32), name: 's' }],
           }),
         ),
       ]),
