@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { idOf, MOVE, VOLUME } from '../support/cell-host.js';
+import { Certificates } from '../support/certificates.js';
 import { Daemon } from '../support/daemon.js';
 import { byEffort } from '../support/effort.js';
 import { CMD, MIB } from '../support/nbd-wire.js';
@@ -154,6 +155,20 @@ t.test('an agent joins, and tells what it is and holds', async (t) => {
   });
   const check = await daemon.api.check();
   t.ok(check.clean, JSON.stringify(check.raw).slice(0, 500));
+});
+
+t.test('in mutual TLS, and with nothing else when its files are missing', async (t) => {
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'cellblock-agent-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const certificates = await Certificates.make(path.join(directory, 'tls'));
+  await certificates.issueHost(HOST, 'east');
+  const coordinator = await PlainCoordinator.start(t, directory, certificates);
+  const configuration = { coordinator: coordinator.configuration({ announce: ['tcp:10.0.0.1:10809'] }) };
+  const daemon = await Daemon.start(t, { directory, configuration });
+  t.match(await coordinator.joined(1), { host: HOST, cell: 'east', nbd: ['tcp:10.0.0.1:10809'] });
+  await daemon.stop();
+  rmSync(certificates.file(`${HOST}-key.pem`));
+  await t.rejects(daemon.run(), /h1-key\.pem for the connection to the coordinator cannot be read: ENOENT/);
 });
 
 t.test('sealed under load: every answered write is in the seal, none is answered after it', async (t) => {

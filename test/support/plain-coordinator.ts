@@ -9,10 +9,11 @@ import type { HostCommand } from '../../src/model/cell/host-record.js';
 import type { CommandOutcome } from '../../src/model/cell/resolution.js';
 import type { Head } from '../../src/model/cell/route.js';
 import type { HostEvent, PerformedOperation } from '../../src/protocol/exchange.js';
-import { byToken, makeListener } from '../../src/protocol/listener.js';
+import { byCertificate, byToken, makeListener } from '../../src/protocol/listener.js';
 import type { Hello, Welcome } from '../../src/protocol/messages.js';
 import { CoordinatorServer } from '../../src/protocol/server.js';
 import { Tokens } from '../../src/protocol/token-file.js';
+import type { Certificates } from './certificates.js';
 import type { Teardown } from './daemon.js';
 import { quiet } from './store-harness.js';
 import { until } from './waiting.js';
@@ -32,17 +33,25 @@ export class PlainCoordinator {
   readonly server: CoordinatorServer;
   readonly #listener: Server;
   readonly #directory: string;
+  readonly #certificates: Certificates | null;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, certificates: Certificates | null) {
     this.#directory = directory;
+    this.#certificates = certificates;
     const tokens = path.join(directory, 'tokens');
     writeFileSync(tokens, `${HOST} east ${TOKEN}\n`, { mode: 0o600 });
     writeFileSync(path.join(directory, 'token'), `${TOKEN}\n`, { mode: 0o600 });
     const read = Tokens.read(tokens);
-    this.#listener = makeListener(null);
+    this.#listener = makeListener(
+      certificates && {
+        certificate: certificates.read('server-cert.pem'),
+        key: certificates.read('server-key.pem'),
+        clientCa: certificates.read('ca-cert.pem'),
+      },
+    );
     this.server = new CoordinatorServer({
       coordinator: 'c1',
-      identify: byToken(() => read),
+      identify: certificates ? byCertificate : byToken(() => read),
       log: quiet,
       application: {
         admit: async () => ({ admit: true, leader: null, ...this.said }),
@@ -57,8 +66,13 @@ export class PlainCoordinator {
     this.server.attach(this.#listener);
   }
 
-  static async start(t: Teardown, directory: string): Promise<PlainCoordinator> {
-    const coordinator = new PlainCoordinator(directory);
+  /** In clear with a token, or in mutual TLS. */
+  static async start(
+    t: Teardown,
+    directory: string,
+    certificates: Certificates | null = null,
+  ): Promise<PlainCoordinator> {
+    const coordinator = new PlainCoordinator(directory, certificates);
     await new Promise<void>((resolve) => coordinator.#listener.listen(0, '127.0.0.1', resolve));
     t.teardown(() => coordinator.stop());
     return coordinator;
@@ -73,11 +87,21 @@ export class PlainCoordinator {
   /** The section of an agent's configuration that leads here. */
   configuration(more: Record<string, unknown> = {}): Record<string, unknown> {
     const { port } = this.#listener.address() as AddressInfo;
+    const certificates = this.#certificates;
+    const proof = certificates
+      ? {
+          tls: {
+            ca: certificates.file('ca-cert.pem'),
+            certificate: certificates.file(`${HOST}-cert.pem`),
+            key: certificates.file(`${HOST}-key.pem`),
+          },
+        }
+      : { token_file: path.join(this.#directory, 'token') };
     return {
-      addresses: [`ws://127.0.0.1:${port}`],
+      addresses: [`${certificates ? 'wss' : 'ws'}://127.0.0.1:${port}`],
       host: HOST,
       cell: 'east',
-      token_file: path.join(this.#directory, 'token'),
+      ...proof,
       serve_alone_after: 'never',
       ...more,
     };

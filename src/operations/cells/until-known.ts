@@ -25,7 +25,7 @@ async function untilWritable(catalog: Catalog): Promise<void> {
       return await catalog.barrier();
     } catch (error) {
       if (error instanceof CellblockError && error.code === 'store-stopping') throw error;
-      await aWhile(AGAIN_MS, null, { ref: false });
+      await aWhile(AGAIN_MS);
     }
   }
 }

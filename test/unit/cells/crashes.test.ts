@@ -134,3 +134,24 @@ async function checkBytes(t: Test, host: CellHost, { name }: Case, point: number
   if (name === 'activate' || name === 'snapshot')
     t.strictSame(await read('v'), [10, 12], `point ${point}: the volume`);
 }
+
+t.test(
+  'metadata that cannot be written for a while: the answer waits, and says what became of it',
+  async (t) => {
+    for (const one of CASES)
+      for (const failures of [1, 9]) {
+        const host = await furnished(one);
+        host.store.level.failures = Array.from({ length: failures }, (_, index) => ({
+          applied: index % 2 === 0,
+        }));
+        const said = await one.act(host);
+        t.equal(said.kind, 'done', `${one.name}, ${failures} failures: ${JSON.stringify(said)}`);
+        t.equal(await stateOf(host), one.after);
+        await host.restart('power-loss');
+        t.equal(await stateOf(host), one.after, 'and it is durable');
+        await checkBytes(t, host, one, failures);
+        t.strictSame(await metadataErrors(host.store), []);
+        await host.store.end();
+      }
+  },
+);
