@@ -61,11 +61,12 @@ export class Expiry {
       const reference = { volume, snapshot: snapshot.name };
       await this.#end(`${volume}@${snapshot.name}`, () => this.#snapshots.delete([reference]));
     }
-    for (const { name, state, kind } of [...this.#catalog.containers.values()].filter(isOver))
-      if (state === 'live')
-        await this.#end(name, () =>
-          this.#volumes.delete(name, { withSnapshots: true, disconnect: true }, kind),
-        );
+    for (const container of [...this.#catalog.containers.values()].filter(isOver)) {
+      const { name, state, kind } = container;
+      if (state !== 'live' || this.#localVerbs.isRouted(container)) continue;
+      const whole = { withSnapshots: true, disconnect: true };
+      await this.#end(name, () => this.#volumes.delete(name, whole, kind));
+    }
   }
 
   async #end(name: string, work: () => Promise<unknown>): Promise<void> {

@@ -7,7 +7,6 @@ import type { Catalog } from '../../catalog/catalog.js';
 import type { HostCommand, HostRecord, Judgement, Refusal } from '../../model/cell/host-record.js';
 import { judge } from '../../model/cell/host-record.js';
 import type { Head } from '../../model/cell/route.js';
-import type { Container } from '../../model/entities.js';
 import { hiddenName } from '../../model/names.js';
 import type { SaidOutcome } from '../../protocol/client.js';
 import type { Copies } from '../copy/treaty.js';
@@ -212,10 +211,6 @@ export class Commands {
   /** For who finds by itself that a volume may not be served here. Takes its turn. */
   fault(volume: string): Promise<SaidOutcome> {
     return this.run(volume, { do: 'fault' });
-  }
-
-  containerOf(volume: string): Container | null {
-    return this.#with.lineages.containerOf(volume);
   }
 }
 

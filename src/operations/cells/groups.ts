@@ -110,7 +110,8 @@ export class Groups {
 
   async #quiesce(group: string, { volumes, limitMs }: Of<'quiesce'>): Promise<GroupOutcome> {
     if (this.#holds.has(group) || this.#ended.has(group) || this.#record(group)) return this.#answer(group);
-    const containers = volumes.map((volume) => this.#servedHere(volume));
+    // One that is named twice is held once.
+    const containers = [...new Set(volumes)].map((volume) => this.#servedHere(volume));
     const { devices, client } = this.#with;
     const hold = new GroupHold(devices, client, containers);
     // A client gives up after its own limit, which is above ours.

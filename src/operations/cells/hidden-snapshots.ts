@@ -5,9 +5,6 @@
 
 import { CellblockError } from '../../base/errors.js';
 import type { Catalog } from '../../catalog/catalog.js';
-import type { HostRecord } from '../../model/cell/host-record.js';
-import type { Container, Snapshot } from '../../model/entities.js';
-import { isHiddenName } from '../../model/names.js';
 import type { Reclaim } from '../reclaim.js';
 import type { Snapshots } from '../snapshots.js';
 import type { Logger } from '../types.js';
@@ -78,12 +75,5 @@ export class HiddenSnapshots {
       alongside: (change) => this.#lineages.unhide(change, volume, ids),
     });
     void this.#reclaim.kick();
-  }
-
-  /** Of a container: snapshots that were cut for a volume and got no record. Nobody is served yet. */
-  strayOf(container: Container, { hidden }: { record: HostRecord; hidden: readonly string[] }): Snapshot[] {
-    return this.#catalog
-      .snapshotsOf(container)
-      .filter(({ id, name }) => isHiddenName(name) && !hidden.includes(id));
   }
 }

@@ -13,8 +13,6 @@ import type { Gate } from './gate.js';
 import type { Lineages } from './lineages.js';
 import { untilKnown } from './until-known.js';
 
-export type Standing = 'waiting' | 'joined' | 'alone';
-
 export class Standings {
   readonly #catalog: Catalog;
   readonly #lineages: Lineages;

@@ -30,7 +30,7 @@ async function two(options = {}): Promise<CellHost> {
   return host;
 }
 
-const quiesce = (limitMs = LONG): GroupStep => ({ do: 'quiesce', volumes: [VOLUME, OTHER], limitMs });
+const quiesce = (limitMs = LONG): GroupStep => ({ do: 'quiesce', volumes: [VOLUME, OTHER, VOLUME], limitMs });
 
 t.test('held from quiesce to resume; published, both are heads with the bytes of one instant', async (t) => {
   const host = await two();
