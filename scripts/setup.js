@@ -48,6 +48,7 @@ const debianPackages = {
     'libvirt-daemon',
     'libvirt-daemon-driver-qemu',
     'libxml2-utils',
+    'etcd-server',
     ...fuzzing,
   ],
   fuzz: [...compiling, ...fuzzing],

@@ -110,6 +110,18 @@ export const ERROR_CODES = {
   'coordinator-absent': 'refused',
   'group-failed': 'refused',
   'credentials-invalid': 'invalid',
+  'not-leader': 'busy',
+  'coordinator-state-unreachable': 'io',
+  'coordinator-state-uncertain': 'io',
+  'coordinator-state-failed': 'io',
+  'coordinator-state-full': 'no-space',
+  'coordinator-state-refused': 'refused',
+  'coordinator-state-too-large': 'invalid',
+  'coordinator-state-locked': 'in-use',
+  'coordinator-state-foreign': 'refused',
+  'coordinator-state-newer': 'version',
+  'coordinator-state-corrupt': 'corrupt',
+  'coordinator-state-closed': 'busy',
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -3,6 +3,9 @@
 //
 // Invariants: what a promise says is stored survives the loss of power of a minority. A route is only ever replaced by compare-and-set on `gen`.
 // Nobody writes who does not lead: a coordinator that was cut off finds its writes refused (`not-leader`), whatever it believes.
+// What a write throws says what became of it: after `coordinator-state-uncertain` it may have been stored, and whoever reads next sees which, for good
+// (no late copy of it is stored behind that reading); after every other code nothing was stored. Routes that are
+// read are frozen, with all that is in them: everybody reads the same ones. Order is that of the bytes of UTF-8.
 
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Operation } from '../model/cell/operation.js';
@@ -96,11 +99,14 @@ export interface CoordinatorStore {
   /** Null: there is none. */
   route(volume: string): Promise<Route | null>;
   routeNamed(name: string): Promise<Route | null>;
-  /** All of them, by name; a page at a time. `after`: the last name of the page before. */
+  /** All of them, by name; a page at a time. `after`: the last name of the page before. What is being written may be missing from it. */
   routes(after: string | null, limit: number): Promise<Route[]>;
-  /** Its `gen` becomes 1. `exists`: the volume has one, or the name is another's. */
+  /** Its `gen` becomes 1, whatever it was. `exists`: the volume has one, or the name is another's. */
   createRoute(route: Route): Promise<'stored' | 'exists'>;
-  /** Stored as `gen + 1` if the one that is there has the `gen` of this one; else answers the one that is there. A name may change if it is free. */
+  /**
+   * Stored as `gen + 1` if the one that is there has the `gen` of this one; else answers the one that is there. Throws `volume-exists` when
+   * the name has changed to one that is another's.
+   */
   replaceRoute(route: Route): Promise<Replaced>;
   /** False: it has another `gen` by now, or is gone. */
   removeRoute(volume: string, gen: number): Promise<boolean>;
@@ -109,21 +115,37 @@ export interface CoordinatorStore {
   get<K extends RecordKind>(kind: K, key: string): Promise<Records[K] | null>;
   /** All whose key begins so, in the order of their keys. */
   list<K extends RecordKind>(kind: K, prefix?: string): Promise<Records[K][]>;
-  /** Several at once are stored together or not at all. Null deletes. */
+  /**
+   * Several at once are stored together or not at all, at most MOST_CHANGES and MOST_BYTES of them (`coordinator-state-too-large`). Null deletes. Of two
+   * of one key the later holds.
+   */
   put(changes: readonly Change[]): Promise<void>;
 
   close(): Promise<void>;
 }
 
+/** In one put(): what etcd takes in one transaction, with the limits it has when nobody sets them. */
+export const MOST_CHANGES = 2_000;
+export const MOST_BYTES = 1 << 20;
+
 export type Change = { [K in RecordKind]: { kind: K; key: string; value: Records[K] | null } }[RecordKind];
+
+export interface Leader {
+  coordinator: string;
+  /** Where agents reach it. */
+  address: string;
+}
 
 /** Who decides. With one coordinator it is always that one. */
 export interface Leadership {
   /** Null: nobody is known to lead. */
-  readonly leader: { coordinator: string; address: string } | null;
+  readonly leader: Leader | null;
+  /** Ends by this machine's own clock before another one can begin. */
   readonly isLeader: boolean;
-  /** Called at every change, and once at the beginning. */
+  /** Called at every change, and once at the beginning: before this returns. */
   onChange(listener: () => void): void;
   /** Steps down if it leads, so that another one may at once. */
   resign(): Promise<void>;
+  /** Resigns, and never leads again. */
+  close(): Promise<void>;
 }
