@@ -1,5 +1,6 @@
 // Snapshots of one or several volumes in one instant: stop admission of all, raise all, settle each, one
 // journal entry. Each step runs on the home reactor of its member; who finishes a step last begins the next.
+// A member that somebody holds stays held: whoever holds it says when its clients go on.
 #include <algorithm>
 #include <cerrno>
 
@@ -13,6 +14,7 @@ struct Plane::Cut {
     volume::Volume* volume;
     store::CutMember entry;
     int error = 0;
+    bool held_here = false;  // its admission was stopped by this cut
   };
   uint64_t ticket;
   std::vector<Member> members;
@@ -29,7 +31,7 @@ void Plane::cut(uint64_t ticket, std::vector<CutRequest> requests) {
       sink_.push(CutDone{ticket, ENOENT, 0, {}, {}});
       return;
     }
-    Cut::Member member{request.handle, volume, {}, 0};
+    Cut::Member member{request.handle, volume, {}, 0, false};
     member.entry.snapshot = request.snapshot;
     member.entry.name = std::move(request.name);
     cut->members.push_back(std::move(member));
@@ -41,6 +43,7 @@ void Plane::cut(uint64_t ticket, std::vector<CutRequest> requests) {
   cut->remaining = cut->members.size();
   for (Cut::Member& member : cut->members) {
     seats_[member.volume->home()].reactor->loop().post([this, cut, &member] {
+      member.held_here = !member.volume->held();
       member.volume->hold();
       if (cut->remaining.fetch_sub(1) == 1) raise_all(cut);
     });
@@ -57,7 +60,7 @@ void Plane::raise_all(std::shared_ptr<Cut> cut) {
       member.entry.line = volume->line();
       member.entry.version = volume->version();
       volume->raise();
-      if (volume->held()) volume->release();
+      if (member.held_here) volume->release();
       volume->settle_raised([this, cut, i, volume, home](int error, uint64_t position) {
         volume->about_to_append();
         member_settled(cut, i, error, position, home);

@@ -749,6 +749,31 @@ TAP_TEST("a cut over volumes of several reactors is one instant, whatever goes o
   s.verify();
 }
 
+TAP_TEST("a volume that is held stays so over a cut, of itself and with others") {
+  Scene s;
+  Agent& agent = s.agent;
+  const uint64_t held = s.ids[0];
+  for (const bool all : {false, true}) {
+    TAP_EQ(agent.ask([&](uint64_t ticket) { agent.plane().hold(ticket, held); }, "hold"), 0, "held");
+    std::atomic<bool> answered{false};
+    std::atomic<bool> ended{false};
+    std::thread writer([&] {
+      Client client(agent.socket_path(), "a");
+      answered = client.write(0, std::string(kBlock, all ? '2' : '1')) == 0;
+      ended = true;
+    });
+    const std::vector<uint64_t> members = all ? s.ids : std::vector<uint64_t>{held};
+    TAP_EQ(agent.snapshot(members, all ? "@all" : "@one"), 0, "cut");
+    // For a release that should not come; one that does not come cannot be waited for.
+    agent.pump_for(milliseconds(100));
+    TAP_OK(!answered, "nobody has let its client go");
+    agent.plane().release(held);
+    agent.pump_until([&] { return ended.load(); }, "the client");
+    writer.join();
+    TAP_OK(answered, "until who held it has");
+  }
+}
+
 TAP_TEST("a volume is disconnected, closed and its file dropped while the others work") {
   Scene s;
   Agent& agent = s.agent;

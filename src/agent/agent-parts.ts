@@ -3,6 +3,7 @@
 import type { Logger } from 'pino';
 import type { Operations } from '../operations/operations.js';
 import type { Inspection } from './inspection.js';
+import type { MembershipStatus } from './membership.js';
 import type { Metrics } from './metrics.js';
 import type { TlsStatus } from './tls.js';
 
@@ -16,6 +17,8 @@ export interface AgentParts {
   listeners: readonly string[];
   /** TLS of the listeners. */
   tls: { readonly status: TlsStatus };
+  /** Null: the host is in no cell. */
+  membership(): MembershipStatus | null;
   /** performance.now() when the process was ready. */
   startedAtMs: number;
   /** Serve /v1/debug. */

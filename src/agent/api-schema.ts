@@ -99,6 +99,11 @@ export const CreateSnapshots = closed({
     description: 'All are taken in one instant, or none is.',
   }),
   expires: Type.Optional(Moment),
+  local: Type.Optional(
+    Type.Boolean({
+      description: 'Volumes of cells too, without their coordinator, if this host serves them.',
+    }),
+  ),
 });
 export const DeleteSnapshots = closed({
   targets: Type.Array(Type.String({ description: 'VOLUME@SNAPSHOT' }), { minItems: 1 }),
@@ -151,6 +156,19 @@ const volumeProperties = {
   failed: nullable(Failure),
   allow: Type.Array(Type.String(), { description: 'Who may open it over NBD; empty: everybody.' }),
   description: Type.String(),
+  cell: nullable(
+    closed(
+      {
+        id: Type.String({ description: 'Of the volume on every host: 32 hexadecimal digits.' }),
+        state: oneOf(['ACTIVE', 'OUTGOING', 'STAGED', 'SEALED', 'RECEIVING', 'FAULTED', 'GONE']),
+        role: oneOf(['primary', 'replica', 'copy', 'former']),
+        epoch: Type.Integer(),
+        seq: Type.Integer({ description: 'Of its last snapshot; 0: it has none.' }),
+        served: Type.Boolean({ description: 'Clients may open it here.' }),
+      },
+      { description: 'Where it stands at this host; null: it belongs to no cell.' },
+    ),
+  ),
 };
 export const Volume = titled('Volume', { ...volumeProperties, ...settingProperties });
 const fileProperties = { ...volumeProperties, kind: kinds('file'), attributes: nullable(Attributes) };
@@ -259,6 +277,19 @@ export const Status = titled('Status', {
     pendingDeletes: Type.Integer(),
     pendingPunches: Type.Integer(),
   }),
+  coordinator: nullable(
+    closed(
+      {
+        host: Type.String(),
+        cell: Type.String(),
+        connected: Type.Boolean(),
+        coordinator: nullable(Type.String({ description: 'The one that took this host last.' })),
+        leader: nullable(Type.String()),
+        serving: Type.Boolean({ description: 'Volumes of cells are served: the cold start is over.' }),
+      },
+      { description: 'Null: the host is in no cell.' },
+    ),
+  ),
   failedVolumes: Type.Array(Type.String()),
   engine: Type.String(),
 });

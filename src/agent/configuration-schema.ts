@@ -2,6 +2,7 @@
 // read from it and makes docs/configuration.md. All keys are optional; units are part of the name.
 
 import { type Static, type TSchema, type TUnsafe, Type } from '@sinclair/typebox';
+import { PLACE_NAME_PATTERN } from '../model/cell/names.js';
 
 /** A byte quantity as written in the file: a number of bytes, or a number with K, M, G or T (binary). */
 const SIZE_PATTERN = '^[0-9]+(\\.[0-9]+)?\\s*([KMGT](i?B)?|B)?$';
@@ -82,6 +83,60 @@ const Listener = Type.Union(
 function file(description: string) {
   return Type.String({ minLength: 1, description, allowed: 'a path' });
 }
+
+function placeName(description: string) {
+  return Type.String({
+    pattern: PLACE_NAME_PATTERN,
+    description,
+    allowed: 'up to 63 letters, digits, dots, underscores and hyphens, the first a letter or digit',
+  });
+}
+
+const CoordinatorSection = group({
+  addresses: Type.Array(
+    Type.String({ pattern: '^wss?://.+', allowed: 'wss://HOST:PORT (or ws://HOST:PORT on loopback)' }),
+    {
+      minItems: 1,
+      description:
+        'Where coordinators are; the one that leads is found. Without this key the host is in no cell, and none of the others may be set.',
+      allowed: 'a list of wss://HOST:PORT',
+    },
+  ),
+  host: placeName(
+    'Name of this host, one in the whole installation. Its certificate or token has to say the same.',
+  ),
+  cell: placeName('The cell it belongs to. Its certificate or token has to say the same.'),
+  tls: group({
+    ca: file('PEM: who signs the certificates of coordinators.'),
+    certificate: file(
+      'PEM: the certificate of this host, with the URI cellblock://cell/CELL/host/HOST in its subjectAltName.',
+    ),
+    key: file('PEM: the private key of that certificate.'),
+  }),
+  token_file: file(
+    'In place of a certificate of its own: a file that holds the token of this host. For tests and single machines.',
+  ),
+  serve_alone_after: Type.Union([Type.Integer({ minimum: 0, maximum: 86_400 }), Type.Literal('never')], {
+    description:
+      'Seconds. After a start volumes of cells are served when a coordinator has answered, or after this without one. never: not without one.',
+    default: 30,
+    allowed: 'a whole number from 0 to 86400, or never',
+  }),
+  announce: Type.Array(Address, {
+    maxItems: 16,
+    description:
+      'Where other hosts reach the volumes of this one, to copy them. Default: the addresses of `nbd.listen` as they are bound.',
+    allowed: 'a list of unix:PATH or tcp:HOST:PORT',
+  }),
+  copy_rate: size(
+    'Bytes a second that copies from other hosts may bring together. 0: as many as there are.',
+    {
+      minimum: '0',
+      maximum: '1T',
+      default: '0',
+    },
+  ),
+});
 
 const TlsSection = group({
   mode: oneOf(
@@ -211,6 +266,7 @@ export const ConfigurationSchema = group({
       default: 0,
     }),
   }),
+  coordinator: CoordinatorSection,
   limits: group({
     stop_deadline_ms: count(
       'A stop waits this long for requests in flight, and 5 s more for the last changes to reach the metadata.',

@@ -5,11 +5,14 @@ import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import type { FreeSpace } from '../operations/space.js';
 import type { OperationsStatus, VolumeInfo } from '../operations/types.js';
 import type { DeviceCounters } from '../plane/treaty.js';
+import type { MembershipStatus } from './membership.js';
 
 export interface MetricsSource {
   status(): OperationsStatus;
   freeSpace(): Promise<FreeSpace | null>;
   listVolumes(): VolumeInfo[];
+  /** Null: the host is in no cell. */
+  membership(): MembershipStatus | null;
   /** Export name by the handle of an open device. */
   deviceNames(): ReadonlyMap<number, string>;
 }
@@ -65,6 +68,7 @@ function families(source: MetricsSource): Family[] {
   return [
     ...storeFamilies(status),
     ...volumeFamilies(source.listVolumes()),
+    ...membershipFamilies(source.membership(), source.listVolumes()),
     ...deviceFamilies(status.plane.devices, source.deviceNames()),
   ];
 }
@@ -85,6 +89,35 @@ function spaceFamilies(space: FreeSpace | null): Family[] {
       space.reserveBytes,
     ),
     single('gauge', 'cellblock_below_reserve', '1: new writes are refused.', space.belowReserve ? 1 : 0),
+  ];
+}
+
+const CELL_STATES = ['ACTIVE', 'OUTGOING', 'STAGED', 'SEALED', 'RECEIVING', 'FAULTED'] as const;
+
+function membershipFamilies(membership: MembershipStatus | null, volumes: readonly VolumeInfo[]): Family[] {
+  const inCells = volumes.flatMap(({ cell }) => cell ?? []);
+  if (!membership && inCells.length === 0) return [];
+  const connected = membership
+    ? [
+        single(
+          'gauge',
+          'cellblock_coordinator_connected',
+          '1: a coordinator has taken this host, and is connected.',
+          membership.connected ? 1 : 0,
+        ),
+      ]
+    : [];
+  return [
+    ...connected,
+    {
+      name: 'cellblock_cell_volumes',
+      help: 'Volumes of cells, by their state at this host.',
+      type: 'gauge',
+      samples: CELL_STATES.map((state) => ({
+        labels: { state },
+        value: inCells.filter((cell) => cell.state === state).length,
+      })),
+    },
   ];
 }
 

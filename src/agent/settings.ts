@@ -6,6 +6,7 @@ import { CellblockError } from '../base/errors.js';
 import { checkExportName } from '../model/names.js';
 import { checkSocketPath } from '../operations/listen-error.js';
 import { bytesOfSize, type ConfigurationFile, ConfigurationSchema } from './configuration-schema.js';
+import { type CoordinatorSettings, coordinatorSettings } from './coordinator-settings.js';
 import type { LogLevel } from './logger.js';
 
 export interface ListenerSettings {
@@ -58,6 +59,8 @@ export interface Settings {
   metrics: { address: string | undefined };
   log: { level: LogLevel };
   limits: { stopDeadlineMs: number; holdMs: number; requestBodyBytes: number };
+  /** Null: the host is in no cell. */
+  coordinator: CoordinatorSettings | null;
 }
 
 /** What stands on the command line; wins over the file. */
@@ -117,6 +120,7 @@ export function makeSettings(
       holdMs: limits.hold_ms,
       requestBodyBytes: Number(bytesOfSize(limits.request_body)),
     },
+    coordinator: coordinatorSettings(file.coordinator ?? {}),
   };
 }
 

@@ -8,6 +8,7 @@ export async function statusOf({
   version,
   listeners,
   tls,
+  membership,
   startedAtMs,
 }: AgentParts): Promise<Status> {
   const space = await operations.freeSpace();
@@ -40,6 +41,7 @@ export async function statusOf({
       pendingDeletes: status.pendingDeletes,
       pendingPunches: status.pendingPunches,
     },
+    coordinator: membership(),
     failedVolumes: status.failedVolumes,
     engine: status.plane.engine,
   };

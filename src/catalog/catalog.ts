@@ -18,6 +18,7 @@ import {
   encodeLine,
   encodeSnapshot,
 } from '../model/entities.js';
+import { decodeGroupCut, encodeGroupCut, type GroupCut } from '../model/group-cut.js';
 import type { Family } from '../model/keys.js';
 import {
   ALL_PUNCHES,
@@ -28,6 +29,15 @@ import {
   windowKey,
   writtenKey,
 } from '../model/keys.js';
+import {
+  decodeLineage,
+  decodeLineageId,
+  encodeLineage,
+  encodeLineageId,
+  type Lineage,
+  lineageIdKey,
+  parseLineageIdKey,
+} from '../model/lineage.js';
 import type { BlockRange } from '../model/punch.js';
 import { decodePunch, encodePunch, MAX_PUNCH_RANGES } from '../model/punch.js';
 import { regionOf } from '../model/region-set.js';
@@ -43,6 +53,7 @@ import {
 import type { CommitQueue } from './commit-queue.js';
 import { bytesOf, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS } from './commit-queue.js';
 import type { Operation } from './level.js';
+import { LineageIndex } from './lineage-index.js';
 import { SparseVersions } from './sparse-versions.js';
 import type { WrittenNotes } from './written-index.js';
 import { WrittenIndex } from './written-index.js';
@@ -72,6 +83,11 @@ export class Catalog {
   readonly attachments = new Map<string, Attachment>();
   /** Snapshots that are being copied from another host, by the volumes they belong to. */
   readonly copies = new Map<string, CopyRecord>();
+  /** What this host has on record of volumes of cells. */
+  readonly lineages = new LineageIndex();
+  readonly groupCuts = new Map<string, GroupCut>();
+  /** Starts of the agent on this store, this one included; 0: it is only looked at. */
+  boots = 0;
   /** Per line: everything of its journal entries at or below is in LevelDB. */
   readonly applied = new Map<number, bigint>();
   readonly written: WrittenIndex;
@@ -119,6 +135,7 @@ export class Catalog {
     await this.#each('vm-snapshot', (text) => this.keepVmSnapshot(decodeVmSnapshot(text)));
     await this.#each('attachment', (text) => this.keepAttachment(decodeAttachment(text)));
     await this.#each('copy', (text) => this.keepCopy(decodeCopy(text)));
+    await this.#loadLineages();
     await this.#each('applied', (text, id) => this.applied.set(Number(id), BigInt(text)));
     await this.#loadPunches();
     await this.#loadCounters();
@@ -139,8 +156,10 @@ export class Catalog {
     );
   }
 
-  snapshotCount(container: Container): number {
-    return this.#snapshotsByName.get(container.id)?.size ?? 0;
+  /** Without the hidden ones. */
+  visibleSnapshotCount(container: Container): number {
+    const hidden = this.lineages.ofContainer(container.id)?.hidden.length ?? 0;
+    return (this.#snapshotsByName.get(container.id)?.size ?? 0) - hidden;
   }
 
   /** Oldest first. */
@@ -281,6 +300,23 @@ export class Catalog {
     for (const record of records.sort((a, b) => a.id - b.id)) this.syncs.set(record.id, record);
   }
 
+  async #loadLineages(): Promise<void> {
+    await this.#each('lineage', (text, id) =>
+      this.lineages.keep(readRecord(`lineage/${id}`, text, decodeLineage)),
+    );
+    await this.#each('lineage-id', (text, id) => {
+      const key = parseLineageIdKey(id);
+      if (!key) throw damaged(`the record lineage-id/${id} stands under no key`);
+      this.lineages.keepId(key.volume, key.seq, readRecord(`lineage-id/${id}`, text, decodeLineageId));
+    });
+    await this.#each('group-cut', (text, id) => {
+      const group = readRecord(`group-cut/${id}`, text, decodeGroupCut);
+      this.groupCuts.set(group.id, group);
+    });
+    const stored = await this.queue.read((level) => level.get(jsonKey('meta', 'boot')));
+    if (stored) this.boots = readRecord('meta/boot', stored.toString(), decodeBoots);
+  }
+
   /** @internal */
   keepVm(vm: Vm): void {
     this.vms.set(vm.id, vm);
@@ -391,6 +427,20 @@ function readSync(text: string): SyncRecord {
   } catch (cause) {
     throw damaged(`the record of a sync cannot be read (${(cause as Error).message})`);
   }
+}
+
+function readRecord<T>(key: string, text: string, decode: (text: string) => T): T {
+  try {
+    return decode(text);
+  } catch (cause) {
+    throw damaged(`the record ${key} cannot be read (${(cause as Error).message})`);
+  }
+}
+
+function decodeBoots(text: string): number {
+  const { starts } = (JSON.parse(text) ?? {}) as { starts?: unknown };
+  if (!Number.isSafeInteger(starts)) throw new Error('it counts nothing');
+  return starts as number;
 }
 
 function parseCounters(stored: Buffer): Counters {
@@ -623,6 +673,49 @@ export class Change {
     if (!this.#catalog.copies.delete(volume)) return this;
     this.#add({ type: 'del', key: jsonKey('copy', volume) });
     return this;
+  }
+
+  /** The snapshot is called otherwise from now on. */
+  renameSnapshot(snapshot: Snapshot, name: string): this {
+    this.#catalog.dropSnapshot(snapshot);
+    snapshot.name = name;
+    return this.snapshot(snapshot);
+  }
+
+  lineage(lineage: Lineage): this {
+    this.#catalog.lineages.keep(lineage);
+    this.#add(putJson('lineage', lineage.record.volume, encodeLineage(lineage)));
+    return this;
+  }
+
+  lineageId(volume: string, seq: number, id: string): this {
+    this.#catalog.lineages.keepId(volume, seq, id);
+    this.#add(putJson('lineage-id', lineageIdKey(volume, seq), encodeLineageId(id)));
+    return this;
+  }
+
+  removeLineageId(volume: string, seq: number): this {
+    this.#catalog.lineages.dropId(volume, seq);
+    this.#add({ type: 'del', key: jsonKey('lineage-id', lineageIdKey(volume, seq)) });
+    return this;
+  }
+
+  groupCut(group: GroupCut): this {
+    this.#catalog.groupCuts.set(group.id, group);
+    this.#add(putJson('group-cut', group.id, encodeGroupCut(group)));
+    return this;
+  }
+
+  removeGroupCut(group: GroupCut): this {
+    this.#catalog.groupCuts.delete(group.id);
+    this.#add({ type: 'del', key: jsonKey('group-cut', group.id) });
+    return this;
+  }
+
+  /** This start counts. */
+  boot(): this {
+    this.#catalog.boots += 1;
+    return this.meta('boot', { starts: this.#catalog.boots });
   }
 
   meta(name: string, value: unknown): this {

@@ -49,6 +49,7 @@ async function status({ api, terminal, signal }: Context): Promise<void> {
       ['Version', `${status.version} (pid ${status.pid}, up ${formatDuration(status.uptimeSeconds)})`],
       ['Listening', status.listeners.join(', ') || '-'],
       ['TLS', tlsOf(status.tls)],
+      ['Coordinator', coordinatorOf(status.coordinator)],
       ['Store', `${store.directory} (${store.id})`],
       ['Space', spaceOf(store.space)],
       ['Engine', status.engine],
@@ -65,6 +66,16 @@ async function status({ api, terminal, signal }: Context): Promise<void> {
       facts,
     );
   });
+}
+
+function coordinatorOf(membership: Status['coordinator']): string {
+  if (membership === null) return '-';
+  const { host, cell, connected, coordinator, leader, serving } = membership;
+  const facts = [`${host} in cell ${cell}`];
+  facts.push(connected ? `connected to ${coordinator}` : 'not connected');
+  if (leader !== null && leader !== coordinator) facts.push(`${leader} leads`);
+  if (!serving) facts.push('volumes of cells wait for it');
+  return facts.join(', ');
 }
 
 function tlsOf({ mode, certificate, psk, clients }: Status['tls']): string {

@@ -189,6 +189,7 @@ async function show({ api, terminal, signal, noun }: Spoken, name: string): Prom
       ['Cloned from', volume.clonedFrom ?? '-'],
       ['Open to', volume.allow.length === 0 ? 'everybody' : volume.allow.join(', ')],
       ['Description', volume.description || '-'],
+      ['Cell', cellOf(volume)],
       ...noun.facts(volume),
       ['Versions below', String(volume.depth)],
       ['Files', volume.files.join(', ') || '-'],
@@ -202,6 +203,12 @@ async function show({ api, terminal, signal, noun }: Spoken, name: string): Prom
       facts,
     );
   });
+}
+
+function cellOf({ cell }: Pick<Volume, 'cell'>): string {
+  if (cell === null) return '-';
+  const { id, state, role, epoch, seq, served } = cell;
+  return `${role}, ${state}, epoch ${epoch}, ${seq} snapshots in its lineage, ${served ? '' : 'not '}served here (${id})`;
 }
 
 async function rename({ api, terminal, signal, noun }: Spoken, name: string, newName: string): Promise<void> {
@@ -348,7 +355,9 @@ async function repair({ api, terminal, signal, noun }: Spoken, name: string): Pr
   );
 }
 
-function stateOf(volume: Pick<Volume, 'failed' | 'readOnly'>): string {
+function stateOf(volume: Pick<Volume, 'failed' | 'readOnly' | 'cell'>): string {
   if (volume.failed !== null) return `failed (${volume.failed.error})`;
+  if (volume.cell && !volume.cell.served)
+    return volume.cell.role === 'primary' ? 'waiting' : volume.cell.state.toLowerCase();
   return volume.readOnly ? 'read-only' : 'ok';
 }

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { requireFreeAddresses } from '../agent/addresses.js';
 import type { AgentParts } from '../agent/agent-parts.js';
 import { deviceNames } from '../agent/device-names.js';
+import { Membership } from '../agent/membership.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
 import type { Settings } from '../agent/settings.js';
@@ -45,7 +46,7 @@ export async function composeAgent(
 ): Promise<RunningAgent> {
   const stops = new Stops(log);
   try {
-    const { store, engine, nbd, api, metrics: metricsSettings, limits } = settings;
+    const { store, engine, nbd, api, metrics: metricsSettings, limits, coordinator } = settings;
 
     const operations = await Operations.open({
       ...store,
@@ -60,6 +61,7 @@ export async function composeAgent(
       needsTls: namePattern(nbd.tls.only),
       ...(nbd.transactionLogs === undefined ? {} : { transactionLogs: nbd.transactionLogs }),
       holdLimitMs: limits.holdMs,
+      ...(coordinator === null ? {} : { cells: coordinator }),
       beforeMaking: () => requireFreeAddresses(settings),
     });
     stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
@@ -80,7 +82,12 @@ export async function composeAgent(
       listeners.push(bound);
     }
 
+    const membership =
+      coordinator && new Membership({ settings: coordinator, operations, listeners, version, log });
+    if (membership) stops.add('coordinator', async () => membership.stop());
+
     const metrics = new Metrics({
+      membership: () => membership?.status ?? null,
       status: () => operations.status(),
       freeSpace: () => operations.freeSpace(),
       listVolumes: () => operations.listVolumes(),
@@ -94,6 +101,7 @@ export async function composeAgent(
       version,
       listeners,
       tls,
+      membership: () => membership?.status ?? null,
       startedAtMs: performance.now(),
       debug,
     };
@@ -122,6 +130,8 @@ export async function composeAgent(
       });
       log.info({ address: metricsSettings.address }, 'metrics ready');
     }
+    // Last: whoever is asked for something can do it.
+    membership?.start();
     return { operations, listeners, reload: () => void tls.reload(), stop: () => stops.run() };
   } catch (error) {
     await stops.run();

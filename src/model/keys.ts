@@ -120,7 +120,10 @@ export type Family =
   | 'vm'
   | 'vm-snapshot'
   | 'attachment'
-  | 'copy';
+  | 'copy'
+  | 'lineage'
+  | 'lineage-id'
+  | 'group-cut';
 
 export function jsonKey(family: Family, id: string | number): Buffer {
   return Buffer.from(`${family}/${id}`);

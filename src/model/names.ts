@@ -1,9 +1,21 @@
 // Names of volumes and snapshots. A name is 1 to 128 bytes of UTF-8 without `/`, `@` and control characters; it neither begins
-// with `-` (it would look like an option) nor with or ends in white space, and is not `.` or `..`.
+// with `-` (it would look like an option) nor with or ends in white space, and is not `.` or `..`. Names of snapshots that begin with
+// `.carry-` are those of hidden ones, which nobody can name but the cells' own traffic.
 
 import { CellblockError } from '../base/errors.js';
 
 export const MAX_NAME_BYTES = 128;
+
+/** Of snapshots nobody sees: they carry a delta of a move, hold what was written before a seal, or are provisional. */
+const HIDDEN_PREFIX = '.carry-';
+
+export function hiddenName(id: string): string {
+  return `${HIDDEN_PREFIX}${id.slice(0, 16)}`;
+}
+
+export function isHiddenName(name: string): boolean {
+  return name.startsWith(HIDDEN_PREFIX);
+}
 
 const RULE =
   'Names have 1 to 128 bytes of UTF-8 without `/`, `@` and control characters, and do not begin with `-`.';
@@ -27,6 +39,8 @@ export function checkName(name: string, what: 'volume' | 'file' | 'snapshot'): v
   if (name.startsWith('-')) throw bad('name-bad-character', `The ${what} name ${shown} begins with \`-\`.`);
   if (name.trim() !== name)
     throw bad('name-bad-character', `The ${what} name ${shown} begins or ends with white space.`);
+  if (what === 'snapshot' && isHiddenName(name))
+    throw bad('name-reserved', `${shown} is a name that hidden snapshots have.`);
   if (name === '.' || name === '..') throw bad('name-reserved', `${shown} cannot name a ${what}.`);
 }
 

@@ -2,12 +2,18 @@
 
 import { readFile } from 'node:fs/promises';
 
+import { CellblockError } from '../base/errors.js';
 import { Catalog } from '../catalog/catalog.js';
 import { CommitQueue } from '../catalog/commit-queue.js';
 import type { Level } from '../catalog/level.js';
 import { jsonKey } from '../model/keys.js';
 import { blocksPerWindow } from '../model/units.js';
 import type { PlaneOptions } from '../plane/treaty.js';
+import { Cells } from './cells/cells.js';
+import { Gate } from './cells/gate.js';
+import { Lineages } from './cells/lineages.js';
+import { LocalVerbs } from './cells/local-verbs.js';
+import type { Copies } from './copy/treaty.js';
 import { Devices } from './devices.js';
 import { Expiry } from './expiry.js';
 import { Exports } from './exports.js';
@@ -65,6 +71,9 @@ export interface Parts {
   exports: Exports;
   attachments: Attachments;
   failures: Failures;
+  /** Volumes of cells: what this host has on record of them, and what it does for their coordinator. */
+  cells: Cells;
+  localVerbs: LocalVerbs;
   tasks: Tasks;
   recovery: RecoveryReport;
 }
@@ -80,6 +89,7 @@ export const DEFAULTS = {
   idleCloseMs: 15_000,
   giveUpAfter: 6,
   holdLimitMs: 5000,
+  serveAloneAfterMs: 30_000,
 };
 
 /** All kinds of identity are a good part of the program, and volumes are served without them: loaded when they are asked for. */
@@ -87,6 +97,23 @@ const loadedIdentity: IdentityFactory = async (options) =>
   (await import('./disk-identity.js')).diskIdentity(options);
 
 const LONGEST_PAUSE_MS = 30_000;
+
+/** In place of a puller. */
+const NO_COPIES: Copies = {
+  pull: async () => {
+    throw noCopies();
+  },
+  stop: async () => undefined,
+  digest: async () => {
+    throw noCopies();
+  },
+};
+
+function noCopies(): CellblockError {
+  return new CellblockError('copy-refused', 'This program copies nothing between hosts.', {
+    hint: 'Use a version of cellblock that does.',
+  });
+}
 
 /** Opens catalog and journal, recovers, and builds everything else. */
 export async function build(options: OperationsOptions, level: Level, client: PlaneClient): Promise<Parts> {
@@ -106,7 +133,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   await catalog.load();
   const mayMake = catalog.lines.size === 0 || (await wasStoppedCleanly(level, directory));
   const scan = openPlane(client, await planeOptions(options, meta, reserveBytes), mayMake);
-  await catalog.change().meta('state', { clean: false }).commit();
+  await catalog.change().meta('state', { clean: false }).boot().commit();
   const blocks = blocksPerWindow(meta.windowBytes);
   const recovery = await recover({ catalog, plane: client.plane, log }, scan, {
     blocksPerWindow: blocks,
@@ -132,8 +159,12 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   });
   const settings = new VolumeSettings({ catalog, devices, client, logs: transactionLogs });
   const snapshots = new Snapshots({ catalog, devices, client, reclaim, files, space, log });
+  const lineages = new Lineages(catalog);
+  const gate = new Gate(lineages);
+  const localVerbs = new LocalVerbs(catalog, lineages);
   const exports = new Exports(catalog, devices, client, {
     log,
+    gate,
     defaultExport: options.defaultExport ?? null,
     rotational: options.rotational ?? false,
     needsTls: options.needsTls ?? (() => false),
@@ -143,12 +174,26 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { catalog, client, exports, files: new KernelFiles(options.kernelRoots), log },
     meta.storeId,
   );
+  const holdLimitMs = options.holdLimitMs ?? DEFAULTS.holdLimitMs;
   const syncs = new Syncs(
-    { catalog, devices, client, rounds, reclaim, space, attachments, log },
-    { holdLimitMs: options.holdLimitMs ?? DEFAULTS.holdLimitMs },
+    { catalog, devices, client, rounds, reclaim, space, attachments, gate, log },
+    { holdLimitMs },
   );
+  const cells = new Cells(
+    { catalog, devices, client, snapshots, volumes, attachments, reclaim, lineages, gate, log },
+    {
+      storeId: meta.storeId,
+      identity: options.cells ?? { host: '', cell: '' },
+      serveAloneAfterMs:
+        options.cells?.serveAloneAfterMs === undefined
+          ? DEFAULTS.serveAloneAfterMs
+          : options.cells.serveAloneAfterMs,
+      holdLimitMs,
+    },
+  );
+  cells.copies = options.copies?.(cells.copyHost) ?? NO_COPIES;
   const vms = new Vms(catalog, snapshots);
-  const expiry = new Expiry({ catalog, snapshots, volumes, vms, log });
+  const expiry = new Expiry({ catalog, snapshots, volumes, vms, localVerbs, log });
   const syncOperations = new SyncOperations(
     { catalog, devices, client, volumes, syncs, vms },
     options.identity ?? loadedIdentity,
@@ -176,10 +221,12 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     syncs,
     vms,
     syncOperations,
-    vmOperations: new VmOperations(catalog, vms, volumes),
+    vmOperations: new VmOperations(catalog, vms, { volumes, localVerbs }),
     exports,
     attachments,
     failures,
+    cells,
+    localVerbs,
     tasks: new Tasks(),
     recovery,
   };

@@ -2,6 +2,7 @@
 // passed, as by hand, a clone with the connections it still has; a delete that fails is tried again with the next look.
 
 import type { Catalog } from '../catalog/catalog.js';
+import type { LocalVerbs } from './cells/local-verbs.js';
 import type { Snapshots } from './snapshots.js';
 import type { Logger } from './types.js';
 import type { Vms } from './vms.js';
@@ -14,6 +15,7 @@ export class Expiry {
   readonly #snapshots: Snapshots;
   readonly #volumes: Volumes;
   readonly #vms: Vms;
+  readonly #localVerbs: LocalVerbs;
   readonly #log: Logger;
   #timer: NodeJS.Timeout | null = null;
   #looking: Promise<void> = Promise.resolve();
@@ -23,12 +25,14 @@ export class Expiry {
     snapshots: Snapshots;
     volumes: Volumes;
     vms: Vms;
+    localVerbs: LocalVerbs;
     log: Logger;
   }) {
     this.#catalog = collaborators.catalog;
     this.#snapshots = collaborators.snapshots;
     this.#volumes = collaborators.volumes;
     this.#vms = collaborators.vms;
+    this.#localVerbs = collaborators.localVerbs;
     this.#log = collaborators.log;
   }
 
@@ -50,16 +54,19 @@ export class Expiry {
         await this.#end(`${machine}@${name}`, () => this.#vms.deleteSnapshot(machine, name));
     }
     for (const snapshot of [...this.#catalog.snapshots.values()].filter(isOver)) {
+      // With a later look, when the move is over.
+      if (this.#localVerbs.pinOf(snapshot) !== null) continue;
       const volume = this.#catalog.containers.get(snapshot.container)?.name;
       if (volume === undefined) continue;
       const reference = { volume, snapshot: snapshot.name };
       await this.#end(`${volume}@${snapshot.name}`, () => this.#snapshots.delete([reference]));
     }
-    for (const { name, state, kind } of [...this.#catalog.containers.values()].filter(isOver))
-      if (state === 'live')
-        await this.#end(name, () =>
-          this.#volumes.delete(name, { withSnapshots: true, disconnect: true }, kind),
-        );
+    for (const container of [...this.#catalog.containers.values()].filter(isOver)) {
+      const { name, state, kind } = container;
+      if (state !== 'live' || this.#localVerbs.isRouted(container)) continue;
+      const whole = { withSnapshots: true, disconnect: true };
+      await this.#end(name, () => this.#volumes.delete(name, whole, kind));
+    }
   }
 
   async #end(name: string, work: () => Promise<unknown>): Promise<void> {

@@ -8,9 +8,11 @@ import { mayUse } from '../model/access.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { ExportDescription, Peer, Plane } from '../plane/treaty.js';
 import { contextsOf, noSuchSnapshot, offeredSince } from './changed-contexts.js';
+import { isHiddenName } from '../model/names.js';
+import type { Gate } from './cells/gate.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
-import { EACCES, EIO, ENOENT, ENOKEY } from './plane-client.js';
+import { EACCES, EIO, ENOENT, ENOKEY, ESHUTDOWN } from './plane-client.js';
 import type { Logger } from './types.js';
 
 type Found = { container: Container; snapshot: Snapshot | null };
@@ -39,6 +41,7 @@ export class Exports {
   readonly #rotational: boolean;
   readonly #needsTls: (name: string) => boolean;
   readonly #windowBytes: number;
+  readonly #gate: Gate;
   readonly #leases = new Map<number, Lease>();
   #lastLease = 0;
   #refused = 0;
@@ -49,12 +52,14 @@ export class Exports {
     client: PlaneClient,
     {
       log,
+      gate,
       defaultExport,
       rotational,
       needsTls,
       windowBytes,
     }: {
       log: Logger;
+      gate: Gate;
       defaultExport: string | null;
       rotational: boolean;
       needsTls: (name: string) => boolean;
@@ -65,6 +70,7 @@ export class Exports {
     this.#devices = devices;
     this.#client = client;
     this.#log = log;
+    this.#gate = gate;
     this.#defaultExport = defaultExport;
     this.#rotational = rotational;
     this.#needsTls = needsTls;
@@ -83,8 +89,10 @@ export class Exports {
     for (const container of this.#catalog.containers.values()) {
       if (container.state !== 'live' || this.#isHidden(container, peer)) continue;
       if (!mayUse(container.allow, peer)) continue;
-      exports.push({ name: container.name, description: describe({ container, snapshot: null }) });
+      if (this.#gate.whyNot(container) === null)
+        exports.push({ name: container.name, description: describe({ container, snapshot: null }) });
       for (const snapshot of this.#catalog.snapshotsOf(container)) {
+        if (isHiddenName(snapshot.name)) continue;
         exports.push({
           name: `${container.name}@${snapshot.name}`,
           description: describe({ container, snapshot }),
@@ -170,6 +178,8 @@ export class Exports {
     const leases: OpenedLease[] = [];
     try {
       while (leases.length < count) leases.push(await this.#lease(found, []));
+      // After the last wait: it may have been taken away meanwhile.
+      if (!found.snapshot) this.#gate.require(found.container);
       return { handle: leases[0]!.handle, leases: leases.map(({ lease }) => lease) };
     } catch (error) {
       for (const { lease } of leases) this.#end(lease);
@@ -198,10 +208,16 @@ export class Exports {
   #refusal(found: Found, peer: Peer): { sentence: string; error: number } | null {
     const name = nameOf(found);
     if (this.#isHidden(found.container, peer)) return { sentence: tlsOnly(name), error: ENOKEY };
-    if (mayUse(found.container.allow, peer)) return null;
+    if (mayUse(found.container.allow, peer)) return this.#notServed(found);
     this.#refused += 1;
     this.#log.warn({ export: name, peer: peer.name, who: who(peer) }, 'a client may not use this export');
     return { sentence: `The export ${JSON.stringify(name)} is not for ${who(peer)}.`, error: EACCES };
+  }
+
+  /** Its current map is another host's; snapshots are for whoever reads them. */
+  #notServed({ container, snapshot }: Found): { sentence: string; error: number } | null {
+    const sentence = snapshot ? null : this.#gate.whyNot(container);
+    return sentence === null ? null : { sentence, error: ESHUTDOWN };
   }
 
   #unknown(name: string): string {

@@ -6,6 +6,7 @@ import { chainOf, countUpTo, liveNumbers } from '../model/chain.js';
 import type { Container, ContainerKind, Snapshot } from '../model/entities.js';
 import { extentsPath } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
+import { isHiddenName } from '../model/names.js';
 import { checkLimits, type Limits } from '../model/volume-settings.js';
 import type { Plane, Visitors } from '../plane/treaty.js';
 import type { Parts } from './composition.js';
@@ -139,6 +140,8 @@ export class Operations {
     devices.rounding = rounds;
     this.parts.syncOperations.requireWritable = () => this.#requireWritable();
     this.parts.vmOperations.requireWritable = () => this.#requireWritable();
+    this.parts.cells.performing.resize = (container, sizeBytes) =>
+      this.#resize(container, { sizeBytes, force: false });
     devices.onOpened = (device, container) => settings.opened(device, container);
     devices.onUnpin = () => {
       reclaim.noteAll();
@@ -184,9 +187,11 @@ export class Operations {
 
   /** What an earlier run had begun: shrinks before anything is served; space is given back in the background. */
   async #finishUnfinished(): Promise<void> {
-    const { volumes, files, reclaim, punches, space, recovery, syncs, expiry, attachments } = this.parts;
+    const { volumes, files, reclaim, punches, space, recovery, syncs, expiry, attachments, cells } =
+      this.parts;
     await syncs.finishUnfinished();
     await volumes.finishShrinks();
+    await cells.reconcile();
     await attachments.resume();
     await files.finish();
     punches.kick();
@@ -302,7 +307,7 @@ export class Operations {
     const container = requireKind(catalog, name, kind);
     return {
       ...this.#volumeInfo(container),
-      snapshotList: catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)),
+      snapshotList: this.#shownSnapshots(container).map((snapshot) => this.#snapshotInfo(snapshot)),
       depth: this.#depthOf(container),
       files: catalog.filesOf(container.id).map(extentsPath),
     };
@@ -311,6 +316,7 @@ export class Operations {
   /** Open connections stay. `volume-not-found`, `volume-exists`. */
   async renameVolume(name: string, newName: string, kind?: ContainerKind): Promise<VolumeInfo> {
     this.#requireWritable();
+    this.parts.localVerbs.refuse(requireKind(this.parts.catalog, name, kind ?? 'volume'), 'rename');
     return this.#volumeInfo(await this.parts.volumes.rename(name, newName, kind));
   }
 
@@ -322,17 +328,26 @@ export class Operations {
   ): Promise<VolumeInfo> {
     this.#requireWritable();
     const { sizeBytes, force = false } = options;
-    const { catalog, volumes, attachments } = this.parts;
+    const { catalog, localVerbs } = this.parts;
     const container = requireKind(catalog, name, kind ?? 'volume');
+    localVerbs.refuse(container, 'resize');
+    await this.#resize(container, { sizeBytes, force });
+    return this.#volumeInfo(container);
+  }
+
+  async #resize(
+    container: Container,
+    { sizeBytes, force }: { sizeBytes: bigint; force: boolean },
+  ): Promise<void> {
+    const { volumes, attachments } = this.parts;
     // What is mounted may grow, but is not cut off.
     const claim = sizeBytes < container.sizeBytes ? await attachments.claim([container]) : null;
     try {
-      await volumes.resize(name, { sizeBytes, force }, kind);
+      await volumes.resize(container.name, { sizeBytes, force }, container.kind);
     } finally {
       await claim?.end();
     }
     await attachments.sizeChanged(container);
-    return this.#volumeInfo(container);
   }
 
   /**
@@ -346,6 +361,7 @@ export class Operations {
   ): Promise<TaskInfo> {
     this.#requireWritable();
     const { withSnapshots = false, disconnect = false } = options;
+    this.parts.localVerbs.refuse(requireKind(this.parts.catalog, name, kind ?? 'volume'), 'delete');
     this.parts.attachments.requireDetached(requireKind(this.parts.catalog, name, kind ?? 'volume'));
     const container = await this.parts.volumes.delete(name, { withSnapshots, disconnect }, kind);
     return this.#reclaimTask('volume-delete', name, new Set([container.line]));
@@ -367,13 +383,22 @@ export class Operations {
     return { volume, snapshots: snapshotList, clones, connections: volume.connections };
   }
 
-  /** Snapshots of one or several volumes in one instant, all or none. In the order asked. */
+  /**
+   * Snapshots of one or several volumes in one instant, all or none. In the order asked. `local`: of volumes of cells too that this host
+   * serves, without their coordinator (else `volume-routed`).
+   */
   async createSnapshots(
     references: { volume: string; snapshot: string }[],
-    options: { expires?: string } = {},
+    { local = false, ...options }: { expires?: string; local?: boolean } = {},
   ): Promise<SnapshotInfo[]> {
     this.#requireWritable();
-    const snapshots = await this.parts.snapshots.create(references, options);
+    const { catalog, cells, localVerbs } = this.parts;
+    for (const { volume } of references) {
+      const container = catalog.containerNamed(volume);
+      if (container && !local) localVerbs.refuse(container, 'snapshot');
+    }
+    // Whatever is claimed for a cell meanwhile gets its snapshot in its lineage.
+    const snapshots = await cells.performing.local(references, options);
     return snapshots.map((snapshot) => this.#snapshotInfo(snapshot));
   }
 
@@ -382,7 +407,7 @@ export class Operations {
     const { catalog } = this.parts;
     const containers = volume === undefined ? this.#live() : [requireContainer(catalog, volume)];
     return containers.flatMap((container) =>
-      catalog.snapshotsOf(container).map((snapshot) => this.#snapshotInfo(snapshot)),
+      this.#shownSnapshots(container).map((snapshot) => this.#snapshotInfo(snapshot)),
     );
   }
 
@@ -393,9 +418,12 @@ export class Operations {
   /** Durable when it resolves; all or none. What readers still use is freed after they end. */
   async deleteSnapshots(references: { volume: string; snapshot: string }[]): Promise<TaskInfo> {
     this.#requireWritable();
-    const { catalog, attachments } = this.parts;
-    for (const { volume, snapshot } of references)
-      attachments.requireDetached(requireSnapshot(catalog, volume, snapshot));
+    const { catalog, attachments, localVerbs } = this.parts;
+    for (const { volume, snapshot } of references) {
+      const found = requireSnapshot(catalog, volume, snapshot);
+      localVerbs.refuseDelete(found);
+      attachments.requireDetached(found);
+    }
     const snapshots = await this.parts.snapshots.delete(references);
     const subject = references.map(({ volume, snapshot }) => `${volume}@${snapshot}`).join(' ');
     return this.#reclaimTask('snapshot-delete', subject, new Set(snapshots.map(({ line }) => line)));
@@ -528,6 +556,7 @@ export class Operations {
     tasks.abortAll();
     failures.stop();
     this.parts.attachments.stop();
+    await steps.run('what cells hold', () => this.parts.cells.stop());
     await steps.run('the end of connections', () => client.stopServing(deadlineMs));
     await steps.run('syncs', () => this.parts.syncs.stop());
     await steps.run('snapshots that expire', () => this.parts.expiry.stop());
@@ -650,7 +679,7 @@ export class Operations {
       created: container.created,
       clonedFrom: container.clonedFrom,
       expires: container.expires,
-      snapshots: catalog.snapshotCount(container),
+      snapshots: catalog.visibleSnapshotCount(container),
       connections: device?.connections ?? 0,
       open: device !== undefined,
       readOnly: failure !== null,
@@ -663,7 +692,13 @@ export class Operations {
         ...container.transactionLog,
         lost: this.parts.transactionLogs.lostOf(container.id),
       },
+      cell: this.parts.cells.stateOf(container),
     };
+  }
+
+  /** Oldest first, without the hidden ones. */
+  #shownSnapshots(container: Container): Snapshot[] {
+    return this.parts.catalog.snapshotsOf(container).filter(({ name }) => !isHiddenName(name));
   }
 
   #snapshotInfo(snapshot: Snapshot): SnapshotInfo {

@@ -15,7 +15,7 @@ import { countUpTo, liveNumbers } from '../model/chain.js';
 import type { Base, Container, ContainerKind, Line, Snapshot } from '../model/entities.js';
 import { endVersion } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
-import { checkName } from '../model/names.js';
+import { checkName, hiddenName, isHiddenName } from '../model/names.js';
 import { RegionSet } from '../model/region-set.js';
 import type { Limits } from '../model/volume-settings.js';
 import type { Device, Devices } from './devices.js';
@@ -58,8 +58,8 @@ export interface SnapshotWish {
 
 export interface TakeOptions {
   expires?: string | null;
-  /** Adds to the group that makes them durable in the metadata; they are answered after it then. */
-  alongside?: (change: Change, snapshots: readonly Snapshot[]) => void;
+  /** Adds to the group that makes them durable in the metadata; they are answered after it then. False: it has added nothing. */
+  alongside?: (change: Change, snapshots: readonly Snapshot[]) => boolean | undefined | void;
 }
 
 export class Snapshots {
@@ -90,39 +90,60 @@ export class Snapshots {
   }
 
   async create(references: readonly SnapshotWish[], options: TakeOptions = {}): Promise<Snapshot[]> {
-    const { expires = null } = options;
+    await this.#admit(references);
+    // One order for everyone who takes several mutexes.
+    const ordered = this.#containersOf(references).sort((a, b) => a.id - b.id);
+    // One that is open makes the others be opened, and any may be closed or opened until the mutexes are ours.
+    for (const { line } of ordered) await this.#devices.settleBases(line);
+    const { snapshots, durable } = await runWithAll(
+      ordered.map(({ id }) => this.#devices.mutexOf(id)),
+      () => this.#take(references, options),
+    );
+    await durable;
+    return snapshots;
+  }
+
+  /** As create, by someone who holds the mutexes of all the containers and has called settleBases for each. */
+  async createLocked(references: readonly SnapshotWish[], options: TakeOptions = {}): Promise<Snapshot[]> {
+    await this.#admit(references);
+    const { snapshots, durable } = await this.#take(references, options);
+    await durable;
+    return snapshots;
+  }
+
+  #containersOf(references: readonly SnapshotWish[]): Container[] {
+    return references.map(({ volume }) => requireContainer(this.#catalog, volume));
+  }
+
+  async #admit(references: readonly SnapshotWish[]): Promise<void> {
     if (references.length === 0) {
       throw new CellblockError('option-invalid', 'No snapshot is named.', {
         hint: 'Name at least one VOLUME@SNAPSHOT.',
       });
     }
-    for (const { snapshot } of references) checkName(snapshot, 'snapshot');
+    for (const wish of references) checkWishedName(wish);
     refuseTooMany(references.map(({ snapshot }) => snapshot));
-    const containers = references.map(({ volume }) => requireContainer(this.#catalog, volume));
-    if (new Set(containers).size < containers.length) {
+    if (new Set(this.#containersOf(references)).size < references.length) {
       throw new CellblockError('option-invalid', 'A volume is named twice for one instant.', {
         hint: 'Name every volume once; take a second snapshot afterwards.',
       });
     }
     await this.#space.check();
-    // One order for everyone who takes several mutexes.
-    const ordered = [...containers].sort((a, b) => a.id - b.id);
-    // One that is open makes the others be opened, and any may be closed or opened until the mutexes are ours.
-    for (const { line } of ordered) await this.#devices.settleBases(line);
-    const { snapshots, durable } = await runWithAll(
-      ordered.map(({ id }) => this.#devices.mutexOf(id)),
-      async () => {
-        const wanted = references.map(({ volume, snapshot, id, created }): Wanted => {
-          const container = this.#free(volume, snapshot);
-          return { container, name: snapshot, id: id ? Buffer.from(id, 'hex') : newId(), created, expires };
-        });
-        return wanted.some(({ container }) => this.#mayHaveData(container))
-          ? { snapshots: await this.#cut(wanted, options), durable: DURABLE }
-          : this.#withoutData(wanted, options);
-      },
-    );
-    await durable;
-    return snapshots;
+  }
+
+  async #take(
+    references: readonly SnapshotWish[],
+    options: TakeOptions,
+  ): Promise<{ snapshots: Snapshot[]; durable: Promise<void> }> {
+    const { expires = null } = options;
+    const wanted = references.map(({ volume, snapshot, id, created }): Wanted => {
+      const container = this.#free(volume, snapshot);
+      if (id !== undefined && this.#catalog.snapshots.has(id)) throw idTaken(id);
+      return { container, name: snapshot, id: id ? Buffer.from(id, 'hex') : newId(), created, expires };
+    });
+    return wanted.some(({ container }) => this.#mayHaveData(container))
+      ? { snapshots: await this.#cut(wanted, options), durable: DURABLE }
+      : this.#withoutData(wanted, options);
   }
 
   /** It is open, or its files have not been synced since the unclean stop of the agent: overwrites of then are in the page cache only. */
@@ -188,9 +209,9 @@ export class Snapshots {
       device.layers.raise(device.version);
       return snapshot;
     });
-    if (failed < 0) alongside?.(change, snapshots as Snapshot[]);
+    const waits = failed < 0 && alongside && alongside(change, snapshots as Snapshot[]) !== false;
     const durable = change.commit();
-    if (failed < 0 && alongside) await durable;
+    if (waits) await durable;
     if (failed < 0) {
       durable.catch((error: unknown) =>
         this.#log.warn({ err: error }, 'a snapshot stands in the journal only, for now'),
@@ -237,9 +258,16 @@ export class Snapshots {
     references: readonly { volume: string; snapshot: string }[],
     options: { alongside?: (change: Change) => void } = {},
   ): Promise<Snapshot[]> {
-    const snapshots = new Set(
-      references.map(({ volume, snapshot }) => requireSnapshot(this.#catalog, volume, snapshot)),
-    );
+    const named = references.map(({ volume, snapshot }) => requireSnapshot(this.#catalog, volume, snapshot));
+    return this.remove(named, options);
+  }
+
+  /** The same for snapshots that nobody can name. */
+  async remove(
+    those: readonly Snapshot[],
+    options: { alongside?: (change: Change) => void } = {},
+  ): Promise<Snapshot[]> {
+    const snapshots = new Set(those);
     const change = this.#catalog.change();
     const lines = new Set([...snapshots].map(({ line }) => line));
     for (const line of lines) unlist(this.#catalog.lines.get(line)!, snapshots, change);
@@ -282,6 +310,18 @@ export function baseOf(catalog: Catalog, devices: Devices, { line: id, version }
   const line = catalog.lines.get(id)!;
   const says = line.regions.size > 0 || line.cutOffs.length > 0 || !devices.isSettled(id, version);
   return line.base && !says && isListed(catalog, line.base) ? line.base : { line: id, version };
+}
+
+function idTaken(id: string): CellblockError {
+  return new CellblockError('snapshot-exists', `There is already a snapshot with the id ${id}.`, {
+    hint: 'Ask again with another id.',
+  });
+}
+
+/** One that begins as hidden ones do has to be that of its id, which nobody outside can choose. */
+function checkWishedName({ snapshot, id }: SnapshotWish): void {
+  if (!isHiddenName(snapshot) || id === undefined || snapshot !== hiddenName(id))
+    checkName(snapshot, 'snapshot');
 }
 
 function isListed(catalog: Catalog, { line: id, version }: Base): boolean {

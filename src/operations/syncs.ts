@@ -13,6 +13,7 @@ import { runWithAll } from '../base/mutex.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Container, Snapshot } from '../model/entities.js';
 import type { SyncRecord } from '../model/sync.js';
+import type { Gate } from './cells/gate.js';
 import type { Device, Devices } from './devices.js';
 import { DeviceDisk } from './disk-io.js';
 import { Hold } from './hold.js';
@@ -48,6 +49,7 @@ export class Syncs {
   readonly #reclaim: Reclaim;
   readonly #space: Space;
   readonly #attachments: Attachments;
+  readonly #gate: Gate;
   readonly #records: SyncRecords;
   readonly #log: Logger;
   readonly #holdLimitMs: number;
@@ -65,6 +67,7 @@ export class Syncs {
       reclaim: Reclaim;
       space: Space;
       attachments: Attachments;
+      gate: Gate;
       log: Logger;
     },
     options: { holdLimitMs: number },
@@ -76,6 +79,7 @@ export class Syncs {
     this.#reclaim = collaborators.reclaim;
     this.#space = collaborators.space;
     this.#attachments = collaborators.attachments;
+    this.#gate = collaborators.gate;
     this.#records = new SyncRecords(collaborators);
     this.#log = collaborators.log;
     this.#holdLimitMs = options.holdLimitMs;
@@ -240,6 +244,7 @@ export class Syncs {
         hint: 'See `cellblock volume list`.',
       });
     if (container.failure || this.#devices.current(container.id)?.failed) throw failedVolume(container);
+    this.#gate.require(container);
     if (this.#catalog.snapshots.get(snapshot.id) !== snapshot)
       throw new CellblockError(
         'snapshot-not-found',

@@ -1,10 +1,12 @@
 // What goes into the operations and what comes out: plain values, no ids of LevelDB, byte quantities as bigint.
 
 import type { Level } from '../catalog/level.js';
+import type { HostRecord } from '../model/cell/host-record.js';
 import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
 import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
+import type { Copies, CopyHost } from './copy/treaty.js';
 import type { KernelRoots } from './kernel/kernel-files.js';
 import type { IdentityFactory } from './sync-types.js';
 
@@ -54,6 +56,10 @@ export interface OperationsOptions {
   asPowerLoss?: boolean;
   /** Called before a new store is made, and of one that is there when it is known to be held by nobody else: a last look around. */
   beforeMaking?: () => Promise<void>;
+  /** Who this host is in a cell; not given: in none, and records of cells that are there are kept. */
+  cells?: CellOptions;
+  /** Who brings snapshots from other hosts. */
+  copies?: (host: CopyHost) => Copies;
   /** Tests only: handed to the data plane. */
   simulation?: object;
   /** Tests only: in place of the kinds of identity there are. */
@@ -68,6 +74,15 @@ export interface OperationsOptions {
   pause?: (attempt: number) => Promise<void>;
 }
 
+export interface CellOptions {
+  host: string;
+  cell: string;
+  /** How long volumes of cells wait at a start for a coordinator; null: for ever. */
+  serveAloneAfterMs?: number | null;
+  /** What copies from other hosts may bring together; null: as much as there is. */
+  copyBytesPerSecond?: bigint | null;
+}
+
 export interface FailureInfo {
   /** ISO 8601. */
   at: string;
@@ -80,6 +95,18 @@ export interface Access {
   /** See model/access.ts; empty: everybody who reaches the socket. */
   allow: string[];
   description: string;
+}
+
+/** Where a volume of a cell stands at this host: for people. */
+export interface CellState {
+  /** 32 hexadecimal digits, the same on every host. */
+  id: string;
+  state: HostRecord['state'];
+  role: 'primary' | 'replica' | 'copy' | 'former';
+  epoch: number;
+  /** Seq of its last snapshot; 0: it has none. */
+  seq: number;
+  served: boolean;
 }
 
 export interface VolumeInfo extends Access {
@@ -108,6 +135,8 @@ export interface VolumeInfo extends Access {
   limits: Limits | null;
   /** `lost`: why it is not written, null while it is. */
   transactionLog: (TransactionLogSetting & { lost: string | null }) | null;
+  /** Null: it belongs to no cell. */
+  cell: CellState | null;
 }
 
 export interface VolumeDetails extends VolumeInfo {

@@ -21,6 +21,7 @@ import type { Level, LevelSnapshot } from '../catalog/level.js';
 import type { VersionRuns } from '../model/diff.js';
 import type { Line } from '../model/entities.js';
 import { currentVersion } from '../model/entities.js';
+import { isHiddenName } from '../model/names.js';
 import { fileOfSlot } from '../model/slot.js';
 import { BLOCK_BYTES, blocksPerWindow } from '../model/units.js';
 import type { ContainerUsage, VersionUsage } from '../model/usage.js';
@@ -193,6 +194,7 @@ function report(catalog: Catalog, counted: Counted, fileSystem: StoreUsage['file
     });
     usage.totals.logicalBytes += container.sizeBytes;
     for (const snapshot of catalog.snapshotsOf(container)) {
+      if (isHiddenName(snapshot.name)) continue;
       usage.snapshots.push(
         row(
           `${container.name}@${snapshot.name}`,

@@ -3,6 +3,7 @@
 import type { Catalog } from '../catalog/catalog.js';
 import { inspectConfig } from '../identity/vm-config.js';
 import type { Vm, VmSnapshot } from '../model/vm.js';
+import type { LocalVerbs } from './cells/local-verbs.js';
 import type { MemberName, Vms } from './vms.js';
 import type { Volumes } from './volumes.js';
 
@@ -38,13 +39,19 @@ export class VmOperations {
   readonly #catalog: Catalog;
   readonly #vms: Vms;
   readonly #volumes: Volumes;
+  readonly #localVerbs: LocalVerbs;
   /** Throws when the store takes no changes. */
   requireWritable: () => void = () => undefined;
 
-  constructor(catalog: Catalog, vms: Vms, volumes: Volumes) {
+  constructor(
+    catalog: Catalog,
+    vms: Vms,
+    { volumes, localVerbs }: { volumes: Volumes; localVerbs: LocalVerbs },
+  ) {
     this.#catalog = catalog;
     this.#vms = vms;
     this.#volumes = volumes;
+    this.#localVerbs = localVerbs;
   }
 
   /** `volume-exists`, `volume-not-found`, `volume-in-vm`, `disks-unpaired`, `identity-invalid`, `identity-damaged`. */
@@ -71,21 +78,35 @@ export class VmOperations {
     options: { expires?: string } = {},
   ): Promise<VmSnapshotInfo> {
     this.requireWritable();
+    for (const { container } of this.#vms.membersOf(this.#vms.require(name)))
+      this.#localVerbs.refuse(container, 'snapshot');
     return this.#snapshotInfo(name, await this.#vms.snapshot(name, snapshot, options));
   }
 
   async deleteSnapshot(name: string, snapshot: string): Promise<void> {
     this.requireWritable();
+    for (const { snapshot: id } of this.#vms.requireSnapshot(name, snapshot).members) this.#refuseDelete(id);
     await this.#vms.deleteSnapshot(name, snapshot);
   }
 
   /** `withDisks`: its volumes and files too, with all their snapshots. */
   async delete(name: string, { withDisks }: { withDisks: boolean }): Promise<void> {
     this.requireWritable();
+    const { id } = this.#vms.require(name);
+    for (const { members } of this.#catalog.vmSnapshotsOf(id))
+      for (const { snapshot } of members) this.#refuseDelete(snapshot);
+    if (withDisks)
+      for (const { container } of this.#vms.membersOf(this.#vms.require(name)))
+        this.#localVerbs.refuse(container, 'delete');
     const vm = await this.#vms.delete(name);
     if (!withDisks) return;
     for (const { container } of this.#vms.membersOf(vm))
       await this.#volumes.delete(container.name, { withSnapshots: true, disconnect: false });
+  }
+
+  #refuseDelete(snapshot: string): void {
+    const found = this.#catalog.snapshots.get(snapshot);
+    if (found) this.#localVerbs.refuseDelete(found);
   }
 
   #info(vm: Vm): VmInfo {

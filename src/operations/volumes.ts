@@ -4,7 +4,7 @@
 // volume begins after a round has passed everything of it, is one durable group, and is never undone.
 
 import { CellblockError } from '../base/errors.js';
-import type { Catalog } from '../catalog/catalog.js';
+import type { Catalog, Change } from '../catalog/catalog.js';
 import { checkAllowed, checkDescription } from '../model/access.js';
 import type { Container, ContainerKind, Failure } from '../model/entities.js';
 import { type FileAttributes, laterOf } from '../model/file-attributes.js';
@@ -185,7 +185,7 @@ export class Volumes {
   /** Durable when it resolves; what it held is reclaimed afterwards. */
   async delete(
     name: string,
-    options: { withSnapshots: boolean; disconnect: boolean },
+    options: { withSnapshots: boolean; disconnect: boolean; alongside?: (change: Change) => void },
     kind: ContainerKind = 'volume',
   ): Promise<Container> {
     const container = requireKind(this.#catalog, name, kind);
@@ -205,7 +205,9 @@ export class Volumes {
       }
       container.state = 'deleting';
       this.#catalog.forgetName(container.name);
-      await change.container(container).commit();
+      change.container(container);
+      options.alongside?.(change);
+      await change.commit();
     });
     return container;
   }
@@ -213,7 +215,7 @@ export class Volumes {
   #refuseDelete(container: Container, options: { withSnapshots: boolean; disconnect: boolean }): void {
     const vm = this.#catalog.vmOf(container.id);
     if (vm) throw inVm(container.name, vm.name);
-    const snapshots = this.#catalog.snapshotCount(container);
+    const snapshots = this.#catalog.visibleSnapshotCount(container);
     const name = `${container.kind} ${JSON.stringify(container.name)}`;
     if (snapshots > 0 && !options.withSnapshots) {
       throw new CellblockError(

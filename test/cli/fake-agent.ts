@@ -86,6 +86,7 @@ export class FakeOperations {
       description,
       limits: limits && checkLimits(limits),
       transactionLog: null,
+      cell: null,
     };
     this.volumes.set(name, volume);
     return volume;
@@ -498,11 +499,13 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
       freeSpace: () => operations.freeSpace(),
       listVolumes: () => operations.listVolumes(),
       deviceNames: () => new Map([[1, 'a']]),
+      membership: () => null,
     }),
     log: pino({ level: 'silent' }),
     version: '1.2.3',
     listeners,
     tls: { status: { mode: 'off', clients: 'none', psk: false, certificate: null } },
+    membership: () => null,
     startedAtMs: performance.now(),
     debug: true,
   };

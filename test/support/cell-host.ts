@@ -1,403 +1,110 @@
-// A host in memory: its records are judged by the product's own rules. The content of a volume is the number of its last write.
+// A host of a cell without sockets: a store on the fake data plane, welcomed by a coordinator that has seen nothing, and what the other end
+// of the protocol would ask of it, in short.
 
-import type { HostAnswer } from '../../src/model/cell/answer.js';
-import { type HostCommand, type HostRecord, judge, newRecord } from '../../src/model/cell/host-record.js';
-import type { CommandOutcome } from '../../src/model/cell/resolution.js';
+import type { HostCommand } from '../../src/model/cell/host-record.js';
 import type { Head } from '../../src/model/cell/route.js';
-import type {
-  GroupOutcome,
-  GroupStep,
-  PerformedOperation,
-  Pull,
-  SnapshotFacts,
-  VolumeDescription,
-} from '../../src/protocol/exchange.js';
-import type { Hello } from '../../src/protocol/messages.js';
+import type { Cells } from '../../src/operations/cells/cells.js';
+import type { LocalEvent } from '../../src/operations/cells/coordinator-link.js';
+import type { OperationsOptions } from '../../src/operations/types.js';
+import type { SaidOutcome } from '../../src/protocol/client.js';
+import type { Welcome } from '../../src/protocol/messages.js';
+import { blocksBytes, Store } from './store-harness.js';
 
-interface Held {
-  record: HostRecord;
-  name: string;
-  content: number;
-  writes: number;
-  sizeBytes: string;
-  /** Hidden ones too, oldest first. */
-  snapshots: (SnapshotFacts & { content: number })[];
-  /** What a pull has brought so far. */
-  replicaThrough: Head | null;
+/** 32 digits that say the number twice: names of hidden snapshots have the first half. */
+export function idOf(number: number): string {
+  return number.toString(16).padStart(16, '0').repeat(2);
 }
 
-interface Group {
-  held: boolean;
-  expired: boolean;
-  cuts: { volume: string; epoch: number; parent: Head | null; id: string; name: string; content: number }[];
-  published: { volume: string; head: Head }[] | null;
-}
+export const VOLUME = idOf(0xf00d);
+export const MOVE = idOf(0xabc);
 
-const idOf = (text: string) => Buffer.from(text).toString('hex').padEnd(32, '0').slice(0, 32);
+type Said = Pick<Welcome, 'regressed' | 'highest'>;
+
+export const NOTHING_SEEN: Said = { regressed: false, highest: [] };
 
 export class CellHost {
-  readonly name: string;
-  readonly cell: string;
-  storeId: string;
-  boot = 1;
-  volumes = new Map<string, Held>();
-  /** By name: volumes that no cell knows. */
-  locals = new Map<string, { content: number; snapshots: string[] }>();
-  groups = new Map<string, Group>();
-  /** It does not answer. */
-  isSilent = false;
-  /** What it has served from its last welcome on. */
-  opened: string[] = [];
-  /** Commands it was sent, in order. */
-  heard: string[] = [];
-  /** False: what it pulls does not come. */
-  copies = true;
-  failing: { code: string; message: string } | null = null;
+  readonly store: Store;
+  readonly events: Pick<LocalEvent, 'name' | 'move' | 'through' | 'message'>[] = [];
 
-  constructor(name: string, cell: string) {
-    this.name = name;
-    this.cell = cell;
-    this.storeId = idOf(`store ${name}`);
+  private constructor(store: Store) {
+    this.store = store;
   }
 
-  /** A backup of it, to be restored. */
-  backup(): Pick<CellHost, 'volumes' | 'boot'> {
-    return { volumes: structuredClone(this.volumes), boot: this.boot };
-  }
-
-  restore({ volumes, boot }: Pick<CellHost, 'volumes' | 'boot'>): void {
-    this.volumes = structuredClone(volumes);
-    this.boot = boot + 1;
-    this.groups.clear();
-  }
-
-  facts(): Pick<Hello, 'host' | 'cell' | 'storeId' | 'boot' | 'nbd' | 'program' | 'versions' | 'volumes'> {
-    const volumes = [...this.volumes].map(([id, { record }]) => ({
-      id,
-      epoch: record.epoch,
-      head: record.head,
-      state: record.state,
-    }));
-    const { name, cell, storeId, boot } = this;
-    return {
-      host: name,
-      cell,
-      storeId,
-      boot,
-      nbd: [`tcp:${name}:10809`],
-      program: 'test',
-      versions: [1],
-      volumes,
-    };
-  }
-
-  /** What an agent does with a welcome: what others are further with is not served. */
-  welcomed({
-    regressed,
-    highest,
-  }: {
-    regressed: boolean;
-    highest: { id: string; epoch: number; seq: number }[];
-  }): void {
-    for (const [id, held] of this.volumes) {
-      const mark = highest.find((each) => each.id === id);
-      const { epoch, head, state } = held.record;
-      const owns = state === 'ACTIVE' || state === 'OUTGOING';
-      const seq = head?.seq ?? 0;
-      const isBehind = owns && mark && (mark.epoch > epoch || (mark.epoch === epoch && mark.seq > seq));
-      if (regressed || isBehind) this.#judged(id, held, { do: 'fault' });
-    }
-    this.opened = [...this.volumes.keys()].filter((id) => this.owns(id));
-  }
-
-  owns(volume: string): boolean {
-    const state = this.volumes.get(volume)?.record.state;
-    return state === 'ACTIVE' || state === 'OUTGOING';
-  }
-
-  isHeld(volume: string): boolean {
-    return [...this.groups.values()].some(
-      ({ held, cuts }) => held && cuts.some((cut) => cut.volume === volume),
+  static async make(options: Partial<OperationsOptions> = {}): Promise<CellHost> {
+    const host = new CellHost(
+      await Store.make({ cells: { host: 'h1', cell: 'east', serveAloneAfterMs: null }, ...options }),
     );
+    host.#listen();
+    await host.welcome();
+    return host;
   }
 
-  /** Whether the write was taken. */
-  write(volume: string, number: number): boolean {
-    if (!this.owns(volume)) return false;
-    const held = this.volumes.get(volume)!;
-    held.content = number;
-    held.writes += 1;
-    return true;
+  get cells(): Cells {
+    return this.store.operations.parts.cells;
   }
 
-  /** Visible snapshots, oldest first. */
-  lineage(volume: string): { id: string; name: string; content: number }[] {
-    return (this.volumes.get(volume)?.snapshots ?? []).filter(({ hidden }) => !hidden);
-  }
-
-  answer(volume: string): HostAnswer {
-    const held = this.volumes.get(volume);
-    const common = { host: this.name, cell: this.cell, storeId: this.storeId, inFlight: null };
-    if (!held || held.record.state === 'GONE')
-      return {
-        ...common,
-        state: 'NONE',
-        epoch: 0,
-        lineageHead: null,
-        sealedHead: null,
-        activatedFrom: null,
-        dirtySinceHead: false,
-        released: null,
-        move: null,
-        tombstone: held?.record.tombstone ?? null,
-        replica: null,
-        lineage: {},
-      };
-    const { state, epoch, head, sealedHead, activatedFrom, released, move, replica } = held.record;
-    return {
-      ...common,
-      state,
-      epoch,
-      lineageHead: head,
-      sealedHead,
-      activatedFrom,
-      released,
-      move,
-      tombstone: null,
-      dirtySinceHead: held.content !== (held.snapshots.find(({ id }) => id === head?.id)?.content ?? 0),
-      replica: replica ? { completeThrough: held.replicaThrough } : null,
-      lineage: Object.fromEntries(this.lineage(volume).map(({ id }, at) => [at + 1, id])),
+  #listen(): void {
+    this.cells.link.client = {
+      isConnected: true,
+      event: ({ name, move, through, message }) => void this.events.push({ name, move, through, message }),
+      progress: () => undefined,
+      call: async () => ({ kind: 'silent' }),
     };
   }
 
-  command(volume: string, command: HostCommand): CommandOutcome {
-    this.heard.push(command.do);
-    const held = this.volumes.get(volume);
-    const judged = judge(volume, held?.record ?? null, command);
-    if (!judged.ok) return { kind: 'refused', refusal: judged.refusal, because: judged.because };
-    if (judged.already) return { kind: 'done', head: judged.next.head };
-    const now: Held = held ?? {
-      record: judged.next,
-      name: '',
-      content: 0,
-      writes: 0,
-      sizeBytes: '1048576',
-      snapshots: [],
-      replicaThrough: null,
-    };
-    if (command.do === 'seal' || command.do === 'carry') this.#hide(now, command.id);
-    if (command.do === 'activate' && held?.record.state === 'STAGED' && command.from)
-      now.content = now.snapshots.find(({ id }) => id === command.from!.id)!.content;
-    if (command.do === 'promote') now.content = now.snapshots.at(-1)?.content ?? 0;
-    if (command.do === 'keep-fork') this.#keepFork(now, command);
-    if (judged.next.state === 'GONE') {
-      now.snapshots = [];
-      now.content = 0;
-    }
-    now.record = judged.next;
-    this.volumes.set(volume, now);
-    return { kind: 'done', head: judged.next.head };
+  async welcome(said: Said = NOTHING_SEEN): Promise<void> {
+    this.cells.welcomed(said as Welcome);
+    await this.cells.settled();
   }
 
-  perform(
-    volume: string,
-    { epoch, parent, operation }: { epoch: number; parent: Head | null; operation: PerformedOperation },
-  ): CommandOutcome {
-    this.heard.push(operation.kind);
-    if (this.failing) return { kind: 'failed', ...this.failing };
-    if (operation.kind === 'delete') return this.command(volume, { do: 'delete', epoch });
-    const held = this.volumes.get(volume);
-    if (operation.kind === 'resize') {
-      if (!held || !this.owns(volume))
-        return { kind: 'refused', refusal: 'WRONG_STATE', because: 'not the owner' };
-      if (held.record.epoch !== epoch)
-        return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'another epoch' };
-      held.sizeBytes = operation.sizeBytes;
-      return { kind: 'done', head: held.record.head };
-    }
-    const { id, name } = operation;
-    const judged = judge(volume, held?.record ?? null, {
-      do: 'snapshot',
-      epoch,
-      id,
-      parent: parent?.id ?? null,
-    });
-    if (!judged.ok) return { kind: 'refused', refusal: judged.refusal, because: judged.because };
-    if (judged.already) return { kind: 'done', head: judged.next.head };
-    if (held!.snapshots.some((each) => each.name === name))
-      return { kind: 'failed', code: 'snapshot-exists', message: `Snapshot ${name} exists.` };
-    this.#take(held!, { id, name, content: held!.content }, judged.next);
-    return { kind: 'done', head: judged.next.head };
+  async restart(
+    how: 'clean' | 'process-death' | 'power-loss',
+    said: Said | null = NOTHING_SEEN,
+  ): Promise<void> {
+    await this.store.restart(how);
+    this.#listen();
+    if (said) await this.welcome(said);
   }
 
-  claim(volume: string, name: string): HostAnswer | null {
-    const local = this.locals.get(name);
-    if (local) {
-      this.locals.delete(name);
-      const held = this.#newVolume(volume, name, local.content);
-      local.snapshots.forEach((id, at) => {
-        const head = { id, seq: at + 1 };
-        this.#take(held, { id, name: `s${at}`, content: local.content }, { ...held.record, head });
-      });
-    } else if (this.volumes.get(volume)?.name !== name) return null;
-    return this.answer(volume);
+  /** A volume of some blocks that is one of the cell from now on. */
+  async claimed(name = 'v', { id = VOLUME, blocks = 16 } = {}): Promise<void> {
+    await this.store.operations.createVolume(name, { sizeBytes: blocksBytes(blocks) });
+    await this.cells.claim(id, name);
   }
 
-  describe(volume: string, after: string | null): VolumeDescription | null {
-    const held = this.volumes.get(volume);
-    if (!held || held.record.state === 'GONE') return null;
-    const from = after === null ? 0 : held.snapshots.findIndex(({ id }) => id === after) + 1;
-    if (after !== null && from === 0) return null;
-    return {
-      name: held.name,
-      kind: 'volume',
-      sizeBytes: held.sizeBytes,
-      attributes: null,
-      description: '',
-      snapshots: held.snapshots.slice(from).map(({ content: _content, ...facts }) => facts),
-      more: false,
-    };
+  command(command: HostCommand, volume = VOLUME): Promise<SaidOutcome> {
+    return this.cells.command(volume, command);
   }
 
-  /** Brings everything that the source has; false: it cannot now. */
-  pulled(volume: string, { move, through, description }: Pull, source: CellHost): Head | null {
-    const held = this.volumes.get(volume);
-    const there = source.volumes.get(volume);
-    if (!held || !there || through === null || (held.record.move?.id ?? null) !== move) return null;
-    const wanted = new Set([...held.snapshots, ...description.snapshots].map(({ id }) => id));
-    const brought = there.snapshots.filter(({ id }) => wanted.has(id));
-    const upTo = brought.findIndex(({ id }) => id === through.id);
-    if (upTo < 0) return null;
-    held.snapshots = structuredClone(brought.slice(0, upTo + 1));
-    held.name = description.name;
-    held.sizeBytes = description.sizeBytes;
-    const last = held.snapshots.findLast(({ hidden }) => !hidden);
-    const head = last ? { id: last.id, seq: last.seq } : null;
-    if (move === null) {
-      held.replicaThrough = through;
-      held.record = { ...held.record, head };
-      return through;
-    }
-    const judged = judge(volume, held.record, { do: 'staged', move, through, lineageHead: head });
-    if (!judged.ok) return null;
-    held.record = judged.next;
-    return through;
-  }
-
-  group(id: string, step: GroupStep): GroupOutcome {
-    this.heard.push(step.do);
-    const done = (group: Group | undefined): GroupOutcome => ({
-      kind: 'done',
-      held: !group ? 'none' : group.expired ? 'expired' : 'held',
-      heldMs: 1,
-      heads: group?.published ?? [],
-    });
-    const group = this.groups.get(id);
-    if (step.do === 'quiesce') {
-      const begun: Group = group ?? { held: true, expired: false, cuts: [], published: null };
-      this.groups.set(id, begun);
-      return done(begun);
-    }
-    if (!group) return done(undefined);
-    if (step.do === 'cut') {
-      for (const cut of step.members) {
-        const held = this.volumes.get(cut.volume);
-        const command: HostCommand = {
-          do: 'snapshot',
-          epoch: cut.epoch,
-          id: cut.id,
-          parent: cut.parent?.id ?? null,
-        };
-        const judged = judge(cut.volume, held?.record ?? null, command);
-        if (held?.snapshots.some(({ name, id: taken }) => name === cut.name && taken !== cut.id))
-          return {
-            kind: 'failed',
-            code: 'snapshot-exists',
-            message: `${cut.name} exists`,
-            volume: cut.volume,
-          };
-        if (!judged.ok)
-          return { kind: 'failed', code: judged.refusal, message: judged.because, volume: cut.volume };
-        if (!group.cuts.some((each) => each.id === cut.id))
-          group.cuts.push({ ...cut, content: held!.content });
-      }
-      return done(group);
-    }
-    if (step.do === 'resume') {
-      group.held = false;
-      return done(group);
-    }
-    if (step.do === 'publish' && !group.published) {
-      group.published = group.cuts.map(({ volume, id: snapshot, epoch, parent, name, content }) => {
-        const held = this.volumes.get(volume)!;
-        const command: HostCommand = { do: 'snapshot', epoch, id: snapshot, parent: parent?.id ?? null };
-        const judged = judge(volume, held.record, command);
-        if (!judged.ok) throw new Error(`${this.name} cannot publish: ${judged.because}`);
-        this.#take(held, { id: snapshot, name, content }, judged.next);
-        return { volume, head: judged.next.head! };
-      });
-    }
-    const answer = done(group);
-    if (step.do === 'drop') this.groups.delete(id);
-    return answer;
-  }
-
-  #judged(volume: string, held: Held, command: HostCommand): void {
-    const judged = judge(volume, held.record, command);
-    if (judged.ok) held.record = judged.next;
-  }
-
-  #newVolume(volume: string, name: string, content: number): Held {
-    const held: Held = {
-      record: newRecord(volume),
-      name,
-      content,
-      writes: 0,
-      sizeBytes: '1048576',
-      snapshots: [],
-      replicaThrough: null,
-    };
-    this.volumes.set(volume, held);
-    return held;
-  }
-
-  #take(
-    held: Held,
-    { id, name, content }: { id: string; name: string; content: number },
-    next: HostRecord,
-  ): void {
-    held.record = next;
-    held.snapshots.push({
-      id,
-      seq: next.head!.seq,
-      hidden: false,
-      name,
-      sizeBytes: held.sizeBytes,
-      created: '2027-01-01T00:00:00.000Z',
-      expires: null,
-      base: null,
-      content,
+  /** Of the owner under its epoch, behind its head, if nothing else is said. */
+  async snapshot(
+    name: string,
+    id: string,
+    { volume = VOLUME, parent, epoch }: { volume?: string; parent?: Head | null; epoch?: number } = {},
+  ): Promise<SaidOutcome> {
+    const now = await this.cells.probe(volume, []);
+    return this.cells.perform({
+      volume,
+      epoch: epoch ?? now.epoch,
+      parent: parent === undefined ? now.lineageHead : parent,
+      operation: { kind: 'snapshot', id, name },
     });
   }
 
-  #hide(held: Held, id: string): void {
-    held.snapshots.push({
-      id,
-      seq: held.record.head?.seq ?? 0,
-      hidden: true,
-      name: `.carry-${id.slice(0, 16)}`,
-      sizeBytes: held.sizeBytes,
-      created: '2027-01-01T00:00:00.000Z',
-      expires: null,
-      base: null,
-      content: held.content,
-    });
+  async write(block: number, values: number[], name = 'v'): Promise<void> {
+    const session = await this.store.plane.connect(name);
+    await session.write(block, values);
+    session.close();
   }
 
-  #keepFork(held: Held, { volume, name }: { volume: string; name: string }): void {
-    const kept = this.#newVolume(volume, name, held.content);
-    kept.snapshots = structuredClone(held.snapshots.filter(({ hidden }) => !hidden));
-    const last = kept.snapshots.at(-1);
-    kept.record = { ...kept.record, head: last ? { id: last.id, seq: last.seq } : null };
+  /** Sealed at a hidden snapshot of this id. */
+  async seal(id: string): Promise<SaidOutcome> {
+    await this.command({ do: 'outgoing', epoch: 1, move: MOVE, peerCell: 'west' });
+    return this.command({ do: 'seal', epoch: 1, id });
   }
+}
+
+/** The code it was refused with; empty: it was not. */
+export function refusalOf(outcome: SaidOutcome): string {
+  return outcome.kind === 'refused' ? outcome.refusal : '';
 }

@@ -11,7 +11,7 @@ import type { Route } from '../../src/model/cell/route.js';
 import type { Call } from '../../src/protocol/exchange.js';
 import type { Hello } from '../../src/protocol/messages.js';
 import type { Arguments, Verb } from '../../src/protocol/verbs.js';
-import { CellHost } from './cell-host.js';
+import { CellHost } from './judged-host.js';
 import { KeptLog } from './coordinator-scene.js';
 import { GivenLeadership, MemoryStore, SharedState } from './coordinator-store.js';
 import { HandClock } from './hand-clock.js';

@@ -131,6 +131,15 @@ export class FakeVolume {
     }
   }
 
+  /** A request that takes until the answered function is called. */
+  begin(): () => void {
+    this.#active++;
+    return () => {
+      this.#active--;
+      this.#tellQuiet();
+    };
+  }
+
   /** Calls back when no request is under way. */
   hold(quiet: (error: number) => void): void {
     this.#held ??= [];

@@ -303,6 +303,14 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
       : done(record),
 };
 
+/** What a replica knows when everything through a visible snapshot has arrived; what is not newer changes nothing. */
+export function replicated(record: HostRecord, head: Head | null): Judgement {
+  if (!record.replica || record.state !== 'RECEIVING')
+    return refuse('WRONG_STATE', `a volume that is ${record.state} here is no replica`);
+  if (sameHead(record.head, head) || (head?.seq ?? 0) < (record.head?.seq ?? 0)) return done(record);
+  return change(record, { head });
+}
+
 function own(record: HostRecord, epoch: number, from: Head | null): Judgement {
   return change(record, {
     state: 'ACTIVE',

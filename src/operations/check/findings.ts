@@ -285,6 +285,31 @@ export const FINDING_CODES = {
     'A part of the index of written windows is damaged; readers take it for full, so nothing is lost.',
     'Check the disk; a part of a current map is made anew when it next grows.',
   ],
+  'lineage-container-missing': [
+    'error',
+    'The record of a volume of a cell names a volume here that is not there, or that another record has.',
+    'The volume is not served here: see `cellblock route show`; purge it at this host, or restore the store from a copy.',
+  ],
+  'lineage-head-unknown': [
+    'error',
+    'The last snapshot of a lineage, or the one it was sealed at, is not known.',
+    'Do not take snapshots of the volume; compare with its other hosts, or restore the store from a copy.',
+  ],
+  'lineage-hidden-strange': [
+    'warning',
+    'A hidden snapshot is not there, or no record names it.',
+    'Nothing; the next start of the agent removes what nobody needs.',
+  ],
+  'lineage-id-strange': [
+    'warning',
+    'Ids of snapshots are kept for a volume that has no record.',
+    'Nothing; the next start of the agent removes them.',
+  ],
+  'group-cut-strange': [
+    'error',
+    'A snapshot of several volumes that is to be published or dropped lacks a part.',
+    'Nothing is lost of the volumes; the coordinator will be told that it cannot be published.',
+  ],
   'written-unneeded': [
     'warning',
     'A part of the index of written windows belongs to no live version.',

@@ -5,8 +5,10 @@ import { decodeAttachment } from '../../model/attachment.js';
 import { decodeCopy } from '../../model/copy.js';
 import type { Container, ExtentsFileRecord, Line, Snapshot } from '../../model/entities.js';
 import { decodeContainer, decodeFile, decodeLine, decodeSnapshot } from '../../model/entities.js';
+import { decodeGroupCut, type GroupCut } from '../../model/group-cut.js';
 import type { WrittenKey } from '../../model/keys.js';
 import { parsePunchKey, parseWrittenKey } from '../../model/keys.js';
+import { decodeLineage, decodeLineageId, type Lineage, parseLineageIdKey } from '../../model/lineage.js';
 import type { BlockRange } from '../../model/punch.js';
 import { decodePunch } from '../../model/punch.js';
 import { decodeSync, type SyncRecord } from '../../model/sync.js';
@@ -25,6 +27,10 @@ export class StoreImage {
   readonly syncs = new Map<number, SyncRecord>();
   readonly vms = new Map<number, Vm>();
   readonly vmSnapshots = new Map<number, VmSnapshot>();
+  readonly lineages = new Map<string, Lineage>();
+  /** Ids of visible snapshots by seq, by volume. */
+  readonly lineageIds = new Map<string, Map<number, string>>();
+  readonly groupCuts = new Map<string, GroupCut>();
   readonly files = new Map<number, ExtentsFileRecord>();
   readonly applied = new Map<number, bigint>();
   /** By slot. */
@@ -108,6 +114,15 @@ export class StoreImage {
       case 'copy':
         decodeCopy(text);
         break;
+      case 'lineage':
+        this.#keep(this.lineages, decodeLineage(text), id, ({ record }) => record.volume);
+        break;
+      case 'lineage-id':
+        this.#lineageId(id, text);
+        break;
+      case 'group-cut':
+        this.#keep(this.groupCuts, decodeGroupCut(text), id, (value) => value.id);
+        break;
       case 'applied':
         if (!/^\d+$/.test(id)) throw new Error('its key names no line');
         this.applied.set(Number(id), BigInt(text));
@@ -137,6 +152,13 @@ export class StoreImage {
     map.set(idOf(value), value);
   }
 
+  #lineageId(key: string, text: string): void {
+    const parsed = parseLineageIdKey(key);
+    if (!parsed) throw new Error('its key names no snapshot of a lineage');
+    const ids = this.lineageIds.get(parsed.volume) ?? new Map<number, string>();
+    this.lineageIds.set(parsed.volume, ids.set(parsed.seq, decodeLineageId(text)));
+  }
+
   #meta(name: string, text: string): void {
     if (name === 'store') {
       this.#store(text);
@@ -145,6 +167,7 @@ export class StoreImage {
     const json = JSON.parse(text) as Record<string, unknown> | null;
     if (name === 'state') this.clean = json?.['clean'] === true;
     else if (name === 'counters') this.#counters(json ?? {});
+    else if (name === 'boot' && !Number.isSafeInteger(json?.['starts'])) throw new Error('it counts nothing');
   }
 
   #counters(json: Record<string, unknown>): void {

@@ -2,13 +2,14 @@
 
 import { liveNumbers } from '../../model/chain.js';
 import { type Container, currentVersion, type Line, type Snapshot } from '../../model/entities.js';
-import { checkName } from '../../model/names.js';
+import { checkName, isHiddenName } from '../../model/names.js';
 import { checkSize } from '../../model/sizes.js';
 import { fileOfSlot } from '../../model/slot.js';
 import { isUnfinished } from '../../model/sync.js';
 import type { Findings } from './findings.js';
 import { reasonOf } from './findings.js';
 import type { CounterName, StoreImage } from './image.js';
+import { checkLineages } from './lineages.js';
 
 export function checkRelations(image: StoreImage, findings: Findings): void {
   checkCounters(image, findings);
@@ -18,6 +19,7 @@ export function checkRelations(image: StoreImage, findings: Findings): void {
   checkSnapshots(image, findings);
   checkSyncs(image, findings);
   checkVms(image, findings);
+  checkLineages(image, findings);
   for (const id of image.applied.keys()) {
     if (!image.lines.has(id))
       findings.add('applied-unknown', `A position is kept for line ${id}, which is not there.`);
@@ -214,7 +216,7 @@ function checkSnapshots(image: StoreImage, findings: Findings): void {
 function checkSnapshot(snapshot: Snapshot, image: StoreImage, findings: Findings): void {
   const who = `Snapshot ${snapshot.id}`;
   try {
-    checkName(snapshot.name, 'snapshot');
+    if (!isHiddenName(snapshot.name)) checkName(snapshot.name, 'snapshot');
     checkSize(snapshot.sizeBytes);
     if (!/^[0-9a-f]{32}$/.test(snapshot.id)) throw new Error('Its id is malformed');
   } catch (error) {

@@ -37,6 +37,14 @@ log: { level: debug }
 store: { window: 64K, journal: 1M, cache: 1.5G, reserve: 0, direct: true, rotational: true, round_after_ms: 100 }
 engine: { kind: workers, reactors: 3 }
 limits: { stop_deadline_ms: 1, hold_ms: 900, request_body: 2K }
+coordinator:
+  addresses: [wss://c1:7000, "wss://[::1]:7000"]
+  host: web-1
+  cell: east
+  tls: { ca: /c/ca.pem, certificate: /c/cert.pem, key: /c/key.pem }
+  serve_alone_after: never
+  announce: [tcp:10.0.0.1:10809]
+  copy_rate: 10M
 `;
   t.same(makeSettings(parseConfiguration(text, 'c.yaml'), NOTHING), {
     store: {
@@ -68,6 +76,16 @@ limits: { stop_deadline_ms: 1, hold_ms: 900, request_body: 2K }
     metrics: { address: 'tcp:127.0.0.1:9000' },
     log: { level: 'debug' },
     limits: { stopDeadlineMs: 1, holdMs: 900, requestBodyBytes: 2048 },
+    coordinator: {
+      addresses: ['wss://c1:7000', 'wss://[::1]:7000'],
+      host: 'web-1',
+      cell: 'east',
+      tls: { ca: '/c/ca.pem', certificate: '/c/cert.pem', key: '/c/key.pem' },
+      tokenFile: null,
+      serveAloneAfterMs: null,
+      announce: ['tcp:10.0.0.1:10809'],
+      copyBytesPerSecond: 10n << 20n,
+    },
   });
 });
 
@@ -210,4 +228,48 @@ t.test('addresses that are none are refused on the command line too', async (t) 
       address,
     );
   }
+});
+
+t.test('a host in no cell, and one that comes with a token', (t) => {
+  const of = (text: string) => makeSettings(parseConfiguration(text, 'c.yaml'), NOTHING).coordinator;
+  t.equal(of(''), null);
+  t.same(of('coordinator: { addresses: [ws://127.0.0.1:7000], host: a, cell: b, token_file: /t }'), {
+    addresses: ['ws://127.0.0.1:7000'],
+    host: 'a',
+    cell: 'b',
+    tls: {},
+    tokenFile: '/t',
+    serveAloneAfterMs: 30_000,
+    announce: null,
+    copyBytesPerSecond: null,
+  });
+  t.end();
+});
+
+t.test('what does not fit together about the coordinator is refused', async (t) => {
+  const who = 'host: a, cell: b';
+  const wrong: [string, RegExp][] = [
+    [`${who}, token_file: /t`, /not said where coordinators are/],
+    ['addresses: [wss://c:1]', /who this host is/],
+    [`addresses: [wss://c:1], ${who}`, /prove who it is, in one way/],
+    [`addresses: [wss://c:1], ${who}, token_file: /t, tls: { certificate: /c, key: /k }`, /in one way/],
+    [`addresses: [wss://c:1], ${who}, tls: { certificate: /c }`, /belong together/],
+    [`addresses: [ws://127.0.0.1:1], ${who}, tls: { certificate: /c, key: /k }`, /over TLS only/],
+    [`addresses: [ws://10.0.0.1:1], ${who}, token_file: /t`, /nothing is encrypted/],
+    [`addresses: [wss://c], ${who}, token_file: /t`, /no address of a coordinator/],
+    [`addresses: [wss://c:1/path], ${who}, token_file: /t`, /no address of a coordinator/],
+    ['addresses: [http://c:1]', /"coordinator.addresses.0" is "http:/],
+    ['addresses: []', /"coordinator.addresses" is a list/],
+    ['host: a/b', /"coordinator.host"/],
+    ['serve_alone_after: soon', /"coordinator.serve_alone_after" is "soon"/],
+    ['copy_rate: 2T', /"coordinator.copy_rate" is "2T"/],
+    ['announce: [http:x]', /"coordinator.announce.0"/],
+    ['leader: c1', /there is no key "leader"/],
+  ];
+  for (const [section, message] of wrong)
+    t.throws(
+      () => makeSettings(parseConfiguration(`coordinator: { ${section} }`, 'c.yaml'), NOTHING),
+      { code: 'configuration-invalid', message },
+      section,
+    );
 });

@@ -10,6 +10,7 @@ import t from 'tap';
 import type { Catalog } from '../../../src/catalog/catalog.js';
 import type { Level } from '../../../src/catalog/level.js';
 import { classicLevel } from '../../../src/catalog/level.js';
+import { newRecord } from '../../../src/model/cell/host-record.js';
 import { windowKey, writtenKey } from '../../../src/model/keys.js';
 import { slotOf } from '../../../src/model/slot.js';
 import { encodeWindowRecord } from '../../../src/model/window-record.js';
@@ -117,6 +118,21 @@ async function json(
 
 async function ofJournal(directory: string, ...cells: Cell[]): Promise<void> {
   await writeFile(join(directory, 'journal'), journal([...SOUND_CELLS, ...cells]));
+}
+
+const CELL_VOLUME = 'f'.repeat(32);
+
+/** Of volume 1, which is owned and sound if nothing else is said. */
+function lineage({
+  record = {},
+  ...changes
+}: {
+  record?: object;
+  container?: number | null;
+  hidden?: string[];
+}) {
+  const sound = { ...newRecord(CELL_VOLUME), ...record };
+  return JSON.stringify({ container: 1, hidden: [], ...changes, record: sound });
 }
 
 const DAMAGE: [FindingCode[], string, Damage][] = [
@@ -258,6 +274,83 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
       level.batch([
         put('vm-snapshot/2', JSON.stringify({ id: 2, vm: 1, name: 's', config: '', members: [] })),
       ]),
+  ],
+  [
+    ['lineage-container-missing'],
+    'a volume of a cell that is not there',
+    (level) => level.batch([put(`lineage/${CELL_VOLUME}`, lineage({ container: 99 }))]),
+  ],
+  [
+    ['lineage-container-missing'],
+    'an owner without a volume',
+    (level) => level.batch([put(`lineage/${CELL_VOLUME}`, lineage({ container: null }))]),
+  ],
+  [
+    ['lineage-container-missing'],
+    'a volume of two records',
+    (level) =>
+      level.batch([
+        put(`lineage/${CELL_VOLUME}`, lineage({})),
+        put(`lineage/${'b'.repeat(32)}`, lineage({ record: { volume: 'b'.repeat(32) } })),
+      ]),
+  ],
+  [
+    ['lineage-head-unknown'],
+    'a head whose seq has another id',
+    (level) =>
+      level.batch([
+        put(`lineage/${CELL_VOLUME}`, lineage({ record: { head: { id: 'a'.repeat(32), seq: 2 } } })),
+        put(`lineage-id/${CELL_VOLUME}/0000000000000002`, JSON.stringify('b'.repeat(32))),
+      ]),
+  ],
+  [
+    ['lineage-head-unknown'],
+    'a seal that could not be opened again',
+    (level) =>
+      level.batch([
+        put(
+          `lineage/${CELL_VOLUME}`,
+          lineage({ record: { state: 'SEALED', sealedHead: { id: 'c'.repeat(32), seq: 0 } } }),
+        ),
+      ]),
+  ],
+  [
+    ['lineage-hidden-strange'],
+    'a hidden snapshot that is not there',
+    (level) => level.batch([put(`lineage/${CELL_VOLUME}`, lineage({ hidden: ['c'.repeat(32)] }))]),
+  ],
+  [
+    ['lineage-id-strange'],
+    'an id of a volume without a record',
+    (level) =>
+      level.batch([put(`lineage-id/${CELL_VOLUME}/0000000000000001`, JSON.stringify('b'.repeat(32)))]),
+  ],
+  [
+    ['group-cut-strange'],
+    'a group without its snapshot',
+    (level) =>
+      level.batch([
+        put(
+          `group-cut/${'d'.repeat(32)}`,
+          JSON.stringify({
+            id: 'd'.repeat(32),
+            phase: 'cut',
+            created: '2024-01-01T00:00:00.000Z',
+            heldMs: 1,
+            members: [{ volume: CELL_VOLUME, epoch: 1, parent: null, snapshot: 'c'.repeat(32), name: 's' }],
+          }),
+        ),
+      ]),
+  ],
+  [
+    ['record-damaged'],
+    'a lineage that cannot be understood',
+    (level) => level.batch([put(`lineage/${CELL_VOLUME}`, lineage({ record: { state: 'OWNER' } }))]),
+  ],
+  [
+    ['record-damaged'],
+    'an id of a lineage under a key that is none',
+    (level) => level.batch([put(`lineage-id/${CELL_VOLUME}/2`, JSON.stringify('b'.repeat(32)))]),
   ],
   [
     ['line-left-open'],

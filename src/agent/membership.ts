@@ -1,0 +1,132 @@
+// The agent as a member of a cell: its connection to the coordinator, made from the settings, with the operations behind it.
+//
+// Invariant: nothing of a key or a token is kept or told; both are read anew for every connection, so replaced files are in force with the
+// next one.
+
+import { readFileSync } from 'node:fs';
+import { CellblockError, systemCode } from '../base/errors.js';
+import type { Operations } from '../operations/operations.js';
+import { type AgentApplication, AgentClient, type Credentials } from '../protocol/client.js';
+import type { HelloFacts } from '../protocol/host-machine.js';
+import { LIMITS } from '../protocol/limits.js';
+import type { Log } from '../protocol/log.js';
+import type { Welcome } from '../protocol/messages.js';
+import { readToken } from '../protocol/token-file.js';
+import type { CoordinatorSettings } from './coordinator-settings.js';
+
+export interface MembershipStatus {
+  host: string;
+  cell: string;
+  connected: boolean;
+  /** The coordinator that took this host last; null: none has. */
+  coordinator: string | null;
+  /** As that one knows it; null: nobody leads, or it is not known. */
+  leader: string | null;
+  /** Volumes of cells are served: the cold start is over. */
+  serving: boolean;
+}
+
+export interface MembershipOptions {
+  settings: CoordinatorSettings;
+  operations: Operations;
+  /** As they are bound. */
+  listeners: readonly string[];
+  version: string;
+  log: Log;
+}
+
+export class Membership {
+  readonly #options: MembershipOptions;
+  readonly #client: AgentClient;
+  #welcome: Welcome | null = null;
+
+  /** Throws `credentials-invalid`, `token-file-invalid` when the files cannot be used now. */
+  constructor(options: MembershipOptions) {
+    this.#options = options;
+    const { settings, operations, log } = options;
+    const credentials = credentialsOf(settings);
+    credentials();
+    this.#client = new AgentClient({
+      coordinators: settings.addresses,
+      credentials,
+      application: this.#application(),
+      log,
+    });
+    operations.parts.cells.link.client = this.#client;
+  }
+
+  start(): void {
+    this.#client.start();
+  }
+
+  stop(): void {
+    this.#client.stop('stopping');
+  }
+
+  get status(): MembershipStatus {
+    const { host, cell } = this.#options.settings;
+    return {
+      host,
+      cell,
+      connected: this.#client.isConnected,
+      coordinator: this.#welcome?.coordinator ?? null,
+      leader: this.#welcome?.leader?.coordinator ?? null,
+      serving: this.#options.operations.parts.cells.isServing,
+    };
+  }
+
+  #application(): AgentApplication {
+    const { cells } = this.#options.operations.parts;
+    return {
+      facts: () => this.#facts(),
+      probe: (volume, seqs) => cells.probe(volume, seqs),
+      command: (volume, command) => cells.command(volume, command),
+      perform: (asked) => cells.perform(asked),
+      claim: (volume, name) => cells.claim(volume, name),
+      describe: (volume, after) => cells.describe(volume, after),
+      pull: (volume, pull) => cells.pull(volume, pull),
+      digest: (volume, of) => cells.digest(volume, of),
+      group: (group, step) => cells.group(group, step),
+      welcomed: (welcome) => {
+        this.#welcome = welcome;
+        cells.welcomed(welcome);
+      },
+      ended: (because) => cells.ended(because),
+    };
+  }
+
+  async #facts(): Promise<HelloFacts> {
+    const { settings, operations, listeners, version } = this.#options;
+    const { meta, catalog, cells } = operations.parts;
+    return {
+      host: settings.host,
+      cell: settings.cell,
+      storeId: meta.storeId,
+      boot: catalog.boots,
+      nbd: [...(settings.announce ?? listeners)].slice(0, LIMITS.addresses),
+      program: `cellblockd ${version}`,
+      volumes: await cells.volumes(),
+    };
+  }
+}
+
+function credentialsOf({ tls, tokenFile }: CoordinatorSettings): Credentials {
+  return () => ({
+    ...(tls.ca === undefined ? {} : { ca: readPem(tls.ca) }),
+    ...(tls.certificate === undefined ? {} : { cert: readPem(tls.certificate) }),
+    ...(tls.key === undefined ? {} : { key: readPem(tls.key) }),
+    ...(tokenFile === null ? {} : { token: readToken(tokenFile) }),
+  });
+}
+
+function readPem(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new CellblockError(
+      'credentials-invalid',
+      `The file ${path} for the connection to the coordinator cannot be read: ${systemCode(cause)}.`,
+      { hint: 'Check coordinator.tls in the configuration.', cause },
+    );
+  }
+}

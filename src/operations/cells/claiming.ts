@@ -1,0 +1,84 @@
+// A volume that no cell knows becomes one of the cell of this host: it gets an id, its snapshots a lineage, and this host owns it.
+//
+// Invariant: the record comes last, when every id it speaks of is durable; asked again it changes nothing.
+
+import { CellblockError } from '../../base/errors.js';
+import type { Catalog } from '../../catalog/catalog.js';
+import { newRecord } from '../../model/cell/host-record.js';
+import type { Container, Snapshot } from '../../model/entities.js';
+import { isHiddenName } from '../../model/names.js';
+import type { Devices } from '../devices.js';
+import { requireContainer } from '../lookup.js';
+import { requireSame } from '../volumes.js';
+import type { Lineages } from './lineages.js';
+import type { Serial } from './serial.js';
+
+const IDS_AT_ONCE = 5000;
+
+export class Claiming {
+  readonly #catalog: Catalog;
+  readonly #devices: Devices;
+  readonly #lineages: Lineages;
+  readonly #serial: Serial;
+
+  constructor(collaborators: { catalog: Catalog; devices: Devices; lineages: Lineages; serial: Serial }) {
+    this.#catalog = collaborators.catalog;
+    this.#devices = collaborators.devices;
+    this.#lineages = collaborators.lineages;
+    this.#serial = collaborators.serial;
+  }
+
+  /** `volume-not-found`, `volume-routed`, `option-invalid`. */
+  claim(volume: string, name: string): Promise<void> {
+    return this.#serial.run(volume, async () => {
+      await this.#catalog.barrier();
+      const container = requireContainer(this.#catalog, name);
+      // No snapshot comes in between, and no sync is half done.
+      await this.#devices.mutexOf(container.id).run(() => this.#locked(volume, container));
+    });
+  }
+
+  async #locked(volume: string, container: Container): Promise<void> {
+    requireSame(this.#catalog, container);
+    if (this.#isClaimed(volume, container)) return;
+    const lineage = this.#catalog.snapshotsOf(container).filter((one) => !isHiddenName(one.name));
+    await this.#noteIds(volume, lineage);
+    const change = this.#catalog.change();
+    const last = lineage.at(-1);
+    const head = last ? { id: last.id, seq: lineage.length } : null;
+    this.#lineages.note(change, { ...newRecord(volume), head }, { container: container.id });
+    await change.commit();
+  }
+
+  #isClaimed(volume: string, container: Container): boolean {
+    const its = this.#lineages.ofContainer(container.id)?.record.volume ?? null;
+    if (its === volume) return true;
+    const name = JSON.stringify(container.name);
+    if (its !== null)
+      throw new CellblockError('volume-routed', `The volume ${name} belongs to a cell already, as ${its}.`, {
+        hint: 'See `cellblock route list`.',
+      });
+    if (this.#lineages.of(volume))
+      throw new CellblockError('volume-routed', `The id ${volume} is that of another volume here.`, {
+        hint: 'Claim it under another id.',
+      });
+    if (container.expires !== null)
+      throw new CellblockError(
+        'option-invalid',
+        `The volume ${name} is deleted by itself at ${container.expires}.`,
+        {
+          hint: 'Clone it without an expiry, and claim the clone.',
+        },
+      );
+    return false;
+  }
+
+  async #noteIds(volume: string, lineage: readonly Snapshot[]): Promise<void> {
+    for (let at = 0; at < lineage.length; at += IDS_AT_ONCE) {
+      const change = this.#catalog.change();
+      for (const [index, { id }] of lineage.slice(at, at + IDS_AT_ONCE).entries())
+        change.lineageId(volume, at + index + 1, id);
+      await change.commit();
+    }
+  }
+}

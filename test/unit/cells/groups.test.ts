@@ -1,0 +1,216 @@
+// This host's part of a snapshot of several volumes in one instant over several hosts (HAZARDS 26): held, cut, published or dropped, with its
+// own deadline, over restarts.
+
+import t from 'tap';
+import type { GroupStep } from '../../../src/protocol/exchange.js';
+import { CellHost, idOf, VOLUME } from '../../support/cell-host.js';
+import { metadataErrors } from '../../support/checked.js';
+
+const OTHER = idOf(0xbee);
+const GROUP = idOf(0x9);
+const [A, B, C] = [idOf(1), idOf(2), idOf(3)];
+const LONG = 60_000;
+
+const CUT: GroupStep = {
+  do: 'cut',
+  members: [
+    { volume: VOLUME, epoch: 1, parent: null, id: A, name: 'both' },
+    { volume: OTHER, epoch: 1, parent: null, id: B, name: 'both' },
+  ],
+};
+const HEADS = [
+  { volume: VOLUME, head: { id: A, seq: 1 } },
+  { volume: OTHER, head: { id: B, seq: 1 } },
+];
+
+async function two(options = {}): Promise<CellHost> {
+  const host = await CellHost.make({ holdLimitMs: LONG, ...options });
+  await host.claimed();
+  await host.claimed('w', { id: OTHER });
+  return host;
+}
+
+const quiesce = (limitMs = LONG): GroupStep => ({ do: 'quiesce', volumes: [VOLUME, OTHER, VOLUME], limitMs });
+
+t.test('held from quiesce to resume; published, both are heads with the bytes of one instant', async (t) => {
+  const host = await two();
+  const { plane, operations } = host.store;
+  const [v, w] = [await plane.connect('v'), await plane.connect('w')];
+  await v.write(0, [1]);
+  await w.write(0, [1]);
+  const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+  t.match(await ask(quiesce()), { kind: 'done', held: 'held', heads: [] });
+  let wrote = 0;
+  const writes = [v, w].map((session) => session.write(0, [2]).then(() => void wrote++));
+  t.match(await ask(CUT), { kind: 'done', held: 'held', heads: HEADS });
+  t.match(await ask(CUT), { kind: 'done', held: 'held', heads: HEADS }, 'the same again');
+  t.equal(wrote, 0, 'the cut has let nobody go');
+  t.strictSame(operations.listSnapshots(), [], 'what is provisional is in no list');
+  t.match(await host.cells.probe(VOLUME, []), { lineageHead: null }, 'nor in the lineage');
+  t.strictSame(
+    await ask({ do: 'publish' }).then(({ kind }) => kind),
+    'done',
+    'publishing lets them go first',
+  );
+  t.match(await ask({ do: 'resume' }), { held: 'held' }, 'and what is asked late hears that it was held');
+  await Promise.all(writes);
+  t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS }, 'idempotent');
+  t.match(
+    await ask({ do: 'drop' }),
+    { kind: 'failed', code: 'group-failed' },
+    'what is published is not dropped',
+  );
+  for (const [name, volume, id] of [
+    ['v', VOLUME, A],
+    ['w', OTHER, B],
+  ] as const) {
+    t.match(await host.cells.probe(volume, []), { lineageHead: { id, seq: 1 }, lineage: { 1: id } });
+    t.equal((await host.store.readAll(`${name}@both`))[0], 1, 'of before the hold');
+    t.equal((await host.store.readAll(name))[0], 2);
+  }
+  await host.restart('power-loss');
+  t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS }, 'idempotent over restarts');
+  t.equal((await host.store.readAll('v@both'))[0], 1);
+  t.strictSame(await metadataErrors(host.store), []);
+  await host.store.end();
+});
+
+t.test('the deadline is its own: clients go on, and it says so', async (t) => {
+  const host = await two();
+  const session = await host.store.plane.connect('v');
+  const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+  t.match(await ask(quiesce(30)), { held: 'held' });
+  await session.write(0, [2]);
+  t.match(await ask(CUT), { kind: 'failed', code: 'hold-expired' }, 'no cut after it');
+  t.match(await ask({ do: 'resume' }), { kind: 'done', held: 'expired' });
+  t.match(await ask({ do: 'drop' }), { kind: 'done', held: 'expired', heads: [] });
+  t.match(await host.cells.group(idOf(0x77), { do: 'resume' }), { kind: 'done', held: 'none', heads: [] });
+  await host.store.end();
+});
+
+t.test('cut, and expired before resume: it is told, and the drop takes everything back', async (t) => {
+  const host = await two({ holdLimitMs: 200 });
+  const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+  const session = await host.store.plane.connect('v');
+  await session.write(0, [1]);
+  t.match(await ask(quiesce()), { held: 'held' }, 'the limit of this host is the smaller one');
+  t.match(await ask(CUT), { held: 'held' });
+  await session.write(0, [2]);
+  t.match(await ask({ do: 'resume' }), { held: 'expired' });
+  t.match(await ask({ do: 'drop' }), { kind: 'done' });
+  t.match(await ask({ do: 'drop' }), { kind: 'done' }, 'idempotent');
+  t.match(await ask({ do: 'publish' }), { kind: 'failed', code: 'group-failed' });
+  t.equal(host.store.operations.parts.catalog.snapshots.size, 0);
+  t.equal((await host.snapshot('one', C)).kind, 'done', 'and another snapshot can be taken');
+  session.close();
+  await host.store.settle();
+  t.equal((await host.store.readAll('v'))[0], 2);
+  t.strictSame(await metadataErrors(host.store), []);
+  await host.store.end();
+});
+
+t.test('killed after the cut: the next run publishes it, or drops it', async (t) => {
+  for (const end of ['publish', 'drop'] as const) {
+    const host = await two();
+    const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+    const session = await host.store.plane.connect('v');
+    await session.write(0, [1]);
+    await ask(quiesce());
+    await ask(CUT);
+    await host.restart('process-death');
+    t.match(await ask({ do: 'resume' }), { held: 'expired' }, 'clients went on when the agent died');
+    t.match(await ask({ do: end }), { kind: 'done', heads: HEADS });
+    t.strictSame(
+      host.store.operations.listSnapshots().map(({ fullName }) => fullName),
+      end === 'publish' ? ['v@both', 'w@both'] : [],
+    );
+    t.strictSame(await metadataErrors(host.store), []);
+    await host.store.end();
+  }
+});
+
+t.test('killed between the cut and its record: nobody has heard of it, and nothing is left', async (t) => {
+  const host = await two();
+  const session = await host.store.plane.connect('v');
+  await session.write(0, [1]);
+  await host.cells.group(GROUP, quiesce());
+  host.store.plane.onStep = (step) => {
+    if (step === 'cut durable') host.store.die('process-death');
+  };
+  t.equal(await host.store.survive(() => host.cells.group(GROUP, CUT)), 'died');
+  await host.restart('process-death');
+  t.equal(host.store.operations.parts.catalog.snapshots.size, 0);
+  t.match(
+    await host.cells.group(GROUP, { do: 'publish' }),
+    { kind: 'done', held: 'none', heads: [] },
+    'honestly',
+  );
+  t.equal((await host.store.readAll('v'))[0], 1);
+  t.strictSame(await metadataErrors(host.store), []);
+  await host.store.end();
+});
+
+t.test('while it is provisional the volume gets no other snapshot and is not sealed', async (t) => {
+  const host = await two();
+  const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+  await ask(quiesce());
+  await ask(CUT);
+  await ask({ do: 'resume' });
+  await t.rejects(host.snapshot('one', C), { code: 'volume-busy' });
+  await t.rejects(host.store.operations.createSnapshots([{ volume: 'v', snapshot: 's' }], { local: true }), {
+    code: 'volume-busy',
+  });
+  await t.rejects(host.seal(idOf(0x5ea1)), { code: 'volume-busy' });
+  await t.rejects(host.store.operations.parts.cells.describe(VOLUME, idOf(0x44)), {
+    code: 'snapshot-not-found',
+  });
+  t.strictSame((await host.cells.describe(VOLUME, null)).snapshots, [], 'nor is it copied');
+  t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS });
+  t.equal((await host.snapshot('one', C)).kind, 'done');
+  await host.store.end();
+});
+
+t.test('one member that cannot be held, or cut, is named, and no client stays held', async (t) => {
+  const host = await two();
+  const session = await host.store.plane.connect('v');
+  const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+  await host.command({ do: 'fault' }, OTHER);
+  t.match(await ask(quiesce()), { kind: 'failed', code: 'volume-not-served', volume: OTHER });
+  await session.write(0, [1]);
+  await host.command({ do: 'readmit' }, OTHER);
+  t.match(await ask(quiesce()), { kind: 'done', held: 'held' });
+  const stale: GroupStep = { do: 'cut', members: [{ ...CUT.members[0]!, epoch: 7 }, CUT.members[1]!] };
+  t.match(await ask(stale), { kind: 'failed', code: 'group-failed', volume: VOLUME, message: /STALE_EPOCH/ });
+  t.match(await ask({ do: 'drop' }), { kind: 'done' });
+  await session.write(0, [2]);
+  t.match(await host.cells.group(idOf(0x10), { ...quiesce(), volumes: [idOf(0x99)] } as GroupStep), {
+    kind: 'failed',
+    volume: idOf(0x99),
+  });
+  await host.store.end();
+});
+
+t.test('what was fenced since the cut is not published', async (t) => {
+  const host = await two();
+  const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+  await ask(quiesce());
+  await ask(CUT);
+  await ask({ do: 'resume' });
+  t.equal((await host.command({ do: 'fence', releasedTo: 2 })).kind, 'done');
+  t.match(await ask({ do: 'publish' }), { kind: 'failed', code: 'group-failed', volume: VOLUME });
+  t.match(await host.cells.probe(OTHER, []), { lineageHead: null }, 'nor is the other one');
+  t.match(await ask({ do: 'drop' }), { kind: 'done' });
+  t.strictSame(await metadataErrors(host.store), []);
+  await host.store.end();
+});
+
+t.test('a stop lets held clients go', async (t) => {
+  const host = await two();
+  await host.cells.group(GROUP, quiesce());
+  const session = await host.store.plane.connect('v@x').catch(() => null);
+  t.equal(session, null);
+  await host.store.operations.close();
+  t.pass('it has ended');
+  await host.store.start();
+  await host.store.end();
+});
