@@ -90,7 +90,8 @@ Options parse_options(int argc, char** argv) {
     } else if (auto number = numbers.find(argv[i]); number != numbers.end()) {
       char* end;
       *number->second = strtoull(argv[i + 1], &end, 10);
-      if (end == argv[i + 1] || *end != 0) die(std::string(argv[i]) + " needs a number");
+      // strtoull takes a minus, and makes something huge of it.
+      if (argv[i + 1][0] == '-' || end == argv[i + 1] || *end != 0) die(std::string(argv[i]) + " needs a number");
     } else {
       die(std::string("unknown option ") + argv[i]);
     }

@@ -145,7 +145,7 @@ async function run(bench: Bench, data: DataSets): ReturnType<Row['run']> {
         pattern: 'sequential',
         bytes: 1 << 20,
         depth: 8,
-        requests: history.size_bytes >> 20,
+        requests: history.size_bytes / 2 ** 20,
       });
     await bench.settle();
     const findings: Finding[] = [];

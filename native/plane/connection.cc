@@ -197,6 +197,7 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
       const uint64_t bytes = std::min<uint64_t>(drain_, static_cast<uint64_t>(end - at));
       at += bytes;
       drain_ -= bytes;
+      turn_cost_ += static_cast<int64_t>(bytes) * (Turns::kDrainedCost - 1);
       if (drain_ > 0) return;
       reply_error(drained_, drain_error_);
     }

@@ -206,12 +206,12 @@ Listener::Listener(Reactor& reactor, Bound bound, Visitors visitors)
     : reactor_(reactor),
       bound_(std::move(bound)),
       visitors_(visitors),
-      resume_([this] { reactor_.loop().rewatch(bound_.fd, EPOLLIN, this); }) {
-  reactor_.loop().watch(bound_.fd, EPOLLIN, this);
+      resume_([this] { reactor_.lobby().rewatch(bound_.fd, EPOLLIN, this); }) {
+  reactor_.lobby().watch(bound_.fd, EPOLLIN, this);
 }
 
 Listener::~Listener() {
-  reactor_.loop().unwatch(bound_.fd, this);
+  reactor_.lobby().unwatch(bound_.fd, this);
   close(bound_.fd);
   struct stat there;
   if (!bound_.path.empty() && lstat(bound_.path.c_str(), &there) == 0 && there.st_ino == bound_.inode &&
@@ -245,7 +245,7 @@ void Listener::pause() {
     wire.log(LogLevel::error, "connections wait: " + std::string(std::strerror(error)),
              {{"address", bound_.address}});
   }
-  reactor_.loop().rewatch(bound_.fd, 0, this);
+  reactor_.lobby().rewatch(bound_.fd, 0, this);
   resume_.arm(reactor_.loop(), kPauseMs);
   errno = error;
 }

@@ -35,41 +35,19 @@ void Timer::disarm() {
 }
 
 Loop::Loop(io::Engine* engine) : engine_(engine), clock_(monotonic_ns) {
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (epoll_ < 0 || wake_ < 0) {
-    error_ = errno;
-    return;
-  }
-  // The loop's own two descriptors carry no watcher: null is the wake-up, the loop itself the engine.
-  epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};
-  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) < 0) error_ = errno;
-  event.data.ptr = this;
-  if (engine_ && epoll_ctl(epoll_, EPOLL_CTL_ADD, engine_->event_descriptor(), &event) < 0) error_ = errno;
+  wake_.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_.fd < 0) error_ = errno;
+  if (sockets_.error() != 0) error_ = sockets_.error();
+  if (error_ != 0) return;
+  error_ = -watch(wake_.fd, EPOLLIN, &wake_);
+  completions_.engine = engine;
+  if (engine_ && error_ == 0) error_ = -watch(engine_->event_descriptor(), EPOLLIN, &completions_);
   refresh();
 }
 
 Loop::~Loop() {
   for (auto& [deadline, timer] : timers_) timer->loop_ = nullptr;
-  if (wake_ >= 0) close(wake_);
-  if (epoll_ >= 0) close(epoll_);
-}
-
-int Loop::watch(int fd, uint32_t events, Watcher* watcher) {
-  epoll_event event{.events = events, .data = {.ptr = watcher}};
-  return epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
-}
-
-void Loop::rewatch(int fd, uint32_t events, Watcher* watcher) {
-  epoll_event event{.events = events, .data = {.ptr = watcher}};
-  epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event);
-}
-
-void Loop::unwatch(int fd, Watcher* watcher) {
-  epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-  for (int i = events_at_; i < events_count_; i++) {
-    if (events_[i].data.ptr == watcher) events_[i].events = 0;
-  }
+  if (wake_.fd >= 0) close(wake_.fd);
 }
 
 void Loop::post(std::function<void()> closure) {
@@ -80,7 +58,7 @@ void Loop::post(std::function<void()> closure) {
   if (has_posted_.exchange(true)) return;
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written =
-      write(wake_, &one, sizeof one);  // fails only when it is awake anyway
+      write(wake_.fd, &one, sizeof one);  // fails only when it is awake anyway
 }
 
 void Loop::stop() {
@@ -109,10 +87,13 @@ int Loop::wait_ms(int timeout_ms) const {
 }
 
 size_t Loop::run_once(int timeout_ms) {
-  const int count = epoll_wait(epoll_, events_.data(), kMaxEvents, wait_ms(timeout_ms));
+  const int wait = wait_ms(timeout_ms);
+  const uint64_t before = wait != 0 ? clock_() : 0;
+  size_t done = sockets_.fetch(wait);
   refresh();
-  dispatch(std::max(count, 0));
-  size_t done = static_cast<size_t>(std::max(count, 0));
+  if (wait != 0) waited_ns_ += now_ns_ - before;
+  while (sockets_.tell_next()) {
+  }
   if (has_posted_) done += run_posted();
   if (!timers_.empty()) run_timers();
   more_work_ = false;
@@ -122,26 +103,12 @@ size_t Loop::run_once(int timeout_ms) {
   return done;
 }
 
-void Loop::dispatch(int count) {
-  events_count_ = count;
-  for (events_at_ = 0; events_at_ < count;) {
-    const epoll_event event = events_[events_at_++];
-    if (event.events == 0) continue;
-    if (event.data.ptr == nullptr) {
-      drain_wake();
-    } else if (event.data.ptr == this) {
-      engine_->reap();
-    } else {
-      static_cast<Watcher*>(event.data.ptr)->ready(event.events);
-    }
-  }
-  events_count_ = events_at_ = 0;
+void Loop::Wake::ready(uint32_t) {
+  uint64_t count;
+  [[maybe_unused]] const ssize_t bytes = read(fd, &count, sizeof count);
 }
 
-void Loop::drain_wake() {
-  uint64_t count;
-  [[maybe_unused]] const ssize_t bytes = read(wake_, &count, sizeof count);
-}
+void Loop::Completions::ready(uint32_t) { engine->reap(); }
 
 size_t Loop::run_posted() {
   std::vector<std::function<void()>> now;

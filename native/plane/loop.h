@@ -5,9 +5,6 @@
 // Invariant: a watcher that was unwatched is not called again, not even for events already fetched.
 #pragma once
 
-#include <sys/epoll.h>
-
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -16,16 +13,9 @@
 #include <vector>
 
 #include "io/io.h"
+#include "plane/watch_set.h"
 
 namespace cellblock::plane {
-
-class Watcher {
- public:
-  virtual void ready(uint32_t events) = 0;  // EPOLL* bits
-
- protected:
-  ~Watcher() = default;
-};
 
 // Called at the end of every turn, before the engine is flushed and after it. True: there is work for another
 // turn, do not sleep.
@@ -70,9 +60,10 @@ class Loop {
   // 0 or an errno value: epoll and eventfd could be made.
   int error() const { return error_; }
 
-  int watch(int fd, uint32_t events, Watcher* watcher);  // 0 or -errno
-  void rewatch(int fd, uint32_t events, Watcher* watcher);
-  void unwatch(int fd, Watcher* watcher);
+  // 0 or -errno
+  int watch(int fd, uint32_t events, Watcher* watcher) { return sockets_.watch(fd, events, watcher); }
+  void rewatch(int fd, uint32_t events, Watcher* watcher) { sockets_.rewatch(fd, events, watcher); }
+  void unwatch(int fd, Watcher* watcher) { sockets_.unwatch(fd, watcher); }
 
   // Runs the closure on the loop's thread in a later turn. Thread-safe. Closures not run when the loop ends
   // are destroyed with it.
@@ -88,30 +79,37 @@ class Loop {
   // Time of this turn, CLOCK_MONOTONIC. refresh() reads the clock again.
   uint64_t now_ns() const { return now_ns_; }
   uint64_t refresh();
+  uint64_t clock_ns() const { return clock_(); }
+  // Nanoseconds spent waiting for something to do.
+  uint64_t waited_ns() const { return waited_ns_; }
   // Nanoseconds that never go back, in place of CLOCK_MONOTONIC; before any timer is armed.
   void use_clock(uint64_t (*clock)());
 
  private:
   friend class Timer;
-  // Who is ready and waits for its turn is told again in every turn: few events at a time would hide others.
-  static constexpr int kMaxEvents = 256;
-
   int wait_ms(int timeout_ms) const;
-  void dispatch(int count);
   size_t run_posted();
   void run_timers();
-  void drain_wake();
+
+  // The loop's own two descriptors.
+  struct Wake final : Watcher {
+    void ready(uint32_t events) override;
+    int fd = -1;
+  };
+  struct Completions final : Watcher {
+    void ready(uint32_t events) override;
+    io::Engine* engine = nullptr;
+  };
 
   io::Engine* engine_;
-  int epoll_ = -1;
-  int wake_ = -1;
+  WatchSet sockets_;
+  Wake wake_;
+  Completions completions_;
   int error_ = 0;
   uint64_t (*clock_)();
   uint64_t now_ns_ = 0;
   bool more_work_ = false;
-  std::array<epoll_event, kMaxEvents> events_;
-  int events_at_ = 0;
-  int events_count_ = 0;
+  uint64_t waited_ns_ = 0;
   std::vector<TurnHook*> hooks_;
   std::multimap<uint64_t, Timer*> timers_;  // by deadline in ms
 

@@ -178,6 +178,7 @@ bool Negotiation::shake_hands() {
 
 void Negotiation::ask() {
   asked_ = true;
+  reactor_.lobby_.charge(Lobby::kQuestionNs);
   Directory& directory = reactor_.wire_.directory;
   const unsigned here = reactor_.index();
   const std::weak_ptr<Negotiation> weak = weak_from_this();
@@ -223,7 +224,9 @@ void Negotiation::took_lease(Lease lease) {
 
 void Negotiation::answered() {
   asked_ = false;
-  advance();
+  reactor_.lobby_.run([weak = weak_from_this()] {
+    if (const std::shared_ptr<Negotiation> self = weak.lock(); self && self->is_open()) self->advance();
+  });
 }
 
 void Negotiation::stop() {
@@ -243,7 +246,7 @@ void Negotiation::hand_over() {
   settled.lease = std::exchange(lease_, {});
   settled.input.assign(input_.begin() + static_cast<ptrdiff_t>(input_at_), input_.end());
   settled.output = std::move(handshake_.output());
-  if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);
+  if (in_epoll_) reactor_.lobby_.unwatch(channel_.fd(), this);
   in_epoll_ = false;
   deadline_.disarm();
   settled.tls = channel_.take_session();
@@ -254,7 +257,7 @@ void Negotiation::hand_over() {
 
 void Negotiation::close() {
   if (!is_open()) return;
-  if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);
+  if (in_epoll_) reactor_.lobby_.unwatch(channel_.fd(), this);
   in_epoll_ = false;
   deadline_.disarm();
   channel_.close();
@@ -273,8 +276,8 @@ void Negotiation::update_interest() {
       (takes_bytes || in_tls_handshake_ ? uint32_t{EPOLLIN} : 0) | (has_unsent ? uint32_t{EPOLLOUT} : 0);
   if (in_epoll_ && wanted == watched_) return;
   if (in_epoll_) {
-    reactor_.loop_.rewatch(channel_.fd(), wanted, this);
-  } else if (reactor_.loop_.watch(channel_.fd(), wanted, this) < 0) {
+    reactor_.lobby_.rewatch(channel_.fd(), wanted, this);
+  } else if (reactor_.lobby_.watch(channel_.fd(), wanted, this) < 0) {
     return close();
   }
   in_epoll_ = true;

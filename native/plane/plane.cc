@@ -78,6 +78,7 @@ int Plane::open(store::Scan& scan, std::string& what) {
     if (!engine) return -ENOSYS;
     seat.reactor = std::make_unique<Reactor>(i, *wire_, std::move(engine));
     if (seat.reactor->loop().error()) return -seat.reactor->loop().error();
+    if (seat.reactor->lobby().error()) return -seat.reactor->lobby().error();
     seat.poster = std::make_unique<Poster>(seat.reactor->loop());
     wire_->reactors.push_back(seat.reactor.get());
     seats_.push_back(std::move(seat));

@@ -38,6 +38,7 @@ Reactor::Reactor(unsigned index, Wire& wire, std::unique_ptr<io::Engine> engine)
       wire_(wire),
       engine_(std::move(engine)),
       loop_(engine_.get()),
+      lobby_(loop_, wire.options.lobby_burst_ns),
       budget_timer_([this] {
         for (const auto& connection : connections_) connection->retry();
       }),

@@ -22,6 +22,7 @@
 #include "plane/buffer_pool.h"
 #include "plane/channel.h"
 #include "plane/counters.h"
+#include "plane/lobby.h"
 #include "plane/loop.h"
 #include "plane/operation.h"
 #include "plane/throttle.h"
@@ -98,6 +99,7 @@ class Reactor final : TurnHook {
 
   unsigned index() const { return index_; }
   Loop& loop() { return loop_; }
+  Lobby& lobby() { return lobby_; }
   io::Engine* engine() { return engine_.get(); }
   Wire& wire() { return wire_; }
 
@@ -163,6 +165,7 @@ class Reactor final : TurnHook {
   Wire& wire_;
   std::unique_ptr<io::Engine> engine_;
   Loop loop_;
+  Lobby lobby_;
   std::thread thread_;
   std::mutex join_lock_;
 

@@ -22,6 +22,9 @@ class Reactor;
 
 struct WireOptions {
   uint64_t handshake_timeout_ms = 30'000;
+  // Of newcomers together, on each reactor: as long they are looked at before they have to wait for those
+  // inside; some two hundred handshakes in clear, or two dozen of TLS.
+  uint64_t lobby_burst_ns = 10'000'000;
   unsigned max_connections = 4096;
   unsigned max_connections_per_client = 0;  // of one uid or address; 0: as many as there may be in all
   uint64_t bytes_per_connection = uint64_t{64} << 20;  // in flight: payloads held and results not sent yet

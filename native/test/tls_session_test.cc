@@ -462,6 +462,34 @@ TAP_TEST("keys are renewed on the way, by us and by the client") {
   TAP_OK(tls::ContextOptions{}.records_per_key <= uint64_t{1} << 24, "below what AES-GCM allows");
 }
 
+TAP_TEST("a client may ask for new keys while it reads slowly, however much waits for it") {
+  Pair pair(with_certificate());
+  TAP_NEED(pair.shake_hands() == Progress::done, "begun");
+  const int little = 4096;
+  setsockopt(pair.ends[0], SOL_SOCKET, SO_SNDBUF, &little, sizeof little);
+  const std::string text = noise(4 << 20);
+  size_t sent = 0;
+  for (ssize_t bytes = 0; (bytes = pair.send_plain(std::string_view(text).substr(sent))) > 0;)
+    sent += static_cast<size_t>(bytes);
+  TAP_OK(pair.session->unsent() > tls::Session::kMaxAnswers, "more waits than we would answer");
+  for (int i = 0; i < 10; i++) {
+    SSL_key_update(pair.client.ssl(), SSL_KEY_UPDATE_REQUESTED);
+    SSL_do_handshake(pair.client.ssl());
+    pair.put(pair.client.output());
+    pair.receive();
+    TAP_EQ(pair.end, -EAGAIN, "it is answered");
+  }
+  std::string got;
+  while (got.size() < sent) {
+    pair.session->flush();
+    pair.client.feed(pair.get(70'000));
+    got += pair.client.take_plain();
+    if (!TAP_OK(!pair.client.failed(), "the client follows")) return;
+  }
+  TAP_OK(got == text.substr(0, sent), "all of it, in order");
+  talks(pair, "and on");
+}
+
 TAP_TEST("a client that asks for new keys and never reads costs a bounded amount of memory") {
   Pair pair(with_certificate());
   TAP_NEED(pair.shake_hands() == Progress::done, "begun");

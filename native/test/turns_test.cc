@@ -89,6 +89,28 @@ TAP_TEST("two busy volumes get the same, one with one connection and one with si
   TAP_OK(share > 0.15 && share < 0.5, "the share of the one with 4 KiB requests: " + std::to_string(share));
 }
 
+TAP_TEST("who sends what is thrown away gets a small part of what one gets that works") {
+  SharedHost host;
+  Client wasteful(host);
+  wasteful.enter();
+  wasteful.enlarge();
+  auto useful = clients(host, 1, "quiet");
+  const std::string junk(kMiB, 'j');
+  uint64_t thrown_away = 0;
+  for (int i = 0; i < 20; i++) {
+    // Larger than there may be: refused, behind its payload.
+    wasteful.send(request(C::write, 1, 0, UINT32_MAX));
+    for (int n = 0; n < 100; n++) {
+      useful[0]->send(reads(4, kMiB));
+      thrown_away += wasteful.send_some(junk);
+      for (int turns = 0; turns < 8; turns++) host.turn(), take_all(useful);
+    }
+  }
+  const double part = static_cast<double>(thrown_away) / static_cast<double>(host.quiet.moved_bytes);
+  TAP_OK(thrown_away > 4 * uint64_t{kMiB}, "it goes on: " + std::to_string(thrown_away));
+  TAP_OK(part < 0.25, "of what the other one gets: " + std::to_string(part));
+}
+
 TAP_TEST("connections of one volume get the same by bytes where volumes share a reactor") {
   SharedHost host;
   auto small = clients(host, 1, "disk");

@@ -117,7 +117,11 @@ struct Session::Transport {
     Session& self = session(bio);
     BIO_clear_retry_flags(bio);
     *taken = 0;
-    if (self.out_ == &self.kept_ && self.established_ && self.unsent() > kMaxAnswers) return 0;
+    if (self.out_ == &self.kept_ && self.established_) {
+      // Records of ours that wait for the socket are no fault of the client's.
+      if (self.answers_ + bytes > kMaxAnswers) return 0;
+      self.answers_ += bytes;
+    }
     const auto* at = reinterpret_cast<const std::byte*>(from);
     self.out_->insert(self.out_->end(), at, at + bytes);
     *taken = bytes;
@@ -350,6 +354,7 @@ int Session::flush() {
   // An idle connection keeps no memory.
   std::vector<std::byte>().swap(kept_);
   kept_at_ = 0;
+  answers_ = 0;
   return 0;
 }
 

@@ -85,6 +85,7 @@ class Session {
   std::vector<std::byte>* out_;  // where records that OpenSSL makes go
   std::vector<std::byte> kept_;  // from kept_at_ on: not sent yet
   size_t kept_at_ = 0;
+  size_t answers_ = 0;  // bytes of them that OpenSSL answered with, since all was sent
   int socket_error_ = 0;
   bool socket_empty_ = false;  // in this call: the last receive found less than there was room for
   bool socket_ended_ = false;

@@ -4,8 +4,10 @@
 //
 // First the price: for each attack, --pairs times, --seconds of a well-behaved client alone and right after it as long beside the
 // attack; the median of the pairs' ratios counts. The attackers are a process of the lowest priority, since elsewhere they would
-// have processors of their own. Then all attacks in turn for --minutes, with the agent's memory, sockets and connections after
-// each turn. Prints Markdown; the exit code is 0 only if every client kept 90 % and nothing grew.
+// have processors of their own. Three clients are looked at: one as fast as it can, which on a small machine leaves nothing for the
+// attackers' work; the same with limits on the volume the attackers have; and one that asks for two fifths of what it could have. Then
+// all attacks in turn for --minutes, with the agent's memory, sockets and connections after each turn. Prints Markdown; the exit code
+// is 0 only if every client kept 90 % and nothing grew.
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -22,6 +24,25 @@ const ROUNDS = 200;
 const DEPTH = 16;
 /** Memory may differ so much between the first turn and the last: garbage not collected yet. */
 const SLACK = 48 * MIB;
+/** What an operator might give a volume of somebody who is not trusted. */
+const LIMITED = { iops: 2000, bandwidth: 100 * MIB };
+
+interface Setting {
+  title: string;
+  /** Of what the client could have alone; null: all of it. */
+  part: number | null;
+  limited: boolean;
+}
+
+const SETTINGS: Setting[] = [
+  { title: 'A client as fast as it can', part: null, limited: false },
+  {
+    title: `The same; the volume of the attackers has limits (${LIMITED.iops} requests and ${LIMITED.bandwidth / MIB} MiB a second)`,
+    part: null,
+    limited: true,
+  },
+  { title: 'A client that asks for two fifths of what it could have', part: 0.4, limited: false },
+];
 
 const { values } = parseArgs({
   options: {
@@ -39,6 +60,9 @@ const [minutes, pairs, seconds] = [values.minutes, values.pairs, values.seconds]
 const median = (numbers: number[]): number =>
   [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 const inMib = (bytes: number): string => (bytes / MIB).toFixed(1);
+
+const limit = ({ api }: Daemon, name: string, limits: object | null) =>
+  api.call('PATCH', `/v1/volumes/${name}`, { limits });
 
 /** Requests a second of a client that reads 4 KiB at random places. */
 async function rate(program: string, socket: string): Promise<number> {
@@ -63,7 +87,14 @@ async function beside<T>({ address, name }: Victim, attack: Attack, measure: () 
   return result;
 }
 
-async function price(program: string, daemon: Daemon, victim: Victim): Promise<boolean> {
+async function price(program: string, daemon: Daemon, victim: Victim, setting: Setting): Promise<boolean> {
+  console.log(`\n### ${setting.title}\n`);
+  await limit(daemon, 'own', null);
+  await limit(daemon, victim.name, setting.limited ? LIMITED : null);
+  if (setting.part !== null) {
+    const iops = Math.round((await rate(program, daemon.nbdPath)) * setting.part);
+    await limit(daemon, 'own', { iops });
+  }
   console.log('| attack | alone, requests/s | beside it | kept (median of the pairs) | least and most |');
   console.log('|---|---|---|---|---|');
   let passed = true;
@@ -120,7 +151,10 @@ try {
     { socket: daemon.nbdPath, name: 'own' },
     { op: 'write', bytes: MIB, pattern: 'sequential', requests: 64 },
   );
-  const kept = await price(program, daemon, victim);
+  let kept = true;
+  for (const setting of SETTINGS) kept = (await price(program, daemon, victim, setting)) && kept;
+  await limit(daemon, victim.name, null);
+  await limit(daemon, 'own', null);
   const bounded = await loop(daemon, victim);
   console.log(
     `\n${kept ? 'Every client kept' : 'Not every client kept'} 90 %; ${bounded ? 'nothing grew' : 'something grew'}.`,
