@@ -145,6 +145,8 @@ export class GivenLeadership implements Leadership {
     for (const listener of this.#listeners) listener();
   }
 
+  async close(): Promise<void> {}
+
   async resign(): Promise<void> {
     if (this.isLeader && this.#state.leader === this.#coordinator) this.#state.leader = null;
     this.take();
