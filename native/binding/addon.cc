@@ -464,6 +464,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     options.certificate = text_of(from["certificate"]);
     options.key = text_of(from["key"]);
     options.client_ca = text_of(from["clientCa"]);
+    options.host_ca = text_of(from["hostCa"]);
     options.keys = text_of(from["psk"]);
     if (clients == "optional") options.clients = tls::ClientCertificates::optional;
     if (clients == "required") options.clients = tls::ClientCertificates::required;

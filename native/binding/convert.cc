@@ -37,6 +37,7 @@ Napi::Object peer_to(Napi::Env env, const plane::Peer& peer) {
   object["uid"] = Napi::Number::New(env, static_cast<double>(peer.uid));
   object["identity"] = Napi::String::New(env, peer.identity);
   object["tls"] = Napi::Boolean::New(env, peer.tls);
+  object["host"] = Napi::String::New(env, peer.host);
   return object;
 }
 

@@ -165,6 +165,7 @@ bool Negotiation::shake_hands() {
   const tls::Session& session = *channel_.session();
   peer_.tls = true;
   peer_.identity = session.identity();
+  peer_.host = session.host();
   reactor_.wire_.tls_begun.fetch_add(1);
   if (reactor_.wire_.log)
     reactor_.wire_.log(LogLevel::info, "TLS begun",

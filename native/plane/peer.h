@@ -12,6 +12,7 @@ struct Peer {
   int64_t uid = -1;      // of the process that connected over a unix socket; -1: nobody knows
   std::string identity;  // "x509:NAME", "psk:NAME"; empty: none was proved
   bool tls = false;
+  std::string host;  // of a cell: "cellblock://cell/CELL/host/HOST", as TLS proved it; empty: it is none
 };
 
 // Whom connections are counted for: the uid, else the address without its port.

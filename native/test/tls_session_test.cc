@@ -284,6 +284,31 @@ TAP_TEST("the name in a certificate: common name, else an alternative one, else 
   TAP_EQ(identity({.name = sly}).find("x509:web-1"), std::string::npos, "a zero byte hides nothing");
 }
 
+TAP_TEST("a host of a cell: one name among the URIs, by the word of those who name hosts") {
+  const std::string uri = "cellblock://cell/east/host/web-1";
+  const auto host = [](const CertificateRequest& request, const std::string& host_ca) {
+    tls::ContextOptions options = with_certificate(ClientCertificates::required);
+    options.host_ca = host_ca;
+    Pair pair(options, {.certificate = authority().issue(request)});
+    TAP_OK(pair.shake_hands() == Progress::done, pair.session->error());
+    return pair.session->host();
+  };
+  const std::string ours = authority().pem();
+  const Authority other("who names hosts");
+  TAP_EQ(host({.name = "web-1", .alternative_name = "URI:" + uri}, ours), uri, "a host");
+  TAP_EQ(host({.name = "web-1", .alternative_name = "DNS:web-1,URI:" + uri}, ours), uri,
+         "behind another name");
+  TAP_EQ(host({.name = "web-1", .alternative_name = "URI:" + uri}, other.pem() + ours), uri,
+         "one of several");
+  TAP_EQ(host({.name = "web-1", .alternative_name = "URI:" + uri}, ""), "", "nobody names hosts");
+  TAP_EQ(host({.name = "web-1", .alternative_name = "URI:" + uri}, other.pem()), "", "another names hosts");
+  TAP_EQ(host({.name = uri}, ours), "", "a common name is none");
+  TAP_EQ(host({.name = "a", .alternative_name = "DNS:" + uri}, ours), "", "nor is a name of DNS");
+  TAP_EQ(host({.name = "a", .alternative_name = "URI:" + uri + ",URI:" + uri + "b"}, ours), "",
+         "nor are two");
+  TAP_EQ(host({.name = "a", .alternative_name = "URI:https://web-1/"}, ours), "", "nor another URI");
+}
+
 TAP_TEST("pre-shared keys: another key, another name, a certificate beside them") {
   for (const int version : kVersions) {
     const TlsPeerOptions wrong{.version = version, .psk_name = "alice", .psk_key = std::string(32, 'x')};

@@ -81,6 +81,7 @@ bool Context::set_up(const ContextOptions& options, std::string& sentence) {
   }
   return (options.certificate.empty() || use_certificate(options, sentence)) &&
          (options.clients == ClientCertificates::none || use_client_ca(options, sentence)) &&
+         (options.host_ca.empty() || use_host_ca(options, sentence)) &&
          (options.keys.empty() || use_keys(options, sentence));
 }
 
@@ -124,6 +125,21 @@ bool Context::use_client_ca(const ContextOptions& options, std::string& sentence
                      nullptr);
   SSL_CTX_set_verify_depth(context_.get(), kMaxChain);
   return true;
+}
+
+bool Context::use_host_ca(const ContextOptions& options, std::string& sentence) {
+  host_cas_ = certificates_in(options.host_ca);
+  return !host_cas_.empty() || fail(sentence, "the CA of the hosts is no PEM file of certificates");
+}
+
+bool Context::names_hosts(const STACK_OF(X509) * chain) const {
+  // The client's own comes first: nobody vouches for himself.
+  for (int i = 1; i < sk_X509_num(chain); i++) {
+    for (const OwnedCertificate& ca : host_cas_) {
+      if (X509_cmp(sk_X509_value(chain, i), ca.get()) == 0) return true;
+    }
+  }
+  return false;
 }
 
 // The callback of the old style serves both versions, and has OpenSSL prefer the suites whose hash pre-shared

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tls/openssl.h"
 #include "tls/psk.h"
@@ -20,6 +21,7 @@ struct ContextOptions {
   std::string certificate;  // PEM: the server's own, then those that lead to the root. Empty: keys only
   std::string key;          // PEM, of that certificate, not encrypted
   std::string client_ca;    // PEM: who may have signed the certificates of clients
+  std::string host_ca;      // PEM: whose word it is that a client is a host of a cell. Empty: nobody's
   ClientCertificates clients = ClientCertificates::none;
   std::string keys;  // as PskTable reads them; empty: none
   // New keys are made after so many records with the same ones (TLS 1.3). AES-GCM allows 2^24.5.
@@ -34,6 +36,8 @@ class Context {
   SSL_CTX* get() const { return context_.get(); }
   const PskTable& keys() const { return keys_; }
   uint64_t records_per_key() const { return records_per_key_; }
+  // Whether the chain that a client's certificate was verified by has one of those who name hosts in it.
+  bool names_hosts(const STACK_OF(X509) * chain) const;
 
   Context() = default;
   Context(const Context&) = delete;
@@ -43,10 +47,12 @@ class Context {
   bool set_up(const ContextOptions& options, std::string& sentence);
   bool use_certificate(const ContextOptions& options, std::string& sentence);
   bool use_client_ca(const ContextOptions& options, std::string& sentence);
+  bool use_host_ca(const ContextOptions& options, std::string& sentence);
   bool use_keys(const ContextOptions& options, std::string& sentence);
 
   OwnedContext context_;
   PskTable keys_;
+  std::vector<OwnedCertificate> host_cas_;
   uint64_t records_per_key_ = 0;
 };
 

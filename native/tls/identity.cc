@@ -32,10 +32,15 @@ std::string common_name(const X509* certificate) {
   return text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
 }
 
-std::string alternative_name(const X509* certificate) {
-  using Names = std::unique_ptr<GENERAL_NAMES, Release<GENERAL_NAMES_free>>;
-  const Names names(
+using Names = std::unique_ptr<GENERAL_NAMES, Release<GENERAL_NAMES_free>>;
+
+Names names_in(const X509* certificate) {
+  return Names(
       static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
+}
+
+std::string alternative_name(const X509* certificate) {
+  const Names names = names_in(certificate);
   for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); i++) {
     const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
     if (name->type != GEN_DNS && name->type != GEN_URI && name->type != GEN_EMAIL) continue;
@@ -53,6 +58,20 @@ std::string subject_of(const X509* certificate) {
   char* text = nullptr;
   const long length = BIO_get_mem_data(to.get(), &text);
   return length > 0 ? std::string(text, static_cast<size_t>(length)) : std::string();
+}
+
+std::string host_in(const X509* certificate) {
+  const Names names = names_in(certificate);
+  std::string host;
+  for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); i++) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
+    if (name->type != GEN_URI) continue;
+    const std::string uri = text_of(name->d.ia5);
+    if (!uri.starts_with("cellblock://")) continue;
+    if (!host.empty()) return {};
+    host = uri;
+  }
+  return host;
 }
 
 std::string name_in(const X509* certificate) {

@@ -229,6 +229,7 @@ void Session::know_client() {
   } else if (const X509* certificate = SSL_get0_peer_certificate(connection)) {
     identity_ = "x509:" + name_in(certificate);
     subject_ = subject_of(certificate);
+    if (context_->names_hosts(SSL_get0_verified_chain(connection))) host_ = host_in(certificate);
   }
 }
 

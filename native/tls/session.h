@@ -56,6 +56,8 @@ class Session {
   const std::string& error() const { return error_; }
   // After the handshake. "x509:NAME", "psk:NAME", or empty.
   const std::string& identity() const { return identity_; }
+  // "cellblock://cell/CELL/host/HOST", when those who name hosts say that the client is one; or empty.
+  const std::string& host() const { return host_; }
   const std::string& subject() const { return subject_; }  // of the client's certificate, in full
   std::string parameters() const;                          // "TLSv1.3 TLS_AES_128_GCM_SHA256"
 
@@ -77,6 +79,7 @@ class Session {
   OwnedConnection connection_;
   std::string error_;
   std::string identity_;
+  std::string host_;
   std::string subject_;
   std::string key_name_;          // of the last pre-shared key found
   bool key_was_unknown_ = false;  // the client named one that is not there

@@ -32,13 +32,20 @@ export class Tls {
   readonly #settings: TlsSettings;
   readonly #install: (options: TlsOptions) => void;
   readonly #log: Log;
+  readonly #hostCa: string | undefined;
   #certificate: TlsStatus['certificate'] = null;
 
-  /** `install` throws what the data plane says of options that cannot serve. */
-  constructor(settings: TlsSettings, install: (options: TlsOptions) => void, log: Log) {
+  /** `install` throws what the data plane says of options that cannot serve. `hostCa`: of the hosts of cells, which copy from this one. */
+  constructor(
+    settings: TlsSettings,
+    install: (options: TlsOptions) => void,
+    log: Log,
+    { hostCa }: { hostCa?: string | undefined } = {},
+  ) {
     this.#settings = settings;
     this.#install = install;
     this.#log = log;
+    this.#hostCa = hostCa;
   }
 
   /** Throws `tls-invalid`; what was in force is in force then. */
@@ -88,15 +95,16 @@ export class Tls {
   #read() {
     const { certificate, key, clientCa, psk } = this.#settings;
     return {
-      certificate: readFile('certificate', certificate),
+      certificate: readFile('nbd.tls.certificate', certificate),
       key: this.#readSecret('key', key),
-      clientCa: readFile('client_ca', clientCa),
+      clientCa: readFile('nbd.tls.client_ca', clientCa),
+      hostCa: readFile('coordinator.tls.ca', this.#hostCa),
       psk: this.#readSecret('psk', psk),
     };
   }
 
   #readSecret(name: string, path: string | undefined): Buffer | null {
-    const bytes = readFile(name, path);
+    const bytes = readFile(`nbd.tls.${name}`, path);
     if (path !== undefined && (statSync(path).mode & OTHERS_MAY_READ) !== 0)
       this.#log.warn({ path }, `everybody on this machine may read nbd.tls.${name}: take that right away`);
     return bytes;
@@ -129,7 +137,7 @@ function readFile(name: string, path: string | undefined): Buffer | null {
         : code === 'EACCES'
           ? 'may not be read'
           : `cannot be read: ${code}`;
-    throw new CellblockError('tls-invalid', `The file ${path} (nbd.tls.${name}) ${why}.`, {
+    throw new CellblockError('tls-invalid', `The file ${path} (${name}) ${why}.`, {
       hint: 'Check the path and its permissions; the agent has to be allowed to read it.',
       facts: { path, errno: code },
       cause: error,

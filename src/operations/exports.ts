@@ -5,11 +5,12 @@
 import { asCellblockError } from '../base/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { mayUse } from '../model/access.js';
+import { hostOfUri } from '../model/cell/names.js';
 import type { Container, Snapshot } from '../model/entities.js';
-import type { ExportDescription, Peer, Plane } from '../plane/treaty.js';
-import { contextsOf, noSuchSnapshot, offeredSince } from './changed-contexts.js';
 import { isHiddenName } from '../model/names.js';
+import type { ExportDescription, Peer, Plane } from '../plane/treaty.js';
 import type { Gate } from './cells/gate.js';
+import { contextsOf, noSuchSnapshot, offeredSince } from './changed-contexts.js';
 import type { Device, Devices } from './devices.js';
 import type { PlaneClient, RecordOf } from './plane-client.js';
 import { EACCES, EIO, ENOENT, ENOKEY, ESHUTDOWN } from './plane-client.js';
@@ -208,10 +209,15 @@ export class Exports {
   #refusal(found: Found, peer: Peer): { sentence: string; error: number } | null {
     const name = nameOf(found);
     if (this.#isHidden(found.container, peer)) return { sentence: tlsOnly(name), error: ENOKEY };
-    if (mayUse(found.container.allow, peer)) return this.#notServed(found);
+    if (mayUse(found.container.allow, peer) || this.#mayCopy(found, peer)) return this.#notServed(found);
     this.#refused += 1;
     this.#log.warn({ export: name, peer: peer.name, who: who(peer) }, 'a client may not use this export');
     return { sentence: `The export ${JSON.stringify(name)} is not for ${who(peer)}.`, error: EACCES };
+  }
+
+  /** Other hosts copy volumes of cells from here: their snapshots, which are read-only. */
+  #mayCopy({ container, snapshot }: Found, { host }: Peer): boolean {
+    return snapshot !== null && hostOfUri(host) !== null && this.#gate.isOfCell(container);
   }
 
   /** Its current map is another host's; snapshots are for whoever reads them. */

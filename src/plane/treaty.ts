@@ -153,17 +153,6 @@ export interface KernelBackend {
   leases: number[];
 }
 
-/** Who asks. */
-export interface Peer {
-  /** For people and logs: `unix:uid=0`, `tcp:127.0.0.1:1234`, `stdio:uid=0`. */
-  name: string;
-  /** Of the process that connected over a unix socket; -1: not known. */
-  uid: number;
-  /** As TLS proved it; empty: not at all. */
-  identity: string;
-  tls: boolean;
-}
-
 /** Who comes to a listener: NBD clients, or programs that hand one over (`cellblock serve-stdio`). */
 export type Visitors = 'clients' | 'handovers';
 
@@ -187,6 +176,8 @@ export interface Peer {
   /** What TLS proved: `x509:NAME` or `psk:NAME`; empty: nothing. */
   identity: string;
   tls: boolean;
+  /** Of a host of a cell, as TLS proved it: `cellblock://cell/CELL/host/HOST`; empty: it is none. */
+  host: string;
 }
 
 /** How connections that begin from now on are secured. Contents of files, which are copied; null: not there. */
@@ -199,6 +190,8 @@ export interface TlsOptions {
   key: Uint8Array | null;
   /** PEM: who may have signed certificates of clients. */
   clientCa: Uint8Array | null;
+  /** PEM: whose word it is that a client is a host of a cell. */
+  hostCa: Uint8Array | null;
   clients: 'none' | 'optional' | 'required';
   /** Lines NAME:HEXKEY. */
   psk: Uint8Array | null;

@@ -2,14 +2,12 @@
 //
 // Invariant: a certificate that names nobody, or two, names nobody. Whether it is to be trusted is for TLS to say, before this is asked.
 
-import { isPlaceName } from '../model/cell/names.js';
+import { hostOfUri } from '../model/cell/names.js';
 
 export interface Identity {
   host: string;
   cell: string;
 }
-
-const URI = /^cellblock:\/\/cell\/([^/]+)\/host\/([^/]+)$/;
 
 /** The name that stands in the certificate of a host. */
 export function identityUri({ host, cell }: Identity): string {
@@ -20,9 +18,7 @@ export function identityUri({ host, cell }: Identity): string {
 export function identityOf(subjectAltName: string | undefined): Identity | null {
   const named = entriesOf(subjectAltName ?? '').filter((entry) => entry.startsWith('URI:cellblock://'));
   if (named.length !== 1) return null;
-  const [, cell, host] = URI.exec(named[0]!.slice('URI:'.length)) ?? [];
-  if (cell === undefined || host === undefined || !isPlaceName(cell) || !isPlaceName(host)) return null;
-  return { host, cell };
+  return hostOfUri(named[0]!.slice('URI:'.length));
 }
 
 /** An entry that could be mistaken for several is quoted, as JSON, behind its kind: it is none of ours. */

@@ -518,7 +518,7 @@ export class FakePlane implements Plane {
   }
 
   /** Who asks from now on. */
-  peer: Peer = { name: 'test', uid: -1, identity: '', tls: false };
+  peer: Peer = { name: 'test', uid: -1, identity: '', tls: false, host: '' };
 
   list(): Promise<{ name: string; description: string }[]> {
     return this.#ask((ticket) => ({ kind: 'list', ticket, peer: this.peer }));

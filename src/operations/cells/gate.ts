@@ -27,6 +27,10 @@ export class Gate {
     this.#isOpen = true;
   }
 
+  isOfCell(container: Container): boolean {
+    return this.#lineages.ofContainer(container.id) !== null;
+  }
+
   /** One sentence; null: it is served. */
   whyNot(container: Container): string | null {
     const lineage = this.#lineages.ofContainer(container.id);

@@ -31,6 +31,7 @@ async function server(t: Test, made: Certificates, options: Partial<TlsOptions> 
     key: made.read('server-key.pem'),
     clientCa: made.read('ca-cert.pem'),
     clients: 'required',
+    hostCa: null,
     psk: null,
     ...options,
   });

@@ -8,8 +8,14 @@ import { BLOCKS, blocksBytes, Store } from '../../support/store-harness.js';
 const { EACCES, ENOENT } = constants.errno;
 const SIZE = blocksBytes(2 * BLOCKS);
 
-const user = (uid: number): Peer => ({ name: `unix:uid=${uid}`, uid, identity: '', tls: false });
-const proven = (identity: string): Peer => ({ name: 'tcp:192.0.2.1:5', uid: -1, identity, tls: true });
+const user = (uid: number): Peer => ({ name: `unix:uid=${uid}`, uid, identity: '', tls: false, host: '' });
+const proven = (identity: string): Peer => ({
+  name: 'tcp:192.0.2.1:5',
+  uid: -1,
+  identity,
+  tls: true,
+  host: '',
+});
 
 /** `mine` is open to uid 7 and one TLS identity, `open` to everybody; each has a snapshot. */
 async function scene(options: Parameters<typeof Store.make>[0] = {}): Promise<Store> {
