@@ -66,6 +66,8 @@ export class Devices {
   onUnpin: () => void = () => undefined;
   /** Called when a current map has been opened, before anybody uses it; never throws. */
   onOpened: (device: Device, container: Container) => Promise<void> = async () => undefined;
+  /** Called before one is closed that nobody uses; its counters end with it. */
+  onClosing: (device: Device) => void = () => undefined;
 
   constructor(catalog: Catalog, client: PlaneClient, log: Logger, options: DevicesOptions) {
     this.#catalog = catalog;
@@ -356,6 +358,7 @@ export class Devices {
   async closeLocked(device: Device, how: { withoutRound?: boolean } = {}): Promise<void> {
     if (!device.view && !how.withoutRound) await this.rounding.run(device);
     if (device.users > 0) return;
+    if (!this.#stopping) this.onClosing(device);
     await this.#client.closeDevice(device.handle);
     this.#forget(device);
     if (!device.view && !how.withoutRound) this.#unclean.delete(device.container);
