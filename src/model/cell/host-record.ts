@@ -270,7 +270,9 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
   adopt: (record, { epoch }) => {
     if (record.state === 'ACTIVE' && record.epoch === epoch) return done(record);
     if (epoch <= Math.max(record.epoch, record.released ?? 0)) return staleEpoch(record, epoch);
-    const { state, sealedHead, move, head } = record;
+    const { sealedHead, move, head } = record;
+    const state = record.faultedFrom ?? record.state;
+    if (state === 'RECEIVING') return refuse('INCOMPLETE', 'the copy that is here was not complete');
     return own(
       record,
       epoch,
@@ -280,6 +282,8 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
   'keep-fork': (record) => {
     if (record.state === 'GONE') return done(record);
     if (record.released === null) return refuse('WRONG_STATE', 'it was never released: it may be the owner');
+    if (record.faultedFrom === 'RECEIVING' || record.faultedFrom === 'STAGED')
+      return refuse('WRONG_STATE', 'it is a copy of what another host has, and no fork');
     return change(record, { ...gone(record.epoch), tombstone: { epoch: record.epoch, why: 'purge' } });
   },
   purge: (record) => {

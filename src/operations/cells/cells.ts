@@ -5,7 +5,14 @@ import type { Catalog } from '../../catalog/catalog.js';
 import type { HostAnswer } from '../../model/cell/answer.js';
 import type { HostCommand, HostRecord } from '../../model/cell/host-record.js';
 import type { AgentApplication, Performed, SaidOutcome } from '../../protocol/client.js';
-import type { Digest, GroupOutcome, GroupStep, Pull, VolumeDescription } from '../../protocol/exchange.js';
+import type {
+  Digest,
+  GroupOutcome,
+  GroupStep,
+  Pull,
+  VolumeDescription,
+  VolumeLoad,
+} from '../../protocol/exchange.js';
 import { LIMITS } from '../../protocol/limits.js';
 import type { Welcome } from '../../protocol/messages.js';
 import type { Copies, CopyHost } from '../copy/treaty.js';
@@ -22,11 +29,13 @@ import { Commands } from './commands.js';
 import { CoordinatorLink, factsOf, type VolumeFacts } from './coordinator-link.js';
 import { Describing } from './describing.js';
 import { Facts, type HostIdentity } from './facts.js';
+import { Forks } from './forks.js';
 import type { Gate } from './gate.js';
 import { Groups } from './groups.js';
 import { HiddenSnapshots } from './hidden-snapshots.js';
 import type { Lineages } from './lineages.js';
 import { isOwner } from './lineages.js';
+import { Loads } from './loads.js';
 import { Maps } from './maps.js';
 import { Performing } from './performing.js';
 import { Receiving } from './receiving.js';
@@ -58,6 +67,7 @@ export interface CellsCollaborators {
 export class Cells implements Omit<AgentApplication, 'facts'> {
   readonly link = new CoordinatorLink();
   readonly performing: Performing;
+  readonly loads: Loads;
   readonly #catalog: Catalog;
   readonly #lineages: Lineages;
   readonly #gate: Gate;
@@ -92,6 +102,7 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
       facts: this.#facts,
       closing: this.#closing,
       hidden: this.#hidden,
+      forks: new Forks(collaborators),
       maps: new Maps(collaborators),
       link: this.link,
     };
@@ -100,6 +111,7 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
     this.performing = new Performing(all);
     this.#claiming = new Claiming(all);
     this.#describing = new Describing(catalog, lineages);
+    this.loads = new Loads(collaborators);
     this.#groups = new Groups(all, { holdLimitMs, turns: new Serial() });
     this.#receiving = new Receiving(all);
     this.#reconciling = new Reconciling(all);
@@ -215,6 +227,10 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
 
   group(group: string, step: GroupStep): Promise<GroupOutcome> {
     return this.#groups.run(group, step);
+  }
+
+  async load(): Promise<VolumeLoad[]> {
+    return this.loads.all();
   }
 
   welcomed(welcome: Welcome): void {

@@ -41,8 +41,8 @@ export class Claiming {
   async #locked(volume: string, container: Container): Promise<void> {
     requireSame(this.#catalog, container);
     if (this.#isClaimed(volume, container)) return;
-    const lineage = this.#catalog.snapshotsOf(container).filter((one) => !isHiddenName(one.name));
-    await this.#noteIds(volume, lineage);
+    const lineage = lineageOf(this.#catalog, container);
+    await noteIds(this.#catalog, volume, lineage);
     const change = this.#catalog.change();
     const last = lineage.at(-1);
     const head = last ? { id: last.id, seq: lineage.length } : null;
@@ -72,13 +72,19 @@ export class Claiming {
       );
     return false;
   }
+}
 
-  async #noteIds(volume: string, lineage: readonly Snapshot[]): Promise<void> {
-    for (let at = 0; at < lineage.length; at += IDS_AT_ONCE) {
-      const change = this.#catalog.change();
-      for (const [index, { id }] of lineage.slice(at, at + IDS_AT_ONCE).entries())
-        change.lineageId(volume, at + index + 1, id);
-      await change.commit();
-    }
+/** What is visible of it, oldest first: seq 1, 2, 3, … */
+export function lineageOf(catalog: Catalog, container: Container): Snapshot[] {
+  return catalog.snapshotsOf(container).filter(({ name }) => !isHiddenName(name));
+}
+
+/** Durable before the record that speaks of them; without one the next start takes them back. */
+export async function noteIds(catalog: Catalog, volume: string, lineage: readonly Snapshot[]): Promise<void> {
+  for (let at = 0; at < lineage.length; at += IDS_AT_ONCE) {
+    const change = catalog.change();
+    for (const [index, { id }] of lineage.slice(at, at + IDS_AT_ONCE).entries())
+      change.lineageId(volume, at + index + 1, id);
+    await change.commit();
   }
 }

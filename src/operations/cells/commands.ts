@@ -3,7 +3,7 @@
 // Invariants: nothing is done that `judge` refuses, and what it allows is done in the same group as the record that says so; whoever loses
 // a volume has let go of its clients before the answer, whoever gets one serves it only after its record is durable.
 
-import type { Catalog } from '../../catalog/catalog.js';
+import type { Catalog, Change } from '../../catalog/catalog.js';
 import type { HostCommand, HostRecord, Judgement, Refusal } from '../../model/cell/host-record.js';
 import { judge } from '../../model/cell/host-record.js';
 import type { Head } from '../../model/cell/route.js';
@@ -16,6 +16,7 @@ import type { Logger } from '../types.js';
 import type { Volumes } from '../volumes.js';
 import type { Closing } from './closing.js';
 import type { Facts } from './facts.js';
+import type { Forks } from './forks.js';
 import type { HiddenSnapshots } from './hidden-snapshots.js';
 import type { Lineages } from './lineages.js';
 import { isOwner } from './lineages.js';
@@ -33,6 +34,7 @@ export interface CommandCollaborators {
   maps: Maps;
   facts: Facts;
   hidden: HiddenSnapshots;
+  forks: Forks;
   serial: Serial;
   log: Logger;
 }
@@ -56,7 +58,9 @@ export class Commands {
     // A copy under way reports in turn with the commands: it is stopped before this one takes its turn.
     if (stopsCopies(command) && judge(volume, lineages.of(volume)?.record ?? null, command).ok)
       await this.copies.stop(volume);
-    return serial.run(volume, () => untilKnown(catalog, () => this.#inTurn(volume, command)));
+    // A fork becomes another volume, which nobody else may make meanwhile.
+    const volumes = command.do === 'keep-fork' ? [volume, command.volume] : [volume];
+    return serial.runAll(volumes, () => untilKnown(catalog, () => this.#inTurn(volume, command)));
   }
 
   async #inTurn(volume: string, command: HostCommand): Promise<SaidOutcome> {
@@ -71,7 +75,7 @@ export class Commands {
     if (!already) {
       await this.#carryOut(before, command, next);
       log.info({ volume, command: command.do, state: next.state, epoch: next.epoch }, 'a command was done');
-    }
+    } else this.#again(volume, command);
     return { kind: 'done', head: lineages.of(volume)?.record.head ?? null };
   }
 
@@ -80,12 +84,20 @@ export class Commands {
     if (command.do === 'snapshot') return refuse('WRONG_STATE', 'a snapshot is an operation, and no command');
     if (command.do === 'staged' && !this.#isHere(command.through))
       return refuse('INCOMPLETE', `the snapshot ${command.through.id} is not here`);
-    if (command.do !== 'activate' && command.do !== 'promote') return null;
+    if (command.do === 'keep-fork') return this.#with.forks.refused(before!, command);
+    if (command.do !== 'activate' && command.do !== 'promote' && command.do !== 'adopt') return null;
     if (before && isOwner(before)) return null;
     if (this.#with.lineages.containerOf(volume) === null)
       return refuse('INCOMPLETE', 'nothing of the volume is here');
-    const from = command.do === 'activate' ? command.from : (before?.head ?? null);
+    const from = this.#startOf(before!, command);
     return this.#isHere(from) ? null : refuse('INCOMPLETE', `the snapshot ${from?.id} is not here`);
+  }
+
+  /** The snapshot that a copy goes on from; null: it goes on from what it has. */
+  #startOf(before: HostRecord, command: Of<'activate' | 'promote' | 'adopt'>): Head | null {
+    if (command.do === 'activate') return command.from;
+    if (command.do === 'promote') return before.head;
+    return isCopy(before) ? (before.move?.completeThrough ?? null) : null;
   }
 
   #isHere(head: Head | null): boolean {
@@ -99,30 +111,46 @@ export class Commands {
       case 'fence':
       case 'fault':
         return this.#end(before, next);
+      case 'carry':
+        return this.#carry(command, next);
       case 'activate':
-        return this.#own(next, next.activatedFrom);
       case 'promote':
-        return this.#own(next, before?.head ?? null);
+        return this.#own(next, this.#startOf(before!, command));
+      case 'adopt':
+        return this.#adopt(before!, command, next);
+      case 'keep-fork':
+        return this.#keepFork(command, next);
       case 'readmit':
-        return this.#readmit(next);
       case 'receive':
       case 'replicate':
-        return this.#receive(next);
+        await this.#note(next);
+        return this.#restore(next.volume);
       case 'purge':
       case 'delete':
         return this.#delete(next);
       case 'stay-here':
         await this.#note(next);
         return this.#with.hidden.tidy(next.volume);
-      default:
+      case 'outgoing':
+      case 'release':
+      case 'staged':
+      case 'demote':
         return this.#note(next);
+      case 'snapshot':
+        throw new Error('a snapshot is an operation, and no command');
+      default:
+        return command satisfies never;
     }
   }
 
-  async #note(next: HostRecord): Promise<void> {
+  #note(next: HostRecord): Promise<void> {
+    return this.#commit((change) => this.#with.lineages.note(change, next));
+  }
+
+  #commit(note: (change: Change) => void): Promise<void> {
     const change = this.#with.catalog.change();
-    this.#with.lineages.note(change, next);
-    await change.commit();
+    note(change);
+    return change.commit();
   }
 
   /** What was written last goes into a hidden snapshot, in one group with the record. */
@@ -140,6 +168,20 @@ export class Commands {
     );
   }
 
+  /** The next delta of a move, in one group with the record that names it. The one before it is what its changes are told since. */
+  async #carry({ id }: Of<'carry'>, next: HostRecord): Promise<void> {
+    const { lineages, snapshots, hidden } = this.#with;
+    const container = lineages.requireContainer(next.volume);
+    hidden.refuseProvisional(next.volume);
+    await snapshots.create([{ volume: container.name, snapshot: hiddenName(id), id }], {
+      alongside: (change) => {
+        lineages.note(change, next);
+        lineages.hide(change, next.volume, [id]);
+      },
+    });
+    await hidden.tidy(next.volume);
+  }
+
   /** The volume is served here no more. */
   async #end(before: HostRecord | null, next: HostRecord): Promise<void> {
     const container = this.#with.lineages.containerOf(next.volume);
@@ -151,22 +193,39 @@ export class Commands {
   async #own(next: HostRecord, from: Head | null): Promise<void> {
     const { catalog, lineages, facts, maps, closing, hidden } = this.#with;
     const container = lineages.requireContainer(next.volume);
+    // What was begun to be copied behind it is given up, and is not gone on with later.
+    const note = (change: Change): void => lineages.note(change.removeCopy(next.volume), next);
     if (await facts.isDirtySince(container, from)) {
       const snapshot = from && catalog.snapshots.get(from.id)!;
-      await maps.goBackTo(container, snapshot, (change) => lineages.note(change, next));
-    } else await this.#note(next);
+      await maps.goBackTo(container, snapshot, note);
+    } else await this.#commit(note);
     closing.restore(container);
     await hidden.tidy(next.volume);
   }
 
-  async #readmit(next: HostRecord): Promise<void> {
+  /** An operator's word: what an owner has, or had, is what it goes on with. Only a copy may have half a delta behind what is complete. */
+  async #adopt(before: HostRecord, command: Of<'adopt'>, next: HostRecord): Promise<void> {
+    if (isCopy(before)) return this.#own(next, this.#startOf(before, command));
     await this.#note(next);
     this.#restore(next.volume);
+    await this.#with.hidden.tidy(next.volume);
   }
 
-  async #receive(next: HostRecord): Promise<void> {
-    await this.#note(next);
-    this.#restore(next.volume);
+  async #keepFork(command: Of<'keep-fork'>, next: HostRecord): Promise<void> {
+    const { attachments, lineages, hidden, forks } = this.#with;
+    const container = lineages.requireContainer(next.volume);
+    attachments.requireDetached(container);
+    hidden.refuseProvisional(next.volume);
+    await forks.keep(container, next, command);
+    this.#restore(command.volume);
+    await hidden.tidy(command.volume);
+    await this.forgetIds(next.volume);
+  }
+
+  /** It was done, and may have been interrupted before its clients could come back. */
+  #again(volume: string, command: HostCommand): void {
+    if (['activate', 'promote', 'adopt'].includes(command.do)) this.#restore(volume);
+    if (command.do === 'keep-fork') this.#restore(command.volume);
   }
 
   #restore(volume: string): void {
@@ -177,7 +236,8 @@ export class Commands {
   async #delete(next: HostRecord): Promise<void> {
     const { lineages, volumes, attachments } = this.#with;
     const container = lineages.containerOf(next.volume);
-    const nothing = { container: null, hidden: [] };
+    const note = (change: Change): void =>
+      lineages.note(change.removeCopy(next.volume), next, { container: null, hidden: [] });
     if (container) {
       attachments.requireDetached(container);
       await volumes.delete(
@@ -185,15 +245,11 @@ export class Commands {
         {
           withSnapshots: true,
           disconnect: true,
-          alongside: (change) => lineages.note(change, next, nothing),
+          alongside: note,
         },
         container.kind,
       );
-    } else {
-      const change = this.#with.catalog.change();
-      lineages.note(change, next, nothing);
-      await change.commit();
-    }
+    } else await this.#commit(note);
     await this.forgetIds(next.volume);
   }
 
@@ -215,7 +271,12 @@ export class Commands {
 }
 
 function stopsCopies(command: HostCommand): boolean {
-  return ['purge', 'delete', 'promote', 'activate', 'fault'].includes(command.do);
+  return ['purge', 'delete', 'promote', 'activate', 'adopt', 'fault'].includes(command.do);
+}
+
+/** Whether what is here is a copy of what another host has, and may end in the middle of a delta. */
+function isCopy({ state, faultedFrom }: HostRecord): boolean {
+  return ['STAGED', 'RECEIVING'].includes(faultedFrom ?? state);
 }
 
 function refuse(refusal: Refusal, because: string): SaidOutcome {

@@ -34,13 +34,14 @@ export class Describing {
         hint: 'Ask from the beginning.',
       });
     const page = snapshots.slice(from, from + this.#page);
-    const { name, kind, sizeBytes, attributes, description } = container;
+    const { name, kind, sizeBytes, attributes, description, allow } = container;
     return {
       name,
       kind,
       sizeBytes: sizeBytes.toString(),
       attributes: attributes && { ...attributes },
       description,
+      allow: [...allow],
       snapshots: page,
       more: from + page.length < snapshots.length,
     };

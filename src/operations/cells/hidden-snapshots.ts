@@ -5,6 +5,7 @@
 
 import { CellblockError } from '../../base/errors.js';
 import type { Catalog } from '../../catalog/catalog.js';
+import type { Lineage } from '../../model/lineage.js';
 import type { Reclaim } from '../reclaim.js';
 import type { Snapshots } from '../snapshots.js';
 import type { Logger } from '../types.js';
@@ -48,11 +49,11 @@ export class HiddenSnapshots {
     );
   }
 
-  /** Who owns a volume and does not move it needs only the one it was activated from: the former owner has it too. Never throws. */
+  /** Gives back those that the volume does not need any more. Never throws. */
   async tidy(volume: string): Promise<void> {
     const lineage = this.#lineages.of(volume);
-    if (!lineage || !isOwner(lineage.record) || lineage.record.move) return;
-    const needed = new Set([lineage.record.activatedFrom?.id, ...this.#provisional()]);
+    if (!lineage) return;
+    const needed = this.#needed(lineage);
     const ended = lineage.hidden.filter((id) => !needed.has(id));
     if (ended.length === 0) return;
     try {
@@ -60,6 +61,20 @@ export class HiddenSnapshots {
     } catch (error) {
       this.#log.warn({ err: error, volume }, 'hidden snapshots stay for now that nobody needs');
     }
+  }
+
+  /**
+   * An owner needs the one it was activated from, which the former owner has too; while it is moved also the last two that were carried: the copy
+   * is complete through the one, and the other's changes are told since that. A copy needs the last one it has. Whoever is sealed, or
+   * faulted, keeps what there is.
+   */
+  #needed({ record, hidden }: Lineage): ReadonlySet<string | undefined> {
+    const { activatedFrom, move } = record;
+    if (record.state === 'RECEIVING' || record.state === 'STAGED') return new Set(hidden.slice(-1));
+    if (!isOwner(record)) return new Set(hidden);
+    const provisional = this.#provisional();
+    const carried = hidden.filter((id) => id !== activatedFrom?.id && !provisional.includes(id));
+    return new Set([activatedFrom?.id, ...provisional, ...(move ? carried.slice(-2) : [])]);
   }
 
   #provisional(): string[] {

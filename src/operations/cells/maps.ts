@@ -66,7 +66,13 @@ export class Maps {
     try {
       await hold.begin();
       await this.#devices.rounding.run(device);
-      await this.#swap(container, snapshot, alongside);
+      try {
+        await this.#swap(container, snapshot, alongside);
+      } catch (error) {
+        // In memory the line is another one already: what it has is of one that nobody names any more.
+        await this.#devices.expel(device);
+        throw error;
+      }
       await this.#follow(device, container);
     } finally {
       hold.end();

@@ -12,6 +12,7 @@ import type { SaidOutcome } from '../../protocol/client.js';
 import type { Digest, Pull, SnapshotFacts } from '../../protocol/exchange.js';
 import type { CopyHost } from '../copy/treaty.js';
 import type { CoordinatorLink } from './coordinator-link.js';
+import type { HiddenSnapshots } from './hidden-snapshots.js';
 import type { Lineages } from './lineages.js';
 import type { Serial } from './serial.js';
 import { untilKnown } from './until-known.js';
@@ -25,17 +26,20 @@ interface Completed {
 export class Receiving implements CopyHost {
   readonly #catalog: Catalog;
   readonly #lineages: Lineages;
+  readonly #hidden: HiddenSnapshots;
   readonly #serial: Serial;
   readonly #link: CoordinatorLink;
 
   constructor(collaborators: {
     catalog: Catalog;
     lineages: Lineages;
+    hidden: HiddenSnapshots;
     serial: Serial;
     link: CoordinatorLink;
   }) {
     this.#catalog = collaborators.catalog;
     this.#lineages = collaborators.lineages;
+    this.#hidden = collaborators.hidden;
     this.#serial = collaborators.serial;
     this.#link = collaborators.link;
   }
@@ -73,20 +77,27 @@ export class Receiving implements CopyHost {
   }
 
   async complete(volume: string, { move, through, lineageHead }: Completed): Promise<void> {
-    const record = await this.#serial.run(volume, () =>
-      untilKnown(this.#catalog, async () => {
-        await this.#catalog.barrier();
-        const before = this.#lineages.of(volume)?.record ?? null;
-        const next = judgedCompletion(volume, before, { move, through, lineageHead });
-        if (!this.#catalog.snapshots.has(through.id)) throw refused(`the snapshot ${through.id} is not here`);
-        if (next === before) return next;
-        const change = this.#catalog.change();
-        this.#lineages.note(change, next);
-        await change.commit();
-        return next;
-      }),
-    );
+    const record = await this.#serial.run(volume, async () => {
+      const noted = await untilKnown(this.#catalog, () =>
+        this.#completed(volume, { move, through, lineageHead }),
+      );
+      await this.#hidden.tidy(volume);
+      return noted;
+    });
     this.#link.event({ name: 'staged', record, move, through, message: '' });
+  }
+
+  async #completed(volume: string, what: Completed): Promise<HostRecord> {
+    await this.#catalog.barrier();
+    const before = this.#lineages.of(volume)?.record ?? null;
+    const next = judgedCompletion(volume, before, what);
+    const { id } = what.through;
+    if (!this.#catalog.snapshots.has(id)) throw refused(`the snapshot ${id} is not here`);
+    if (next === before) return next;
+    const change = this.#catalog.change();
+    this.#lineages.note(change, next);
+    await change.commit();
+    return next;
   }
 
   failed(

@@ -3,24 +3,37 @@
 
 import t, { type Test } from 'tap';
 import type { HostCommand } from '../../../src/model/cell/host-record.js';
+import { hiddenName, isHiddenName } from '../../../src/model/names.js';
 import type { SaidOutcome } from '../../../src/protocol/client.js';
 import { CellHost, idOf, MOVE, VOLUME } from '../../support/cell-host.js';
 import { metadataErrors } from '../../support/checked.js';
 
 t.setTimeout(600_000);
-const [S1, S2, SEAL] = [idOf(1), idOf(2), idOf(0x5ea1)];
+const [S1, S2, SEAL, FORK] = [idOf(1), idOf(2), idOf(0x5ea1), idOf(0xf0)];
+const CARRIED = [idOf(0xc0), idOf(0xc1), idOf(0xc2)] as const;
 
 interface Case {
   name: string;
   /** What comes before, without a crash. */
   before: (host: CellHost) => Promise<unknown>;
   act: (host: CellHost) => Promise<SaidOutcome>;
-  /** States that may be found, by the head's seq or by the state. */
+  /** States that may be found, by the head's seq or by the state; in the end the one after it. */
   found: string[];
   after: string;
+  /** Instead of the state and the head's seq. */
+  stateOf?: (host: CellHost) => Promise<string>;
 }
 
 const command = (value: HostCommand) => (host: CellHost) => host.command(value);
+
+const carry = (number: number) =>
+  command({
+    do: 'carry',
+    epoch: 1,
+    move: MOVE,
+    id: CARRIED[number]!,
+    after: CARRIED[number - 1] ?? null,
+  });
 
 const outgoing = command({ do: 'outgoing', epoch: 1, move: MOVE, peerCell: 'west' });
 
@@ -60,6 +73,32 @@ const CASES: Case[] = [
     after: 'ACTIVE 1',
   },
   {
+    name: 'carry',
+    before: async (host) => {
+      await outgoing(host);
+      await carry(0)(host);
+      await carry(1)(host);
+    },
+    act: carry(2),
+    found: ['OUTGOING at 1', 'OUTGOING at 2'],
+    after: 'OUTGOING at 2',
+    stateOf: async (host) => {
+      const { state, move } = await host.cells.probe(VOLUME, []);
+      return `${state} at ${CARRIED.findIndex((id) => id === move?.completeThrough?.id)}`;
+    },
+  },
+  {
+    name: 'keep-fork',
+    before: async (host) => {
+      await host.seal(SEAL);
+      await host.command({ do: 'release', releasedTo: 2 });
+    },
+    act: command({ do: 'keep-fork', volume: FORK, name: 'fork' }),
+    found: ['SEALED 1, NONE 0', 'NONE 0, ACTIVE 1'],
+    after: 'NONE 0, ACTIVE 1',
+    stateOf: async (host) => `${await stateOf(host)}, ${await stateOf(host, FORK)}`,
+  },
+  {
     name: 'delete',
     before: async () => undefined,
     act: command({ do: 'delete', epoch: 1 }),
@@ -81,10 +120,10 @@ async function furnished({ before }: Case): Promise<CellHost> {
   return host;
 }
 
-const stateOf = async (host: CellHost) => {
-  const { state, lineageHead } = await host.cells.probe(VOLUME, []);
+async function stateOf(host: CellHost, volume = VOLUME): Promise<string> {
+  const { state, lineageHead } = await host.cells.probe(volume, []);
   return `${state} ${lineageHead?.seq ?? 0}`;
-};
+}
 
 for (const one of CASES)
   for (const how of ['process-death', 'power-loss'] as const)
@@ -106,14 +145,14 @@ for (const one of CASES)
         host.store.plane.onStep = () => undefined;
         host.store.level.onBatch = () => undefined;
         await host.restart(how);
-        const found = await stateOf(host);
+        const found = await (one.stateOf ?? stateOf)(host);
         seen.add(found);
         if (said !== null) t.equal(found, one.after, `point ${point}: what was answered counts`);
         t.ok(one.found.includes(found), `point ${point}: ${found}`);
         t.strictSame(await metadataErrors(host.store), [], `point ${point}`);
         const again = await one.act(host);
         t.equal(again.kind, 'done', `point ${point}: ${JSON.stringify(again)}`);
-        t.equal(await stateOf(host), one.after, `point ${point}: asked again`);
+        t.equal(await (one.stateOf ?? stateOf)(host), one.after, `point ${point}: asked again`);
         await checkBytes(t, host, one, point);
         await host.store.end();
         if (end === 'ended') break;
@@ -127,12 +166,28 @@ for (const one of CASES)
 async function checkBytes(t: Test, host: CellHost, { name }: Case, point: number): Promise<void> {
   if (name === 'delete') return;
   const read = async (what: string) => (await host.store.readAll(what)).slice(0, 2);
+  if (name === 'keep-fork') {
+    t.strictSame(await read('fork@one'), [10, 11], `point ${point}: the snapshot of the fork`);
+    t.strictSame(await read('fork'), [10, 12], `point ${point}: the fork`);
+    t.strictSame((await host.cells.probe(FORK, [])).lineage, { 1: S1 }, `point ${point}: its lineage`);
+    t.strictSame(hiddenOf(host), [], `point ${point}: nothing hidden is left`);
+    return;
+  }
+  if (name === 'carry') {
+    t.strictSame(hiddenOf(host), [CARRIED[1], CARRIED[2]], `point ${point}: the last two are kept`);
+    t.strictSame(await read(`v@${hiddenName(CARRIED[2])}`), [10, 12], `point ${point}: the delta`);
+  }
   t.strictSame(await read('v@one'), [10, 11], `point ${point}: the first snapshot`);
   if (name === 'snapshot') t.strictSame(await read('v@two'), [10, 12], `point ${point}: the second one`);
   if (name === 'seal' || name === 'activate')
     t.strictSame(await read(`v@.carry-${SEAL.slice(0, 16)}`), [10, 12], `point ${point}: the seal`);
   if (name === 'activate' || name === 'snapshot')
     t.strictSame(await read('v'), [10, 12], `point ${point}: the volume`);
+}
+
+function hiddenOf(host: CellHost): string[] {
+  const { snapshots } = host.store.operations.parts.catalog;
+  return [...snapshots.values()].filter(({ name }) => isHiddenName(name)).map(({ id }) => id);
 }
 
 t.test(
@@ -146,9 +201,9 @@ t.test(
         }));
         const said = await one.act(host);
         t.equal(said.kind, 'done', `${one.name}, ${failures} failures: ${JSON.stringify(said)}`);
-        t.equal(await stateOf(host), one.after);
+        t.equal(await (one.stateOf ?? stateOf)(host), one.after);
         await host.restart('power-loss');
-        t.equal(await stateOf(host), one.after, 'and it is durable');
+        t.equal(await (one.stateOf ?? stateOf)(host), one.after, 'and it is durable');
         await checkBytes(t, host, one, failures);
         t.strictSame(await metadataErrors(host.store), []);
         await host.store.end();

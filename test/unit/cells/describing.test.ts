@@ -29,6 +29,7 @@ t.test('a page at a time, until there are no more', async (t) => {
     kind: 'volume',
     sizeBytes: '65536',
     attributes: null,
+    allow: [],
     description: '',
     snapshots: [],
     more: false,
