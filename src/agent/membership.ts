@@ -5,6 +5,7 @@
 
 import { readFileSync } from 'node:fs';
 import { CellblockError, systemCode } from '../base/errors.js';
+import type { CopyCredentials } from '../operations/copy/source.js';
 import type { Operations } from '../operations/operations.js';
 import { type AgentApplication, AgentClient, type Credentials } from '../protocol/client.js';
 import type { HelloFacts } from '../protocol/host-machine.js';
@@ -87,6 +88,7 @@ export class Membership {
       pull: (volume, pull) => cells.pull(volume, pull),
       digest: (volume, of) => cells.digest(volume, of),
       group: (group, step) => cells.group(group, step),
+      load: () => cells.load(),
       welcomed: (welcome) => {
         this.#welcome = welcome;
         cells.welcomed(welcome);
@@ -117,6 +119,18 @@ function credentialsOf({ tls, tokenFile }: CoordinatorSettings): Credentials {
     ...(tls.key === undefined ? {} : { key: readPem(tls.key) }),
     ...(tokenFile === null ? {} : { token: readToken(tokenFile) }),
   });
+}
+
+/** Null without a certificate: copies from other hosts go in clear then. `credentials-invalid`. */
+export function copyCredentialsOf({ tls }: CoordinatorSettings): CopyCredentials | null {
+  const { ca, certificate, key } = tls;
+  if (certificate === undefined || key === undefined) return null;
+  // Hosts are named by addresses: whoever has a certificate of any public authority could pass for one.
+  if (ca === undefined)
+    throw new CellblockError('credentials-invalid', 'Nothing says who signs the certificates of hosts.', {
+      hint: 'Set coordinator.tls.ca in the configuration.',
+    });
+  return { ca: readPem(ca), certificate: readPem(certificate), key: readPem(key) };
 }
 
 function readPem(path: string): Buffer {

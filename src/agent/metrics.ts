@@ -2,6 +2,7 @@
 // and bytes, states as labels. prom-client renders them; the numbers are counted where they arise, never here.
 
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+import type { CopyCounts } from '../operations/copy/copy-run.js';
 import type { FreeSpace } from '../operations/space.js';
 import type { OperationsStatus, VolumeInfo } from '../operations/types.js';
 import type { DeviceCounters } from '../plane/treaty.js';
@@ -15,6 +16,8 @@ export interface MetricsSource {
   membership(): MembershipStatus | null;
   /** Export name by the handle of an open device. */
   deviceNames(): ReadonlyMap<number, string>;
+  /** Of volumes from other hosts. */
+  copies(): { volumes: readonly string[]; counts: CopyCounts };
 }
 
 interface Sample {
@@ -69,6 +72,7 @@ function families(source: MetricsSource): Family[] {
     ...storeFamilies(status),
     ...volumeFamilies(source.listVolumes()),
     ...membershipFamilies(source.membership(), source.listVolumes()),
+    ...(source.membership() ? copyFamilies(source.copies()) : []),
     ...deviceFamilies(status.plane.devices, source.deviceNames()),
   ];
 }
@@ -117,6 +121,39 @@ function membershipFamilies(membership: MembershipStatus | null, volumes: readon
         labels: { state },
         value: inCells.filter((cell) => cell.state === state).length,
       })),
+    },
+  ];
+}
+
+function copyFamilies({ volumes, counts }: ReturnType<MetricsSource['copies']>): Family[] {
+  return [
+    single('gauge', 'cellblock_copies', 'Volumes that are being copied from other hosts.', volumes.length),
+    single(
+      'counter',
+      'cellblock_copied_snapshots_total',
+      'Snapshots that came from other hosts.',
+      counts.snapshots,
+    ),
+    single(
+      'counter',
+      'cellblock_copy_received_bytes_total',
+      'Data that came over the wire for copies.',
+      counts.receivedBytes,
+    ),
+    single(
+      'counter',
+      'cellblock_copy_changed_bytes_total',
+      'Data and zeros by which copied snapshots differ from what they continue.',
+      counts.changedBytes,
+    ),
+    {
+      name: 'cellblock_copy_troubles_total',
+      help: 'mismatch: a copied snapshot was not what its source has; break: a source was not reached, or lost.',
+      type: 'counter',
+      samples: [
+        { labels: { kind: 'mismatch' }, value: counts.mismatches },
+        { labels: { kind: 'break' }, value: counts.breaks },
+      ],
     },
   ];
 }

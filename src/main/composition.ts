@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import { requireFreeAddresses } from '../agent/addresses.js';
 import type { AgentParts } from '../agent/agent-parts.js';
 import { deviceNames } from '../agent/device-names.js';
-import { Membership } from '../agent/membership.js';
+import { copyCredentialsOf, Membership } from '../agent/membership.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
 import type { Settings } from '../agent/settings.js';
@@ -61,12 +61,16 @@ export async function composeAgent(
       needsTls: namePattern(nbd.tls.only),
       ...(nbd.transactionLogs === undefined ? {} : { transactionLogs: nbd.transactionLogs }),
       holdLimitMs: limits.holdMs,
-      ...(coordinator === null ? {} : { cells: coordinator }),
+      ...(coordinator === null
+        ? {}
+        : { cells: { ...coordinator, copyCredentials: () => copyCredentialsOf(coordinator) } }),
       beforeMaking: () => requireFreeAddresses(settings),
     });
     stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
 
-    const tls = new Tls(nbd.tls, (options) => plane.setTls(options), log);
+    const tls = new Tls(nbd.tls, (options) => plane.setTls(options), log, {
+      hostCa: coordinator?.tls.ca,
+    });
     tls.load();
     const listeners: string[] = [];
     for (const descriptor of nbd.descriptors) {
@@ -92,6 +96,7 @@ export async function composeAgent(
       freeSpace: () => operations.freeSpace(),
       listVolumes: () => operations.listVolumes(),
       deviceNames: () => deviceNames(operations),
+      copies: () => operations.parts.copies,
     });
     const parts: AgentParts = {
       operations,

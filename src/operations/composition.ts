@@ -2,7 +2,6 @@
 
 import { readFile } from 'node:fs/promises';
 
-import { CellblockError } from '../base/errors.js';
 import { Catalog } from '../catalog/catalog.js';
 import { CommitQueue } from '../catalog/commit-queue.js';
 import type { Level } from '../catalog/level.js';
@@ -13,7 +12,7 @@ import { Cells } from './cells/cells.js';
 import { Gate } from './cells/gate.js';
 import { Lineages } from './cells/lineages.js';
 import { LocalVerbs } from './cells/local-verbs.js';
-import type { Copies } from './copy/treaty.js';
+import { VolumeCopies } from './copy/volume-copies.js';
 import { Devices } from './devices.js';
 import { Expiry } from './expiry.js';
 import { Exports } from './exports.js';
@@ -73,6 +72,8 @@ export interface Parts {
   failures: Failures;
   /** Volumes of cells: what this host has on record of them, and what it does for their coordinator. */
   cells: Cells;
+  /** Of volumes from other hosts. */
+  copies: VolumeCopies;
   localVerbs: LocalVerbs;
   tasks: Tasks;
   recovery: RecoveryReport;
@@ -97,23 +98,6 @@ const loadedIdentity: IdentityFactory = async (options) =>
   (await import('./disk-identity.js')).diskIdentity(options);
 
 const LONGEST_PAUSE_MS = 30_000;
-
-/** In place of a puller. */
-const NO_COPIES: Copies = {
-  pull: async () => {
-    throw noCopies();
-  },
-  stop: async () => undefined,
-  digest: async () => {
-    throw noCopies();
-  },
-};
-
-function noCopies(): CellblockError {
-  return new CellblockError('copy-refused', 'This program copies nothing between hosts.', {
-    hint: 'Use a version of cellblock that does.',
-  });
-}
 
 /** Opens catalog and journal, recovers, and builds everything else. */
 export async function build(options: OperationsOptions, level: Level, client: PlaneClient): Promise<Parts> {
@@ -191,7 +175,29 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
       holdLimitMs,
     },
   );
-  cells.copies = options.copies?.(cells.copyHost) ?? NO_COPIES;
+  const copies = new VolumeCopies(
+    {
+      parts: {
+        catalog,
+        devices,
+        client,
+        rounds,
+        reclaim,
+        files,
+        space,
+        volumes,
+        snapshots,
+        meta: { windowBytes: meta.windowBytes },
+      },
+      host: cells.copyHost,
+      log,
+    },
+    {
+      credentials: options.cells?.copyCredentials ?? (() => null),
+      bytesPerSecond: options.cells?.copyBytesPerSecond ?? null,
+    },
+  );
+  cells.copies = options.copies?.(cells.copyHost) ?? copies;
   const vms = new Vms(catalog, snapshots);
   const expiry = new Expiry({ catalog, snapshots, volumes, vms, localVerbs, log });
   const syncOperations = new SyncOperations(
@@ -226,6 +232,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     attachments,
     failures,
     cells,
+    copies,
     localVerbs,
     tasks: new Tasks(),
     recovery,

@@ -143,6 +143,7 @@ export class Operations {
     this.parts.cells.performing.resize = (container, sizeBytes) =>
       this.#resize(container, { sizeBytes, force: false });
     devices.onOpened = (device, container) => settings.opened(device, container);
+    devices.onClosing = (device) => this.parts.cells.loads.closing(device);
     devices.onUnpin = () => {
       reclaim.noteAll();
       void reclaim.kick();
@@ -557,6 +558,7 @@ export class Operations {
     failures.stop();
     this.parts.attachments.stop();
     await steps.run('what cells hold', () => this.parts.cells.stop());
+    await steps.run('copies', () => this.parts.copies.stopAll());
     await steps.run('the end of connections', () => client.stopServing(deadlineMs));
     await steps.run('syncs', () => this.parts.syncs.stop());
     await steps.run('snapshots that expire', () => this.parts.expiry.stop());

@@ -6,6 +6,7 @@ import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
 import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
 import type { Plane, PlaneCounters } from '../plane/treaty.js';
+import type { CopyCredentials } from './copy/source.js';
 import type { Copies, CopyHost } from './copy/treaty.js';
 import type { KernelRoots } from './kernel/kernel-files.js';
 import type { IdentityFactory } from './sync-types.js';
@@ -58,7 +59,7 @@ export interface OperationsOptions {
   beforeMaking?: () => Promise<void>;
   /** Who this host is in a cell; not given: in none, and records of cells that are there are kept. */
   cells?: CellOptions;
-  /** Who brings snapshots from other hosts. */
+  /** Tests only: in place of who brings snapshots from other hosts. */
   copies?: (host: CopyHost) => Copies;
   /** Tests only: handed to the data plane. */
   simulation?: object;
@@ -81,6 +82,8 @@ export interface CellOptions {
   serveAloneAfterMs?: number | null;
   /** What copies from other hosts may bring together; null: as much as there is. */
   copyBytesPerSecond?: bigint | null;
+  /** How copies prove to other hosts who this one is; not given, or null: they go in clear. */
+  copyCredentials?: () => CopyCredentials | null;
 }
 
 export interface FailureInfo {

@@ -13,6 +13,8 @@ export const LIMITS = {
   addresses: 16,
   versions: 16,
   text: 1_024,
+  /** Entries of an access list. */
+  allowed: 256,
   /** Members of a request that names several volumes. */
   members: 256,
   /** Numbered messages that the peer has not acknowledged: more, and it does not read. */

@@ -500,6 +500,10 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
       listVolumes: () => operations.listVolumes(),
       deviceNames: () => new Map([[1, 'a']]),
       membership: () => null,
+      copies: () => ({
+        volumes: [],
+        counts: { snapshots: 0, receivedBytes: 0n, changedBytes: 0n, mismatches: 0, breaks: 0 },
+      }),
     }),
     log: pino({ level: 'silent' }),
     version: '1.2.3',

@@ -253,6 +253,7 @@ export class CellHost {
       kind: 'volume',
       sizeBytes: held.sizeBytes,
       attributes: null,
+      allow: [],
       description: '',
       snapshots: held.snapshots.slice(from).map(({ content: _content, ...facts }) => facts),
       more: false,

@@ -6,8 +6,10 @@
 
 import { setImmediate as turn } from 'node:timers/promises';
 import { asCellblockError, CellblockError } from '../../base/errors.js';
+import { checkAllowed } from '../../model/access.js';
 import type { Head } from '../../model/cell/route.js';
 import type { Snapshot } from '../../model/entities.js';
+import { isHiddenName } from '../../model/names.js';
 import type { Digest, Pull, SnapshotFacts } from '../../protocol/exchange.js';
 import type { Clock } from '../../protocol/timing.js';
 import { sinceById } from '../changed-contexts.js';
@@ -82,7 +84,7 @@ export class CopyRun {
 
   constructor(
     { volume, pull }: { volume: string; pull: Pull },
-    collaborators: { parts: CopyParts; host: CopyHost; log: Logger; counts: CopyCounts },
+    collaborators: { parts: CopyParts; host: CopyHost; log: Logger; counts: CopyCounts; rate: RateLimit },
     options: CopyOptions,
   ) {
     this.volume = volume;
@@ -96,6 +98,7 @@ export class CopyRun {
     this.#rate = new RateLimit(pull.bytesPerSecond, {
       clock: options.clock,
       largestPiece: options.pieceBytes,
+      within: collaborators.rate,
     });
   }
 
@@ -210,7 +213,7 @@ export class CopyRun {
     const container = this.#host.containerOf(this.volume)!;
     const older = this.#parts.catalog
       .snapshotsOf(container)
-      .findLast(({ id: own, name }) => own !== id && !hidden.has(own) && !name.startsWith('.carry-'));
+      .findLast(({ id: own, name }) => own !== id && !hidden.has(own) && !isHiddenName(name));
     return older ? { id: older.id, seq } : null;
   }
 
@@ -444,17 +447,16 @@ export class CopyRun {
   /** From here on it is here: the cut is durable, and the record of the lineage in the same group as the snapshot. */
   async #list(facts: SnapshotFacts, { container }: Landed): Promise<void> {
     if (this.#abort.signal.aborted) throw stopped();
-    const attributes = attributesOf(this.#pull.description);
+    const { description } = this.#pull;
+    const attributes = attributesOf(description);
     await this.#parts.snapshots.create(
       [{ volume: container.name, snapshot: facts.name, id: facts.id, created: facts.created }],
       {
         expires: facts.expires,
         alongside: (change) => {
-          if (attributes) {
-            container.attributes = attributes;
-            change.container(container);
-          }
-          change.removeCopy(this.volume);
+          container.attributes = attributes;
+          container.allow = checkAllowed(description.allow);
+          change.container(container).removeCopy(this.volume);
           this.#host.arrived(this.volume, facts, change);
         },
       },

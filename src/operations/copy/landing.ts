@@ -5,6 +5,7 @@
 
 import { CellblockError } from '../../base/errors.js';
 import type { Catalog } from '../../catalog/catalog.js';
+import { checkAllowed } from '../../model/access.js';
 import type { CopyRecord } from '../../model/copy.js';
 import type { Base, Container, Snapshot } from '../../model/entities.js';
 import { endLine } from '../../model/entities.js';
@@ -132,6 +133,8 @@ export class Landing {
         kind,
         attributes: attributesOf(description),
         description: description.description,
+        // What not everybody may read stays so where it goes.
+        allow: checkAllowed(description.allow),
         sizeBytes: base?.sizeBytes ?? sizeBytes,
         base: base && baseOf(catalog, devices, base),
         clonedFrom: null,
@@ -239,6 +242,7 @@ export class Landing {
 export function checkDescription(catalog: Catalog, description: Pull['description'], isHere: boolean): void {
   checkName(description.name, description.kind);
   attributesOf(description);
+  checkAllowed(description.allow);
   if (!isHere) refuseTaken(catalog, description.name);
 }
 

@@ -13,18 +13,20 @@ const SMALLEST_PIECE = 16 << 10;
 export class RateLimit {
   readonly #clock: Clock;
   readonly #largestPiece: number;
+  readonly #within: RateLimit | null;
   #bytesPerSecond: number | null;
   /** When the next piece may pass. */
   #freeMs = 0;
 
-  /** Null: no limit. */
+  /** Null: no limit. `within`: what all of several have together. */
   constructor(
     bytesPerSecond: number | null,
-    { clock, largestPiece }: { clock: Clock; largestPiece: number },
+    { clock, largestPiece, within = null }: { clock: Clock; largestPiece: number; within?: RateLimit | null },
   ) {
     this.#bytesPerSecond = bytesPerSecond;
     this.#clock = clock;
     this.#largestPiece = largestPiece;
+    this.#within = within;
   }
 
   /** From the next piece on. */
@@ -34,13 +36,15 @@ export class RateLimit {
 
   /** Bytes to ask for at once: few enough that a slow copy does not stand still for seconds, whole blocks. */
   get pieceBytes(): number {
-    if (this.#bytesPerSecond === null) return this.#largestPiece;
+    const most = this.#within?.pieceBytes ?? this.#largestPiece;
+    if (this.#bytesPerSecond === null) return most;
     const wanted = Math.floor(this.#bytesPerSecond / PIECES_A_SECOND / 4096) * 4096;
-    return Math.min(this.#largestPiece, Math.max(SMALLEST_PIECE, wanted));
+    return Math.min(most, Math.max(SMALLEST_PIECE, wanted));
   }
 
   /** Resolves when so many bytes may pass. Throws `task-cancelled` after the signal. */
   async pass(bytes: number, signal: AbortSignal): Promise<void> {
+    await this.#within?.pass(bytes, signal);
     if (this.#bytesPerSecond === null) return;
     const nowMs = this.#clock.now().uptimeMs;
     const startMs = Math.max(this.#freeMs, nowMs - BURST_MS);

@@ -11,9 +11,17 @@ import type { Logger } from '../types.js';
 import { type CopyCounts, type CopyOptions, type CopyParts, CopyRun } from './copy-run.js';
 import { digestOf, sideOf } from './digest.js';
 import { checkDescription } from './landing.js';
+import { RateLimit } from './rate-limit.js';
 import type { Copies, CopyHost } from './treaty.js';
 
-export const COPY_DEFAULTS: CopyOptions & { atOnce: number } = {
+export interface VolumeCopiesOptions extends CopyOptions {
+  /** Copies that run; the others wait. */
+  atOnce: number;
+  /** Of all of them together; null: as much as there is. */
+  bytesPerSecond: bigint | null;
+}
+
+export const COPY_DEFAULTS: VolumeCopiesOptions = {
   credentials: () => null,
   clock: systemClock,
   connections: 4,
@@ -23,8 +31,8 @@ export const COPY_DEFAULTS: CopyOptions & { atOnce: number } = {
   firstPauseMs: 250,
   longestPauseMs: 10_000,
   giveUpMs: 120_000,
-  /** Copies that run; the others wait. */
   atOnce: 4,
+  bytesPerSecond: null,
 };
 
 interface Run {
@@ -36,7 +44,8 @@ export class VolumeCopies implements Copies {
   readonly #parts: CopyParts;
   readonly #host: CopyHost;
   readonly #log: Logger;
-  readonly #options: typeof COPY_DEFAULTS;
+  readonly #options: VolumeCopiesOptions;
+  readonly #rate: RateLimit;
   readonly #runs = new Map<string, Run>();
   /** Those whose turn has not come, in order. */
   readonly #waiting = new Set<() => void>();
@@ -52,12 +61,17 @@ export class VolumeCopies implements Copies {
 
   constructor(
     collaborators: { parts: CopyParts; host: CopyHost; log: Logger },
-    options: Partial<typeof COPY_DEFAULTS> = {},
+    options: Partial<VolumeCopiesOptions> = {},
   ) {
     this.#parts = collaborators.parts;
     this.#host = collaborators.host;
     this.#log = collaborators.log;
     this.#options = { ...COPY_DEFAULTS, ...options };
+    const { bytesPerSecond, clock, pieceBytes } = this.#options;
+    this.#rate = new RateLimit(bytesPerSecond === null ? null : Number(bytesPerSecond), {
+      clock,
+      largestPiece: pieceBytes,
+    });
   }
 
   /** Volumes that are being copied, or wait for it. */
@@ -76,7 +90,7 @@ export class VolumeCopies implements Copies {
     if (this.#runs.get(volume)?.copy.update(pull)) return;
     const copy = new CopyRun(
       { volume, pull },
-      { parts: this.#parts, host: this.#host, log: this.#log, counts: this.counts },
+      { parts: this.#parts, host: this.#host, log: this.#log, counts: this.counts, rate: this.#rate },
       this.#options,
     );
     const run: Run = { copy, ended: this.#inTurn(copy) };

@@ -39,6 +39,7 @@ function described(changes: Partial<Pull['description']> = {}): Pull['descriptio
     kind: 'volume',
     sizeBytes: String(SIZE),
     attributes: null,
+    allow: [],
     description: '',
     snapshots: [facts],
     more: false,
