@@ -112,6 +112,8 @@ void Connection::ready(uint32_t events) {
     // The peer is gone while nothing is wanted of it, and epoll would say so again and again.
     if (has_unsent()) flush();
     if (!is_open() || !in_epoll_) return;
+    // Others stand in the same line, for hours where it had asked for much.
+    if (stall_ == Stall::limits) return abort();
     reactor_.loop_.unwatch(channel_.fd(), this);
     in_epoll_ = false;
   }

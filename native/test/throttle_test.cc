@@ -262,4 +262,22 @@ TAP_TEST("at a stop nobody waits for a limit: later requests get ESHUTDOWN at on
   TAP_EQ(abandoned, 0u, "and the stop ends");
 }
 
+TAP_TEST("a client that is gone leaves the line: nobody waits for what it had asked for") {
+  LimitedHost host({.bandwidth = 1 << 20, .bandwidth_burst = 1 << 20});
+  host.disk.remember = true;
+  {
+    std::vector<std::unique_ptr<Client>> gone;
+    for (int i = 0; i < 10; i++) {
+      gone.push_back(std::make_unique<Client>(host));
+      gone.back()->enter();
+      // A payload that never comes whole, and costs four seconds.
+      gone.back()->send(request(C::write, 1, 0, 4 << 20) + std::string(100'000, 'w'));
+    }
+    host.pass(100);
+    TAP_EQ(host.wire.connections.load(), 10u, "they are here");
+  }
+  host.pass(100);
+  TAP_EQ(host.wire.connections.load(), 0u, "and gone");
+}
+
 int main() { return cellblock::test::run(); }

@@ -65,6 +65,18 @@ const manyQueries = metaRequest(
   Array.from({ length: 5000 }, (_, n) => `qemu:dirty-bitmap:${n}`),
 );
 
+/** Touches no server: what any process beside the client costs it on this machine. */
+export const comparison: Attack = {
+  name: 'for comparison: a process that only computes',
+  async run(_victim, rounds) {
+    let sum = 0;
+    for (let n = 0; n < rounds * 100_000; n++) sum = (sum * 31 + n) | 0;
+    if (sum === 0.5) throw new Error('no integer');
+    // Whoever runs it has to hear that it is enough.
+    await new Promise((resolve) => setImmediate(resolve));
+  },
+};
+
 export const attacks: Attack[] = [
   {
     name: 'writers that send byte by byte',
