@@ -5,7 +5,7 @@ import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import type { FreeSpace } from '../operations/space.js';
 import type { OperationsStatus, VolumeInfo } from '../operations/types.js';
 import type { DeviceCounters } from '../plane/treaty.js';
-import type { MembershipStatus } from './membership.js';
+import type { MembershipStatus } from './coordinator-calls.js';
 
 export interface MetricsSource {
   status(): OperationsStatus;

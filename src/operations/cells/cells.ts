@@ -55,7 +55,7 @@ export interface CellsCollaborators {
   log: Logger;
 }
 
-export class Cells implements Omit<AgentApplication, 'facts'> {
+export class Cells implements Omit<AgentApplication, 'facts' | 'load'> {
   readonly link = new CoordinatorLink();
   readonly performing: Performing;
   readonly #catalog: Catalog;
