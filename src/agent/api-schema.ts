@@ -164,7 +164,9 @@ const volumeProperties = {
   failed: nullable(Failure),
   allow: Type.Array(Type.String(), { description: 'Who may open it over NBD; empty: everybody.' }),
   description: Type.String(),
-  cell: nullable(closed(cellStanding, { description: 'Where it stands at this host; null: it belongs to no cell.' })),
+  cell: nullable(
+    closed(cellStanding, { description: 'Where it stands at this host; null: it belongs to no cell.' }),
+  ),
 };
 export const Volume = titled('Volume', { ...volumeProperties, ...settingProperties });
 const fileProperties = { ...volumeProperties, kind: kinds('file'), attributes: nullable(Attributes) };

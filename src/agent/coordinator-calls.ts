@@ -111,9 +111,13 @@ function invalid(message: string): CellblockError {
 }
 
 export function notConfigured(): CellblockError {
-  return new CellblockError('coordinator-not-configured', 'This host is in no cell: it knows no coordinator.', {
-    hint: 'Write a section `coordinator` into the configuration of cellblockd; see docs/cells.md.',
-  });
+  return new CellblockError(
+    'coordinator-not-configured',
+    'This host is in no cell: it knows no coordinator.',
+    {
+      hint: 'Write a section `coordinator` into the configuration of cellblockd; see docs/cells.md.',
+    },
+  );
 }
 
 function unreachable({ host, coordinator }: MembershipStatus): CellblockError {

@@ -7,10 +7,9 @@ import { closed, oneOf, titled } from './schema-parts.js';
 
 export const CoordinatorView = titled('Coordinator', {
   ...membership,
-  volumes: Type.Array(
-    closed({ name: Type.String(), kind: oneOf(['volume', 'file']), ...cellStanding }),
-    { description: 'Those of this host that belong to a cell.' },
-  ),
+  volumes: Type.Array(closed({ name: Type.String(), kind: oneOf(['volume', 'file']), ...cellStanding }), {
+    description: 'Those of this host that belong to a cell.',
+  }),
 });
 export type CoordinatorView = Static<typeof CoordinatorView>;
 

@@ -11,13 +11,7 @@ import type {
 import { askOrLoss } from './accept-loss.js';
 import { type ConfirmOptions, confirm, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
-import {
-  type AgainOption,
-  askCoordinator,
-  checkPlace,
-  required,
-  withAgain,
-} from './coordinator-verbs.js';
+import { type AgainOption, askCoordinator, checkPlace, required, withAgain } from './coordinator-verbs.js';
 import { formatBytes } from './format.js';
 import { many, requireAllStarted, startedTable } from './moves-report.js';
 import { checkVolumeName, volumeOf } from './names.js';
@@ -66,10 +60,7 @@ export function addCellCommands(program: Command, contextOf: ContextOf): void {
     split(contextOf(command), name, options),
   );
   withAgain(
-    cell
-      .command('rollback')
-      .description('turn back every move into a cell that can be')
-      .argument('<cell>'),
+    cell.command('rollback').description('turn back every move into a cell that can be').argument('<cell>'),
   ).action((name: string, options: AgainOption, command: Command) =>
     rollback(contextOf(command), name, options),
   );

@@ -139,11 +139,7 @@ async function drain(
   requireAllStarted(done.moves);
 }
 
-async function readmit(
-  context: Context,
-  name: string,
-  options: ConfirmOptions & AgainOption,
-): Promise<void> {
+async function readmit(context: Context, name: string, options: ConfirmOptions & AgainOption): Promise<void> {
   checkPlace(name, 'host');
   await confirm(context, `What host ${name} has is believed, though more was seen of it before.`, options);
   const done = await askCoordinator<ReadmitResult>(

@@ -6,13 +6,7 @@ import { CellblockError } from '../base/errors.js';
 import type { MoveStarted, MoveStatus } from '../coordinator/results.js';
 import { CommandError } from './command-error.js';
 import type { Context, ContextOf } from './context.js';
-import {
-  type AgainOption,
-  askCoordinator,
-  checkPlace,
-  required,
-  withAgain,
-} from './coordinator-verbs.js';
+import { type AgainOption, askCoordinator, checkPlace, required, withAgain } from './coordinator-verbs.js';
 import { previewLines, statusTable } from './moves-report.js';
 import { checkVolumeName, volumeOf } from './names.js';
 import { printable } from './table.js';
@@ -108,11 +102,7 @@ async function cancel(context: Context, name: string, { again }: AgainOption): P
 }
 
 function statusOf(context: Context, name: string): Promise<MoveStatus> {
-  return askCoordinator(
-    context,
-    { verb: 'move-status', arguments: { volume: name } },
-    { look: look(name) },
-  );
+  return askCoordinator(context, { verb: 'move-status', arguments: { volume: name } }, { look: look(name) });
 }
 
 /** Until it is over. Interrupting the wait does not interrupt the move. */

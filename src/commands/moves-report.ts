@@ -43,7 +43,8 @@ export function requireAllStarted(moves: readonly Started[]): void {
 
 /** What a move sends, in lines. */
 export function previewLines(preview: MoveStarted): string {
-  const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present, shared, unshared, move } = preview;
+  const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present, shared, unshared, move } =
+    preview;
   const verb = move === null ? 'would move' : 'is on the move';
   const there = present === 0 ? '' : `; ${present} are there already`;
   const lines = [

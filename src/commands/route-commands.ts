@@ -11,13 +11,7 @@ import type {
 import type { EvidenceRecord } from '../coordinator/store.js';
 import { type ConfirmOptions, confirm, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
-import {
-  type AgainOption,
-  askCoordinator,
-  checkPlace,
-  required,
-  withAgain,
-} from './coordinator-verbs.js';
+import { type AgainOption, askCoordinator, checkPlace, required, withAgain } from './coordinator-verbs.js';
 import { formatTime } from './format.js';
 import { many } from './moves-report.js';
 import { checkVolumeName, volumeOf } from './names.js';
@@ -214,7 +208,11 @@ async function adopt(
     required(given, '--cell <cell>', 'Say which cell goes on; see `cellblock quarantine list`.'),
     'cell',
   );
-  await confirm(context, `Cell ${cell} goes on with volume ${name}; what the other one has is sealed.`, options);
+  await confirm(
+    context,
+    `Cell ${cell} goes on with volume ${name}; what the other one has is sealed.`,
+    options,
+  );
   const adopted = await askCoordinator<AdoptResult>(
     context,
     { verb: 'quarantine-adopt', arguments: { volume: name, cell } },

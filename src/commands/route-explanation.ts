@@ -78,7 +78,9 @@ export function explanation(details: RouteDetails, explained: Explained): string
     paragraph(printable(afterwards), '  Afterwards: '),
     evidence ? `\nIn quarantine since ${formatTime(evidence.at)}, when they had answered:\n` : '',
     evidence ? answersTable(evidence.route, evidence) + trialLines(evidence.trials) : '',
-    decisions.length === 0 ? '\nNothing has been asked of it yet.\n' : '\nWhat was done, the last one last:\n',
+    decisions.length === 0
+      ? '\nNothing has been asked of it yet.\n'
+      : '\nWhat was done, the last one last:\n',
     ...decisions.map(decisionText),
   ].join('');
 }
@@ -126,7 +128,17 @@ export function trialLines(trials: Trials): string {
     .join('');
 }
 
-function decisionText({ number, at, operation, rule, trials, x, y, steps, result }: Explained['decisions'][number]) {
+function decisionText({
+  number,
+  at,
+  operation,
+  rule,
+  trials,
+  x,
+  y,
+  steps,
+  result,
+}: Explained['decisions'][number]) {
   const head = `  #${number} ${formatTime(at)}  `;
   const others = trials.filter(({ holds }) => !holds).map((trial) => `not ${trial.rule}: ${trial.because}`);
   const lines = [
@@ -142,4 +154,3 @@ function stateWords({ state, epoch, lineageHead }: CellAnswer): string {
   if (state === 'NONE' || state === 'UNKNOWN') return state;
   return `${state} (epoch ${epoch}, ${lineageHead?.seq ?? 0} snapshots)`;
 }
-

@@ -13,7 +13,9 @@ export async function snapshotViaCoordinator(
   targets: readonly string[],
   { again }: AgainOption,
 ): Promise<void> {
-  const snapshots = targets.map(parseSnapshotReference).map(({ volume, snapshot: name }) => ({ volume, name }));
+  const snapshots = targets
+    .map(parseSnapshotReference)
+    .map(({ volume, snapshot: name }) => ({ volume, name }));
   const taken = await askCoordinator<SnapshotResult | GroupResult>(
     context,
     { verb: 'snapshot-create', arguments: { snapshots } },

@@ -4,13 +4,13 @@ import { readFileSync } from 'node:fs';
 import { CellblockError, systemCode } from '../base/errors.js';
 import type { Log } from '../protocol/log.js';
 import type { Clock } from '../protocol/timing.js';
+import type { CoordinatorSettings, StateSettings } from './command-line.js';
 import { EtcdClient } from './etcd-client.js';
 import { EtcdKeys } from './etcd-keys.js';
 import { EtcdLeadership } from './etcd-leadership.js';
 import { EtcdStore } from './etcd-store.js';
 import { LevelStore } from './level-store.js';
 import { readPemDirectory } from './pem-directory.js';
-import type { CoordinatorSettings, StateSettings } from './command-line.js';
 import { SoleLeadership } from './sole-leadership.js';
 import type { CoordinatorStore, Leadership } from './store.js';
 

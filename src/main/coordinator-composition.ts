@@ -68,10 +68,15 @@ export async function composeCoordinator(
 }
 
 /** The port it is bound to. */
-async function listen(listener: Server, { host, port, isTls }: CoordinatorSettings['listen']): Promise<number> {
+async function listen(
+  listener: Server,
+  { host, port, isTls }: CoordinatorSettings['listen'],
+): Promise<number> {
   await new Promise<void>((resolve, reject) => {
     listener.once('error', (error) =>
-      reject(listenError(`${isTls ? 'wss' : 'ws'}://${host.includes(':') ? `[${host}]` : host}:${port}`, error)),
+      reject(
+        listenError(`${isTls ? 'wss' : 'ws'}://${host.includes(':') ? `[${host}]` : host}:${port}`, error),
+      ),
     );
     listener.listen({ host, port }, resolve);
   });

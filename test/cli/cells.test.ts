@@ -87,33 +87,42 @@ t.test('several volumes in one instant, by the coordinator', async (t) => {
   );
 });
 
-t.test('route show --explain: what is known, both answers, the rules with their sentences, what was done', async (t) => {
-  const at = await scene(t);
-  await claimed(at);
-  const { east } = at;
-  t.match(await east.said('route', 'show', 'v'), /^ROUTE\nVolume +v\nId +[0-9a-f]{32}\nState +open\nEpoch +1 /);
-  await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
-  const { client } = await RawNbd.open(east.daemon.nbdPath, 'v');
-  t.equal((await client.command({ type: 1, offset: 0, length: 4096 }, Buffer.alloc(4096, 7))).error, 0);
-  client.close();
-  const page = await east.said('route', 'show', 'v', '--explain');
-  t.comment(page);
-  t.match(page, /\nANSWERS +x: east\/h1 +y: none\nstate +ACTIVE +-\nepoch +1 +-\nlast snapshot +1 \([0-9a-f]{8}\)/);
-  t.match(page, /\nwritten to since +yes/);
-  t.match(page, /\nRules, in the order they were looked at:\n {2}stay +yes {2}\S/, 'the rule, and why');
-  t.match(page, /\nNow it would be: stay \(perform\)\n {2}1\. snapshot x/);
-  t.match(page, /\n {2}#1 \d{4}-.* {2}snapshot.*: x was ACTIVE \(epoch 1, 0 snapshots\), y NONE, so stay/);
-  t.match(page, /\n +result: .+/);
-  const longest = Math.max(...page.split('\n').map((line) => line.length));
-  t.ok(longest <= PAGE_COLUMNS, `${longest} columns`);
-  const { explained } = await east.json<{ explained: { rule: string; decisions: unknown[] } }>(
-    'route',
-    'show',
-    'v',
-    '--explain',
-  );
-  t.match(explained, { rule: 'stay', decisions: [{ rule: 'stay' }] }, 'the same for programs');
-});
+t.test(
+  'route show --explain: what is known, both answers, the rules with their sentences, what was done',
+  async (t) => {
+    const at = await scene(t);
+    await claimed(at);
+    const { east } = at;
+    t.match(
+      await east.said('route', 'show', 'v'),
+      /^ROUTE\nVolume +v\nId +[0-9a-f]{32}\nState +open\nEpoch +1 /,
+    );
+    await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
+    const { client } = await RawNbd.open(east.daemon.nbdPath, 'v');
+    t.equal((await client.command({ type: 1, offset: 0, length: 4096 }, Buffer.alloc(4096, 7))).error, 0);
+    client.close();
+    const page = await east.said('route', 'show', 'v', '--explain');
+    t.comment(page);
+    t.match(
+      page,
+      /\nANSWERS +x: east\/h1 +y: none\nstate +ACTIVE +-\nepoch +1 +-\nlast snapshot +1 \([0-9a-f]{8}\)/,
+    );
+    t.match(page, /\nwritten to since +yes/);
+    t.match(page, /\nRules, in the order they were looked at:\n {2}stay +yes {2}\S/, 'the rule, and why');
+    t.match(page, /\nNow it would be: stay \(perform\)\n {2}1\. snapshot x/);
+    t.match(page, /\n {2}#1 \d{4}-.* {2}snapshot.*: x was ACTIVE \(epoch 1, 0 snapshots\), y NONE, so stay/);
+    t.match(page, /\n +result: .+/);
+    const longest = Math.max(...page.split('\n').map((line) => line.length));
+    t.ok(longest <= PAGE_COLUMNS, `${longest} columns`);
+    const { explained } = await east.json<{ explained: { rule: string; decisions: unknown[] } }>(
+      'route',
+      'show',
+      'v',
+      '--explain',
+    );
+    t.match(explained, { rule: 'stay', decisions: [{ rule: 'stay' }] }, 'the same for programs');
+  },
+);
 
 t.test('wrong words: one sentence, what to do, an exit code, and nothing is done', async (t) => {
   const at = await scene(t);
@@ -123,7 +132,11 @@ t.test('wrong words: one sentence, what to do, an exit code, and nothing is done
   const before = [await east.said('route', 'list'), await east.said('snapshot', 'list')];
   const wrong: [words: string, code: number, says: RegExp][] = [
     ['snapshot create v@x', 7, /belongs to a cell\. .*--via coordinator/],
-    ['snapshot create v@x --local --via coordinator', 2, /--local and --via coordinator do not go together\./],
+    [
+      'snapshot create v@x --local --via coordinator',
+      2,
+      /--local and --via coordinator do not go together\./,
+    ],
     ['snapshot create v@x --via pigeon', 2, /Nothing goes via "pigeon"\. Write --via coordinator/],
     ['snapshot create v@x --via coordinator --for 1h', 2, /--for and --via coordinator do not go together/],
     ['snapshot create v@x --again 12', 2, /--again is of what was asked via the coordinator/],
@@ -188,7 +201,10 @@ t.test('a coordinator that is not there: nothing is done, and local work goes on
   const { coordinator, east } = at;
   t.equal(await coordinator.stop(), 0);
   const outcome = await east.cli('snapshot', 'create', 'v@x', '--via', 'coordinator');
-  t.match(outcome, { code: 6, stderr: /Host h1 is connected to no coordinator; the last one was c1\. Nothing was done/ });
+  t.match(outcome, {
+    code: 6,
+    stderr: /Host h1 is connected to no coordinator; the last one was c1\. Nothing was done/,
+  });
   t.equal(await east.said('snapshot', 'create', 'v@local', '--local'), 'Snapshot v@local taken.\n');
   t.match(JSON.parse((await east.cli('--json', 'route', 'list')).stderr), {
     error: { kind: 'busy', code: 'coordinator-unreachable' },
@@ -221,9 +237,18 @@ t.test('a move that is begun, looked at and turned back; what several moves woul
 
   // Its destination is stopped, so that it cannot end before it is turned back.
   process.kill(west.daemon.pid, 'SIGSTOP');
-  t.match(await east.said('move', 'v', '--to', 'west'), /is on the move from east\/h1 to west\/h2\.[\s\S]*See `cellblock move status v`/);
-  t.match(await east.cli('move', 'v', '--to', 'west'), { code: 5, stderr: /Volume v is on the move to cell west\./ });
-  t.match(await east.said('move', 'status', 'v'), /^MOVE\nVolume +v\nFrom +east\/h1\nTo +west\/h2\nState +(PREPARED|COPYING)\n/);
+  t.match(
+    await east.said('move', 'v', '--to', 'west'),
+    /is on the move from east\/h1 to west\/h2\.[\s\S]*See `cellblock move status v`/,
+  );
+  t.match(await east.cli('move', 'v', '--to', 'west'), {
+    code: 5,
+    stderr: /Volume v is on the move to cell west\./,
+  });
+  t.match(
+    await east.said('move', 'status', 'v'),
+    /^MOVE\nVolume +v\nFrom +east\/h1\nTo +west\/h2\nState +(PREPARED|COPYING)\n/,
+  );
   t.match(await east.said('cell', 'show', 'west'), /Arriving +v\n/);
   const page = await east.said('route', 'show', 'v', '--explain');
   t.comment(page);
@@ -236,7 +261,10 @@ t.test('a move that is begun, looked at and turned back; what several moves woul
   await until('the move to be turned back', async () =>
     (await east.said('move', 'status', 'v')).includes('over: turned back, the volume is where it was'),
   );
-  t.match(await east.said('snapshot', 'create', 'v@two', '--via', 'coordinator'), 'taken at east/h1: number 2');
+  t.match(
+    await east.said('snapshot', 'create', 'v@two', '--via', 'coordinator'),
+    'taken at east/h1: number 2',
+  );
 });
 
 t.test('a lost primary: what would be lost is said before anything is done', async (t) => {
@@ -256,7 +284,11 @@ t.test('a lost primary: what would be lost is said before anything is done', asy
     const outcome = await other.cli('cell', 'promote', 'v', '--host', 'h3');
     return outcome.stderr.includes('would be lost') ? outcome : null;
   });
-  t.match(asked, { code: 7, stdout: '', stderr: /Everything written to volume v since .* would be lost.*--accept-loss/ });
+  t.match(asked, {
+    code: 7,
+    stdout: '',
+    stderr: /Everything written to volume v since .* would be lost.*--accept-loss/,
+  });
   t.match(await other.said('route', 'list'), /\nv +east +h1 /, 'nothing was done');
   const done = await other.cli('cell', 'promote', 'v', '--host', 'h3', '--accept-loss');
   t.match(done, {

@@ -24,7 +24,11 @@ t.test('a person is asked', async (t) => {
   const { apiPath: api } = await startFakeAgent(t);
   for (const words of DANGEROUS.map((line) => line.split(' '))) {
     const asked = await runCli(words, { api, stdin: person('n\n') });
-    t.match(asked, { code: 130, stdout: '', stderr: /Go on\? \[y\/N\] [\s\S]*Nothing was done\. Answer y/ }, words.join(' '));
+    t.match(
+      asked,
+      { code: 130, stdout: '', stderr: /Go on\? \[y\/N\] [\s\S]*Nothing was done\. Answer y/ },
+      words.join(' '),
+    );
     t.equal((await runCli(words, { api, stdin: person('\n') })).code, 130, 'no answer is no');
     t.equal((await runCli(words, { api, stdin: person('') })).code, 130, 'nor is the end of the input one');
     t.match(await runCli(words, { api, stdin: person('y\n') }), WENT_ON, 'yes');

@@ -70,14 +70,49 @@ t.test('started wrongly: one sentence, what to do, an exit code, and no state is
     ['nothing', [], 2, /'--listen <address>' not specified\. See `cellblock-coordinator --help`\./],
     ['no state', listen, 2, /'--state <place>' not specified/],
     ['a misspelt option', [...whole, '--nmae', 'x'], 2, /[Uu]nknown option '--nmae'/],
-    ['a wrong level', [...whole, '--log-level', 'loud'], 2, /'loud' is invalid\. Allowed choices are error, warn/],
+    [
+      'a wrong level',
+      [...whole, '--log-level', 'loud'],
+      2,
+      /'loud' is invalid\. Allowed choices are error, warn/,
+    ],
     ['nobody may come', [...listen, '--state', state], 2, /It is not said who may come\. Give --tls/],
-    ['a port in use', ['--listen', `ws://127.0.0.1:${port}`, ...whole.slice(2)], 5, /Another process listens on ws:\/\/127\.0\.0\.1:\d+\. Stop it or choose another port\./],
-    ['an address of another machine', ['--listen', 'ws://10.9.8.7:0', ...whole.slice(2)], 2, /reachable from other machines, in clear/],
-    ['no file of tokens', [...listen, '--state', state, '--token', '/no/such'], 2, /The file \/no\/such cannot be read: ENOENT/],
-    ['tokens that everybody can read', [...listen, '--state', state, '--token', open], 2, /Everybody on this machine may use the tokens in .*open\. Take that right away: chmod/],
-    ['a wrong line of tokens', [...listen, '--state', state, '--token', broken], 2, /Line 1 of .*broken is not HOST CELL TOKEN\./],
-    ['no certificate', ['--listen', 'wss://127.0.0.1:0', '--state', state, '--tls', foreign], 2, /lacks ca\.pem, cert\.pem, key\.pem\. Put /],
+    [
+      'a port in use',
+      ['--listen', `ws://127.0.0.1:${port}`, ...whole.slice(2)],
+      5,
+      /Another process listens on ws:\/\/127\.0\.0\.1:\d+\. Stop it or choose another port\./,
+    ],
+    [
+      'an address of another machine',
+      ['--listen', 'ws://10.9.8.7:0', ...whole.slice(2)],
+      2,
+      /reachable from other machines, in clear/,
+    ],
+    [
+      'no file of tokens',
+      [...listen, '--state', state, '--token', '/no/such'],
+      2,
+      /The file \/no\/such cannot be read: ENOENT/,
+    ],
+    [
+      'tokens that everybody can read',
+      [...listen, '--state', state, '--token', open],
+      2,
+      /Everybody on this machine may use the tokens in .*open\. Take that right away: chmod/,
+    ],
+    [
+      'a wrong line of tokens',
+      [...listen, '--state', state, '--token', broken],
+      2,
+      /Line 1 of .*broken is not HOST CELL TOKEN\./,
+    ],
+    [
+      'no certificate',
+      ['--listen', 'wss://127.0.0.1:0', '--state', state, '--tls', foreign],
+      2,
+      /lacks ca\.pem, cert\.pem, key\.pem\. Put /,
+    ],
     ['a directory of something else', [...listen, '--state', foreign, '--token', tokens], 7, /foreign/],
   ];
   for (const [what, words, status, says] of wrong) {
@@ -90,7 +125,16 @@ t.test('started wrongly: one sentence, what to do, an exit code, and no state is
 t.test('help and version', async (t) => {
   const help = started(['--help']);
   t.match(help, { status: 0, stderr: '' });
-  for (const word of ['--listen', '--state', '--tls', '--token', '--announce', '--name', 'SIGHUP', 'Exit codes:'])
+  for (const word of [
+    '--listen',
+    '--state',
+    '--tls',
+    '--token',
+    '--announce',
+    '--name',
+    'SIGHUP',
+    'Exit codes:',
+  ])
     t.match(help.stdout, word);
   t.match(started(['--version']), { status: 0, stdout: /^\d+\.\d+\.\d+/ });
 });
@@ -142,7 +186,9 @@ t.test('a clean stop: hosts are told, leadership is given back', async (t) => {
   t.match(output, /"signal":"SIGTERM","msg":"stopping"/);
   t.match(output, /"msg":"stopped"\}\n$/);
   t.notMatch(output, /"level":"(error|fatal)"/);
-  await until('the agent to have heard it', () => agent.daemon.output.includes('"event":"coordinator-stops"'));
+  await until('the agent to have heard it', () =>
+    agent.daemon.output.includes('"event":"coordinator-stops"'),
+  );
 });
 
 t.test('a clean stop does not wait for a host that hangs', async (t) => {
@@ -171,59 +217,69 @@ t.test('SIGHUP: tokens are read again; a file that cannot serve changes nothing'
   t.match(await second.said('host', 'list'), /\nh1 +east +connected.*\nh2 +west +connected/);
 });
 
-t.test('SIGHUP: certificates are read again, for connections from then on', { skip: missing('openssl') }, async (t) => {
-  const directory = place(t);
-  const certificates = await Certificates.make(path.join(directory, 'made'));
-  const files = { subject: '/CN=localhost', alternativeNames: 'DNS:localhost,IP:127.0.0.1' };
-  await certificates.issue({ files: 'next', ...files });
-  await certificates.issue({ files: 'expired', ...files, days: -1 });
-  await certificates.issueHost('h1', 'east');
-  const own = putInto(path.join(directory, 'tls'), certificates, 'expired');
-  const words = ['--listen', 'wss://127.0.0.1:0', '--state', path.join(directory, 'none'), '--tls', own];
-  const refused = started(words);
-  t.equal(refused.status, 2);
-  t.match(lastWords(refused.stderr), /cert\.pem has expired .*Put a current one there/);
+t.test(
+  'SIGHUP: certificates are read again, for connections from then on',
+  { skip: missing('openssl') },
+  async (t) => {
+    const directory = place(t);
+    const certificates = await Certificates.make(path.join(directory, 'made'));
+    const files = { subject: '/CN=localhost', alternativeNames: 'DNS:localhost,IP:127.0.0.1' };
+    await certificates.issue({ files: 'next', ...files });
+    await certificates.issue({ files: 'expired', ...files, days: -1 });
+    await certificates.issueHost('h1', 'east');
+    const own = putInto(path.join(directory, 'tls'), certificates, 'expired');
+    const words = ['--listen', 'wss://127.0.0.1:0', '--state', path.join(directory, 'none'), '--tls', own];
+    const refused = started(words);
+    t.equal(refused.status, 2);
+    t.match(lastWords(refused.stderr), /cert\.pem has expired .*Put a current one there/);
 
-  putInto(own, certificates, 'server');
-  const coordinator = await CoordinatorProcess.start(t, {
-    directory: path.join(directory, 'c'),
-    hosts: {},
-    scheme: 'wss',
-    args: ['--tls', own],
-  });
-  const port = Number(new URL(coordinator.address).port);
-  const serialOf = (host: string | null) =>
-    new Promise<string>((resolve, reject) => {
-      const proof = host === null ? {} : { cert: certificates.read(`${host}-cert.pem`), key: certificates.read(`${host}-key.pem`) };
-      const socket = tls.connect({ host: '127.0.0.1', port, ca: certificates.read('ca-cert.pem'), ...proof }, () => {
-        resolve(socket.getPeerCertificate().serialNumber);
-        socket.destroy();
-      });
-      socket.once('error', reject);
+    putInto(own, certificates, 'server');
+    const coordinator = await CoordinatorProcess.start(t, {
+      directory: path.join(directory, 'c'),
+      hosts: {},
+      scheme: 'wss',
+      args: ['--tls', own],
     });
-  const agent = await CellAgent.start(t, coordinator, {
-    host: 'h1',
-    cell: 'east',
-    more: {
-      token_file: undefined,
-      tls: {
-        ca: certificates.file('ca-cert.pem'),
-        certificate: certificates.file('h1-cert.pem'),
-        key: certificates.file('h1-key.pem'),
+    const port = Number(new URL(coordinator.address).port);
+    const serialOf = (host: string | null) =>
+      new Promise<string>((resolve, reject) => {
+        const proof =
+          host === null
+            ? {}
+            : { cert: certificates.read(`${host}-cert.pem`), key: certificates.read(`${host}-key.pem`) };
+        const socket = tls.connect(
+          { host: '127.0.0.1', port, ca: certificates.read('ca-cert.pem'), ...proof },
+          () => {
+            resolve(socket.getPeerCertificate().serialNumber);
+            socket.destroy();
+          },
+        );
+        socket.once('error', reject);
+      });
+    const agent = await CellAgent.start(t, coordinator, {
+      host: 'h1',
+      cell: 'east',
+      more: {
+        token_file: undefined,
+        tls: {
+          ca: certificates.file('ca-cert.pem'),
+          certificate: certificates.file('h1-cert.pem'),
+          key: certificates.file('h1-key.pem'),
+        },
       },
-    },
-  });
-  const before = await serialOf('h1');
-  putInto(own, certificates, 'expired');
-  process.kill(coordinator.running.pid, 'SIGHUP');
-  await coordinator.logged('credentials-kept');
-  t.equal(await serialOf('h1'), before, 'an expired one is not taken');
-  putInto(own, certificates, 'next');
-  process.kill(coordinator.running.pid, 'SIGHUP');
-  await coordinator.logged('credentials-reloaded');
-  t.not(await serialOf('h1'), before);
-  t.match(await agent.said('host', 'list'), /h1 +east +connected/, 'the connection of before goes on');
-  await agent.daemon.restart('stop');
-  await agent.connected();
-  t.pass('and new ones are made, with the certificate of the host');
-});
+    });
+    const before = await serialOf('h1');
+    putInto(own, certificates, 'expired');
+    process.kill(coordinator.running.pid, 'SIGHUP');
+    await coordinator.logged('credentials-kept');
+    t.equal(await serialOf('h1'), before, 'an expired one is not taken');
+    putInto(own, certificates, 'next');
+    process.kill(coordinator.running.pid, 'SIGHUP');
+    await coordinator.logged('credentials-reloaded');
+    t.not(await serialOf('h1'), before);
+    t.match(await agent.said('host', 'list'), /h1 +east +connected/, 'the connection of before goes on');
+    await agent.daemon.restart('stop');
+    await agent.connected();
+    t.pass('and new ones are made, with the certificate of the host');
+  },
+);

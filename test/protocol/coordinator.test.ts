@@ -7,9 +7,9 @@ import t, { type Test } from 'tap';
 import { Coordinator } from '../../src/coordinator/coordinator.js';
 import type { AgentApplication, AgentClient, CallOutcome } from '../../src/protocol/client.js';
 import type { Call, VolumeDescription } from '../../src/protocol/exchange.js';
-import { CellHost } from '../support/judged-host.js';
 import { type Agent, CoordinatorScene } from '../support/coordinator-scene.js';
 import { GivenLeadership, MemoryStore, SharedState } from '../support/coordinator-store.js';
+import { CellHost } from '../support/judged-host.js';
 import { until } from '../support/waiting.js';
 
 class Fleet {

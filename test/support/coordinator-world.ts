@@ -11,10 +11,10 @@ import type { Route } from '../../src/model/cell/route.js';
 import type { Call } from '../../src/protocol/exchange.js';
 import type { Hello } from '../../src/protocol/messages.js';
 import type { Arguments, Verb } from '../../src/protocol/verbs.js';
-import { CellHost } from './judged-host.js';
 import { KeptLog } from './coordinator-scene.js';
 import { GivenLeadership, MemoryStore, SharedState } from './coordinator-store.js';
 import { HandClock } from './hand-clock.js';
+import { CellHost } from './judged-host.js';
 import { randomOf } from './random.js';
 
 export const SETTINGS: Partial<Settings> = {

@@ -2,10 +2,10 @@
 
 import t from 'tap';
 import {
-  callCoordinator,
   type CallLine,
-  callLines,
   type CoordinatorCalls,
+  callCoordinator,
+  callLines,
   type GivenCall,
 } from '../../../src/agent/coordinator-calls.js';
 import type { CallOptions, CallOutcome } from '../../../src/protocol/client.js';
@@ -66,7 +66,11 @@ t.test('a refusal is told under its own code, with its hint', async (t) => {
   const coordinator = new GivenCoordinator();
   const told = { message: 'Volume v is in quarantine.', hint: 'Decide.' };
   coordinator.outcome = { kind: 'failed', code: 'volume-quarantined', ...told };
-  await t.rejects(callCoordinator(coordinator, ASKED), { code: 'volume-quarantined', kind: 'refused', ...told });
+  await t.rejects(callCoordinator(coordinator, ASKED), {
+    code: 'volume-quarantined',
+    kind: 'refused',
+    ...told,
+  });
   coordinator.outcome = { kind: 'failed', code: 'from-the-future', ...told };
   await t.rejects(callCoordinator(coordinator, ASKED), {
     code: 'coordinator-failed',

@@ -3,13 +3,13 @@
 import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { openState } from '../../../src/coordinator/open-state.js';
-import { readPemDirectory } from '../../../src/coordinator/pem-directory.js';
 import {
   type CoordinatorSettings,
   coordinatorCommand,
   coordinatorSettings,
 } from '../../../src/coordinator/command-line.js';
+import { openState } from '../../../src/coordinator/open-state.js';
+import { readPemDirectory } from '../../../src/coordinator/pem-directory.js';
 import { systemClock } from '../../../src/protocol/timing.js';
 import { Certificates } from '../../support/certificates.js';
 import { missing } from '../../support/programs.js';
