@@ -33,7 +33,7 @@ function groupText({ snapshots, held, unconfirmed }: GroupResult): string {
     ({ volume, name, seq, host }) =>
       `Snapshot ${printable(`${volume}@${name}`)} taken at host ${host}${seq === null ? '' : `: number ${seq} of its lineage`}.`,
   );
-  const windows = held.map(({ host, milliseconds }) => `${host} ${milliseconds} ms`).join(', ');
+  const windows = held.map(({ host, milliseconds }) => `${host} ${milliseconds.toFixed(1)} ms`).join(', ');
   lines.push(`In one instant; clients were held: ${windows}.`);
   if (unconfirmed.length > 0)
     lines.push(`Not confirmed yet by ${unconfirmed.join(', ')}: asked again until it is.`);
