@@ -2,9 +2,9 @@
 
 export const PAGE_COLUMNS = 100;
 
-/** `first`: before the first line; those below are set in as far. */
-export function paragraph(text: string, first = ''): string {
-  const indent = ' '.repeat(first.length);
+/** `first`: before the first line; those below are set in as far, or by `columns`. */
+export function paragraph(text: string, first = '', columns = first.length): string {
+  const indent = ' '.repeat(columns);
   const lines: string[] = [];
   let line = first;
   let isEmpty = true;

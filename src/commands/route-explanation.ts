@@ -5,6 +5,7 @@ import type { Explained, RouteDetails } from '../coordinator/results.js';
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Head, Place, Route } from '../model/cell/route.js';
 import { formatTime } from './format.js';
+import { many } from './moves-report.js';
 import { paragraph } from './paragraph.js';
 import { printable, table } from './table.js';
 
@@ -13,6 +14,8 @@ type Answers = Pick<Explained, 'x' | 'y'>;
 
 /** Of what is shown of an id: enough to tell two apart. */
 const ID_DIGITS = 8;
+/** What belongs to a decision is set in below its first line. */
+const DECISION_COLUMNS = 8;
 
 export function routeTable(details: RouteDetails): string {
   return table(
@@ -102,7 +105,11 @@ const FACTS: readonly [title: string, value: (answer: CellAnswer) => string][] =
 /** Both answers side by side. What neither says anything of is left out, but for what every answer has. */
 export function answersTable({ active, alternate }: Route, { x, y }: Answers): string {
   const place = (side: Place | null) => (side ? `${side.cell}/${side.primary}` : 'none');
-  const rows = FACTS.map(([title, value]) => ({ title, x: value(x), y: alternate ? value(y) : '-' }));
+  const rows = FACTS.map(([title, value]) => {
+    const said = (answer: CellAnswer) =>
+      answer.state === 'UNKNOWN' && title !== 'state' ? '-' : value(answer);
+    return { title, x: said(x), y: alternate ? said(y) : '-' };
+  });
   const shown = rows.filter((row, at) => at < 3 || row.x !== '-' || row.y !== '-');
   return table(
     [
@@ -147,10 +154,13 @@ function decisionText({
     ...(steps.length === 0 ? [] : [steps.join('; ')]),
     `result: ${result}`,
   ];
-  return lines.map((line, index) => paragraph(printable(line), index === 0 ? head : '        ')).join('');
+  const indent = ' '.repeat(DECISION_COLUMNS);
+  return lines
+    .map((line, index) => paragraph(printable(line), index === 0 ? head : indent, DECISION_COLUMNS))
+    .join('');
 }
 
 function stateWords({ state, epoch, lineageHead }: CellAnswer): string {
   if (state === 'NONE' || state === 'UNKNOWN') return state;
-  return `${state} (epoch ${epoch}, ${lineageHead?.seq ?? 0} snapshots)`;
+  return `${state} (epoch ${epoch}, ${many(lineageHead?.seq ?? 0, 'snapshot')})`;
 }

@@ -253,7 +253,7 @@ t.test('a move that is begun, looked at and turned back; what several moves woul
   const page = await east.said('route', 'show', 'v', '--explain');
   t.comment(page);
   t.match(page, /\nMove +east\/h1 to west\/h2: (PREPARED|COPYING)\n/);
-  t.match(page, /\nANSWERS +x: east\/h1 +y: west\/h2\nstate +\S+ +UNKNOWN \(no answer\)\n/);
+  t.match(page, /\nANSWERS +x: east\/h1 +y: west\/h2\nstate +\S+ +UNKNOWN \(no answer\)\nepoch +1 +-\n/);
   t.match(page, /\nNow it would be: stay-alone /);
   t.match(await east.said('cell', 'rollback', 'west'), /^VOLUME +TURNED BACK +WHY\nv +yes +it was at /);
   t.match(await east.said('move', 'cancel', 'v'), 'The move of volume v is being turned back.');
