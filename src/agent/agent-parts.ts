@@ -2,8 +2,8 @@
 
 import type { Logger } from 'pino';
 import type { Operations } from '../operations/operations.js';
+import type { CoordinatorCalls, MembershipStatus } from './coordinator-calls.js';
 import type { Inspection } from './inspection.js';
-import type { MembershipStatus } from './membership.js';
 import type { Metrics } from './metrics.js';
 import type { TlsStatus } from './tls.js';
 
@@ -19,6 +19,8 @@ export interface AgentParts {
   tls: { readonly status: TlsStatus };
   /** Null: the host is in no cell. */
   membership(): MembershipStatus | null;
+  /** Who forwards verbs to the coordinator; null: the host is in no cell. */
+  coordinator: CoordinatorCalls | null;
   /** performance.now() when the process was ready. */
   startedAtMs: number;
   /** Serve /v1/debug. */

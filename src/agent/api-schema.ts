@@ -141,6 +141,14 @@ export const Failure = titled('Failure', {
 /** What the answer is of; in types it may be any: one shape for all. */
 const kinds = (...values: ContainerKind[]) => Type.Unsafe<ContainerKind>({ type: 'string', enum: values });
 
+export const cellStanding = {
+  id: Type.String({ description: 'Of the volume on every host: 32 hexadecimal digits.' }),
+  state: oneOf(['ACTIVE', 'OUTGOING', 'STAGED', 'SEALED', 'RECEIVING', 'FAULTED', 'GONE']),
+  role: oneOf(['primary', 'replica', 'copy', 'former']),
+  epoch: Type.Integer(),
+  seq: Type.Integer({ description: 'Of its last snapshot; 0: it has none.' }),
+  served: Type.Boolean({ description: 'Clients may open it here.' }),
+};
 const volumeProperties = {
   name: Type.String(),
   id: Type.Integer({ description: 'Stable; the name may change.' }),
@@ -157,17 +165,7 @@ const volumeProperties = {
   allow: Type.Array(Type.String(), { description: 'Who may open it over NBD; empty: everybody.' }),
   description: Type.String(),
   cell: nullable(
-    closed(
-      {
-        id: Type.String({ description: 'Of the volume on every host: 32 hexadecimal digits.' }),
-        state: oneOf(['ACTIVE', 'OUTGOING', 'STAGED', 'SEALED', 'RECEIVING', 'FAULTED', 'GONE']),
-        role: oneOf(['primary', 'replica', 'copy', 'former']),
-        epoch: Type.Integer(),
-        seq: Type.Integer({ description: 'Of its last snapshot; 0: it has none.' }),
-        served: Type.Boolean({ description: 'Clients may open it here.' }),
-      },
-      { description: 'Where it stands at this host; null: it belongs to no cell.' },
-    ),
+    closed(cellStanding, { description: 'Where it stands at this host; null: it belongs to no cell.' }),
   ),
 };
 export const Volume = titled('Volume', { ...volumeProperties, ...settingProperties });
@@ -246,6 +244,14 @@ const FreeSpace = titled('FreeSpace', {
   }),
 });
 
+export const membership = {
+  host: Type.String(),
+  cell: Type.String(),
+  connected: Type.Boolean(),
+  coordinator: nullable(Type.String({ description: 'The one that took this host last.' })),
+  leader: nullable(Type.String()),
+  serving: Type.Boolean({ description: 'Volumes of cells are served: the cold start is over.' }),
+};
 export const Status = titled('Status', {
   version: Type.String(),
   pid: Type.Integer(),
@@ -277,19 +283,7 @@ export const Status = titled('Status', {
     pendingDeletes: Type.Integer(),
     pendingPunches: Type.Integer(),
   }),
-  coordinator: nullable(
-    closed(
-      {
-        host: Type.String(),
-        cell: Type.String(),
-        connected: Type.Boolean(),
-        coordinator: nullable(Type.String({ description: 'The one that took this host last.' })),
-        leader: nullable(Type.String()),
-        serving: Type.Boolean({ description: 'Volumes of cells are served: the cold start is over.' }),
-      },
-      { description: 'Null: the host is in no cell.' },
-    ),
-  ),
+  coordinator: nullable(closed(membership, { description: 'Null: the host is in no cell.' })),
   failedVolumes: Type.Array(Type.String()),
   engine: Type.String(),
 });

@@ -10,6 +10,7 @@ import { HTTP_STATUS } from './http-status.js';
 import { compileValidator } from './request-validator.js';
 import type { Api } from './route-types.js';
 import { attachmentRoutes } from './routes/attachments.js';
+import { coordinatorRoutes } from './routes/coordinator.js';
 import { fileRoutes } from './routes/files.js';
 import { snapshotRoutes } from './routes/snapshots.js';
 import { debugRoutes, storeRoutes } from './routes/store.js';
@@ -52,6 +53,7 @@ export async function makeApiServer(parts: AgentParts, options: ApiServerOptions
     syncRoutes(routes, parts);
     vmRoutes(routes, parts);
     attachmentRoutes(routes, parts);
+    coordinatorRoutes(routes, parts);
     storeRoutes(routes, parts);
     taskRoutes(routes, parts);
     if (parts.debug) debugRoutes(routes);
@@ -80,6 +82,7 @@ function document(version: string) {
       { name: 'syncs', description: 'Bringing volumes to the state of snapshots, with their identity kept' },
       { name: 'vms', description: 'Volumes with a configuration, synced as one' },
       { name: 'attachments', description: 'Volumes as block devices of the kernel' },
+      { name: 'coordinator', description: 'What hosts of cells ask their coordinator' },
       { name: 'store', description: 'The agent and its data directory' },
       { name: 'tasks', description: 'Work that takes long' },
     ],

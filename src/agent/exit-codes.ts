@@ -58,6 +58,20 @@ export const AGENT_EXIT_CODES: typeof EXIT_CODE_MEANINGS = [
   [EXIT_CODES.cancelled, 'asked to stop twice'],
 ];
 
+/** What they mean to whoever starts a coordinator. */
+export const COORDINATOR_EXIT_CODES: typeof EXIT_CODE_MEANINGS = [
+  [0, 'stopped when asked to'],
+  [EXIT_CODES.internal, 'a defect of cellblock'],
+  [EXIT_CODES.invalid, 'a wrong option, address, certificate or file of tokens'],
+  [EXIT_CODES['in-use'], 'the state is held by another coordinator, or the port by another process'],
+  [EXIT_CODES.refused, 'no state can be there, or permission denied'],
+  [EXIT_CODES['no-space'], 'no space left'],
+  [EXIT_CODES.io, 'a disk failed, etcd does not answer, or it cannot listen'],
+  [EXIT_CODES.corrupt, 'the state is damaged'],
+  [EXIT_CODES.version, 'the state was made by a newer version'],
+  [EXIT_CODES.cancelled, 'asked to stop twice'],
+];
+
 export function exitCodeLines(meanings: typeof EXIT_CODE_MEANINGS): string {
   return meanings.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}\n`).join('');
 }

@@ -7,25 +7,21 @@ import { readFileSync } from 'node:fs';
 import { CellblockError, systemCode } from '../base/errors.js';
 import type { CopyCredentials } from '../operations/copy/source.js';
 import type { Operations } from '../operations/operations.js';
-import { type AgentApplication, AgentClient, type Credentials } from '../protocol/client.js';
+import {
+  type AgentApplication,
+  AgentClient,
+  type CallOptions,
+  type CallOutcome,
+  type Credentials,
+} from '../protocol/client.js';
+import type { Call } from '../protocol/exchange.js';
 import type { HelloFacts } from '../protocol/host-machine.js';
 import { LIMITS } from '../protocol/limits.js';
 import type { Log } from '../protocol/log.js';
 import type { Welcome } from '../protocol/messages.js';
 import { readToken } from '../protocol/token-file.js';
+import type { CoordinatorCalls, MembershipStatus } from './coordinator-calls.js';
 import type { CoordinatorSettings } from './coordinator-settings.js';
-
-export interface MembershipStatus {
-  host: string;
-  cell: string;
-  connected: boolean;
-  /** The coordinator that took this host last; null: none has. */
-  coordinator: string | null;
-  /** As that one knows it; null: nobody leads, or it is not known. */
-  leader: string | null;
-  /** Volumes of cells are served: the cold start is over. */
-  serving: boolean;
-}
 
 export interface MembershipOptions {
   settings: CoordinatorSettings;
@@ -36,7 +32,7 @@ export interface MembershipOptions {
   log: Log;
 }
 
-export class Membership {
+export class Membership implements CoordinatorCalls {
   readonly #options: MembershipOptions;
   readonly #client: AgentClient;
   #welcome: Welcome | null = null;
@@ -62,6 +58,11 @@ export class Membership {
 
   stop(): void {
     this.#client.stop('stopping');
+  }
+
+  /** A verb of a command line, for the coordinator. */
+  call(call: Call, options: CallOptions): Promise<CallOutcome> {
+    return this.#client.call(call, options);
   }
 
   get status(): MembershipStatus {

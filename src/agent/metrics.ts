@@ -6,7 +6,7 @@ import type { CopyCounts } from '../operations/copy/copy-run.js';
 import type { FreeSpace } from '../operations/space.js';
 import type { OperationsStatus, VolumeInfo } from '../operations/types.js';
 import type { DeviceCounters } from '../plane/treaty.js';
-import type { MembershipStatus } from './membership.js';
+import type { MembershipStatus } from './coordinator-calls.js';
 
 export interface MetricsSource {
   status(): OperationsStatus;

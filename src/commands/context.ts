@@ -1,5 +1,6 @@
 // What every command gets: the agent, the terminal, and a signal that says "stop" when the user does.
 
+import type { Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { CellblockError } from '../base/errors.js';
 import { ApiClient, defaultApiSocket } from './api-client.js';
@@ -10,6 +11,8 @@ export interface Context {
   terminal: Terminal;
   signal: AbortSignal;
   streams: Streams;
+  /** Who can be asked back, if it is a terminal. */
+  stdin: Readable & { isTTY?: boolean };
 }
 
 export type ContextOf = (command: Command) => Context;
@@ -20,7 +23,7 @@ export function contextMaker({
   signal,
   patienceMs,
 }: {
-  streams: Streams;
+  streams: Streams & Pick<Context, 'stdin'>;
   signal: AbortSignal;
   patienceMs: number | undefined;
 }): ContextOf {
@@ -40,6 +43,7 @@ export function contextMaker({
       terminal,
       signal,
       streams,
+      stdin: streams.stdin,
     };
   };
 }

@@ -7,12 +7,16 @@ import { EXIT_CODE_MEANINGS, EXIT_CODES, exitCodeLines } from '../agent/exit-cod
 import { CellblockError } from '../base/errors.js';
 import { addAgentCommands } from './agent-commands.js';
 import { addAttachCommands } from './attach-commands.js';
+import { addCellCommands } from './cell-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
 import { type ContextOf, contextMaker } from './context.js';
 import { addExportCommand } from './export-volume.js';
+import { addHostCommands } from './host-commands.js';
 import { addImportCommand } from './import-volume.js';
+import { addMoveCommands } from './move-commands.js';
 import { FILE, VOLUME } from './noun.js';
+import { addRouteCommands } from './route-commands.js';
 import { addServeStdioCommand } from './serve-stdio.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addSyncCommands } from './sync-commands.js';
@@ -101,6 +105,10 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
   addSyncCommands(program, contextOf);
   addVmCommands(program, contextOf);
   addAttachCommands(program, contextOf);
+  addCellCommands(program, contextOf);
+  addHostCommands(program, contextOf);
+  addMoveCommands(program, contextOf);
+  addRouteCommands(program, contextOf);
   addServeStdioCommand(program, contextOf, streams.stdin);
   addAgentCommands(program, contextOf, offlineCheck);
   return program;

@@ -6,23 +6,34 @@ import type { Difference, Snapshot, Task, Volume } from '../agent/api-schema.js'
 import { checkName, parseSnapshotReference } from '../model/names.js';
 import { apiPath } from './api-client.js';
 import type { Context, ContextOf } from './context.js';
+import {
+  type AgainOption,
+  isViaCoordinator,
+  refuseAgain,
+  refuseWithCoordinator,
+  withAgain,
+} from './coordinator-verbs.js';
 import { expiryAfter } from './durations.js';
 import { followTask } from './follow-task.js';
 import { formatBytes, formatTime } from './format.js';
 import { checkVolumeName, volumeOf } from './names.js';
 import { printable, table } from './table.js';
+import { snapshotViaCoordinator } from './via-coordinator.js';
 import { spaceIs } from './volume-commands.js';
 
 export function addSnapshotCommands(program: Command, contextOf: ContextOf): void {
   const snapshot = program.command('snapshot').description('frozen states of volumes');
-  snapshot
-    .command('create')
-    .description('take snapshots; several are taken in one instant, all or none')
-    .argument('<name@snap...>')
-    .option('--for <time>', 'delete them by themselves after so long, such as 12h or 7d')
-    .action((targets: string[], options: { for?: string }, command: Command) =>
-      create(contextOf(command), targets, options),
-    );
+  withAgain(
+    snapshot
+      .command('create')
+      .description('take snapshots; several are taken in one instant, all or none')
+      .argument('<name@snap...>')
+      .option('--for <time>', 'delete them by themselves after so long, such as 12h or 7d')
+      .option('--via <whom>', '`coordinator`: volumes of cells, at whatever hosts they are')
+      .option('--local', 'volumes of cells too, if this host serves them; their coordinator hears of it'),
+  ).action((targets: string[], options: CreateOptions, command: Command) =>
+    create(contextOf(command), targets, options),
+  );
   snapshot
     .command('list')
     .description('list snapshots, of one volume or all')
@@ -64,17 +75,26 @@ export function addSnapshotCommands(program: Command, contextOf: ContextOf): voi
     );
 }
 
-async function create(
-  { api, terminal, signal }: Context,
-  targets: string[],
-  options: { for?: string },
-): Promise<void> {
+interface CreateOptions extends AgainOption {
+  for?: string;
+  via?: string;
+  local?: boolean;
+}
+
+async function create(context: Context, targets: string[], options: CreateOptions): Promise<void> {
+  const { api, terminal, signal } = context;
   for (const target of targets) parseSnapshotReference(target);
+  if (isViaCoordinator(options.via)) {
+    refuseWithCoordinator({ '--local': options.local }, 'Give one of them.');
+    refuseWithCoordinator({ '--for': options.for }, 'Snapshots of cells do not expire: leave --for out.');
+    return snapshotViaCoordinator(context, targets, options);
+  }
+  refuseAgain(options);
   const expires = options.for === undefined ? undefined : expiryAfter(options.for);
   const snapshots = await api.change<Snapshot[]>({
     method: 'POST',
     path: apiPath(['snapshots']),
-    body: { targets, expires },
+    body: { targets, expires, ...(options.local === true ? { local: true } : {}) },
     signal,
     look: '`cellblock snapshot list`',
   });

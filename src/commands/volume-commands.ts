@@ -13,12 +13,21 @@ import { CellblockError } from '../base/errors.js';
 import { checkAllowed, checkDescription } from '../model/access.js';
 import { parseSize } from '../model/sizes.js';
 import { apiPath } from './api-client.js';
+import { type ConfirmOptions, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
+import {
+  type AgainOption,
+  isViaCoordinator,
+  refuseAgain,
+  refuseWithCoordinator,
+  withAgain,
+} from './coordinator-verbs.js';
 import { followTask } from './follow-task.js';
 import { formatBytes, formatTime } from './format.js';
 import { checkVolumeName, volumeOf } from './names.js';
 import { type Noun, VOLUME } from './noun.js';
 import { printable, table } from './table.js';
+import { deleteViaCoordinator, resizeViaCoordinator } from './via-coordinator.js';
 import {
   addLimitOptions,
   addSettingOptions,
@@ -33,6 +42,7 @@ import {
 const ALLOW =
   'who may open it and its snapshots over NBD: uid:NUMBER (over unix sockets), tls:IDENTITY (a * at its end stands for anything)';
 const DESCRIPTION = 'text NBD clients are shown';
+const VIA = '`coordinator`: one of a cell, at whatever hosts it is';
 
 interface AccessOptions {
   allow?: string[];
@@ -81,15 +91,17 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf, noun =
     .action((name: string, newName: string, _options: object, command: Command) =>
       rename(spoken(command), name, newName),
     );
-  volume
-    .command('resize')
-    .description('change the logical size')
-    .argument('<name>')
-    .option('--size <size>', `new logical size, such as ${sizeExample}; has to be given`)
-    .option('--force', 'allow to shrink: what lies behind the new end is gone')
-    .action((name: string, options: { size?: string; force?: boolean }, command: Command) =>
-      resize(spoken(command), name, { ...options, size: required(options.size, noun) }),
-    );
+  withAgain(
+    volume
+      .command('resize')
+      .description('change the logical size')
+      .argument('<name>')
+      .option('--size <size>', `new logical size, such as ${sizeExample}; has to be given`)
+      .option('--force', 'allow to shrink: what lies behind the new end is gone')
+      .option('--via <whom>', VIA),
+  ).action((name: string, options: { size?: string } & ResizeOptions, command: Command) =>
+    resize(spoken(command), name, { ...options, size: required(options.size, noun) }),
+  );
   const setting = volume
     .command('set')
     .description(
@@ -106,17 +118,20 @@ export function addVolumeCommands(program: Command, contextOf: ContextOf, noun =
       set(spoken(command), name, givenOf<SetOptions>(command)),
     );
   if (kind === 'volume') addSettingOptions(setting);
-  volume
-    .command('delete')
-    .description(`delete a ${kind}; its clones stay`)
-    .argument('<name>')
-    .option('--with-snapshots', 'delete its snapshots too')
-    .option('--disconnect', 'close the connections of its clients')
-    .option('--dry-run', 'only say what would be deleted')
-    .option('--wait', 'wait until its space is free')
-    .action((name: string, options: DeleteOptions, command: Command) =>
-      remove(spoken(command), name, options),
-    );
+  withAgain(
+    volume
+      .command('delete')
+      .description(`delete a ${kind}; its clones stay`)
+      .argument('<name>')
+      .option('--with-snapshots', 'delete its snapshots too')
+      .option('--disconnect', 'close the connections of its clients')
+      .option('--dry-run', 'only say what would be deleted')
+      .option('--wait', 'wait until its space is free')
+      .option('--via <whom>', VIA)
+      .option(...YES),
+  ).action((name: string, options: DeleteOptions, command: Command) =>
+    remove(spoken(command), name, options),
+  );
   volume
     .command('repair')
     .description(`make a ${kind} writable again after its disk failed`)
@@ -225,16 +240,24 @@ async function rename({ api, terminal, signal, noun }: Spoken, name: string, new
   terminal.result(volume, () => `${noun.title} ${printable(name)} is now ${printable(volume.name)}.\n`);
 }
 
-async function resize(
-  { api, terminal, signal, noun }: Spoken,
-  name: string,
-  options: { size: string; force?: boolean },
-) {
+interface ResizeOptions extends AgainOption {
+  force?: boolean;
+  via?: string;
+}
+
+async function resize(context: Spoken, name: string, options: { size: string } & ResizeOptions) {
+  const { api, terminal, signal, noun } = context;
   checkVolumeName(name, {
     instead: `Snapshots keep their size; name the ${noun.kind}, ${volumeOf(name)}.`,
     kind: noun.kind,
   });
-  const body = { size: String(parseSize(options.size)), force: options.force === true };
+  const size = parseSize(options.size);
+  if (isViaCoordinator(options.via)) {
+    refuseWithCoordinator({ '--force': options.force }, 'Volumes of cells only grow: leave --force out.');
+    return resizeViaCoordinator(context, name, { size, again: options.again });
+  }
+  refuseAgain(options);
+  const body = { size: String(size), force: options.force === true };
   const path = apiPath([noun.collection, name]);
   const volume = await api.change<Volume>({ method: 'PATCH', path, body, signal, look: noun.look });
   terminal.result(
@@ -293,7 +316,8 @@ function stay(disconnect = false): string {
   return disconnect ? 'its connections were closed' : 'connections that are open stay';
 }
 
-interface DeleteOptions {
+interface DeleteOptions extends ConfirmOptions, AgainOption {
+  via?: string;
   withSnapshots?: boolean;
   disconnect?: boolean;
   dryRun?: boolean;
@@ -306,6 +330,15 @@ async function remove(context: Spoken, name: string, options: DeleteOptions): Pr
     instead: `Delete it with \`cellblock snapshot delete ${name}\`.`,
     kind: noun.kind,
   });
+  if (isViaCoordinator(options.via)) {
+    const { dryRun, wait, disconnect } = options;
+    refuseWithCoordinator(
+      { '--dry-run': dryRun, '--wait': wait, '--disconnect': disconnect },
+      'The coordinator deletes it at every host, with its snapshots: leave that out.',
+    );
+    return deleteViaCoordinator(context, name, options);
+  }
+  refuseAgain(options);
   if (options.dryRun === true) return plan(context, name);
   const path = apiPath([noun.collection, name], {
     with_snapshots: options.withSnapshots === true ? 'true' : undefined,

@@ -61,10 +61,32 @@ export function recordOf(
   return { volume, at, operation, rule, trials, x, y, steps: steps.map(stepText), result };
 }
 
-/** `activate y at epoch 3`. */
+/** As an operator reads it; x and y are the sides of the route. */
 export function stepText(step: Step): string {
-  const where = 'at' in step ? ` ${step.at}` : 'active' in step ? ` to ${step.active}` : '';
-  const epoch = 'epoch' in step ? step.epoch : 'releasedTo' in step ? step.releasedTo : null;
-  const phase = 'phase' in step ? ` ${step.phase}` : '';
-  return `${step.do}${where}${phase}${epoch === null ? '' : ` at epoch ${epoch}`}`;
+  switch (step.do) {
+    case 'perform':
+      return `do what is asked at ${step.at}`;
+    case 'seal':
+      return `seal ${step.at}, released to epoch ${step.releasedTo}`;
+    case 'release':
+      return `release ${step.at} to epoch ${step.epoch}`;
+    case 'activate':
+      return `activate ${step.at} at epoch ${step.epoch}`;
+    case 'journal':
+      return `note that the move is ${step.phase}`;
+    case 'route':
+      return `route the volume to ${step.active} at epoch ${step.epoch}`;
+    case 'prune-alternate':
+      return 'take y out of the route';
+    case 'demote':
+      return `note that the copy of ${step.at} is not complete any more`;
+    case 'extend':
+      return `have ${step.at} copy on to the new last snapshot`;
+    case 'repair-ticket':
+      return `note that somebody has to look after ${step.at}`;
+    case 'must-seal':
+      return `note that ${step.at} has to be sealed, released to epoch ${step.releasedTo}, before it serves`;
+    case 'probe-again':
+      return 'ask both again';
+  }
 }

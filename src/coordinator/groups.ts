@@ -95,7 +95,9 @@ export class Groups {
     await store.put([changeOf(decided)]);
     this.#unfinished.set(group.id, decided);
     const heads = await this.#tell(decided);
-    if (this.#missing(decided).length > 0) this.#finish(decided);
+    // Before it is forgotten, and with it who has confirmed it.
+    const unconfirmed = this.#missing(decided);
+    if (unconfirmed.length > 0) this.#finish(decided);
     else await this.#forget(decided);
     log.info(
       { event: 'group-decided', group: group.id, decision: decided.decision, because },
@@ -106,7 +108,7 @@ export class Groups {
         hint: 'Nothing is left of it; try again.',
         facts: { group: group.id },
       });
-    return this.#result(decided, { answers, heads });
+    return this.#result(decided, { answers, heads, unconfirmed });
   }
 
   /** From the first host that is held to the last that is let go. `because`: why it has failed. */
@@ -258,7 +260,11 @@ export class Groups {
 
   async #result(
     group: GroupRecord,
-    { answers, heads }: { answers: readonly Answer[]; heads: ReadonlyMap<string, Head> },
+    {
+      answers,
+      heads,
+      unconfirmed,
+    }: { answers: readonly Answer[]; heads: ReadonlyMap<string, Head>; unconfirmed: string[] },
   ): Promise<GroupResult> {
     const names = await Promise.all(group.members.map(({ volume }) => this.#parts.book.route(volume)));
     return {
@@ -274,7 +280,7 @@ export class Groups {
       held: answers.flatMap((answer) =>
         'said' in answer ? [{ host: answer.host, milliseconds: answer.said.heldMs }] : [],
       ),
-      unconfirmed: this.#missing(group),
+      unconfirmed,
     };
   }
 }

@@ -3,15 +3,16 @@
 
 import { Command, CommanderError } from 'commander';
 import { readConfiguration } from '../agent/configuration.js';
-import { AGENT_EXIT_CODES, EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
+import { AGENT_EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
 import { makeLogger } from '../agent/logger.js';
 import { makeSettings, type Settings } from '../agent/settings.js';
 import { takePassedSockets } from '../agent/socket-activation.js';
-import { asCellblockError, type CellblockError } from '../base/errors.js';
+import { asCellblockError } from '../base/errors.js';
 import { activationError, descriptorError } from '../operations/listen-error.js';
 import { listeningAddress, loadPlane } from '../plane/addon.js';
 import { composeAgent } from './composition.js';
 import { runUntilStopped } from './run-until-stopped.js';
+import { tellFailure, tellUsage } from './tell.js';
 import { version } from './version.js';
 
 process.exit(await main(process.argv.slice(2)));
@@ -27,8 +28,8 @@ async function main(words: string[]): Promise<number> {
       return composeAgent(settings, { plane: loadPlane(), log, debug });
     });
   } catch (error) {
-    if (error instanceof CommanderError) return tellUsage(error);
-    return tell(asCellblockError(error));
+    if (error instanceof CommanderError) return tellUsage('cellblockd', error);
+    return tellFailure('cellblockd', asCellblockError(error));
   }
 }
 
@@ -94,19 +95,4 @@ function apiPathOf(descriptor: number): string {
 
 function collect(value: string, before: string[] = []): string[] {
   return [...before, value];
-}
-
-function tellUsage(error: CommanderError): number {
-  const what = (error.message.replace(/^error: /, '').split('\n')[0] ?? '').replace(/^./, (first) =>
-    first.toUpperCase(),
-  );
-  process.stderr.write(`cellblockd: ${what}. See \`cellblockd --help\`.\n`);
-  return EXIT_CODES.invalid;
-}
-
-function tell({ kind, message, hint, cause }: CellblockError): number {
-  const priority = process.env.JOURNAL_STREAM === undefined ? '' : '<3>';
-  process.stderr.write(`${priority}cellblockd: ${message} ${hint}\n`);
-  if (kind === 'internal' && cause instanceof Error) process.stderr.write(`${priority}${cause.stack}\n`);
-  return EXIT_CODES[kind];
 }

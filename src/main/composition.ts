@@ -19,6 +19,7 @@ import { checkSocketPath } from '../operations/listen-error.js';
 import { Operations } from '../operations/operations.js';
 import type { Plane } from '../plane/treaty.js';
 import { inspectionOf } from './inspection.js';
+import { Stops } from './stops.js';
 import { version } from './version.js';
 
 export interface RunningAgent {
@@ -107,6 +108,7 @@ export async function composeAgent(
       listeners,
       tls,
       membership: () => membership?.status ?? null,
+      coordinator: membership,
       startedAtMs: performance.now(),
       debug,
     };
@@ -168,41 +170,6 @@ function takeHandovers(operations: Operations, { api, log }: { api: Settings['ap
   operations.listen(`unix:${path}`, { mode: api.mode, visitors: 'handovers' });
   const remark = giveToGroup(path, api.group);
   if (remark !== undefined) log.warn(remark);
-}
-
-/** What was built and how it ends. */
-class Stops {
-  readonly #log: Logger;
-  readonly #steps: { name: string; stop: () => Promise<void> }[] = [];
-  #running: Promise<void> | undefined;
-
-  constructor(log: Logger) {
-    this.#log = log;
-  }
-
-  add(name: string, stop: () => Promise<void>): void {
-    this.#steps.push({ name, stop });
-  }
-
-  run(): Promise<void> {
-    this.#running ??= this.#runAll();
-    return this.#running;
-  }
-
-  /** One part that fails to stop does not keep the others; the first failure is told. */
-  async #runAll(): Promise<void> {
-    let failure: unknown;
-    for (const { name, stop } of this.#steps.reverse()) {
-      try {
-        await stop();
-        this.#log.debug({ part: name }, 'stopped');
-      } catch (error) {
-        this.#log.error({ part: name, err: error }, 'could not stop in order');
-        failure ??= error;
-      }
-    }
-    if (failure !== undefined) throw failure;
-  }
 }
 
 function makeDirectory(path: string): void {

@@ -1,16 +1,22 @@
-// Runs an agent until it is told to stop. SIGTERM or SIGINT: a clean stop; a second one: an immediate end, as after a crash, which the
-// next start recovers from. SIGHUP: the files of TLS are read again. An error nobody caught: logged, then the end, because its state cannot be trusted.
+// Runs an agent or a coordinator until it is told to stop. SIGTERM or SIGINT: a clean stop; a second one: an immediate end, as after a crash, which the
+// next start recovers from. SIGHUP: its files of TLS and tokens are read again. An error nobody caught: logged, then the end, because its state cannot be trusted.
 
 import type { Logger } from 'pino';
 import { EXIT_CODES } from '../agent/exit-codes.js';
 import { asCellblockError } from '../base/errors.js';
-import type { RunningAgent } from './composition.js';
+
+export interface RunningProgram {
+  /** Reads again what may be changed while it runs. */
+  reload(): void;
+  /** Ends everything in order; idempotent. */
+  stop(): Promise<void>;
+}
 
 /** Answers the exit code. What `start` throws is thrown on. */
-export async function runUntilStopped(
+export async function runUntilStopped<P extends RunningProgram>(
   log: Logger,
-  start: () => Promise<RunningAgent>,
-  whenReady: (agent: RunningAgent) => void = () => undefined,
+  start: () => Promise<P>,
+  whenReady: (program: P) => void = () => undefined,
 ): Promise<number> {
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, (error: unknown) => {
@@ -21,14 +27,14 @@ export async function runUntilStopped(
   const asked = stopAsked(log);
   let reload = () => {}; // a start reads everything anyway
   process.on('SIGHUP', () => reload());
-  const agent = await start();
-  reload = () => agent.reload();
+  const program = await start();
+  reload = () => program.reload();
   log.info('ready');
-  whenReady(agent);
+  whenReady(program);
   const signal = await asked;
   log.info({ signal }, 'stopping');
   try {
-    await agent.stop();
+    await program.stop();
   } catch (error) {
     const { kind, message } = asCellblockError(error);
     log.error({ err: error }, `stopped, but not cleanly: ${message}`);

@@ -510,6 +510,7 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
     listeners,
     tls: { status: { mode: 'off', clients: 'none', psk: false, certificate: null } },
     membership: () => null,
+    coordinator: null,
     startedAtMs: performance.now(),
     debug: true,
   };

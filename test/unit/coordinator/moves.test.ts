@@ -2,7 +2,7 @@
 
 import t from 'tap';
 
-import type { MoveStarted, MoveStatus } from '../../../src/coordinator/results.js';
+import type { DeleteResult, MoveStarted, MoveStatus } from '../../../src/coordinator/results.js';
 import { CoordinatorWorld } from '../../support/coordinator-world.js';
 
 const TWO_CELLS = { 'east-1': 'east', 'west-1': 'west' };
@@ -187,6 +187,7 @@ t.test(
     t.equal(await world.refused('volume-delete', { volume: 'base' }), 'volume-pinned');
     world.host('west-1').copies = true;
     await moved(world, 'db');
-    t.match(await world.done('volume-delete', { volume: 'base' }), { unconfirmed: [] });
+    const deleted = await world.done<'volume-delete', DeleteResult>('volume-delete', { volume: 'base' });
+    t.same(deleted.unconfirmed, []);
   },
 );

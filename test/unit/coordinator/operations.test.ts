@@ -23,7 +23,7 @@ t.test('success: the head moves on in the route, and the decision is kept with i
     rule: 'stay',
     outcome: 'perform',
     trials: [{ rule: 'stay', holds: true }],
-    steps: ['perform x'],
+    steps: ['do what is asked at x'],
   });
   t.match(why?.decisions.at(-1), { operation: 'snapshot s2', result: 'performed at east' });
   t.same(unfinished, []);

@@ -1,0 +1,158 @@
+// cellblock host ...: the agents that a coordinator knows.
+
+import type { Command } from 'commander';
+import type { DrainResult, HostDetails, HostSummary, ReadmitResult } from '../coordinator/results.js';
+import { type ConfirmOptions, confirm, YES } from './confirm.js';
+import type { Context, ContextOf } from './context.js';
+import { type AgainOption, askCoordinator, checkPlace, withAgain } from './coordinator-verbs.js';
+import { requireAllStarted, startedTable } from './moves-report.js';
+import { printable, table } from './table.js';
+
+const LOOK = '`cellblock host list`';
+const DRAIN_SECONDS = 900;
+
+export function addHostCommands(program: Command, contextOf: ContextOf): void {
+  const host = program.command('host').description('hosts of cells: agents as the coordinator knows them');
+  host
+    .command('list')
+    .description('list hosts')
+    .action((_options: object, command: Command) => list(contextOf(command)));
+  host
+    .command('show')
+    .description('all about one host')
+    .argument('<host>')
+    .action((name: string, _options: object, command: Command) => show(contextOf(command), name));
+  withAgain(
+    host
+      .command('drain')
+      .description('move its volumes to other hosts of its cell; new copies go elsewhere')
+      .argument('<host>')
+      .option('--dry-run', 'only say what would be moved'),
+  ).action((name: string, options: { dryRun?: boolean } & AgainOption, command: Command) =>
+    drain(contextOf(command), name, options),
+  );
+  withAgain(
+    host
+      .command('readmit')
+      .description('believe a host that came back older than it was')
+      .argument('<host>')
+      .option(...YES),
+  ).action((name: string, options: ConfirmOptions & AgainOption, command: Command) =>
+    readmit(contextOf(command), name, options),
+  );
+}
+
+async function list(context: Context): Promise<void> {
+  const { hosts } = await askCoordinator<{ hosts: HostSummary[] }>(
+    context,
+    { verb: 'host-list', arguments: {} },
+    { look: LOOK },
+  );
+  context.terminal.result(hosts, () =>
+    table(
+      [
+        { title: 'HOST', cell: (row) => row.host },
+        { title: 'CELL', cell: (row) => row.cell },
+        { title: 'STATE', cell: stateOf },
+        { title: 'PRIMARY OF', cell: (row) => String(row.primaryOf), align: 'right' },
+        { title: 'COPIES', cell: (row) => String(row.copies), align: 'right' },
+        { title: 'NBD', cell: (row) => row.nbd.join(', ') },
+      ],
+      hosts,
+    ),
+  );
+}
+
+function stateOf({ connected, draining, regressed }: HostSummary): string {
+  return [
+    connected ? 'connected' : 'away',
+    ...(draining ? ['draining'] : []),
+    ...(regressed ? ['regressed'] : []),
+  ].join(', ');
+}
+
+async function show(context: Context, name: string): Promise<void> {
+  checkPlace(name, 'host');
+  const host = await askCoordinator<HostDetails>(
+    context,
+    { verb: 'host-show', arguments: { host: name } },
+    { look: LOOK },
+  );
+  context.terminal.result(host, () => {
+    const facts = table(
+      [
+        { title: 'HOST', cell: ([key]) => key },
+        { title: '', cell: ([, value]) => value },
+      ],
+      [
+        ['Name', host.host],
+        ['Cell', host.cell],
+        ['State', stateOf(host)],
+        ['NBD', host.nbd.join(', ') || '-'],
+        ['Store', host.storeId],
+        ['Starts', String(host.boot)],
+      ] as [string, string][],
+    );
+    const volumes = table(
+      [
+        { title: 'VOLUME', cell: (row) => row.name },
+        { title: 'PART', cell: (row) => row.part },
+        { title: 'EPOCH', cell: (row) => String(row.epoch), align: 'right' },
+        { title: 'ID', cell: (row) => row.id },
+      ],
+      host.volumes,
+    );
+    const strays = table(
+      [
+        { title: 'WITHOUT A ROUTE', cell: (row) => row.name ?? '-' },
+        { title: 'STATE', cell: (row) => row.state },
+        { title: 'EPOCH', cell: (row) => String(row.epoch), align: 'right' },
+        { title: 'ID', cell: (row) => row.id },
+      ],
+      host.strays,
+    );
+    return [
+      facts,
+      host.volumes.length > 0 ? `\n${volumes}` : '',
+      host.strays.length > 0 ? `\n${strays}` : '',
+    ].join('');
+  });
+}
+
+async function drain(
+  context: Context,
+  name: string,
+  { dryRun, again }: { dryRun?: boolean } & AgainOption,
+): Promise<void> {
+  checkPlace(name, 'host');
+  const done = await askCoordinator<DrainResult>(
+    context,
+    { verb: 'host-drain', arguments: { host: name, dryRun: dryRun === true } },
+    { again, look: `\`cellblock host show ${name}\``, timeoutSeconds: DRAIN_SECONDS },
+  );
+  context.terminal.result(done, () => {
+    const now = dryRun === true ? '' : `New copies do not go to host ${name} any more.\n`;
+    return done.moves.length === 0
+      ? `${now}It is the primary of no volume.\n`
+      : `${now}${startedTable(done.moves)}`;
+  });
+  requireAllStarted(done.moves);
+}
+
+async function readmit(context: Context, name: string, options: ConfirmOptions & AgainOption): Promise<void> {
+  checkPlace(name, 'host');
+  await confirm(context, `What host ${name} has is believed, though more was seen of it before.`, options);
+  const done = await askCoordinator<ReadmitResult>(
+    context,
+    { verb: 'host-readmit', arguments: { host: name } },
+    { again: options.again, look: `\`cellblock host show ${name}\`` },
+  );
+  context.terminal.result(done, () => {
+    const lines = [
+      `Host ${name} is readmitted with ${done.readmitted.length === 0 ? 'no volume' : done.readmitted.map(printable).join(', ')}.`,
+      ...done.faulted.map(({ volume, because }) => `${printable(volume)} stays faulted: ${because}.`),
+      ...(done.missing.length === 0 ? [] : [`It lacks ${done.missing.map(printable).join(', ')}.`]),
+    ];
+    return `${lines.join('\n')}\n`;
+  });
+}

@@ -1,0 +1,106 @@
+// Moves for people: what one sends, how far it is, and several that were begun at once.
+
+import type { DrainResult, MoveStarted, MoveStatus } from '../coordinator/results.js';
+import { CommandError } from './command-error.js';
+import { formatBytes, formatTime } from './format.js';
+import { printable, table } from './table.js';
+
+type Started = DrainResult['moves'][number];
+
+export function many(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+export function startedTable(moves: readonly Started[]): string {
+  return table(
+    [
+      { title: 'VOLUME', cell: (row) => row.volume },
+      { title: 'TO', cell: (row) => ('problem' in row ? '-' : `${row.to}/${row.toHost}`) },
+      { title: 'SEND', cell: (row) => ('problem' in row ? '' : many(row.snapshots, 'snapshot')) },
+      { title: 'THERE', cell: (row) => ('problem' in row ? '' : String(row.present)), align: 'right' },
+      { title: 'MOVE', cell: moveWords },
+    ],
+    moves,
+  );
+}
+
+function moveWords(row: Started): string {
+  if ('problem' in row) return `not begun: ${row.problem}`;
+  return row.move === null ? 'would begin' : 'begun';
+}
+
+/** What could not be begun has been shown; the exit code says so too. */
+export function requireAllStarted(moves: readonly Started[]): void {
+  const problems = moves.filter((move) => 'problem' in move).length;
+  if (problems === 0) return;
+  throw new CommandError(
+    'refused',
+    'moves-not-begun',
+    `${problems} of ${many(moves.length, 'move')} could not be begun.`,
+    'See what is said of each above; the others go on.',
+  );
+}
+
+/** What a move sends, in lines. */
+export function previewLines(preview: MoveStarted): string {
+  const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present, shared, unshared, move } =
+    preview;
+  const verb = move === null ? 'would move' : 'is on the move';
+  const there = present === 0 ? '' : `; ${present} are there already`;
+  const lines = [
+    `Volume ${printable(volume)} (${formatBytes(BigInt(sizeBytes))}) ${verb} from ${from}/${fromHost} to ${to}/${toHost}.`,
+    `To be sent: ${many(snapshots, 'snapshot')}${there}, then what is written meanwhile.`,
+  ];
+  if (shared > 0) lines.push(`${many(shared, 'snapshot')} of these continue what the destination has.`);
+  if (unshared.length > 0) {
+    const bytes = unshared.reduce((sum, each) => sum + BigInt(each.sizeBytes), 0n);
+    lines.push(
+      `${many(unshared.length, 'snapshot')} continue snapshots of other volumes that are not there, and arrive without sharing with them: up to ${formatBytes(bytes)} more.`,
+      ...unshared.map(({ snapshot, base }) => `  ${printable(snapshot)} continues one of volume ${base}`),
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+export function statusTable(status: MoveStatus): string {
+  const rows: [string, string][] = [
+    ['Volume', status.volume],
+    ['From', `${status.from}/${status.fromHost}`],
+    ['To', `${status.to}/${status.toHost}`],
+    ['State', stateWords(status)],
+    ['Begun', formatTime(status.begun)],
+    ['Ended', status.ended === null ? '-' : formatTime(status.ended)],
+    ['Copy', copyWords(status)],
+    ['Deltas sent', String(status.deltas)],
+    ['Kept at the source', status.keptUntil === null ? '-' : `until ${formatTime(status.keptUntil)}`],
+    ['Id', status.move],
+  ];
+  return table(
+    [
+      { title: 'MOVE', cell: ([key]) => key },
+      { title: '', cell: ([, value]) => value },
+    ],
+    rows,
+  );
+}
+
+const RESULTS: Readonly<Record<string, string>> = {
+  moved: 'over: the volume is at its destination',
+  'rolled-back': 'over: turned back, the volume is where it was',
+  'given-up': 'over: given up',
+};
+
+function stateWords({ phase, result, direction }: MoveStatus): string {
+  if (phase === null) return RESULTS[result ?? ''] ?? 'over';
+  return direction === 'rollback' ? `${phase}, being turned back` : phase;
+}
+
+/** The API client makes byte quantities of `done` and `total`. */
+function copyWords({ copy }: MoveStatus): string {
+  if (copy === null) return '-';
+  if (copy.failed !== null) return `failed: ${copy.failed}`;
+  const done = formatBytes(BigInt(copy.done));
+  return copy.total === null
+    ? `${copy.stage}, ${done}`
+    : `${copy.stage}, ${done} of ${formatBytes(BigInt(copy.total))}`;
+}

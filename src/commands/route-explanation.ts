@@ -1,0 +1,166 @@
+// `route show --explain`: by which an operator understands where a volume is and why. From what is known, through what both cells answer and the
+// rules that were looked at, to what would be done now and what was done before.
+
+import type { Explained, RouteDetails } from '../coordinator/results.js';
+import type { CellAnswer } from '../model/cell/answer.js';
+import type { Head, Place, Route } from '../model/cell/route.js';
+import { formatTime } from './format.js';
+import { many } from './moves-report.js';
+import { paragraph } from './paragraph.js';
+import { printable, table } from './table.js';
+
+type Trials = readonly { rule: string; holds: boolean; because: string }[];
+type Answers = Pick<Explained, 'x' | 'y'>;
+
+/** Of what is shown of an id: enough to tell two apart. */
+const ID_DIGITS = 8;
+/** What belongs to a decision is set in below its first line. */
+const DECISION_COLUMNS = 8;
+
+export function routeTable(details: RouteDetails): string {
+  return table(
+    [
+      { title: 'ROUTE', cell: ([key]) => key },
+      { title: '', cell: ([, value]) => value },
+    ],
+    routeFacts(details),
+  );
+}
+
+function routeFacts({ route, completeThrough, replicas, unfinished }: RouteDetails): [string, string][] {
+  const { name, volume, status, epoch, gen, lineageHead, active, alternate } = route;
+  const facts: [string, string][] = [
+    ['Volume', name],
+    ['Id', volume],
+    ['State', status],
+    ['Epoch', `${epoch} (the route was changed ${gen} times)`],
+    ['Last snapshot', headWords(lineageHead)],
+    ['Active (x)', placeWords(active)],
+    ['Alternate (y)', alternate ? placeWords(alternate) : '-'],
+    ['Move', journalWords(route)],
+  ];
+  for (const { host, completeThrough: through } of replicas)
+    facts.push([`Replica ${host}`, through ? `complete through ${headWords(through)}` : 'has nothing yet']);
+  if (replicas.length > 0) facts.push(['Complete in the cell', `through ${headWords(completeThrough)}`]);
+  for (const { operation, begun, askedBy } of unfinished)
+    facts.push(['Not ended', `${operation.kind}, asked by ${askedBy} at ${formatTime(begun)}`]);
+  return facts;
+}
+
+function placeWords({ cell, primary, epoch, mustSeal, needsRepair }: Place): string {
+  const notes = [
+    ...(mustSeal === null ? [] : [`has to be sealed below epoch ${mustSeal}`]),
+    ...(needsRepair ? ['somebody has to look after it'] : []),
+  ];
+  return [`${cell}/${primary}, epoch ${epoch}`, ...notes].join('; ');
+}
+
+function journalWords({ journal }: Route): string {
+  if (journal === null) return '-';
+  const { from, to, fromHost, toHost, phase, direction } = journal;
+  const way = direction === 'rollback' ? ', being turned back' : '';
+  return `${from}/${fromHost} to ${to}/${toHost}: ${phase}${way}`;
+}
+
+function headWords(head: Head | null): string {
+  return head === null ? 'none' : `${head.seq} (${head.id.slice(0, ID_DIGITS)})`;
+}
+
+export function explanation(details: RouteDetails, explained: Explained): string {
+  const { route } = details;
+  const { trials, rule, steps, afterwards, decisions, evidence } = explained;
+  return [
+    routeTable(details),
+    '\n',
+    answersTable(route, explained),
+    '\nRules, in the order they were looked at:\n',
+    trials.length === 0 ? '  A tombstone decides: no rule was looked at.\n' : trialLines(trials),
+    `\nNow it would be: ${rule} (${explained.outcome})\n`,
+    ...steps.map((step, at) => paragraph(step, `  ${at + 1}. `)),
+    steps.length === 0 ? '  Nothing is to be done.\n' : '',
+    paragraph(printable(afterwards), '  Afterwards: '),
+    evidence ? `\nIn quarantine since ${formatTime(evidence.at)}, when they had answered:\n` : '',
+    evidence ? answersTable(evidence.route, evidence) + trialLines(evidence.trials) : '',
+    decisions.length === 0
+      ? '\nNothing has been asked of it yet.\n'
+      : '\nWhat was done, the last one last:\n',
+    ...decisions.map(decisionText),
+  ].join('');
+}
+
+const FACTS: readonly [title: string, value: (answer: CellAnswer) => string][] = [
+  ['state', ({ state }) => state],
+  ['epoch', ({ epoch }) => String(epoch)],
+  ['last snapshot', ({ lineageHead }) => headWords(lineageHead)],
+  ['written to since', ({ dirtySinceHead }) => (dirtySinceHead ? 'yes' : 'no')],
+  ['activated from', ({ activatedFrom }) => (activatedFrom ? headWords(activatedFrom) : '-')],
+  ['sealed at', ({ sealedHead }) => (sealedHead ? headWords(sealedHead) : '-')],
+  ['released to epoch', ({ released }) => (released === null ? '-' : String(released))],
+  ['part in a move', ({ move }) => (move ? `${move.role}, ${move.phase}, with ${move.peerCell}` : '-')],
+  ['complete through', ({ move }) => (move?.completeThrough ? headWords(move.completeThrough) : '-')],
+  ['in flight', ({ inFlight }) => (inFlight ? `snapshot ${inFlight.slice(0, ID_DIGITS)}` : '-')],
+  ['tombstone', ({ tombstone }) => (tombstone ? `${tombstone.why}, epoch ${tombstone.epoch}` : '-')],
+];
+
+/** Both answers side by side. What neither says anything of is left out, but for what every answer has. */
+export function answersTable({ active, alternate }: Route, { x, y }: Answers): string {
+  const place = (side: Place | null) => (side ? `${side.cell}/${side.primary}` : 'none');
+  const rows = FACTS.map(([title, value]) => {
+    const said = (answer: CellAnswer) =>
+      answer.state === 'UNKNOWN' && title !== 'state' ? '-' : value(answer);
+    return { title, x: said(x), y: alternate ? said(y) : '-' };
+  });
+  const shown = rows.filter((row, at) => at < 3 || row.x !== '-' || row.y !== '-');
+  return table(
+    [
+      { title: 'ANSWERS', cell: (row) => row.title },
+      { title: `x: ${place(active)}`, cell: (row) => silence(row.x) },
+      { title: `y: ${place(alternate)}`, cell: (row) => silence(row.y) },
+    ],
+    shown,
+  );
+}
+
+function silence(value: string): string {
+  return value === 'UNKNOWN' ? 'UNKNOWN (no answer)' : value;
+}
+
+/** The guard's sentence beside each rule; the last one is taken. */
+export function trialLines(trials: Trials): string {
+  const width = Math.max(0, ...trials.map(({ rule }) => rule.length));
+  return trials
+    .map(({ rule, holds, because }) =>
+      paragraph(printable(because), `  ${rule.padEnd(width)}  ${holds ? 'yes' : 'no '}  `),
+    )
+    .join('');
+}
+
+function decisionText({
+  number,
+  at,
+  operation,
+  rule,
+  trials,
+  x,
+  y,
+  steps,
+  result,
+}: Explained['decisions'][number]) {
+  const head = `  #${number} ${formatTime(at)}  `;
+  const others = trials.filter(({ holds }) => !holds).map((trial) => `not ${trial.rule}: ${trial.because}`);
+  const lines = [
+    `${operation}: x was ${stateWords(x)}, y ${stateWords(y)}, so ${rule}`,
+    ...others,
+    ...(steps.length === 0 ? [] : [steps.join('; ')]),
+    `result: ${result}`,
+  ];
+  const indent = ' '.repeat(DECISION_COLUMNS);
+  return lines
+    .map((line, index) => paragraph(printable(line), index === 0 ? head : indent, DECISION_COLUMNS))
+    .join('');
+}
+
+function stateWords({ state, epoch, lineageHead }: CellAnswer): string {
+  if (state === 'NONE' || state === 'UNKNOWN') return state;
+  return `${state} (epoch ${epoch}, ${many(lineageHead?.seq ?? 0, 'snapshot')})`;
+}

@@ -1,0 +1,303 @@
+// The command line of cells against real agents and a real coordinator on loopback: volumes claimed, snapshotted, resized and deleted through the
+// coordinator, why it decides as it does, and what every wrong word gets.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { PAGE_COLUMNS } from '../../src/commands/paragraph.js';
+import { CellAgent, CoordinatorProcess } from '../support/coordinator-process.js';
+import { MIB } from '../support/nbd-wire.js';
+import { RawNbd } from '../support/raw-nbd.js';
+import { until } from '../support/waiting.js';
+
+t.setTimeout(600_000);
+
+const ID = '[0-9a-f]{32}';
+
+function place(t: Test): string {
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'cellblock-cells-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+interface Scene {
+  coordinator: CoordinatorProcess;
+  east: CellAgent;
+}
+
+async function scene(t: Test, hosts: Record<string, string> = { h1: 'east' }): Promise<Scene> {
+  const coordinator = await CoordinatorProcess.start(t, { directory: place(t), hosts });
+  const east = await CellAgent.start(t, coordinator, { host: 'h1', cell: 'east' });
+  return { coordinator, east };
+}
+
+async function claimed({ east }: Scene, name = 'v'): Promise<void> {
+  await east.daemon.api.createVolume(name, 4 * MIB);
+  await east.said('route', 'claim', name, '--host', 'h1');
+}
+
+t.test('a volume of a cell through its life, by the coordinator', async (t) => {
+  const at = await scene(t);
+  const { east } = at;
+  t.match(await east.said('route', 'list'), /^No volume has a route\. .*route claim/);
+  await east.daemon.api.createVolume('v', 4 * MIB);
+  await east.said('snapshot', 'create', 'v@before');
+  t.equal(
+    await east.said('route', 'claim', 'v', '--host', 'h1'),
+    'Volume v belongs to cell east, at host h1, with 1 snapshot.\n',
+  );
+  t.match(await east.said('route', 'list'), /^VOLUME +CELL +HOST .*\nv +east +h1 +open +1 +1 *\n$/);
+
+  t.equal(
+    await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator'),
+    'Snapshot v@one taken at east/h1: number 2 of its lineage (stay).\n',
+  );
+  t.equal(await east.said('snapshot', 'create', 'v@two', '--local'), 'Snapshot v@two taken.\n');
+  t.match(
+    await east.said('snapshot', 'create', 'v@three', '--via', 'coordinator'),
+    /number 4 of its lineage/,
+    'a local one counts',
+  );
+  t.match(await east.said('snapshot', 'list', 'v'), /v@before.*\nv@one.*\nv@two.*\nv@three/);
+
+  t.match(
+    await east.said('volume', 'resize', 'v', '--size', '8M', '--via', 'coordinator'),
+    'Volume v has 8M now, at east/h1;',
+  );
+  t.match(await east.said('volume', 'show', 'v'), /Size +8M .*[\s\S]*Cell +primary, ACTIVE, epoch 1, 4 snap/);
+
+  t.match(await east.said('cell', 'list'), /^CELL +VOLUMES +HOSTS\neast +1 +h1\n$/);
+  t.match(await east.said('cell', 'show', 'east'), /Volumes +v\nArriving +-/);
+  t.match(await east.said('host', 'list'), /\nh1 +east +connected +1 +0 +.*tcp:127\.0\.0\.1:\d+/);
+  t.match(await east.said('host', 'show', 'h1'), new RegExp(`\\nv +primary +1 +${ID}\\n`));
+  t.match(await east.said('status'), 'connected to c1');
+
+  t.equal(await east.said('volume', 'delete', 'v', '--via', 'coordinator'), 'Volume v deleted.\n');
+  t.match(await east.said('volume', 'list'), 'No volumes.');
+});
+
+t.test('several volumes in one instant, by the coordinator', async (t) => {
+  const at = await scene(t);
+  await claimed(at, 'a');
+  await claimed(at, 'b');
+  t.match(
+    await at.east.said('snapshot', 'create', 'a@x', 'b@x', '--via', 'coordinator'),
+    /^Snapshot a@x taken at host h1: number 1 .*\nSnapshot b@x .*\nIn one instant; clients were held: h1 \d+\.\d ms\.\n$/,
+  );
+});
+
+t.test(
+  'route show --explain: what is known, both answers, the rules with their sentences, what was done',
+  async (t) => {
+    const at = await scene(t);
+    await claimed(at);
+    const { east } = at;
+    t.match(
+      await east.said('route', 'show', 'v'),
+      /^ROUTE\nVolume +v\nId +[0-9a-f]{32}\nState +open\nEpoch +1 /,
+    );
+    await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
+    const { client } = await RawNbd.open(east.daemon.nbdPath, 'v');
+    t.equal((await client.command({ type: 1, offset: 0, length: 4096 }, Buffer.alloc(4096, 7))).error, 0);
+    client.close();
+    const page = await east.said('route', 'show', 'v', '--explain');
+    t.comment(page);
+    t.match(
+      page,
+      /\nANSWERS +x: east\/h1 +y: none\nstate +ACTIVE +-\nepoch +1 +-\nlast snapshot +1 \([0-9a-f]{8}\)/,
+    );
+    t.match(page, /\nwritten to since +yes/);
+    t.match(page, /\nRules, in the order they were looked at:\n {2}stay +yes {2}\S/, 'the rule, and why');
+    t.match(page, /\nNow it would be: stay \(perform\)\n {2}1\. do what is asked at x\n/);
+    t.match(page, /\n {2}#1 \d{4}-.* {2}snapshot.*: x was ACTIVE \(epoch 1, 0 snapshots\), y NONE, so stay/);
+    t.match(page, /\n +result: .+/);
+    const longest = Math.max(...page.split('\n').map((line) => line.length));
+    t.ok(longest <= PAGE_COLUMNS, `${longest} columns`);
+    const { explained } = await east.json<{ explained: { rule: string; decisions: unknown[] } }>(
+      'route',
+      'show',
+      'v',
+      '--explain',
+    );
+    t.match(explained, { rule: 'stay', decisions: [{ rule: 'stay' }] }, 'the same for programs');
+  },
+);
+
+t.test('wrong words: one sentence, what to do, an exit code, and nothing is done', async (t) => {
+  const at = await scene(t);
+  await claimed(at);
+  const { east } = at;
+  await east.said('volume', 'create', 'unclaimed', '--size', '1M');
+  const before = [await east.said('route', 'list'), await east.said('snapshot', 'list')];
+  const wrong: [words: string, code: number, says: RegExp][] = [
+    ['snapshot create v@x', 7, /belongs to a cell\. .*--via coordinator/],
+    [
+      'snapshot create v@x --local --via coordinator',
+      2,
+      /--local and --via coordinator do not go together\./,
+    ],
+    ['snapshot create v@x --via pigeon', 2, /Nothing goes via "pigeon"\. Write --via coordinator/],
+    ['snapshot create v@x --via coordinator --for 1h', 2, /--for and --via coordinator do not go together/],
+    ['snapshot create v@x --again 12', 2, /--again is of what was asked via the coordinator/],
+    ['snapshot create v@x --via coordinator --again 12', 2, /"12" is no id of a call/],
+    ['snapshot create unclaimed@x --via coordinator', 3, /unclaimed.*cellblock route claim/],
+    ['snapshot create v@x v@y --via coordinator', 2, /named twice/],
+    ['volume delete v', 7, /belongs to a cell\. .*--via coordinator/],
+    ['volume delete v --via coordinator --wait', 2, /--wait and --via coordinator do not go together/],
+    ['volume resize v --size 8M', 7, /belongs to a cell\./],
+    ['volume resize v --size 1M --via coordinator', 7, /would shrink|shrink/],
+    ['volume resize v --size 8M --force --via coordinator', 2, /--force and --via coordinator/],
+    ['cell show nowhere', 3, /There is no cell nowhere\. Run `cellblock cell list`/],
+    ['cell show not/a/name', 2, /"not\/a\/name" cannot be the name of a cell\./],
+    ['cell create east', 4, /There is a cell east already\./],
+    ['cell split east', 2, /'--into <cell>' is missing\. Say which cell/],
+    ['cell split east --into east', 2, /split into another one/],
+    ['cell split east --into nowhere', 3, /There is no cell nowhere/],
+    ['cell split east --int west', 2, /unknown option '--int'|Did you mean --into/],
+    ['cell promote v --host h9', 3, /Host h9 is no replica of volume v\./],
+    ['cell promote v', 2, /'--host <host>' is missing/],
+    ['cell rollback nowhere', 3, /There is no cell nowhere/],
+    ['replica add v --host h9', 6, /Host h9 is not connected/],
+    ['host show h9', 3, /No host h9 has ever joined\./],
+    ['host drain h9', 3, /No host h9 has ever joined\./],
+    ['host drain h1', 7, /Cell east has no other host that takes copies\./],
+    ['host readmit h1', 7, /h1/],
+    ['move v', 2, /'--to <cell>' is missing/],
+    ['move v --to east', 2, /Volume v is in cell east already\./],
+    ['move v --to nowhere', 3, /There is no cell nowhere/],
+    ['move v@x --to east', 2, /is a snapshot, not a volume\. Snapshots move with their volume/],
+    ['move v --to east --dry-run --wait', 2, /--dry-run begins nothing/],
+    ['move status v', 3, /Volume v is not on the move\./],
+    ['move cancel v', 3, /Volume v is not on the move\./],
+    ['route show ghost', 3, /ghost.*/],
+    ['route show v@x', 2, /is a snapshot, not a volume/],
+    ['route claim ghost --host h1', 3, /h1: .*ghost/],
+    ['route claim unclaimed', 2, /'--host <host>' is missing/],
+    ['route claim v --host h1', 4, /A volume v has a route already\./],
+    ['route claim unclaimed --host h9', 6, /Host h9 is not connected/],
+    ['route forget v', 5, /The route of volume v is open\./],
+    ['quarantine adopt v --cell east', 7, /Nothing of volume v waits for an operator\./],
+    ['quarantine adopt v', 2, /'--cell <cell>' is missing/],
+    ['quarantine keep-fork v', 2, /'--as <name>' is missing/],
+    ['quarantine keep-fork v --as w', 7, /Nothing of volume v waits/],
+    ['quarantine discard v', 7, /Nothing of volume v waits/],
+    ['cell', 2, /A command is missing\./],
+    ['quarantine lst', 2, /[Uu]nknown command 'lst'/],
+  ];
+  for (const [words, code, says] of wrong) {
+    const outcome = await east.cli(...words.split(' '));
+    t.match({ code: outcome.code, stderr: outcome.stderr }, { code, stderr: says }, words);
+    t.equal(outcome.stdout, '', `${words}: nothing on stdout`);
+    t.notMatch(outcome.stderr, /inside cellblock/, `${words}: no defect`);
+  }
+  t.same([await east.said('route', 'list'), await east.said('snapshot', 'list')], before, 'nothing was done');
+  t.equal(await east.said('quarantine', 'list'), 'No volume is in quarantine.\n');
+});
+
+t.test('a coordinator that is not there: nothing is done, and local work goes on', async (t) => {
+  const at = await scene(t);
+  await claimed(at);
+  const { coordinator, east } = at;
+  t.equal(await coordinator.stop(), 0);
+  const outcome = await east.cli('snapshot', 'create', 'v@x', '--via', 'coordinator');
+  t.match(outcome, {
+    code: 6,
+    stderr: /Host h1 is connected to no coordinator; the last one was c1\. Nothing was done/,
+  });
+  t.equal(await east.said('snapshot', 'create', 'v@local', '--local'), 'Snapshot v@local taken.\n');
+  t.match(JSON.parse((await east.cli('--json', 'route', 'list')).stderr), {
+    error: { kind: 'busy', code: 'coordinator-unreachable' },
+  });
+  await coordinator.run();
+  await east.connected();
+  t.match(await east.said('route', 'list'), /\nv +east +h1 +open/, 'its state is there again');
+});
+
+t.test('a move that is begun, looked at and turned back; what several moves would be', async (t) => {
+  const at = await scene(t, { h1: 'east', h2: 'west' });
+  const { coordinator, east } = at;
+  const west = await CellAgent.start(t, coordinator, { host: 'h2', cell: 'west' });
+  await claimed(at);
+  await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
+  t.equal(
+    await west.said('move', 'v', '--to', 'west', '--dry-run'),
+    'Volume v (4M) would move from east/h1 to west/h2.\nTo be sent: 1 snapshot, then what is written meanwhile.\n',
+    'asked anywhere',
+  );
+  t.match(
+    await east.said('cell', 'split', 'east', '--into', 'west', '--volumes', 'v', '--dry-run'),
+    /^VOLUME +TO +SEND +THERE +MOVE\nv +west\/h2 +1 snapshot +0 +would begin\n$/,
+  );
+  t.match(await east.cli('cell', 'split', 'east', '--into', 'west', '--volumes', 'v,ghost'), { code: 3 });
+  t.match(
+    await east.said('cell', 'split', 'east', '--into', 'west', '--dry-run'),
+    /^Nothing was moved: nothing is being written to volumes of cell east\./,
+  );
+
+  // Its destination is stopped, so that it cannot end before it is turned back.
+  process.kill(west.daemon.pid, 'SIGSTOP');
+  t.match(
+    await east.said('move', 'v', '--to', 'west'),
+    /is on the move from east\/h1 to west\/h2\.[\s\S]*See `cellblock move status v`/,
+  );
+  t.match(await east.cli('move', 'v', '--to', 'west'), {
+    code: 5,
+    stderr: /Volume v is on the move to cell west\./,
+  });
+  t.match(
+    await east.said('move', 'status', 'v'),
+    /^MOVE\nVolume +v\nFrom +east\/h1\nTo +west\/h2\nState +(PREPARED|COPYING)\n/,
+  );
+  t.match(await east.said('cell', 'show', 'west'), /Arriving +v\n/);
+  const page = await east.said('route', 'show', 'v', '--explain');
+  t.comment(page);
+  t.match(page, /\nMove +east\/h1 to west\/h2: (PREPARED|COPYING)\n/);
+  t.match(page, /\nANSWERS +x: east\/h1 +y: west\/h2\nstate +\S+ +UNKNOWN \(no answer\)\nepoch +1 +-\n/);
+  t.match(page, /\nNow it would be: stay-alone /);
+  t.match(await east.said('cell', 'rollback', 'west'), /^VOLUME +TURNED BACK +WHY\nv +yes +it was at /);
+  t.match(await east.said('move', 'cancel', 'v'), 'The move of volume v is being turned back.');
+  process.kill(west.daemon.pid, 'SIGCONT');
+  await until('the move to be turned back', async () =>
+    (await east.said('move', 'status', 'v')).includes('over: turned back, the volume is where it was'),
+  );
+  t.match(
+    await east.said('snapshot', 'create', 'v@two', '--via', 'coordinator'),
+    'taken at east/h1: number 2',
+  );
+});
+
+t.test('a lost primary: what would be lost is said before anything is done', async (t) => {
+  const at = await scene(t, { h1: 'east', h3: 'east' });
+  const { coordinator, east } = at;
+  const other = await CellAgent.start(t, coordinator, { host: 'h3', cell: 'east' });
+  await claimed(at);
+  await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
+  t.equal(await east.said('replica', 'add', 'v', '--host', 'h3'), 'Replicas of volume v: h3.\n');
+  t.match(await east.said('route', 'show', 'v'), /\nReplica h3 +(has nothing yet|complete through 1)/);
+  t.match(await other.cli('cell', 'promote', 'v', '--host', 'h3', '--accept-loss'), {
+    code: 7,
+    stderr: /Host h1 owns volume v and answers\./,
+  });
+  await east.daemon.kill();
+  const asked = await until('the replica to be asked', async () => {
+    const outcome = await other.cli('cell', 'promote', 'v', '--host', 'h3');
+    return outcome.stderr.includes('would be lost') ? outcome : null;
+  });
+  t.match(asked, {
+    code: 7,
+    stdout: '',
+    stderr: /Everything written to volume v since .* would be lost.*--accept-loss/,
+  });
+  t.match(await other.said('route', 'list'), /\nv +east +h1 /, 'nothing was done');
+  const done = await other.cli('cell', 'promote', 'v', '--host', 'h3', '--accept-loss');
+  t.match(done, {
+    code: 0,
+    stderr: /^Everything written to volume v since .* would be lost/,
+    stdout: /^Volume v is at host h3 under epoch 2\. Lost: what was written since /,
+  });
+  t.match(
+    await other.said('route', 'show', 'v'),
+    /\nActive \(x\) +east\/h3, epoch 2\nAlternate \(y\) +east\/h1, epoch 1; has to be sealed below epoch 2; somebody has to look after it\n/,
+  );
+});
