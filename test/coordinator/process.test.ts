@@ -148,7 +148,10 @@ t.test('an etcd that is not there', async (t) => {
     ...['--state', 'etcd://127.0.0.1:1'],
   ]);
   t.equal(status, 9);
-  t.match(lastWords(stderr), /^cellblock-coordinator: The state of the coordinator cannot be reached: 127\.0\.0\.1:1: .*ECONNREFUSED.*\. Check that .* etcd runs/);
+  t.match(
+    lastWords(stderr),
+    /^cellblock-coordinator: The state of the coordinator cannot be reached: 127\.0\.0\.1:1: .*ECONNREFUSED.*\. Check that .* etcd runs/,
+  );
 });
 
 t.test('a second one on the same state is refused, and harms nothing', async (t) => {
