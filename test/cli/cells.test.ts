@@ -37,6 +37,19 @@ async function claimed({ east }: Scene, name = 'v'): Promise<void> {
   await east.said('route', 'claim', name, '--host', 'h1');
 }
 
+async function write(t: Test, { daemon }: CellAgent, byte: number): Promise<void> {
+  const { client } = await RawNbd.open(daemon.nbdPath, 'v');
+  t.equal((await client.command({ type: 1, offset: 0, length: 4096 }, Buffer.alloc(4096, byte))).error, 0);
+  client.close();
+}
+
+async function read({ daemon }: CellAgent): Promise<Buffer> {
+  const { client } = await RawNbd.open(daemon.nbdPath, 'v');
+  const { data } = await client.command({ type: 0, offset: 0, length: 4096 });
+  client.close();
+  return data;
+}
+
 t.test('a volume of a cell through its life, by the coordinator', async (t) => {
   const at = await scene(t);
   const { east } = at;
@@ -265,6 +278,37 @@ t.test('a move that is begun, looked at and turned back; what several moves woul
     await east.said('snapshot', 'create', 'v@two', '--via', 'coordinator'),
     'taken at east/h1: number 2',
   );
+});
+
+t.test('a move through to its end and back: only what the other cell lacks is sent', async (t) => {
+  const at = await scene(t, { h1: 'east', h2: 'west' });
+  const { coordinator, east } = at;
+  const west = await CellAgent.start(t, coordinator, { host: 'h2', cell: 'west' });
+  await claimed(at);
+  await write(t, east, 7);
+  await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
+  await write(t, east, 8);
+  t.match(
+    await east.said('move', 'v', '--to', 'west', '--wait'),
+    /\nVolume v is in cell west, at host h2\.\n$/,
+  );
+  t.match(await east.said('move', 'status', 'v'), 'over: the volume is at its destination');
+  t.same(await read(west), Buffer.alloc(4096, 8), 'what was written since the snapshot came along');
+  t.match(
+    await east.said('snapshot', 'create', 'v@two', '--via', 'coordinator'),
+    /taken at west\/h2: number 2 /,
+  );
+  const page = await east.said('route', 'show', 'v', '--explain');
+  t.comment(page);
+  t.match(page, /\nANSWERS +x: west\/h2 +y: east\/h1\nstate +ACTIVE +SEALED\nepoch +2 +1\n/);
+  t.match(page, /\nreleased to epoch +- +2\n/);
+  t.match(
+    await east.said('move', 'v', '--to', 'east', '--wait'),
+    /are there already[\s\S]*\nVolume v is in cell east, at host h1\.\n$/,
+  );
+  t.same(await read(east), Buffer.alloc(4096, 8));
+  t.match(await east.said('snapshot', 'list', 'v'), /v@one.*\nv@two/);
+  t.match(await east.said('route', 'list'), /\nv +east +h1 +open +3 +2 +h2 *\n$/);
 });
 
 t.test('a lost primary: what would be lost is said before anything is done', async (t) => {
