@@ -473,7 +473,9 @@ TAP_TEST("a crowd of one client is closed on without a word") {
   for (auto& one : crowd) closed += one->ended && one->got.empty();
   TAP_EQ(closed, 35u, "64 are told why");
   crowd.clear();
-  for (int i = 0; i < 4; i++) host.turn();
+  // A turn of the door ends by time: how many it takes depends on the machine.
+  while (host.wire.clients.size() > 0 && host.turn() > 0) {
+  }
   TAP_EQ(host.wire.clients.size(), 0u, "nobody is remembered");
 }
 

@@ -7,7 +7,7 @@
 // have processors of their own. Three clients are looked at: one as fast as it can, which on a small machine leaves nothing for the
 // attackers' work; the same with limits on the volume the attackers have; and one that asks for two fifths of what it could have. Then
 // all attacks in turn for --minutes, with the agent's memory, sockets and connections after each turn. Prints Markdown; the exit code
-// is 0 only if the last of these kept 90 % beside every attack and nothing grew.
+// is 0 only if each of these kept 90 % beside every attack and nothing grew.
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -32,23 +32,19 @@ interface Setting {
   /** Of what the client could have alone; null: all of it. */
   part: number | null;
   limited: boolean;
-  /** Where a client leaves nothing of the machine, what it keeps says more of the machine. */
-  mustKeep: boolean;
 }
 
 const SETTINGS: Setting[] = [
-  { title: 'A client as fast as it can', part: null, limited: false, mustKeep: false },
+  { title: 'A client as fast as it can', part: null, limited: false },
   {
     title: `The same; the volume of the attackers has limits (${LIMITED.iops} requests and ${LIMITED.bandwidth / MIB} MiB a second)`,
     part: null,
     limited: true,
-    mustKeep: false,
   },
   {
     title: 'A client that asks for two fifths of what it could have',
     part: 0.4,
     limited: false,
-    mustKeep: true,
   },
 ];
 
@@ -116,7 +112,7 @@ async function price(program: string, daemon: Daemon, victim: Victim, setting: S
     }
     const ratios = with_.map((one, n) => one / (alone[n] as number));
     const kept = median(ratios);
-    passed &&= kept >= KEPT || !setting.mustKeep;
+    passed &&= kept >= KEPT || attack === comparison;
     const rates = [alone, with_].map((list) => Math.round(median(list)));
     const range = [Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2)).join(' - ');
     console.log(`| ${attack.name} | ${rates.join(' | ')} | ${kept.toFixed(2)} | ${range} |`);
@@ -165,7 +161,7 @@ try {
   await limit(daemon, 'own', null);
   const bounded = await loop(daemon, victim);
   console.log(
-    `\n${kept ? '90 % were kept where they have to be' : '90 % were not kept where they have to be'}; ${bounded ? 'nothing grew' : 'something grew'}.`,
+    `\n${kept ? 'Every client kept' : 'Not every client kept'} 90 %; ${bounded ? 'nothing grew' : 'something grew'}.`,
   );
   process.exitCode = kept && bounded ? 0 : 1;
 } finally {
