@@ -150,7 +150,7 @@ void Connection::take_turn() {
     const BufferRef block = std::move(input_);
     process(block, input_at_, input_end_);
   } else if (!input_ended_) {
-    receive();
+    drain_ > 0 ? drain() : receive();
   }
   if (is_open()) turn_done();
 }
@@ -179,6 +179,18 @@ void Connection::receive() {
   const size_t rest = static_cast<size_t>(got) - take_payload(static_cast<size_t>(got));
   const size_t front = std::exchange(carried_, 0);
   process(block, block.bytes(), block.bytes() + front + rest);
+}
+
+// Work that is of use to nobody, so it is paid for out of what newcomers may take: turns alone give it all
+// the time that others leave, which on a busy machine their clients want.
+void Connection::drain() {
+  if (!reactor_.lobby_.may_spend()) {
+    stall_ = Stall::budget;
+    return reactor_.retry_when_budget_allows();
+  }
+  const uint64_t begin = reactor_.loop_.clock_ns();
+  receive();
+  reactor_.lobby_.charge(static_cast<int64_t>(reactor_.loop_.clock_ns() - begin));
 }
 
 // The front of what was received belongs to the payload being received; returns how much.

@@ -79,6 +79,7 @@ class Connection final : public Watcher {
   void take_turn();
   bool turn_is_over() const;
   void receive();
+  void drain();
   size_t take_payload(size_t received);
   void process(const BufferRef& block, std::byte* at, std::byte* end);
   bool send_ahead();

@@ -13,13 +13,15 @@ constexpr uint64_t kNsPerMs = 1'000'000;
 
 }  // namespace
 
-Lobby::Lobby(Loop& loop, uint64_t burst_ns)
+Lobby::Lobby(Loop& loop, uint64_t burst_ns, uint64_t (*worked_ns)())
     : loop_(loop),
       reopen_([this] { look(false); }),
       burst_ns_(static_cast<int64_t>(burst_ns)),
-      credit_ns_(burst_ns_) {
+      credit_ns_(burst_ns_),
+      worked_ns_(worked_ns) {
   loop_.watch(set_.fd(), EPOLLIN, this);
   accrued_ns_ = window_ns_ = loop_.clock_ns();
+  window_worked_ns_ = worked_ns_();
 }
 
 Lobby::~Lobby() { loop_.unwatch(set_.fd(), this); }
@@ -69,17 +71,18 @@ void Lobby::look(bool at_sockets) {
 // What was done since then is paid for. False: there is nothing left.
 bool Lobby::spent(uint64_t since_ns) {
   accrue();
-  credit_ns_ -= static_cast<int64_t>(accrued_ns_ - since_ns);
+  charge(static_cast<int64_t>(accrued_ns_ - since_ns));
   return credit_ns_ > 0;
 }
 
 void Lobby::accrue() {
   const uint64_t now = std::max(loop_.clock_ns(), accrued_ns_);
   if (now - window_ns_ >= kWindowNs) {
-    const uint64_t waited = loop_.waited_ns() - window_waited_ns_;
-    share_ = waited > (now - window_ns_) / 4 * 3 ? kIdleShare : kBusyShare;
+    const uint64_t worked = worked_ns_();
+    const int64_t other =
+        static_cast<int64_t>(worked - std::exchange(window_worked_ns_, worked)) - std::exchange(used_ns_, 0);
+    share_ = other < static_cast<int64_t>((now - window_ns_) / kOtherWork) ? kIdleShare : kBusyShare;
     window_ns_ = now;
-    window_waited_ns_ = loop_.waited_ns();
   }
   credit_ns_ = std::min(credit_ns_ + static_cast<int64_t>((now - accrued_ns_) / share_), burst_ns_);
   accrued_ns_ = now;

@@ -1,7 +1,9 @@
-// Where clients wait until they are let in: listening sockets and handshakes of one reactor. While
-// connections in transmission are at work, what is done here may take a small part of the reactor's time, so
-// that a flood of newcomers, or of options, costs those inside little; a reactor with little else to do gives
-// half of it. Who is not looked at meanwhile waits in its socket, all in turn.
+// Where clients wait until they are let in: listening sockets and handshakes of one reactor. While the
+// process is at work on anything else, what is done here may take a small part of the reactor's time, so that
+// a flood of newcomers, or of options, costs those inside little; a process with little else to do gives half
+// of it. The whole process counts, not the reactor alone: one with nothing else to do may still take the
+// processor from others, or from their clients. Who is not looked at meanwhile waits in its socket, all in
+// turn.
 //
 // Invariants: a debt is paid off by the time that passes, so nobody waits for ever; what adds up to no more
 // than the burst is looked at without waiting.
@@ -18,13 +20,15 @@ namespace cellblock::plane {
 
 class Lobby final : public Watcher {
  public:
-  static constexpr uint64_t kBusyShare = 16;        // one part in so many, while the loop hardly ever waits
-  static constexpr uint64_t kIdleShare = 2;         // while it waits for most of the time
-  static constexpr uint64_t kWindowNs = 8'000'000;  // how busy the loop is, is looked at over so long
+  static constexpr uint64_t kBusyShare = 24;        // one part in so many, while there is other work
+  static constexpr uint64_t kIdleShare = 2;         // while there is not
+  static constexpr uint64_t kWindowNs = 8'000'000;  // how much there is, is looked at over so long
+  static constexpr uint64_t kOtherWork = 8;         // a processor for one part in so many is other work
   // What a question to the directory costs where it is answered, which is not this thread.
-  static constexpr int64_t kQuestionNs = 50'000;
+  static constexpr int64_t kQuestionNs = 150'000;
 
-  Lobby(Loop& loop, uint64_t burst_ns);
+  // `worked_ns`: processor time of the process so far, of all its threads.
+  Lobby(Loop& loop, uint64_t burst_ns, uint64_t (*worked_ns)());
   ~Lobby();
 
   // 0 or an errno value.
@@ -36,7 +40,15 @@ class Lobby final : public Watcher {
 
   // Work that no socket tells of: now, or when its time has come, behind what waits already.
   void run(std::function<void()> work);
-  void charge(int64_t ns) { credit_ns_ -= ns; }
+  // Others that do nothing of use ask before they do it, and are charged for it behind it.
+  bool may_spend() {
+    accrue();
+    return credit_ns_ > 0;
+  }
+  void charge(int64_t ns) {
+    credit_ns_ -= ns;
+    used_ns_ += ns;
+  }
 
   // The lobby was left alone until now, for what it may use.
   bool is_closed() const { return closed_; }
@@ -55,9 +67,11 @@ class Lobby final : public Watcher {
   std::deque<std::function<void()>> waiting_;
   const int64_t burst_ns_;
   int64_t credit_ns_;
+  int64_t used_ns_ = 0;  // of what the process worked, by what was done here since the window began
+  uint64_t (*const worked_ns_)();
   uint64_t accrued_ns_ = 0;
   uint64_t window_ns_ = 0;         // when the window began
-  uint64_t window_waited_ns_ = 0;  // what the loop had waited by then
+  uint64_t window_worked_ns_ = 0;  // what the process had worked by then
   uint64_t share_ = kBusyShare;
   bool closed_ = false;
   bool goes_on_ = false;

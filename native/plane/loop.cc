@@ -88,10 +88,8 @@ int Loop::wait_ms(int timeout_ms) const {
 
 size_t Loop::run_once(int timeout_ms) {
   const int wait = wait_ms(timeout_ms);
-  const uint64_t before = wait != 0 ? clock_() : 0;
   size_t done = sockets_.fetch(wait);
   refresh();
-  if (wait != 0) waited_ns_ += now_ns_ - before;
   while (sockets_.tell_next()) {
   }
   if (has_posted_) done += run_posted();

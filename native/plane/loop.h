@@ -80,8 +80,6 @@ class Loop {
   uint64_t now_ns() const { return now_ns_; }
   uint64_t refresh();
   uint64_t clock_ns() const { return clock_(); }
-  // Nanoseconds spent waiting for something to do.
-  uint64_t waited_ns() const { return waited_ns_; }
   // Nanoseconds that never go back, in place of CLOCK_MONOTONIC; before any timer is armed.
   void use_clock(uint64_t (*clock)());
 
@@ -109,7 +107,6 @@ class Loop {
   uint64_t (*clock_)();
   uint64_t now_ns_ = 0;
   bool more_work_ = false;
-  uint64_t waited_ns_ = 0;
   std::vector<TurnHook*> hooks_;
   std::multimap<uint64_t, Timer*> timers_;  // by deadline in ms
 

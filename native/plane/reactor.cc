@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <ctime>
 
 #include "plane/connection.h"
 #include "plane/handover.h"
@@ -31,6 +32,13 @@ T take_out(std::vector<T>& list, size_t index) {
   return taken;
 }
 
+// A few hundred nanoseconds for each hundred threads.
+uint64_t worked_ns() {
+  timespec worked{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &worked);
+  return static_cast<uint64_t>(worked.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(worked.tv_nsec);
+}
+
 }  // namespace
 
 Reactor::Reactor(unsigned index, Wire& wire, std::unique_ptr<io::Engine> engine)
@@ -38,7 +46,7 @@ Reactor::Reactor(unsigned index, Wire& wire, std::unique_ptr<io::Engine> engine)
       wire_(wire),
       engine_(std::move(engine)),
       loop_(engine_.get()),
-      lobby_(loop_, wire.options.lobby_burst_ns),
+      lobby_(loop_, wire.options.lobby_burst_ns, worked_ns),
       budget_timer_([this] {
         for (const auto& connection : connections_) connection->retry();
       }),

@@ -5,6 +5,7 @@
 
 #include <chrono>
 
+#include "base/units.h"
 #include "plane/listener.h"
 #include "test/wire_client.h"
 
@@ -477,6 +478,32 @@ TAP_TEST("a crowd of one client is closed on without a word") {
   while (host.wire.clients.size() > 0 && host.turn() > 0) {
   }
   TAP_EQ(host.wire.clients.size(), 0u, "nobody is remembered");
+}
+
+TAP_TEST("what is thrown away waits while newcomers have used up what they may") {
+  Host host;
+  Client wasteful(host), steady(host);
+  wasteful.enter();
+  steady.enter();
+  constexpr uint32_t kBytes = cellblock::kMaxRequestBytes + 1;
+  constexpr int64_t kDebt = int64_t{1} << 61;
+  const std::string part(256 << 10, 'p');
+  wasteful.talk(request(C::write, 1, 0, kBytes));
+  size_t sent = 0;
+  host.reactor().lobby().charge(kDebt);
+  for (int i = 0; i < 400; i++) {
+    sent +=
+        wasteful.send_some(std::string_view(part).substr(0, std::min<size_t>(part.size(), kBytes - sent)));
+    host.turn();
+  }
+  TAP_OK(sent < (8 << 20), "only what the socket holds: " + std::to_string(sent));
+  TAP_EQ(steady.ask(request(C::flush, 1, 0, 0)).error, 0u, "others go on");
+  host.reactor().lobby().charge(-kDebt);
+  for (; sent < kBytes; sent += std::min<size_t>(part.size(), kBytes - sent))
+    wasteful.send(std::string_view(part).substr(0, kBytes - sent));
+  wasteful.pump();
+  TAP_EQ(wasteful.replies().at(0).error, 22u, "EINVAL");
+  TAP_EQ(wasteful.ask(request(C::flush, 2, 0, 0)).error, 0u, "goes on");
 }
 
 TAP_TEST("a connection moves to the device's home reactor with what was received and not yet sent") {

@@ -24,12 +24,10 @@ constexpr uint64_t kBurst = 10 * kMs;
 uint64_t the_time_ns = 0;
 uint64_t the_clock() { return the_time_ns; }
 
-// The loop reads its clock right before a wait and right behind it: there, a millisecond has passed.
-unsigned reads_until_wait_ends = 0;
-uint64_t the_waiting_clock() {
-  if (reads_until_wait_ends > 0 && --reads_until_wait_ends == 0) the_time_ns += kMs;
-  return the_time_ns;
-}
+// A processor that is always at work, unless a test says how much of a millisecond it is.
+uint64_t the_work_ns = 0;
+bool always_at_work = true;
+uint64_t the_work() { return always_at_work ? the_time_ns : the_work_ns; }
 
 // Always ready, and costs so much time whenever it is told.
 struct Newcomer final : Watcher {
@@ -54,7 +52,8 @@ struct Scene {
   Scene() : loop(nullptr) {
     the_time_ns = 1000 * kMs;
     loop.use_clock(the_clock);
-    lobby = std::make_unique<Lobby>(loop, kBurst);
+    always_at_work = true;
+    lobby = std::make_unique<Lobby>(loop, kBurst, the_work);
   }
   // Of those inside: so much time, in turns of a tenth of a millisecond with a look at the sockets in
   // between.
@@ -109,7 +108,7 @@ TAP_TEST("one that costs a hundred times its due keeps the others out only until
   Newcomer next(*scene.lobby, 0);
   scene.work_inside(1000 * kMs);
   TAP_EQ(next.told, uint64_t{0}, "too early");
-  scene.work_inside(1000 * kMs);
+  scene.work_inside((100 * Lobby::kBusyShare - 1000) * kMs);
   TAP_OK(next.told > 0, "and in the end it is looked at");
   TAP_OK(!scene.lobby->is_closed(), "as are all");
 }
@@ -135,30 +134,50 @@ TAP_TEST("what is paid for elsewhere counts too") {
   TAP_EQ(one.told, uint64_t{0}, "nobody is looked at");
 }
 
-TAP_TEST("a loop that waits most of the time gives half of it") {
+TAP_TEST("what is of use to nobody waits for its part, too") {
   Scene scene;
-  scene.loop.use_clock(the_waiting_clock);
-  Newcomer one(*scene.lobby, 0);
-  scene.lobby->charge(static_cast<int64_t>(kBurst));
-  const auto turn = [&](bool waits) {
-    // Where a timer is armed the clock is read once more, to see how long the wait may take.
-    reads_until_wait_ends = !waits ? 0 : scene.lobby->is_closed() ? 3 : 2;
-    if (!waits) the_time_ns += kMs;
-    scene.loop.run_once(waits ? 1 : 0);
-    reads_until_wait_ends = 0;
+  TAP_OK(scene.lobby->may_spend(), "at first");
+  scene.lobby->charge(static_cast<int64_t>(kBurst + kMs));
+  TAP_OK(!scene.lobby->may_spend(), "there is a debt");
+  the_time_ns += kMs * (Lobby::kBusyShare - 1);
+  TAP_OK(!scene.lobby->may_spend(), "not yet paid off");
+  the_time_ns += 2 * kMs;
+  TAP_OK(scene.lobby->may_spend(), "paid off");
+}
+
+TAP_TEST("a process that works on nothing else gives half of the time") {
+  Scene scene;
+  always_at_work = false;
+  std::vector<std::unique_ptr<Newcomer>> flood;
+  for (int i = 0; i < 10; i++) flood.push_back(std::make_unique<Newcomer>(*scene.lobby, kMs / 10));
+  // Every tenth of a millisecond a turn, in which the reactor itself does nothing: what is worked is what the
+  // newcomers cost, and what other threads do.
+  const auto part_of_time = [&](uint64_t elsewhere_in_ms) {
+    const auto theirs = [&] {
+      uint64_t told = 0;
+      for (const auto& one : flood) told += one->told;
+      return told * kMs / 10;
+    };
+    const auto pass = [&](uint64_t ms) {
+      for (const uint64_t end = the_time_ns + ms * kMs; the_time_ns < end;) {
+        const uint64_t before = theirs();
+        scene.loop.run_once(0);
+        the_work_ns += theirs() - before + elsewhere_in_ms / 10;
+        the_time_ns += kMs / 10;
+      }
+    };
+    pass(1000);  // what was before is paid off
+    const uint64_t begin = the_time_ns, before = theirs();
+    pass(4000);
+    return static_cast<double>(theirs() - before) / static_cast<double>(the_time_ns - begin);
   };
-  // Nothing is ready while the lobby is closed, so a turn may wait.
-  const auto paid_off_after = [&](bool waits) {
-    for (int i = 0; i < 20; i++) turn(waits);  // long enough to be seen
-    const uint64_t told = one.told;
-    scene.lobby->charge(static_cast<int64_t>(3 * kBurst));
-    uint64_t ms = 0;
-    while (one.told == told && ms < 1000) turn(waits), ms++;
-    return ms;
+  const double idle = part_of_time(0), little = part_of_time(kMs / 20), busy = part_of_time(kMs / 2);
+  const auto is_about = [](double part, uint64_t share) {
+    return part * static_cast<double>(share) > 0.9 && part * static_cast<double>(share) < 1.1;
   };
-  const uint64_t busy = paid_off_after(false), idle = paid_off_after(true);
-  TAP_OK(busy >= 300 && busy <= 500, "at work: after " + std::to_string(busy) + " ms");
-  TAP_OK(idle >= 30 && idle <= 70, "idle: after " + std::to_string(idle) + " ms");
+  TAP_OK(is_about(idle, Lobby::kIdleShare), "idle: " + std::to_string(idle));
+  TAP_OK(is_about(little, Lobby::kIdleShare), "next to idle: " + std::to_string(little));
+  TAP_OK(is_about(busy, Lobby::kBusyShare), "another thread is at work: " + std::to_string(busy));
 }
 
 int main() { return cellblock::test::run(); }

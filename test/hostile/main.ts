@@ -3,15 +3,19 @@
 //   node dist/test/hostile/main.js [--minutes N] [--pairs N] [--seconds N]
 //
 // First the price: for each attack, --pairs times, --seconds of a well-behaved client alone and right after it as long beside the
-// attack; the median of the pairs' ratios counts. The attackers are a process of the lowest priority, since elsewhere they would
-// have processors of their own. Three clients are looked at: one as fast as it can, which on a small machine leaves nothing for the
-// attackers' work; the same with limits on the volume the attackers have; and one that asks for two fifths of what it could have. Then
-// all attacks in turn for --minutes, with the agent's memory, sockets and connections after each turn. Prints Markdown; the exit code
-// is 0 only if each of these kept 90 % beside every attack and nothing grew.
+// attack; the median of the pairs' ratios counts. Three clients have to keep 90 % of what they have alone: two as fast as they can, which
+// share a processor with the agent while the attackers have the others, as they do elsewhere, so that only what the agent does for
+// attackers is taken from the client, once with limits on the attackers' volume and once without; and one that asks for two fifths of
+// what it could have, all on the same processors. A client as fast as it can on those is measured too, but what the attackers' own
+// processes take from it is in its number, and it decides nothing. Then all attacks in turn for --minutes, with the agent's memory,
+// sockets and connections after each turn. Prints Markdown; the exit code is 0 only if these three kept 90 % beside every attack and
+// nothing grew.
 import { spawn } from 'node:child_process';
+import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { client } from '../../bench/client.js';
+import { run } from '../../bench/processes.js';
 import { buildPrograms } from '../../bench/setup.js';
 import { Daemon } from '../support/daemon.js';
 import { MIB } from '../support/nbd-wire.js';
@@ -20,6 +24,8 @@ import { type Attack, attacks, comparison, type Victim } from './attacks.js';
 import { anonymousBytes, released, settled, sockets } from './footprint.js';
 
 const KEPT = 0.9;
+const LAST = os.availableParallelism() - 1;
+const ALL = `0-${LAST}`;
 const ROUNDS = 200;
 const DEPTH = 16;
 /** Memory may differ so much between the first turn and the last: garbage not collected yet. */
@@ -29,22 +35,43 @@ const LIMITED = { iops: 2000, bandwidth: 100 * MIB };
 
 interface Setting {
   title: string;
+  /** The agent and the client have one processor, the attackers the others. */
+  apart: boolean;
   /** Of what the client could have alone; null: all of it. */
   part: number | null;
   limited: boolean;
+  decides: boolean;
 }
 
+const LIMITS = `${LIMITED.iops} requests and ${LIMITED.bandwidth / MIB} MiB a second`;
 const SETTINGS: Setting[] = [
-  { title: 'A client as fast as it can', part: null, limited: false },
   {
-    title: `The same; the volume of the attackers has limits (${LIMITED.iops} requests and ${LIMITED.bandwidth / MIB} MiB a second)`,
+    title: 'A client as fast as it can; the attackers have another processor than it and the agent',
+    apart: true,
     part: null,
-    limited: true,
+    limited: false,
+    decides: true,
   },
   {
-    title: 'A client that asks for two fifths of what it could have',
+    title: `The same; the attackers' volume has limits (${LIMITS})`,
+    apart: true,
+    part: null,
+    limited: true,
+    decides: true,
+  },
+  {
+    title: 'A client that asks for two fifths of what it could have, the attackers on the same processors',
+    apart: false,
     part: 0.4,
     limited: false,
+    decides: true,
+  },
+  {
+    title: 'A client as fast as it can, the attackers on the same processors (decides nothing)',
+    apart: false,
+    part: null,
+    limited: false,
+    decides: false,
   },
 ];
 
@@ -77,10 +104,16 @@ async function rate(program: string, socket: string): Promise<number> {
 }
 
 /** An attack that goes on while `measure` runs; it has begun before. */
-async function beside<T>({ address, name }: Victim, attack: Attack, measure: () => Promise<T>): Promise<T> {
+async function beside<T>(
+  { address, name }: Victim,
+  attack: Attack,
+  processors: string,
+  measure: () => Promise<T>,
+): Promise<T> {
   const script = path.join(repositoryRoot, 'dist/test/hostile/attacker.js');
-  const words = ['-n', '19', process.execPath, script, address, name, String(ROUNDS), attack.name];
-  const child = spawn('nice', words, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const attacker = [process.execPath, script, address, name, String(ROUNDS), attack.name];
+  const words = ['-c', processors, 'nice', '-n', '19', ...attacker];
+  const child = spawn('taskset', words, { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
   const begun = new Promise<void>((resolve) => child.stdout.once('data', () => resolve()));
   await Promise.race([begun, ended]);
@@ -91,8 +124,15 @@ async function beside<T>({ address, name }: Victim, attack: Attack, measure: () 
   return result;
 }
 
+/** Where the agent may run, and this process with the client that it starts. */
+async function place(daemon: Daemon, processors: string): Promise<void> {
+  for (const pid of [daemon.pid, process.pid])
+    await run('taskset', ['-a', '-c', '-p', processors, String(pid)]);
+}
+
 async function price(program: string, daemon: Daemon, victim: Victim, setting: Setting): Promise<boolean> {
   console.log(`\n### ${setting.title}\n`);
+  await place(daemon, setting.apart ? '0' : ALL);
   await limit(daemon, 'own', null);
   await limit(daemon, victim.name, setting.limited ? LIMITED : null);
   if (setting.part !== null) {
@@ -107,12 +147,14 @@ async function price(program: string, daemon: Daemon, victim: Victim, setting: S
     const with_: number[] = [];
     for (let n = 0; n < pairs; n++) {
       alone.push(await rate(program, daemon.nbdPath));
-      with_.push(await beside(victim, attack, () => rate(program, daemon.nbdPath)));
+      with_.push(
+        await beside(victim, attack, setting.apart ? `1-${LAST}` : ALL, () => rate(program, daemon.nbdPath)),
+      );
       await settled(daemon, 0);
     }
     const ratios = with_.map((one, n) => one / (alone[n] as number));
     const kept = median(ratios);
-    passed &&= kept >= KEPT || attack === comparison;
+    passed &&= kept >= KEPT || attack === comparison || !setting.decides;
     const rates = [alone, with_].map((list) => Math.round(median(list)));
     const range = [Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2)).join(' - ');
     console.log(`| ${attack.name} | ${rates.join(' | ')} | ${kept.toFixed(2)} | ${range} |`);
@@ -156,7 +198,10 @@ try {
     { op: 'write', bytes: MIB, pattern: 'sequential', requests: 64 },
   );
   let kept = true;
-  for (const setting of SETTINGS) kept = (await price(program, daemon, victim, setting)) && kept;
+  const usable = SETTINGS.filter((one) => LAST > 0 || !one.apart);
+  if (usable.length < SETTINGS.length) console.log('One processor: nothing can be set apart.');
+  for (const setting of usable) kept = (await price(program, daemon, victim, setting)) && kept;
+  await place(daemon, ALL);
   await limit(daemon, victim.name, null);
   await limit(daemon, 'own', null);
   const bounded = await loop(daemon, victim);
