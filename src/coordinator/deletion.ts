@@ -9,6 +9,7 @@ import type { Highest } from './highest.js';
 import type { Ports } from './ports.js';
 import { hostsOf } from './route-book.js';
 import { AGAIN, type Next, REST } from './tender.js';
+import { type Why, whyNotDone, whySilent } from './troubles.js';
 
 export type DeletionParts = Pick<Ports, 'hosts' | 'store' | 'settings' | 'log'> & {
   decisions: DecisionBook;
@@ -30,13 +31,10 @@ export class Deletion {
     const confirmed = this.#confirmed.get(volume) ?? new Set<string>();
     this.#confirmed.set(volume, confirmed);
     const missing = hostsOf(route).filter((host) => !confirmed.has(host));
-    await Promise.all(
-      missing.map(async (host) => {
-        if (await this.#bury(host, route)) confirmed.add(host);
-      }),
-    );
-    const left = this.unconfirmed(route);
-    if (left.length > 0) return { do: 'retry', hosts: left };
+    const whys = await Promise.all(missing.map((host) => this.#bury(host, route)));
+    for (const [at, host] of missing.entries()) if (whys[at] === null) confirmed.add(host);
+    const why = whys.find((one) => one !== null);
+    if (why) return { do: 'retry', hosts: this.unconfirmed(route), why };
     await this.#forget(route);
     if (!(await this.#parts.store.removeRoute(volume, gen))) return AGAIN;
     this.#parts.log.info(
@@ -52,17 +50,18 @@ export class Deletion {
     return hostsOf(route).filter((host) => !confirmed?.has(host));
   }
 
-  async #bury(host: string, { volume, epoch }: Route): Promise<boolean> {
+  /** Null: it has confirmed. */
+  async #bury(host: string, { volume, epoch }: Route): Promise<Why | null> {
     const { hosts, settings, log } = this.#parts;
-    if (!hosts.isConnected(host)) return false;
+    if (!hosts.isConnected(host)) return whySilent(host);
     const outcome = await hosts.command(
       host,
       { volume, command: { do: 'delete', epoch } },
       settings.commandMs,
     );
-    if (outcome.kind === 'done') return true;
+    if (outcome.kind === 'done') return null;
     log.warn({ event: 'delete-not-confirmed', volume, host, outcome }, 'a host has not deleted a volume yet');
-    return false;
+    return whyNotDone(host, 'delete', outcome);
   }
 
   /** What is kept beside the route goes before it: afterwards nobody would know of it. */

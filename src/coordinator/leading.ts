@@ -20,12 +20,14 @@ import { Operations } from './operations.js';
 import { Ownership } from './ownership.js';
 import { type Ports, timeOf } from './ports.js';
 import { QuarantineVerbs } from './quarantine-verbs.js';
+import { quarantined } from './refusals.js';
 import { Replication } from './replication.js';
 import { Retirement } from './retirement.js';
 import { RouteBook } from './route-book.js';
 import { RouteVerbs } from './route-verbs.js';
 import { type Next, REST, soonest, Tender } from './tender.js';
 import type { Term } from './term.js';
+import { Troubles, type Why, whyOf } from './troubles.js';
 import { VolumeVerbs } from './volume-verbs.js';
 
 export class Leading {
@@ -49,7 +51,8 @@ export class Leading {
     });
     const decisions = new DecisionBook(store);
     const copies = new Copies(ports);
-    const common = { ...ports, term, book, locks, highest, decisions, copies, wake };
+    const troubles = new Troubles(ports.clock);
+    const common = { ...ports, term, book, locks, highest, decisions, copies, troubles, wake };
     const operations: Operations = new Operations({
       ...common,
       whyHeld: (volume) => this.#groups.whyHeld(volume),
@@ -154,6 +157,16 @@ function isRestless({ status, journal, alternate, active }: Route): boolean {
   return status === 'gone' || journal !== null || alternate !== null || active.replicas.length > 0;
 }
 
+/** Nothing is done by itself to what an operator has to decide. */
+function whyShut({ name, status }: Route): Why {
+  return status === 'quarantined'
+    ? whyOf(quarantined(name, 'an operator has to decide'))
+    : {
+        because: `No cell of its route knows volume ${name}.`,
+        hint: `Look at \`cellblock route show ${name} --explain\`; \`cellblock route forget ${name}\` drops the route.`,
+      };
+}
+
 type Step = { step: (route: Route) => Promise<Next> };
 
 function stepOf(
@@ -167,10 +180,12 @@ function stepOf(
 ): (volume: string) => Promise<Next> {
   return async (volume) => {
     const route = await book.route(volume);
+    if (!route) return REST;
+    const held = groups.whyHeld(volume);
     // A group wakes its volumes when it is finished.
-    if (!route || groups.whyHeld(volume)) return REST;
+    if (held) return { do: 'rest', why: whyOf(held) };
     if (route.status === 'gone') return deletion.step(route);
-    if (route.status !== 'open') return REST;
+    if (route.status !== 'open') return { do: 'rest', why: whyShut(route) };
     const owned = await ownership.step(route);
     if (owned.do === 'again') return owned;
     const moved = route.journal ? await mover.step(route) : await retirement.step(route);

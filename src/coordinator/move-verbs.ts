@@ -15,6 +15,7 @@ import { deleted, hostError, hostSilent, quarantined } from './refusals.js';
 import type { MovePreview, MoveStarted, MoveStatus } from './results.js';
 import type { RouteBook } from './route-book.js';
 import type { Change, HostRecord, MoveRecord } from './store.js';
+import type { Troubles } from './troubles.js';
 
 export type MoveVerbsParts = Ports & {
   book: RouteBook;
@@ -22,6 +23,7 @@ export type MoveVerbsParts = Ports & {
   operations: Operations;
   mover: Mover;
   copies: Copies;
+  troubles: Troubles;
   wake: (volume: string) => void;
 };
 
@@ -70,7 +72,7 @@ export class MoveVerbs {
   }
 
   async status({ volume }: Arguments<'move-status'>): Promise<MoveStatus> {
-    const { book, store, copies, mover, settings } = this.#parts;
+    const { book, store, copies, mover, settings, troubles } = this.#parts;
     const route = await book.named(volume);
     const { journal } = route;
     const record = await store.get('move', route.volume);
@@ -92,6 +94,7 @@ export class MoveVerbs {
       copy: isUnderWay ? copies.state(route.volume, record.toHost) : null,
       deltas: isUnderWay ? (mover.round(route.volume)?.number ?? 0) : 0,
       keptUntil: kept ? new Date(Date.parse(record.ended!) + settings.graceMs).toISOString() : null,
+      troubles: troubles.of(route.volume),
     };
   }
 

@@ -15,12 +15,14 @@ import { type Ports, timeOf } from './ports.js';
 import { deleted, quarantined, refusalOf } from './refusals.js';
 import { type Resolved, type ResolverParts, resolve } from './resolver.js';
 import type { Change, OperationRecord } from './store.js';
+import { type Troubles, whyOf } from './troubles.js';
 
 export type OperationsParts = Ports &
   ResolverParts & {
     locks: Locks;
     highest: Highest;
     decisions: DecisionBook;
+    troubles: Troubles;
     /** Why nothing may be done to this volume now; null: it may. */
     whyHeld: (volume: string) => Error | null;
     /** Something is to be done about this volume that nobody waits for. */
@@ -90,7 +92,7 @@ export class Operations {
   }
 
   async #settleAll(volume: string): Promise<void> {
-    const { locks, term, log, random, settings } = this.#parts;
+    const { locks, term, log, random, settings, troubles } = this.#parts;
     for (let tries = 1; !term.isOver && this.unfinished(volume).length > 0; tries++) {
       try {
         await locks.run(volume, async () => {
@@ -98,6 +100,8 @@ export class Operations {
         });
       } catch (error) {
         if (term.isOver) return;
+        for (const { operation } of this.unfinished(volume))
+          troubles.note(volume, operationText(operation), whyOf(error));
         log.warn({ event: 'operation-not-ended', volume, err: error }, 'an operation could not be ended yet');
       }
       if (this.unfinished(volume).length > 0) await term.sleep(backoffMs(settings, tries, random));
@@ -224,6 +228,7 @@ export class Operations {
     const gone: Change[] = isWrittenDown(operation) ? [{ kind: 'operation', key: id, value: null }] : [];
     if (gone.length + changes.length > 0) await this.#parts.store.put([...gone, ...changes]);
     this.#maybeDone.delete(id);
+    this.#parts.troubles.note(volume, operationText(operation), null);
     const rest = this.unfinished(volume).filter((record) => record.id !== id);
     if (rest.length > 0) this.#unfinished.set(volume, rest);
     else this.#unfinished.delete(volume);

@@ -5,6 +5,7 @@ import type { CellAnswer } from '../model/cell/answer.js';
 import type { Trial } from '../model/cell/decide.js';
 import type { Head, Route } from '../model/cell/route.js';
 import type { DecisionRecord, EvidenceRecord, OperationRecord } from './store.js';
+import type { Trouble } from './troubles.js';
 
 export interface CellSummary {
   cell: string;
@@ -113,6 +114,8 @@ export interface MoveStatus {
   deltas: number;
   /** What is left at the source is kept until then; null: nothing is. */
   keptUntil: string | null;
+  /** What stands in its way. */
+  troubles: Trouble[];
 }
 
 export interface SplitResult {
@@ -180,6 +183,8 @@ export interface RouteDetails {
   completeThrough: Head | null;
   replicas: { host: string; completeThrough: Head | null }[];
   unfinished: OperationRecord[];
+  /** What stands in the way of what is to be done about it. */
+  troubles: Trouble[];
   explained: Explained | null;
 }
 

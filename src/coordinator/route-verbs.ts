@@ -14,6 +14,7 @@ import { hostError, hostSilent } from './refusals.js';
 import type { Replication } from './replication.js';
 import type { ClaimResult, Explained, RouteDetails, RouteList, RouteSummary } from './results.js';
 import type { RouteBook } from './route-book.js';
+import type { Troubles } from './troubles.js';
 
 export type RouteVerbsParts = Ports & {
   book: RouteBook;
@@ -21,6 +22,7 @@ export type RouteVerbsParts = Ports & {
   operations: Operations;
   decisions: DecisionBook;
   replication: Replication;
+  troubles: Troubles;
 };
 
 const PAGE = 500;
@@ -38,7 +40,7 @@ export class RouteVerbs {
   }
 
   async show({ volume, explain }: Arguments<'route-show'>): Promise<RouteDetails> {
-    const { book, operations, replication } = this.#parts;
+    const { book, operations, replication, troubles } = this.#parts;
     const route = await book.named(volume);
     const through = replication.of(route.volume);
     return {
@@ -46,6 +48,7 @@ export class RouteVerbs {
       completeThrough: replication.completeThrough(route),
       replicas: route.active.replicas.map((host) => ({ host, completeThrough: through.get(host) ?? null })),
       unfinished: [...operations.unfinished(route.volume)],
+      troubles: troubles.of(route.volume),
       explained: explain ? await this.#explain(route) : null,
     };
   }

@@ -122,7 +122,10 @@ t.test(
     );
     t.match(page, /\nwritten to since +yes/);
     t.match(page, /\nRules, in the order they were looked at:\n {2}stay +yes {2}\S/, 'the rule, and why');
-    t.match(page, /\nNow it would be: stay \(perform\)\n {2}1\. do what is asked at x\n/);
+    t.match(
+      page,
+      /\nA snapshot asked for now would be taken, by the rule stay:\n {2}1\. do what is asked at x\n/,
+    );
     t.match(page, /\n {2}#1 \d{4}-.* {2}snapshot.*: x was ACTIVE \(epoch 1, 0 snapshots\), y NONE, so stay/);
     t.match(page, /\n +result: .+/);
     const longest = Math.max(...page.split('\n').map((line) => line.length));
@@ -267,7 +270,7 @@ t.test('a move that is begun, looked at and turned back; what several moves woul
   t.comment(page);
   t.match(page, /\nMove +east\/h1 to west\/h2: (PREPARED|COPYING)\n/);
   t.match(page, /\nANSWERS +x: east\/h1 +y: west\/h2\nstate +\S+ +UNKNOWN \(no answer\)\nepoch +1 +-\n/);
-  t.match(page, /\nNow it would be: stay-alone /);
+  t.match(page, /\nA snapshot asked for now would be taken, by the rule stay-alone:/);
   t.match(await east.said('cell', 'rollback', 'west'), /^VOLUME +TURNED BACK +WHY\nv +yes +it was at /);
   t.match(await east.said('move', 'cancel', 'v'), 'The move of volume v is being turned back.');
   process.kill(west.daemon.pid, 'SIGCONT');

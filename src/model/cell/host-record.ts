@@ -197,7 +197,8 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     if (record.released !== null && record.released > releasedTo)
       return refuse('RELEASED', `it was released to epoch ${record.released}`);
     if (releasedTo <= record.epoch) return staleEpoch(record, releasedTo);
-    return change(record, { released: releasedTo });
+    // The copy has everything: the source has no part in the move any more.
+    return change(record, { released: releasedTo, move: null });
   },
   receive: (record, { move, peerCell }) => {
     if (record.tombstone?.why === 'delete') return refuse('WRONG_STATE', 'the volume was deleted');
