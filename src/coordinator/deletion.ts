@@ -8,6 +8,7 @@ import type { DecisionBook } from './decisions.js';
 import type { Highest } from './highest.js';
 import type { Ports } from './ports.js';
 import { hostsOf } from './route-book.js';
+import type { SnapshotDeletions } from './snapshot-deletions.js';
 import { AGAIN, type Next, REST } from './tender.js';
 import { type Why, whyNotDone, whySilent } from './troubles.js';
 
@@ -15,6 +16,7 @@ export type DeletionParts = Pick<Ports, 'hosts' | 'store' | 'settings' | 'log'> 
   decisions: DecisionBook;
   highest: Highest;
   copies: Copies;
+  snapshotDeletions: SnapshotDeletions;
 };
 
 export class Deletion {
@@ -66,12 +68,13 @@ export class Deletion {
 
   /** What is kept beside the route goes before it: afterwards nobody would know of it. */
   async #forget(route: Route): Promise<void> {
-    const { store, decisions, highest, copies } = this.#parts;
+    const { store, decisions, highest, copies, snapshotDeletions } = this.#parts;
     const { volume } = route;
     for (const host of hostsOf(route)) copies.end(volume, host);
     await store.put([
       ...highest.forget(volume),
       ...(await decisions.forget(volume)),
+      ...snapshotDeletions.forget(volume),
       { kind: 'move', key: volume, value: null },
       { kind: 'evidence', key: volume, value: null },
     ]);

@@ -25,6 +25,8 @@ import { Replication } from './replication.js';
 import { Retirement } from './retirement.js';
 import { RouteBook } from './route-book.js';
 import { RouteVerbs } from './route-verbs.js';
+import { SnapshotDeletions } from './snapshot-deletions.js';
+import { SnapshotVerbs } from './snapshot-verbs.js';
 import { type Next, REST, soonest, Tender } from './tender.js';
 import type { Term } from './term.js';
 import { Troubles, type Why, whyOf } from './troubles.js';
@@ -38,6 +40,7 @@ export class Leading {
   readonly #highest: Highest;
   readonly #copies: Copies;
   readonly #operations: Operations;
+  readonly #snapshotDeletions: SnapshotDeletions;
   readonly #groups: Groups;
   readonly #tender: Tender;
   readonly #verbs: Verbs;
@@ -52,9 +55,22 @@ export class Leading {
     const decisions = new DecisionBook(store);
     const copies = new Copies(ports);
     const troubles = new Troubles(ports.clock);
-    const common = { ...ports, term, book, locks, highest, decisions, copies, troubles, wake };
+    const snapshotDeletions = new SnapshotDeletions(ports);
+    const common = {
+      ...ports,
+      term,
+      book,
+      locks,
+      highest,
+      decisions,
+      copies,
+      troubles,
+      snapshotDeletions,
+      wake,
+    };
     const operations: Operations = new Operations({
       ...common,
+      deletedAtOwner: (route, snapshot) => snapshotDeletions.begin(route, snapshot),
       whyHeld: (volume) => this.#groups.whyHeld(volume),
       evidence: async (route, { x, y, trials }) => {
         const value = { volume: route.volume, at: timeOf(ports.clock), route, x, y, trials };
@@ -74,6 +90,7 @@ export class Leading {
     this.#highest = highest;
     this.#copies = copies;
     this.#operations = operations;
+    this.#snapshotDeletions = snapshotDeletions;
     this.#groups = groups;
     this.#tender = new Tender({
       ...common,
@@ -84,6 +101,7 @@ export class Leading {
           mover,
           retirement: new Retirement(parts),
           replication,
+          snapshotDeletions,
         },
       ),
     });
@@ -91,6 +109,7 @@ export class Leading {
       cells: new CellVerbs({ ...parts, moves }),
       hosts: new HostVerbs({ ...parts, moves }),
       volumes: new VolumeVerbs({ ...parts, groups, deletion }),
+      snapshots: new SnapshotVerbs(parts),
       moves,
       routes: new RouteVerbs({ ...parts, replication }),
       quarantine: new QuarantineVerbs(parts),
@@ -103,6 +122,7 @@ export class Leading {
     const leading = new Leading(ports, term, await Highest.load(ports.store));
     await leading.#groups.takeUp();
     await leading.#operations.takeUp();
+    for (const volume of await leading.#snapshotDeletions.takeUp()) leading.#tender.wake(volume);
     for await (const route of leading.#book.all()) {
       term.check();
       if (isRestless(route)) leading.#tender.wake(route.volume);
@@ -176,7 +196,8 @@ function stepOf(
     mover,
     retirement,
     replication,
-  }: Record<'ownership' | 'mover' | 'retirement' | 'replication', Step>,
+    snapshotDeletions,
+  }: Record<'ownership' | 'mover' | 'retirement' | 'replication' | 'snapshotDeletions', Step>,
 ): (volume: string) => Promise<Next> {
   return async (volume) => {
     const route = await book.route(volume);
@@ -191,6 +212,6 @@ function stepOf(
     const moved = route.journal ? await mover.step(route) : await retirement.step(route);
     // The route may be another one by now.
     if (moved.do === 'again') return moved;
-    return soonest([owned, moved, await replication.step(route)]);
+    return soonest([owned, moved, await replication.step(route), await snapshotDeletions.step(route)]);
   };
 }

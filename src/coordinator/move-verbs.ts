@@ -3,15 +3,16 @@
 import { CellblockError } from '../base/errors.js';
 import { beginMove } from '../model/cell/move-plan.js';
 import { isBefore, type Route } from '../model/cell/route.js';
-import type { SnapshotFacts, VolumeDescription } from '../protocol/exchange.js';
+import type { SnapshotFacts } from '../protocol/exchange.js';
 import type { Arguments } from '../protocol/verbs.js';
 import type { Copies } from './copies.js';
+import { describeWhole } from './describing.js';
 import { countPrimaries, existingCell, hostsForCopy, newPlace, noHostForCopy } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Mover } from './mover.js';
 import type { Operations } from './operations.js';
 import { type Ports, timeOf } from './ports.js';
-import { deleted, hostError, hostSilent, quarantined } from './refusals.js';
+import { deleted, hostSilent, quarantined } from './refusals.js';
 import type { MovePreview, MoveStarted, MoveStatus } from './results.js';
 import type { RouteBook } from './route-book.js';
 import type { Change, HostRecord, MoveRecord } from './store.js';
@@ -199,7 +200,7 @@ export class MoveVerbs {
   }
 
   async #preview(route: Route, target: HostRecord): Promise<{ preview: MovePreview; bases: string[] }> {
-    const there = await this.#describe(route.active.primary, route.volume);
+    const there = await describeWhole(this.#parts, route.active.primary, route.volume);
     if (!there) throw hostSilent(route.active.primary, this.#parts.settings);
     const has = await this.#idsAt(target.host, route.volume);
     const sent = there.snapshots.filter(({ id }) => !has.has(id));
@@ -243,24 +244,8 @@ export class MoveVerbs {
   }
 
   async #idsAt(host: string, volume: string): Promise<Set<string>> {
-    const described = await this.#describe(host, volume).catch(() => null);
+    const described = await describeWhole(this.#parts, host, volume).catch(() => null);
     return new Set(described?.snapshots.map(({ id }) => id));
-  }
-
-  /** All of it, page by page; null: it does not answer. */
-  async #describe(host: string, volume: string): Promise<VolumeDescription | null> {
-    const { hosts, settings } = this.#parts;
-    if (!hosts.isConnected(host)) return null;
-    const snapshots: SnapshotFacts[] = [];
-    for (;;) {
-      const after = snapshots.at(-1)?.id ?? null;
-      const asked = await hosts.describe(host, { volume, after }, settings.commandMs);
-      if (asked.kind === 'silent') return null;
-      if (asked.kind === 'failed') throw hostError(asked.code, `${host}: ${asked.message}`);
-      const { description } = asked.reply;
-      snapshots.push(...description.snapshots);
-      if (!description.more || description.snapshots.length === 0) return { ...description, snapshots };
-    }
   }
 }
 

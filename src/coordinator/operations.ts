@@ -25,6 +25,8 @@ export type OperationsParts = Ports &
     troubles: Troubles;
     /** Why nothing may be done to this volume now; null: it may. */
     whyHeld: (volume: string) => Error | null;
+    /** What has to be stored when the owner of a volume has deleted a snapshot. */
+    deletedAtOwner: (route: Route, snapshot: { id: string; name: string }) => Change[];
     /** Something is to be done about this volume that nobody waits for. */
     wake: (volume: string) => void;
   };
@@ -201,6 +203,7 @@ export class Operations {
         : highest.raise(primary, [{ id: volume, epoch, head: end.head, state: 'ACTIVE' }]);
     await this.#end(record, [
       ...raised,
+      ...(operation.kind === 'snapshot-delete' ? this.#parts.deletedAtOwner(now, operation) : []),
       ...(await this.#decided(record, resolved, `performed at ${end.at}`)),
     ]);
     if (operation.kind !== 'locate' && operation.kind !== 'settle') wake(volume);
@@ -248,11 +251,13 @@ function isWrittenDown({ kind }: Operation): boolean {
 function isSame(a: Operation, b: Operation): boolean {
   if (a.kind === 'snapshot') return b.kind === 'snapshot' && a.name === b.name;
   if (a.kind === 'resize') return b.kind === 'resize' && a.sizeBytes === b.sizeBytes;
+  if (a.kind === 'snapshot-delete') return b.kind === 'snapshot-delete' && a.id === b.id;
   return a.kind === b.kind;
 }
 
 export function operationText(operation: Operation): string {
   if (operation.kind === 'snapshot') return `snapshot ${operation.name}`;
+  if (operation.kind === 'snapshot-delete') return `delete snapshot ${operation.name}`;
   return operation.kind === 'resize' ? `resize to ${operation.sizeBytes} bytes` : operation.kind;
 }
 

@@ -74,6 +74,13 @@ export interface DeleteResult extends OperationResult {
   unconfirmed: string[];
 }
 
+export interface SnapshotDeleteResult extends OperationResult {
+  name: string;
+  id: string;
+  /** Hosts with a copy of it that are asked until they have confirmed. */
+  unconfirmed: string[];
+}
+
 /** What a move would send, or sends. */
 export interface MovePreview {
   volume: string;

@@ -14,6 +14,7 @@ import { hostError, hostSilent } from './refusals.js';
 import type { Replication } from './replication.js';
 import type { ClaimResult, Explained, RouteDetails, RouteList, RouteSummary } from './results.js';
 import type { RouteBook } from './route-book.js';
+import type { SnapshotDeletions } from './snapshot-deletions.js';
 import type { Troubles } from './troubles.js';
 
 export type RouteVerbsParts = Ports & {
@@ -23,6 +24,7 @@ export type RouteVerbsParts = Ports & {
   decisions: DecisionBook;
   replication: Replication;
   troubles: Troubles;
+  snapshotDeletions: SnapshotDeletions;
 };
 
 const PAGE = 500;
@@ -130,7 +132,7 @@ export class RouteVerbs {
 
   /** Only of a volume that is lost or deleted, or whose store is gone for good. What hosts have of it they keep. */
   async forget({ volume: name }: Arguments<'route-forget'>): Promise<RouteSummary> {
-    const { book, store, locks, decisions, log } = this.#parts;
+    const { book, store, locks, decisions, snapshotDeletions, log } = this.#parts;
     const route = await book.named(name);
     return locks.run(route.volume, async () => {
       const now = await store.route(route.volume);
@@ -139,6 +141,7 @@ export class RouteVerbs {
       if (!(await store.removeRoute(now.volume, now.gen))) throw inUse(now);
       await store.put([
         ...(await decisions.forget(now.volume)),
+        ...snapshotDeletions.forget(now.volume),
         { kind: 'move', key: now.volume, value: null },
         { kind: 'evidence', key: now.volume, value: null },
       ]);

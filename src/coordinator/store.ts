@@ -99,6 +99,16 @@ export interface MoveRecord {
   bases: string[];
 }
 
+/** A snapshot that its volume's owner has deleted, and these hosts have not. */
+export interface SnapshotDeletionRecord {
+  volume: string;
+  snapshot: string;
+  name: string;
+  /** ISO 8601. */
+  begun: string;
+  hosts: string[];
+}
+
 /** The kinds of plain records: key by key, without a condition but that of leadership. */
 export interface Records {
   operation: OperationRecord;
@@ -109,6 +119,7 @@ export interface Records {
   evidence: EvidenceRecord;
   decision: DecisionRecord;
   move: MoveRecord;
+  'snapshot-deletion': SnapshotDeletionRecord;
 }
 
 export type RecordKind = keyof Records;
@@ -131,7 +142,7 @@ export interface CoordinatorStore {
   /** False: it has another `gen` by now, or is gone. */
   removeRoute(volume: string, gen: number): Promise<boolean>;
 
-  /** `key`: an id, a host, a cell, `HOST/VOLUME` of a highest, `VOLUME/NUMBER` of a decision, the volume of a move or of evidence. */
+  /** `key`: an id, a host, a cell, `HOST/VOLUME` of a highest, `VOLUME/NUMBER` of a decision, `VOLUME/SNAPSHOT` of a deletion, the volume of a move or of evidence. */
   get<K extends RecordKind>(kind: K, key: string): Promise<Records[K] | null>;
   /** All whose key begins so, in the order of their keys. */
   list<K extends RecordKind>(kind: K, prefix?: string): Promise<Records[K][]>;

@@ -98,6 +98,7 @@ export const Command = Type.Union([
   verb('keep-fork', { volume: Id, name: Name }),
   verb('purge', {}),
   verb('delete', { epoch: Count }),
+  verb('forget-snapshot', { id: Id }),
   verb('fault', {}),
   verb('readmit', {}),
 ]);
@@ -107,6 +108,7 @@ export const PerformedOperation = Type.Union([
   closed({ kind: Type.Literal('snapshot'), id: Id, name: Name }),
   closed({ kind: Type.Literal('resize'), sizeBytes: Bytes }),
   closed({ kind: Type.Literal('delete') }),
+  closed({ kind: Type.Literal('snapshot-delete'), id: Id, name: Name }),
 ]);
 
 /** What became of a command or an operation; whoever hears nothing in time takes it as silent. */
@@ -221,5 +223,5 @@ export const HELD_TO_THE_MODEL: readonly true[] = [
   true satisfies Same<typeof Answer, HostAnswer>,
   true satisfies Same<typeof Command, HostCommand>,
   true satisfies Same<typeof Outcome, Exclude<CommandOutcome, { kind: 'silent' }>>,
-  true satisfies Same<typeof PerformedOperation, Told<'snapshot' | 'resize' | 'delete'>>,
+  true satisfies Same<typeof PerformedOperation, Told<'snapshot' | 'resize' | 'delete' | 'snapshot-delete'>>,
 ];

@@ -74,6 +74,14 @@ t.test('a volume of a cell through its life, by the coordinator', async (t) => {
   );
   t.match(await east.said('snapshot', 'list', 'v'), /v@before.*\nv@one.*\nv@two.*\nv@three/);
 
+  t.equal(
+    await east.said('snapshot', 'delete', 'v@one', 'v@two', '--via', 'coordinator'),
+    'Snapshot v@one deleted at east/h1.\nSnapshot v@two deleted at east/h1.\n',
+  );
+  t.notMatch(await east.said('snapshot', 'list', 'v'), /v@one|v@two/);
+  const pinned = await east.run(['snapshot', 'delete', 'v@three', '--via', 'coordinator']);
+  t.match(pinned, { code: 4, stderr: /v@three is the last one of its lineage/ });
+
   t.match(
     await east.said('volume', 'resize', 'v', '--size', '8M', '--via', 'coordinator'),
     'Volume v has 8M now, at east/h1;',

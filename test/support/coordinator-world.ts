@@ -385,7 +385,7 @@ export class CoordinatorWorld {
   /** Nothing is under way any more, as far as the store says. */
   get isQuiet(): boolean {
     const records = [...this.state.records.keys()];
-    const isBusy = records.some((key) => key.startsWith('operation:') || key.startsWith('group:'));
+    const isBusy = records.some((key) => /^(operation|group|snapshot-deletion):/.test(key));
     return (
       !isBusy && [...this.state.routes.values()].every(({ journal, status }) => !journal && status !== 'gone')
     );

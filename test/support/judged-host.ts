@@ -131,7 +131,7 @@ export class CellHost {
   }
 
   /** Visible snapshots, oldest first. */
-  lineage(volume: string): { id: string; name: string; content: number }[] {
+  lineage(volume: string): Held['snapshots'] {
     return (this.volumes.get(volume)?.snapshots ?? []).filter(({ hidden }) => !hidden);
   }
 
@@ -166,7 +166,7 @@ export class CellHost {
       tombstone: null,
       dirtySinceHead: held.content !== (held.snapshots.find(({ id }) => id === head?.id)?.content ?? 0),
       replica: replica ? { completeThrough: held.replicaThrough } : null,
-      lineage: Object.fromEntries(this.lineage(volume).map(({ id }, at) => [at + 1, id])),
+      lineage: Object.fromEntries(this.lineage(volume).map(({ id, seq }) => [seq, id])),
     };
   }
 
@@ -175,6 +175,7 @@ export class CellHost {
     const held = this.volumes.get(volume);
     const judged = judge(volume, held?.record ?? null, command);
     if (!judged.ok) return { kind: 'refused', refusal: judged.refusal, because: judged.because };
+    if (command.do === 'forget-snapshot' && held) this.#forget(held, command.id);
     if (judged.already) return { kind: 'done', head: judged.next.head };
     const now: Held = held ?? {
       record: judged.next,
@@ -213,6 +214,16 @@ export class CellHost {
       if (held.record.epoch !== epoch)
         return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'another epoch' };
       held.sizeBytes = operation.sizeBytes;
+      return { kind: 'done', head: held.record.head };
+    }
+    if (operation.kind === 'snapshot-delete') {
+      if (!held || !this.owns(volume) || held.record.move)
+        return { kind: 'refused', refusal: 'WRONG_STATE', because: 'not the owner, or on the move' };
+      if (held.record.epoch !== epoch)
+        return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'another epoch' };
+      if (held.record.head?.id === operation.id)
+        return { kind: 'failed', code: 'snapshot-pinned', message: 'It is the last one.' };
+      this.#forget(held, operation.id);
       return { kind: 'done', head: held.record.head };
     }
     const { id, name } = operation;
@@ -393,6 +404,10 @@ export class CellHost {
       base: null,
       content: held.content,
     });
+  }
+
+  #forget(held: Held, id: string): void {
+    held.snapshots = held.snapshots.filter((each) => each.id !== id);
   }
 
   #keepFork(held: Held, { volume, name }: { volume: string; name: string }): void {

@@ -109,6 +109,23 @@ const scenarios: Record<string, Scenario> = {
       return differs(left.join(), '') ?? differs(kept.join(), '');
     },
   },
+  'a delete of a snapshot that a replica and the cell of before have too': {
+    hosts: { 'east-1': 'east', 'west-1': 'west', 'west-2': 'west' },
+    prepare: async (world) => {
+      await world.volume('db', 'east-1', 2);
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the move', () => world.route('db').journal === null);
+      const replica = world.route('db').active.primary === 'west-1' ? 'west-2' : 'west-1';
+      await world.done('replica-add', { volume: 'db', host: replica });
+      await world.until('the replica', () => names(world, replica, 'db') === 's1,s2');
+    },
+    act: (world) => world.call('snapshot-delete', { volume: 'db', name: 's1' }),
+    done: ['snapshot-not-found'],
+    wrong: (world) => {
+      const left = [...world.hosts.keys()].map((host) => names(world, host, 'db'));
+      return world.disagreement('db') ?? differs(left.join(' '), 's2 s2 s2');
+    },
+  },
   'a snapshot of three volumes at two hosts': {
     hosts: TWO,
     prepare: async (world) => {
