@@ -45,14 +45,18 @@ export function requireAllStarted(moves: readonly Started[]): void {
 
 /** What a move sends, in lines. */
 export function previewLines(preview: MoveStarted): string {
-  const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present, shared, unshared, move } =
-    preview;
+  const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present } = preview;
+  const { shared, unshared, carried, move } = preview;
   const verb = move === null ? 'would move' : 'is on the move';
   const there = present === 0 ? '' : `; ${present} are there already`;
   const lines = [
     `Volume ${printable(volume)} (${formatBytes(BigInt(sizeBytes))}) ${verb} from ${from}/${fromHost} to ${to}/${toHost}.`,
     `To be sent: ${many(snapshots, 'snapshot')}${there}, then what is written meanwhile.`,
   ];
+  for (const base of carried)
+    lines.push(
+      `First ${many(base.snapshots, 'snapshot')} of volume ${printable(base.volume)} (${formatBytes(BigInt(base.sizeBytes))}), which are continued: they are there for the copy only.`,
+    );
   if (shared > 0) lines.push(`${many(shared, 'snapshot')} of these continue what the destination has.`);
   if (unshared.length > 0) {
     const bytes = unshared.reduce((sum, each) => sum + BigInt(each.sizeBytes), 0n);

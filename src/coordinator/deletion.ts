@@ -3,6 +3,7 @@
 // Invariant: a host that has not confirmed may come back with the volume; so the route stays, however long that takes.
 
 import type { Route } from '../model/cell/route.js';
+import type { Bases } from './bases.js';
 import type { Copies } from './copies.js';
 import type { DecisionBook } from './decisions.js';
 import type { Highest } from './highest.js';
@@ -17,6 +18,7 @@ export type DeletionParts = Pick<Ports, 'hosts' | 'store' | 'settings' | 'log'> 
   highest: Highest;
   copies: Copies;
   snapshotDeletions: SnapshotDeletions;
+  bases: Bases;
 };
 
 export class Deletion {
@@ -32,7 +34,7 @@ export class Deletion {
     const { volume, gen } = route;
     const confirmed = this.#confirmed.get(volume) ?? new Set<string>();
     this.#confirmed.set(volume, confirmed);
-    const missing = hostsOf(route).filter((host) => !confirmed.has(host));
+    const missing = this.#hostsOf(route).filter((host) => !confirmed.has(host));
     const whys = await Promise.all(missing.map((host) => this.#bury(host, route)));
     for (const [at, host] of missing.entries()) if (whys[at] === null) confirmed.add(host);
     const why = whys.find((one) => one !== null);
@@ -49,7 +51,11 @@ export class Deletion {
   /** Who has not confirmed yet; of a volume whose route has been dropped: nobody. */
   unconfirmed(route: Route): string[] {
     const confirmed = this.#confirmed.get(route.volume);
-    return hostsOf(route).filter((host) => !confirmed?.has(host));
+    return this.#hostsOf(route).filter((host) => !confirmed?.has(host));
+  }
+
+  #hostsOf(route: Route): string[] {
+    return [...new Set([...hostsOf(route), ...this.#parts.bases.hostsOf(route.volume)])];
   }
 
   /** Null: it has confirmed. */
@@ -68,13 +74,14 @@ export class Deletion {
 
   /** What is kept beside the route goes before it: afterwards nobody would know of it. */
   async #forget(route: Route): Promise<void> {
-    const { store, decisions, highest, copies, snapshotDeletions } = this.#parts;
+    const { store, decisions, highest, copies, snapshotDeletions, bases } = this.#parts;
     const { volume } = route;
-    for (const host of hostsOf(route)) copies.end(volume, host);
+    for (const host of this.#hostsOf(route)) copies.end(volume, host);
     await store.put([
       ...highest.forget(volume),
       ...(await decisions.forget(volume)),
       ...snapshotDeletions.forget(volume),
+      ...bases.forget(volume),
       { kind: 'move', key: volume, value: null },
       { kind: 'evidence', key: volume, value: null },
     ]);

@@ -5,6 +5,7 @@ import type { Admission } from '../protocol/coordinator-effects.js';
 import type { Call, HostEvent, Progress } from '../protocol/exchange.js';
 import type { Hello } from '../protocol/messages.js';
 import { type AdmissionParts, admitHost } from './admission.js';
+import { Bases } from './bases.js';
 import { carryOutCall, type Verbs } from './calls.js';
 import { CellVerbs } from './cell-verbs.js';
 import { Copies } from './copies.js';
@@ -41,6 +42,7 @@ export class Leading {
   readonly #copies: Copies;
   readonly #operations: Operations;
   readonly #snapshotDeletions: SnapshotDeletions;
+  readonly #bases: Bases;
   readonly #groups: Groups;
   readonly #tender: Tender;
   readonly #verbs: Verbs;
@@ -56,6 +58,7 @@ export class Leading {
     const copies = new Copies(ports);
     const troubles = new Troubles(ports.clock);
     const snapshotDeletions = new SnapshotDeletions(ports);
+    const bases = new Bases({ ...ports, copies, wake });
     const common = {
       ...ports,
       term,
@@ -66,6 +69,7 @@ export class Leading {
       copies,
       troubles,
       snapshotDeletions,
+      bases,
       wake,
     };
     const operations: Operations = new Operations({
@@ -91,6 +95,7 @@ export class Leading {
     this.#copies = copies;
     this.#operations = operations;
     this.#snapshotDeletions = snapshotDeletions;
+    this.#bases = bases;
     this.#groups = groups;
     this.#tender = new Tender({
       ...common,
@@ -102,6 +107,7 @@ export class Leading {
           retirement: new Retirement(parts),
           replication,
           snapshotDeletions,
+          bases,
         },
       ),
     });
@@ -122,7 +128,8 @@ export class Leading {
     const leading = new Leading(ports, term, await Highest.load(ports.store));
     await leading.#groups.takeUp();
     await leading.#operations.takeUp();
-    for (const volume of await leading.#snapshotDeletions.takeUp()) leading.#tender.wake(volume);
+    const restless = [...(await leading.#snapshotDeletions.takeUp()), ...(await leading.#bases.takeUp())];
+    for (const volume of restless) leading.#tender.wake(volume);
     for await (const route of leading.#book.all()) {
       term.check();
       if (isRestless(route)) leading.#tender.wake(route.volume);
@@ -196,8 +203,8 @@ function stepOf(
     mover,
     retirement,
     replication,
-    snapshotDeletions,
-  }: Record<'ownership' | 'mover' | 'retirement' | 'replication' | 'snapshotDeletions', Step>,
+    ...others
+  }: Record<'ownership' | 'mover' | 'retirement' | 'replication' | 'snapshotDeletions' | 'bases', Step>,
 ): (volume: string) => Promise<Next> {
   return async (volume) => {
     const route = await book.route(volume);
@@ -212,6 +219,9 @@ function stepOf(
     const moved = route.journal ? await mover.step(route) : await retirement.step(route);
     // The route may be another one by now.
     if (moved.do === 'again') return moved;
-    return soonest([owned, moved, await replication.step(route), await snapshotDeletions.step(route)]);
+    const rest = [replication, others.snapshotDeletions, others.bases];
+    const nexts: Next[] = [owned, moved];
+    for (const part of rest) nexts.push(await part.step(route));
+    return soonest(nexts);
   };
 }

@@ -8,6 +8,7 @@ import { copyTarget, type MoveEffect, planMove } from '../model/cell/move-plan.j
 import type { Head, Place, Route } from '../model/cell/route.js';
 import { sameHead } from '../model/cell/route.js';
 import { askBoth } from './asking.js';
+import type { Bases } from './bases.js';
 import type { Copies } from './copies.js';
 import type { Operations } from './operations.js';
 import { type Ports, timeOf } from './ports.js';
@@ -17,8 +18,10 @@ import { AGAIN, type Next } from './tender.js';
 import { type Why, whyNotDone, whySilent } from './troubles.js';
 
 export type MoverParts = Ports & {
+  wake: (volume: string) => void;
   book: RouteBook;
   copies: Copies;
+  bases: Bases;
   operations: Operations;
 };
 
@@ -116,7 +119,10 @@ export class Mover {
     { route: { volume, journal, active }, x, y }: Situation,
     { from, to, through }: { from: Place; to: Place; through: Head },
   ): Promise<Next> {
-    const { copies, settings } = this.#parts;
+    const { copies, bases, settings } = this.#parts;
+    const first = bases.whyNot(journal!.move);
+    if (first !== null)
+      return { do: 'wait', milliseconds: settings.copyPollMs, hosts: [from.primary, to.primary], why: first };
     const here = active.primary === to.primary ? x : y;
     const hosts = [from.primary, to.primary];
     const begun = await copies.want({
@@ -148,13 +154,15 @@ export class Mover {
   }
 
   async #ended(before: Route, now: Route): Promise<void> {
-    const { store, copies, clock } = this.#parts;
+    const { store, copies, bases, clock, wake } = this.#parts;
     const { volume, journal } = before;
     this.#rounds.delete(volume);
     copies.end(volume, journal!.toHost);
     const record = await store.get('move', volume);
     if (!record || record.move !== journal!.move) return;
     await store.put([{ kind: 'move', key: volume, value: endedRecord(record, now, timeOf(clock)) }]);
+    // What was brought along for it may be given back, now or after the time of grace.
+    for (const base of bases.neededBy(record.move)) wake(base);
   }
 }
 

@@ -4,6 +4,7 @@
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Trial } from '../model/cell/decide.js';
 import type { Head, Route } from '../model/cell/route.js';
+import type { CarriedBase } from './base-plan.js';
 import type { DecisionRecord, EvidenceRecord, OperationRecord } from './store.js';
 import type { Trouble } from './troubles.js';
 
@@ -94,6 +95,8 @@ export interface MovePreview {
   present: number;
   /** Snapshots that share data with another volume which the destination does not have: they arrive without sharing it. */
   unshared: { snapshot: string; base: string; sizeBytes: string }[];
+  /** What is brought along of other volumes, so that the snapshots that continue it go on sharing. */
+  carried: CarriedBase[];
   /** Snapshots that go on sharing, because what they continue is at the destination. */
   shared: number;
 }

@@ -5,6 +5,7 @@ import { decide } from '../model/cell/decide.js';
 import type { Place, Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth } from './asking.js';
+import type { Bases } from './bases.js';
 import { type DecisionBook, stepText } from './decisions.js';
 import { connected } from './hosts-view.js';
 import type { Locks } from './locks.js';
@@ -25,6 +26,7 @@ export type RouteVerbsParts = Ports & {
   replication: Replication;
   troubles: Troubles;
   snapshotDeletions: SnapshotDeletions;
+  bases: Bases;
 };
 
 const PAGE = 500;
@@ -132,7 +134,7 @@ export class RouteVerbs {
 
   /** Only of a volume that is lost or deleted, or whose store is gone for good. What hosts have of it they keep. */
   async forget({ volume: name }: Arguments<'route-forget'>): Promise<RouteSummary> {
-    const { book, store, locks, decisions, snapshotDeletions, log } = this.#parts;
+    const { book, store, locks, decisions, snapshotDeletions, bases, log } = this.#parts;
     const route = await book.named(name);
     return locks.run(route.volume, async () => {
       const now = await store.route(route.volume);
@@ -142,6 +144,7 @@ export class RouteVerbs {
       await store.put([
         ...(await decisions.forget(now.volume)),
         ...snapshotDeletions.forget(now.volume),
+        ...bases.forget(now.volume),
         { kind: 'move', key: now.volume, value: null },
         { kind: 'evidence', key: now.volume, value: null },
       ]);

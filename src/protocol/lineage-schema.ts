@@ -153,6 +153,8 @@ export const Description = closed({
   /** Of a file: as the control API has them. */
   attributes: nullable(Type.Record(Type.String({ maxLength: 64 }), Type.Unknown(), { maxProperties: 16 })),
   description: Text,
+  /** Where its current map continues, if that is a snapshot of another volume that has an id. */
+  base: nullable(closed({ volume: Id, snapshot: Id })),
   /** Who may open its exports; empty: everybody who reaches the host. */
   allow: listOf(Type.String({ maxLength: 1100 }), LIMITS.allowed),
   /** Oldest first, behind the one that was asked for. */

@@ -79,8 +79,8 @@ t.test('a volume of a cell through its life, by the coordinator', async (t) => {
     'Snapshot v@one deleted at east/h1.\nSnapshot v@two deleted at east/h1.\n',
   );
   t.notMatch(await east.said('snapshot', 'list', 'v'), /v@one|v@two/);
-  const pinned = await east.run(['snapshot', 'delete', 'v@three', '--via', 'coordinator']);
-  t.match(pinned, { code: 4, stderr: /v@three is the last one of its lineage/ });
+  const pinned = await east.cli('snapshot', 'delete', 'v@three', '--via', 'coordinator');
+  t.match(pinned, { code: 5, stderr: /v@three is the last one of its lineage/ });
 
   t.match(
     await east.said('volume', 'resize', 'v', '--size', '8M', '--via', 'coordinator'),

@@ -22,6 +22,8 @@ interface Held {
   sizeBytes: string;
   /** Hidden ones too, oldest first. */
   snapshots: (SnapshotFacts & { content: number })[];
+  /** What it continues, of another volume. */
+  base: VolumeDescription['base'];
   /** What a pull has brought so far. */
   replicaThrough: Head | null;
 }
@@ -184,6 +186,7 @@ export class CellHost {
       writes: 0,
       sizeBytes: '1048576',
       snapshots: [],
+      base: null,
       replicaThrough: null,
     };
     if (command.do === 'seal' || command.do === 'carry') this.#hide(now, command.id);
@@ -264,6 +267,7 @@ export class CellHost {
       kind: 'volume',
       sizeBytes: held.sizeBytes,
       attributes: null,
+      base: held.base,
       allow: [],
       description: '',
       snapshots: held.snapshots.slice(from).map(({ content: _content, ...facts }) => facts),
@@ -367,6 +371,7 @@ export class CellHost {
       writes: 0,
       sizeBytes: '1048576',
       snapshots: [],
+      base: null,
       replicaThrough: null,
     };
     this.volumes.set(volume, held);
