@@ -186,8 +186,11 @@ t.test('clones that bring along what they continue: it is sent once, then only w
       before = west.counts.receivedBytes;
       const least = BigInt((index === 0 ? 9 : 1) * MIB);
       t.ok(sent >= least && sent <= least + 65536n, `${name}: ${sent} bytes`);
-      await sameBytes(t, site, name);
-      await servedBy(t, west, east, name);
+      // Without a time of grace there is nothing left to compare with.
+      if (graceMs > 0) {
+        await sameBytes(t, site, name);
+        await servedBy(t, west, east, name);
+      }
       t.match(await site.snapshot(name, 'last'), { host: 'db-1' });
     }
     if (graceMs > 0)
