@@ -222,6 +222,8 @@ export class Commands {
     const { attachments, lineages, hidden, forks } = this.#with;
     const container = lineages.requireContainer(next.volume);
     attachments.requireDetached(container);
+    // They get other ids, by which attachments name them.
+    for (const snapshot of this.#with.catalog.snapshotsOf(container)) attachments.requireDetached(snapshot);
     hidden.refuseProvisional(next.volume);
     await forks.keep(container, next, command);
     this.#restore(command.volume);
