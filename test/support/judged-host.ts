@@ -417,7 +417,10 @@ export class CellHost {
 
   #keepFork(held: Held, { volume, name }: { volume: string; name: string }): void {
     const kept = this.#newVolume(volume, name, held.content);
-    kept.snapshots = structuredClone(held.snapshots.filter(({ hidden }) => !hidden));
+    kept.snapshots = held.snapshots
+      .filter(({ hidden }) => !hidden)
+      // One snapshot belongs to one volume.
+      .map((each) => ({ ...structuredClone(each), id: [...each.id].reverse().join('') }));
     const last = kept.snapshots.at(-1);
     kept.record = { ...kept.record, head: last ? { id: last.id, seq: last.seq } : null };
   }

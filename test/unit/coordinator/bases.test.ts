@@ -55,7 +55,7 @@ t.test('the base arrives first, up to what is continued, and goes after the time
   t.equal(world.host('west-1').answer(base).state, 'NONE');
   t.equal(world.disagreement('base'), null);
   t.notOk(
-    [...world.state.records.keys()].some((key) => key.startsWith('base:')),
+    world.state.recordKeys.some((key) => key.startsWith('base/')),
     'nothing of it is kept',
   );
 });
@@ -145,7 +145,7 @@ t.test('a base that its volume follows stays; one that is deleted goes with its 
   await ask(other);
   await moved(other);
   await other.done('volume-delete', { volume: 'base' });
-  await other.until('the delete', () => !other.state.names.has('base'));
+  await other.until('the delete', () => other.state.table.named('base') === null);
   t.match(other.host('west-1').answer(there.base), { state: 'NONE', tombstone: { why: 'delete' } });
 });
 
@@ -168,11 +168,10 @@ t.test('what cannot be brought is refused with the reason', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);
   const { base } = await family(world);
   const route = world.route('base');
-  world.state.routes.set(base, { ...route, status: 'quarantined' });
+  world.state.table.set({ ...route, status: 'quarantined' });
   const asked = { volume: 'clone', cell: 'west', withBases: true, dryRun: false };
   t.equal(await world.refused('move-start', asked), 'move-bases-not-carried');
-  world.state.routes.delete(base);
-  world.state.names.delete('base');
+  world.state.table.delete(base);
   t.equal(await world.refused('move-start', asked), 'move-bases-not-carried', 'a volume without a route');
   const shown = await world.done<'route-show', RouteDetails>('route-show', {
     volume: 'clone',

@@ -118,8 +118,8 @@ t.test('a volume in quarantine, one that is deleted, and one whose owner is sile
   t.match(await whyNot(world, 's1'), /^host-not-connected: /);
   await world.connect('east-1');
   const route = world.route('db');
-  world.state.routes.set(route.volume, { ...route, status: 'quarantined' });
+  world.state.table.set({ ...route, status: 'quarantined' });
   t.match(await whyNot(world, 's1'), /^volume-quarantined: /);
-  world.state.routes.set(route.volume, { ...route, status: 'gone' });
+  world.state.table.set({ ...route, status: 'gone' });
   t.match(await whyNot(world, 's1'), /^volume-not-found: /);
 });
