@@ -112,6 +112,7 @@ export async function chooseSizes(quick: boolean): Promise<Sizes> {
       deleted_bytes: GIB,
       touched_windows: 2000,
       depths: [0, 10, 100],
+      coordinator: { volumes: 10_000, hosts: 100 },
     };
   }
   return {
@@ -121,6 +122,7 @@ export async function chooseSizes(quick: boolean): Promise<Sizes> {
     deleted_bytes: 10 * GIB,
     touched_windows: 10_000,
     depths: [0, 10, 100, 1000],
+    coordinator: { volumes: 100_000, hosts: 1_000 },
   };
 }
 

@@ -7,7 +7,7 @@ import type { Column, NumbersTable, ServerName } from './finding.js';
 import { type Export, type FioJob, type FioResult, fio } from './fio.js';
 import type { Series } from './judge.js';
 import type { Peers } from './peers.js';
-import { run } from './processes.js';
+import { type Running, run } from './processes.js';
 
 export interface Sizes {
   /** Bytes of the volume that cached rows work on. */
@@ -21,6 +21,8 @@ export interface Sizes {
   /** Windows that are touched for the first time. */
   readonly touched_windows: number;
   readonly depths: readonly number[];
+  /** What one coordinator knows of. */
+  readonly coordinator: { readonly volumes: number; readonly hosts: number };
 }
 
 export interface BenchOptions {
@@ -57,6 +59,8 @@ export class Bench {
   readonly options: BenchOptions;
   #cellblock: Cellblock | null = null;
   #before: Cellblock | null = null;
+
+  readonly #kept: Running[] = [];
 
   constructor(options: BenchOptions) {
     this.options = options;
@@ -105,6 +109,12 @@ export class Bench {
     ];
   }
 
+  /** A server of one row: ended with the bench, if not before. */
+  keep(server: Running): Running {
+    this.#kept.push(server);
+    return server;
+  }
+
   fio(target: Export, job: FioJob): Promise<FioResult> {
     return fio(this.options.directory, target, job);
   }
@@ -123,6 +133,7 @@ export class Bench {
   }
 
   async stop(): Promise<void> {
+    for (const server of this.#kept.splice(0).reverse()) await server.stop('SIGKILL');
     await this.#cellblock?.stop();
     this.#cellblock = null;
     await this.#before?.stop();

@@ -17,6 +17,8 @@ import { afterSnapshot } from './rows/after-snapshot.js';
 import { busyScript } from './rows/busy-script.js';
 import { cachedRows } from './rows/cached-io.js';
 import { controlRates } from './rows/control-rates.js';
+import { coordinatorFailover } from './rows/coordinator-failover.js';
+import { coordinatorRoutes } from './rows/coordinator-routes.js';
 import { depth } from './rows/depth.js';
 import { flushedWrites } from './rows/flushed-writes.js';
 import { snapshotDelete } from './rows/snapshot-delete.js';
@@ -42,6 +44,8 @@ const ROWS: readonly Row[] = [
   busyScript,
   controlRates,
   ...loadRows,
+  coordinatorRoutes,
+  coordinatorFailover,
 ];
 
 /** Rows that compare two builds as well as servers. */

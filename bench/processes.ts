@@ -39,6 +39,9 @@ export async function run(command: string, args: readonly string[]): Promise<str
   return finished.stdout;
 }
 
+/** Characters of what a server writes to stderr. */
+const KEPT = 1 << 20;
+
 export interface StartOptions {
   readonly command: string;
   readonly args: readonly string[];
@@ -59,7 +62,7 @@ export class Running {
       this.#stderr += String(error);
     });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
-      this.#stderr = (this.#stderr + chunk.toString()).slice(-4000);
+      this.#stderr = (this.#stderr + chunk.toString()).slice(-KEPT);
     });
   }
 
@@ -73,7 +76,12 @@ export class Running {
   }
 
   get complaint(): string {
-    return this.#stderr.trim();
+    return this.#stderr.trim().slice(-4000);
+  }
+
+  /** The end of what it has written to stderr. */
+  get said(): string {
+    return this.#stderr;
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {

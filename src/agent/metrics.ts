@@ -2,7 +2,7 @@
 // and bytes, states as labels. prom-client renders them; the numbers are counted where they arise, never here.
 
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
-import type { CopyCounts } from '../operations/copy/copy-run.js';
+import type { CopyCounts } from '../operations/copy/snapshot-copy.js';
 import type { FreeSpace } from '../operations/space.js';
 import type { OperationsStatus, VolumeInfo } from '../operations/types.js';
 import type { DeviceCounters } from '../plane/treaty.js';

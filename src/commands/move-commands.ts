@@ -28,7 +28,10 @@ export function addMoveCommands(program: Command, contextOf: ContextOf): void {
       .description('move a volume; the word `start` may be left out')
       .argument('<name>')
       .option('--to <cell>', 'where it goes; has to be given')
-      .option('--with-bases', 'only if what its snapshots continue is there')
+      .option(
+        '--with-bases',
+        'bring along what its snapshots continue of other volumes: only differences are sent then',
+      )
       .option('--dry-run', 'only say what would be sent')
       .option('--wait', 'wait until it is there'),
   ).action((name: string, options: StartOptions, command: Command) =>

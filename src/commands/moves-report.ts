@@ -1,14 +1,16 @@
 // Moves for people: what one sends, how far it is, and several that were begun at once.
 
 import type { DrainResult, MoveStarted, MoveStatus } from '../coordinator/results.js';
+import type { Trouble } from '../coordinator/troubles.js';
 import { CommandError } from './command-error.js';
 import { formatBytes, formatTime } from './format.js';
+import { paragraph } from './paragraph.js';
 import { printable, table } from './table.js';
 
 type Started = DrainResult['moves'][number];
 
-export function many(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+export function many(count: number, noun: string, nouns = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : nouns}`;
 }
 
 export function startedTable(moves: readonly Started[]): string {
@@ -43,14 +45,18 @@ export function requireAllStarted(moves: readonly Started[]): void {
 
 /** What a move sends, in lines. */
 export function previewLines(preview: MoveStarted): string {
-  const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present, shared, unshared, move } =
-    preview;
+  const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present } = preview;
+  const { shared, unshared, carried, move } = preview;
   const verb = move === null ? 'would move' : 'is on the move';
   const there = present === 0 ? '' : `; ${present} are there already`;
   const lines = [
     `Volume ${printable(volume)} (${formatBytes(BigInt(sizeBytes))}) ${verb} from ${from}/${fromHost} to ${to}/${toHost}.`,
     `To be sent: ${many(snapshots, 'snapshot')}${there}, then what is written meanwhile.`,
   ];
+  for (const base of carried)
+    lines.push(
+      `First ${many(base.snapshots, 'snapshot')} of volume ${printable(base.volume)} (${formatBytes(BigInt(base.sizeBytes))}), which are continued: they are there for the copy only.`,
+    );
   if (shared > 0) lines.push(`${many(shared, 'snapshot')} of these continue what the destination has.`);
   if (unshared.length > 0) {
     const bytes = unshared.reduce((sum, each) => sum + BigInt(each.sizeBytes), 0n);
@@ -75,13 +81,27 @@ export function statusTable(status: MoveStatus): string {
     ['Kept at the source', status.keptUntil === null ? '-' : `until ${formatTime(status.keptUntil)}`],
     ['Id', status.move],
   ];
-  return table(
+  const facts = table(
     [
       { title: 'MOVE', cell: ([key]) => key },
       { title: '', cell: ([, value]) => value },
     ],
     rows,
   );
+  return facts + troubleLines(status.troubles);
+}
+
+/** Why it does not go on, and what can be done about it. */
+export function troubleLines(troubles: readonly Trouble[]): string {
+  return troubles
+    .map(({ operation, because, hint, since, tries }) =>
+      [
+        `\n${operation === null ? 'It does not go on' : `Not ended: ${printable(operation)}`}, since ${formatTime(since)} (${many(tries, 'try', 'tries')}):\n`,
+        paragraph(printable(because), '  '),
+        paragraph(printable(hint), '  '),
+      ].join(''),
+    )
+    .join('');
 }
 
 const RESULTS: Readonly<Record<string, string>> = {

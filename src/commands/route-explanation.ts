@@ -5,7 +5,7 @@ import type { Explained, RouteDetails } from '../coordinator/results.js';
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Head, Place, Route } from '../model/cell/route.js';
 import { formatTime } from './format.js';
-import { many } from './moves-report.js';
+import { many, troubleLines } from './moves-report.js';
 import { paragraph } from './paragraph.js';
 import { printable, table } from './table.js';
 
@@ -18,13 +18,14 @@ const ID_DIGITS = 8;
 const DECISION_COLUMNS = 8;
 
 export function routeTable(details: RouteDetails): string {
-  return table(
+  const facts = table(
     [
       { title: 'ROUTE', cell: ([key]) => key },
       { title: '', cell: ([, value]) => value },
     ],
     routeFacts(details),
   );
+  return facts + troubleLines(details.troubles);
 }
 
 function routeFacts({ route, completeThrough, replicas, unfinished }: RouteDetails): [string, string][] {
@@ -66,6 +67,28 @@ function headWords(head: Head | null): string {
   return head === null ? 'none' : `${head.seq} (${head.id.slice(0, ID_DIGITS)})`;
 }
 
+/** A head of a host that may be hidden: such a one has the number of the visible one before it, and is none of the snapshots of the lineage. */
+function endWords(head: Head | null, { lineage, lineageHead }: CellAnswer): string {
+  if (head === null) return '-';
+  const visible = lineage[head.seq] ?? (lineageHead?.seq === head.seq ? lineageHead.id : undefined);
+  const isHidden = head.seq === 0 || (visible !== undefined && visible !== head.id);
+  if (!isHidden) return headWords(head);
+  const behind = head.seq === 0 ? 'before the first' : `behind ${head.seq}`;
+  return `${behind} (hidden, ${head.id.slice(0, ID_DIGITS)})`;
+}
+
+/** What an operation that is asked for now would come to. */
+const OUTCOMES: Readonly<Record<string, (rule: string) => string>> = {
+  perform: (rule) => `A snapshot asked for now would be taken, by the rule ${rule}:`,
+  retry: (rule) => `A snapshot asked for now would have to wait, by the rule ${rule}:`,
+  creating: (rule) =>
+    `A snapshot asked for now would be refused, by the rule ${rule}: the volume is being made.`,
+  quarantine: () =>
+    'A snapshot asked for now would be refused: the volume is for an operator to decide about.',
+  'not-found': () => 'A snapshot asked for now would be refused: no cell of the route knows the volume.',
+  gone: () => 'The volume is deleted, and the delete is being finished at every host.',
+};
+
 export function explanation(details: RouteDetails, explained: Explained): string {
   const { route } = details;
   const { trials, rule, steps, afterwards, decisions, evidence } = explained;
@@ -75,7 +98,7 @@ export function explanation(details: RouteDetails, explained: Explained): string
     answersTable(route, explained),
     '\nRules, in the order they were looked at:\n',
     trials.length === 0 ? '  A tombstone decides: no rule was looked at.\n' : trialLines(trials),
-    `\nNow it would be: ${rule} (${explained.outcome})\n`,
+    `\n${OUTCOMES[explained.outcome]?.(rule) ?? `The rule is ${rule}.`}\n`,
     ...steps.map((step, at) => paragraph(step, `  ${at + 1}. `)),
     steps.length === 0 ? '  Nothing is to be done.\n' : '',
     paragraph(printable(afterwards), '  Afterwards: '),
@@ -93,11 +116,11 @@ const FACTS: readonly [title: string, value: (answer: CellAnswer) => string][] =
   ['epoch', ({ epoch }) => String(epoch)],
   ['last snapshot', ({ lineageHead }) => headWords(lineageHead)],
   ['written to since', ({ dirtySinceHead }) => (dirtySinceHead ? 'yes' : 'no')],
-  ['activated from', ({ activatedFrom }) => (activatedFrom ? headWords(activatedFrom) : '-')],
-  ['sealed at', ({ sealedHead }) => (sealedHead ? headWords(sealedHead) : '-')],
+  ['activated from', (answer) => endWords(answer.activatedFrom, answer)],
+  ['sealed at', (answer) => endWords(answer.sealedHead, answer)],
   ['released to epoch', ({ released }) => (released === null ? '-' : String(released))],
   ['part in a move', ({ move }) => (move ? `${move.role}, ${move.phase}, with ${move.peerCell}` : '-')],
-  ['complete through', ({ move }) => (move?.completeThrough ? headWords(move.completeThrough) : '-')],
+  ['complete through', (answer) => endWords(answer.move?.completeThrough ?? null, answer)],
   ['in flight', ({ inFlight }) => (inFlight ? `snapshot ${inFlight.slice(0, ID_DIGITS)}` : '-')],
   ['tombstone', ({ tombstone }) => (tombstone ? `${tombstone.why}, epoch ${tombstone.epoch}` : '-')],
 ];

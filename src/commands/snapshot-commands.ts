@@ -18,7 +18,7 @@ import { followTask } from './follow-task.js';
 import { formatBytes, formatTime } from './format.js';
 import { checkVolumeName, volumeOf } from './names.js';
 import { printable, table } from './table.js';
-import { snapshotViaCoordinator } from './via-coordinator.js';
+import { deleteSnapshotsViaCoordinator, snapshotViaCoordinator } from './via-coordinator.js';
 import { spaceIs } from './volume-commands.js';
 
 export function addSnapshotCommands(program: Command, contextOf: ContextOf): void {
@@ -39,14 +39,19 @@ export function addSnapshotCommands(program: Command, contextOf: ContextOf): voi
     .description('list snapshots, of one volume or all')
     .argument('[name]')
     .action((name: string | undefined, _options: object, command: Command) => list(contextOf(command), name));
-  snapshot
-    .command('delete')
-    .description('delete snapshots, all or none; no data is moved')
-    .argument('<name@snap...>')
-    .option('--wait', 'wait until their space is free')
-    .action((targets: string[], options: { wait?: boolean }, command: Command) =>
-      remove(contextOf(command), targets, options),
-    );
+  withAgain(
+    snapshot
+      .command('delete')
+      .description('delete snapshots, all or none; no data is moved')
+      .argument('<name@snap...>')
+      .option('--wait', 'wait until their space is free')
+      .option(
+        '--via <whom>',
+        '`coordinator`: of volumes of cells, at every host that has them; one after the other',
+      ),
+  ).action((targets: string[], options: RemoveOptions, command: Command) =>
+    remove(contextOf(command), targets, options),
+  );
   snapshot
     .command('diff')
     .description('list what may differ between a snapshot and another one, or its volume as it is now')
@@ -130,9 +135,22 @@ async function list({ api, terminal, signal }: Context, volume: string | undefin
   );
 }
 
-async function remove(context: Context, targets: string[], options: { wait?: boolean }): Promise<void> {
+interface RemoveOptions extends AgainOption {
+  wait?: boolean;
+  via?: string;
+}
+
+async function remove(context: Context, targets: string[], options: RemoveOptions): Promise<void> {
   const { api, terminal, signal } = context;
   for (const target of targets) parseSnapshotReference(target);
+  if (isViaCoordinator(options.via)) {
+    refuseWithCoordinator(
+      { '--wait': options.wait },
+      'Each host frees the space by itself: leave --wait out.',
+    );
+    return deleteSnapshotsViaCoordinator(context, targets, options);
+  }
+  refuseAgain(options);
   const task = await api.change<Task>({
     method: 'DELETE',
     path: apiPath(['snapshots']),

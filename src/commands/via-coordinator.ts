@@ -1,6 +1,13 @@
 // What an agent does by itself to its own volumes, asked of the coordinator for those of cells: snapshots, resizes and deletes, wherever they are.
 
-import type { DeleteResult, GroupResult, OperationResult, SnapshotResult } from '../coordinator/results.js';
+import { CellblockError } from '../base/errors.js';
+import type {
+  DeleteResult,
+  GroupResult,
+  OperationResult,
+  SnapshotDeleteResult,
+  SnapshotResult,
+} from '../coordinator/results.js';
 import { parseSnapshotReference } from '../model/names.js';
 import { type ConfirmOptions, confirm } from './confirm.js';
 import type { Context } from './context.js';
@@ -55,6 +62,35 @@ export async function resizeViaCoordinator(
     () =>
       `Volume ${printable(done.volume)} has ${formatBytes(size)} now, at ${done.cell}/${done.host}; clients see it when they connect again.\n`,
   );
+}
+
+/** One after the other: what was deleted before one is refused stays deleted, and was said. */
+export async function deleteSnapshotsViaCoordinator(
+  context: Context,
+  targets: readonly string[],
+  { again }: AgainOption,
+): Promise<void> {
+  const references = targets.map(parseSnapshotReference);
+  if (again !== undefined && references.length > 1)
+    throw new CellblockError('option-invalid', '--again is of one call, and several snapshots are several.', {
+      hint: 'Name the one snapshot that was asked for then.',
+    });
+  const results: SnapshotDeleteResult[] = [];
+  for (const { volume, snapshot: name } of references) {
+    const done = await askCoordinator<SnapshotDeleteResult>(
+      context,
+      { verb: 'snapshot-delete', arguments: { volume, name } },
+      { again, look: `\`cellblock route show ${volume}\`` },
+    );
+    results.push(done);
+    context.terminal.text(deletedText(done));
+  }
+  context.terminal.result(references.length === 1 ? results[0]! : results, () => '');
+}
+
+function deletedText({ volume, name, cell, host, unconfirmed }: SnapshotDeleteResult): string {
+  const rest = unconfirmed.length === 0 ? '' : `; not confirmed yet by ${unconfirmed.join(', ')}`;
+  return `Snapshot ${printable(`${volume}@${name}`)} deleted at ${cell}/${host}${rest}.\n`;
 }
 
 export async function deleteViaCoordinator(

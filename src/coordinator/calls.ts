@@ -9,12 +9,14 @@ import type { Ports } from './ports.js';
 import type { QuarantineVerbs } from './quarantine-verbs.js';
 import { hostError, hostSilent } from './refusals.js';
 import type { RouteVerbs } from './route-verbs.js';
+import type { SnapshotVerbs } from './snapshot-verbs.js';
 import type { VolumeVerbs } from './volume-verbs.js';
 
 export interface Verbs {
   cells: CellVerbs;
   hosts: HostVerbs;
   volumes: VolumeVerbs;
+  snapshots: SnapshotVerbs;
   moves: MoveVerbs;
   routes: RouteVerbs;
   quarantine: QuarantineVerbs;
@@ -37,6 +39,7 @@ const CALLS: { [V in Verb]: Carry<V> } = {
   'host-drain': ({ hosts }, given, host) => hosts.drain(given, host),
   'host-readmit': ({ hosts }, given) => hosts.readmit(given),
   'snapshot-create': ({ volumes }, given, host) => volumes.snapshot(given, host),
+  'snapshot-delete': ({ snapshots }, given, host) => snapshots.delete(given, host),
   'volume-resize': ({ volumes }, given, host) => volumes.resize(given, host),
   'volume-delete': ({ volumes }, given, host) => volumes.delete(given, host),
   'move-start': ({ moves }, given, host) => moves.start(given, host),

@@ -6,6 +6,7 @@ import type { Head, Place } from '../model/cell/route.js';
 import type { HostEvent, Progress, Pull, VolumeDescription } from '../protocol/exchange.js';
 import type { Ports } from './ports.js';
 import { hostError, hostSilent } from './refusals.js';
+import type { Why } from './troubles.js';
 
 export interface Wanted {
   volume: string;
@@ -70,6 +71,16 @@ export class Copies {
 
   state(volume: string, host: string): CopyState | null {
     return this.#copies.get(keyOf(volume, host))?.state ?? null;
+  }
+
+  /** Why it does not go on; null: it does, or nobody has asked for it. */
+  why(volume: string, host: string): Why | null {
+    const failed = this.state(volume, host)?.failed ?? null;
+    if (failed === null) return null;
+    return {
+      because: `The copy at host ${host} has failed: ${failed.replace(/\.$/, '')}.`,
+      hint: `It is tried again by itself; the log of ${host} says more.`,
+    };
   }
 
   /** It is over, or nobody wants it any more. */

@@ -3,17 +3,22 @@
 // Invariant: a host that has not confirmed may come back with the volume; so the route stays, however long that takes.
 
 import type { Route } from '../model/cell/route.js';
+import type { Bases } from './bases.js';
 import type { Copies } from './copies.js';
 import type { DecisionBook } from './decisions.js';
 import type { Highest } from './highest.js';
 import type { Ports } from './ports.js';
 import { hostsOf } from './route-book.js';
+import type { SnapshotDeletions } from './snapshot-deletions.js';
 import { AGAIN, type Next, REST } from './tender.js';
+import { type Why, whyNotDone, whySilent } from './troubles.js';
 
 export type DeletionParts = Pick<Ports, 'hosts' | 'store' | 'settings' | 'log'> & {
   decisions: DecisionBook;
   highest: Highest;
   copies: Copies;
+  snapshotDeletions: SnapshotDeletions;
+  bases: Bases;
 };
 
 export class Deletion {
@@ -29,14 +34,11 @@ export class Deletion {
     const { volume, gen } = route;
     const confirmed = this.#confirmed.get(volume) ?? new Set<string>();
     this.#confirmed.set(volume, confirmed);
-    const missing = hostsOf(route).filter((host) => !confirmed.has(host));
-    await Promise.all(
-      missing.map(async (host) => {
-        if (await this.#bury(host, route)) confirmed.add(host);
-      }),
-    );
-    const left = this.unconfirmed(route);
-    if (left.length > 0) return { do: 'retry', hosts: left };
+    const missing = this.#hostsOf(route).filter((host) => !confirmed.has(host));
+    const whys = await Promise.all(missing.map((host) => this.#bury(host, route)));
+    for (const [at, host] of missing.entries()) if (whys[at] === null) confirmed.add(host);
+    const why = whys.find((one) => one !== null);
+    if (why) return { do: 'retry', hosts: this.unconfirmed(route), why };
     await this.#forget(route);
     if (!(await this.#parts.store.removeRoute(volume, gen))) return AGAIN;
     this.#parts.log.info(
@@ -49,30 +51,37 @@ export class Deletion {
   /** Who has not confirmed yet; of a volume whose route has been dropped: nobody. */
   unconfirmed(route: Route): string[] {
     const confirmed = this.#confirmed.get(route.volume);
-    return hostsOf(route).filter((host) => !confirmed?.has(host));
+    return this.#hostsOf(route).filter((host) => !confirmed?.has(host));
   }
 
-  async #bury(host: string, { volume, epoch }: Route): Promise<boolean> {
+  #hostsOf(route: Route): string[] {
+    return [...new Set([...hostsOf(route), ...this.#parts.bases.hostsOf(route.volume)])];
+  }
+
+  /** Null: it has confirmed. */
+  async #bury(host: string, { volume, epoch }: Route): Promise<Why | null> {
     const { hosts, settings, log } = this.#parts;
-    if (!hosts.isConnected(host)) return false;
+    if (!hosts.isConnected(host)) return whySilent(host);
     const outcome = await hosts.command(
       host,
       { volume, command: { do: 'delete', epoch } },
       settings.commandMs,
     );
-    if (outcome.kind === 'done') return true;
+    if (outcome.kind === 'done') return null;
     log.warn({ event: 'delete-not-confirmed', volume, host, outcome }, 'a host has not deleted a volume yet');
-    return false;
+    return whyNotDone(host, 'delete', outcome);
   }
 
   /** What is kept beside the route goes before it: afterwards nobody would know of it. */
   async #forget(route: Route): Promise<void> {
-    const { store, decisions, highest, copies } = this.#parts;
+    const { store, decisions, highest, copies, snapshotDeletions, bases } = this.#parts;
     const { volume } = route;
-    for (const host of hostsOf(route)) copies.end(volume, host);
+    for (const host of this.#hostsOf(route)) copies.end(volume, host);
     await store.put([
       ...highest.forget(volume),
       ...(await decisions.forget(volume)),
+      ...snapshotDeletions.forget(volume),
+      ...bases.forget(volume),
       { kind: 'move', key: volume, value: null },
       { kind: 'evidence', key: volume, value: null },
     ]);

@@ -13,6 +13,7 @@ import type { Locks } from './locks.js';
 import { type MoveAsked, startMoves } from './many-moves.js';
 import type { MoveVerbs } from './move-verbs.js';
 import type { Ports } from './ports.js';
+import { hostSilent } from './refusals.js';
 import type { DrainResult, HostDetails, HostSummary, ReadmitResult } from './results.js';
 import { hostsOf, type RouteBook } from './route-book.js';
 import type { HostRecord } from './store.js';
@@ -103,6 +104,8 @@ export class HostVerbs {
     const now: VolumeFacts[] = [];
     for (const facts of hello.volumes) {
       const because = await this.#readmitVolume(host, facts);
+      // It stays regressed, or nobody could ask for the rest of it again.
+      if (because === SILENT) throw hostSilent(host, this.#parts.settings);
       if (because === null) result.readmitted.push(facts.id);
       else result.faulted.push({ volume: facts.id, because });
       now.push(facts);
@@ -132,7 +135,7 @@ export class HostVerbs {
         );
       const known = route.lineageHead;
       const answer = await askHost(this.#parts, host, { volume: id, seqs: known ? [known.seq] : [] });
-      if (!answer) return 'it does not answer';
+      if (!answer) return SILENT;
       if (answer.epoch < route.epoch)
         return `its epoch is ${answer.epoch}, that of the volume ${route.epoch}`;
       if (precedes(known, answer) !== true) return `it is without snapshot ${known?.seq}, which was taken`;
@@ -148,7 +151,7 @@ export class HostVerbs {
   ): Promise<string | null> {
     if (!route) return null;
     const answer = await askHost(this.#parts, host, { volume: id, seqs: [] });
-    if (!answer) return 'it does not answer';
+    if (!answer) return SILENT;
     if (answer.state !== 'FAULTED' && answer.state !== 'ACTIVE' && answer.state !== 'OUTGOING') return null;
     if (answer.replica || answer.move?.role === 'destination') return null;
     const releasedTo = Math.max(route.epoch, epoch + 1);
@@ -159,7 +162,7 @@ export class HostVerbs {
     const { hosts, settings } = this.#parts;
     const outcome = await hosts.command(host, { volume, command }, settings.commandMs);
     if (outcome.kind === 'done') return null;
-    if (outcome.kind === 'silent') return 'it does not answer';
+    if (outcome.kind === 'silent') return SILENT;
     return outcome.kind === 'refused' ? outcome.because : outcome.message;
   }
 
@@ -182,6 +185,8 @@ export class HostVerbs {
     return { host, cell, connected: isConnected, regressed, draining, storeId, boot, nbd, ...counts };
   }
 }
+
+const SILENT = 'it does not answer';
 
 function partOf({ active, alternate }: Route, host: string): HostDetails['volumes'][number]['part'] | null {
   if (active.primary === host) return 'primary';

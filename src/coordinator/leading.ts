@@ -5,6 +5,7 @@ import type { Admission } from '../protocol/coordinator-effects.js';
 import type { Call, HostEvent, Progress } from '../protocol/exchange.js';
 import type { Hello } from '../protocol/messages.js';
 import { type AdmissionParts, admitHost } from './admission.js';
+import { Bases } from './bases.js';
 import { carryOutCall, type Verbs } from './calls.js';
 import { CellVerbs } from './cell-verbs.js';
 import { Copies } from './copies.js';
@@ -20,12 +21,16 @@ import { Operations } from './operations.js';
 import { Ownership } from './ownership.js';
 import { type Ports, timeOf } from './ports.js';
 import { QuarantineVerbs } from './quarantine-verbs.js';
+import { quarantined } from './refusals.js';
 import { Replication } from './replication.js';
 import { Retirement } from './retirement.js';
 import { RouteBook } from './route-book.js';
 import { RouteVerbs } from './route-verbs.js';
+import { SnapshotDeletions } from './snapshot-deletions.js';
+import { SnapshotVerbs } from './snapshot-verbs.js';
 import { type Next, REST, soonest, Tender } from './tender.js';
 import type { Term } from './term.js';
+import { Troubles, type Why, whyOf } from './troubles.js';
 import { VolumeVerbs } from './volume-verbs.js';
 
 export class Leading {
@@ -36,6 +41,8 @@ export class Leading {
   readonly #highest: Highest;
   readonly #copies: Copies;
   readonly #operations: Operations;
+  readonly #snapshotDeletions: SnapshotDeletions;
+  readonly #bases: Bases;
   readonly #groups: Groups;
   readonly #tender: Tender;
   readonly #verbs: Verbs;
@@ -49,9 +56,25 @@ export class Leading {
     });
     const decisions = new DecisionBook(store);
     const copies = new Copies(ports);
-    const common = { ...ports, term, book, locks, highest, decisions, copies, wake };
+    const troubles = new Troubles(ports.clock);
+    const snapshotDeletions = new SnapshotDeletions(ports);
+    const bases = new Bases({ ...ports, copies, wake });
+    const common = {
+      ...ports,
+      term,
+      book,
+      locks,
+      highest,
+      decisions,
+      copies,
+      troubles,
+      snapshotDeletions,
+      bases,
+      wake,
+    };
     const operations: Operations = new Operations({
       ...common,
+      deletedAtOwner: (route, snapshot) => snapshotDeletions.begin(route, snapshot),
       whyHeld: (volume) => this.#groups.whyHeld(volume),
       evidence: async (route, { x, y, trials }) => {
         const value = { volume: route.volume, at: timeOf(ports.clock), route, x, y, trials };
@@ -71,6 +94,8 @@ export class Leading {
     this.#highest = highest;
     this.#copies = copies;
     this.#operations = operations;
+    this.#snapshotDeletions = snapshotDeletions;
+    this.#bases = bases;
     this.#groups = groups;
     this.#tender = new Tender({
       ...common,
@@ -81,6 +106,8 @@ export class Leading {
           mover,
           retirement: new Retirement(parts),
           replication,
+          snapshotDeletions,
+          bases,
         },
       ),
     });
@@ -88,6 +115,7 @@ export class Leading {
       cells: new CellVerbs({ ...parts, moves }),
       hosts: new HostVerbs({ ...parts, moves }),
       volumes: new VolumeVerbs({ ...parts, groups, deletion }),
+      snapshots: new SnapshotVerbs(parts),
       moves,
       routes: new RouteVerbs({ ...parts, replication }),
       quarantine: new QuarantineVerbs(parts),
@@ -100,6 +128,8 @@ export class Leading {
     const leading = new Leading(ports, term, await Highest.load(ports.store));
     await leading.#groups.takeUp();
     await leading.#operations.takeUp();
+    const restless = [...(await leading.#snapshotDeletions.takeUp()), ...(await leading.#bases.takeUp())];
+    for (const volume of restless) leading.#tender.wake(volume);
     for await (const route of leading.#book.all()) {
       term.check();
       if (isRestless(route)) leading.#tender.wake(route.volume);
@@ -154,6 +184,16 @@ function isRestless({ status, journal, alternate, active }: Route): boolean {
   return status === 'gone' || journal !== null || alternate !== null || active.replicas.length > 0;
 }
 
+/** Nothing is done by itself to what an operator has to decide. */
+function whyShut({ name, status }: Route): Why {
+  return status === 'quarantined'
+    ? whyOf(quarantined(name, 'an operator has to decide'))
+    : {
+        because: `No cell of its route knows volume ${name}.`,
+        hint: `Look at \`cellblock route show ${name} --explain\`; \`cellblock route forget ${name}\` drops the route.`,
+      };
+}
+
 type Step = { step: (route: Route) => Promise<Next> };
 
 function stepOf(
@@ -163,19 +203,25 @@ function stepOf(
     mover,
     retirement,
     replication,
-  }: Record<'ownership' | 'mover' | 'retirement' | 'replication', Step>,
+    ...others
+  }: Record<'ownership' | 'mover' | 'retirement' | 'replication' | 'snapshotDeletions' | 'bases', Step>,
 ): (volume: string) => Promise<Next> {
   return async (volume) => {
     const route = await book.route(volume);
+    if (!route) return REST;
+    const held = groups.whyHeld(volume);
     // A group wakes its volumes when it is finished.
-    if (!route || groups.whyHeld(volume)) return REST;
+    if (held) return { do: 'rest', why: whyOf(held) };
     if (route.status === 'gone') return deletion.step(route);
-    if (route.status !== 'open') return REST;
+    if (route.status !== 'open') return { do: 'rest', why: whyShut(route) };
     const owned = await ownership.step(route);
     if (owned.do === 'again') return owned;
     const moved = route.journal ? await mover.step(route) : await retirement.step(route);
     // The route may be another one by now.
     if (moved.do === 'again') return moved;
-    return soonest([owned, moved, await replication.step(route)]);
+    const rest = [replication, others.snapshotDeletions, others.bases];
+    const nexts: Next[] = [owned, moved];
+    for (const part of rest) nexts.push(await part.step(route));
+    return soonest(nexts);
   };
 }

@@ -5,16 +5,20 @@ import { beginMove } from '../model/cell/move-plan.js';
 import { isBefore, type Route } from '../model/cell/route.js';
 import type { SnapshotFacts, VolumeDescription } from '../protocol/exchange.js';
 import type { Arguments } from '../protocol/verbs.js';
+import { type Base, type BasePlan, BasePlanner } from './base-plan.js';
+import type { Bases } from './bases.js';
 import type { Copies } from './copies.js';
+import { describeWhole } from './describing.js';
 import { countPrimaries, existingCell, hostsForCopy, newPlace, noHostForCopy } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Mover } from './mover.js';
 import type { Operations } from './operations.js';
 import { type Ports, timeOf } from './ports.js';
-import { deleted, hostError, hostSilent, quarantined } from './refusals.js';
+import { deleted, hostSilent, quarantined } from './refusals.js';
 import type { MovePreview, MoveStarted, MoveStatus } from './results.js';
 import type { RouteBook } from './route-book.js';
 import type { Change, HostRecord, MoveRecord } from './store.js';
+import type { Troubles } from './troubles.js';
 
 export type MoveVerbsParts = Ports & {
   book: RouteBook;
@@ -22,6 +26,8 @@ export type MoveVerbsParts = Ports & {
   operations: Operations;
   mover: Mover;
   copies: Copies;
+  bases: Bases;
+  troubles: Troubles;
   wake: (volume: string) => void;
 };
 
@@ -62,15 +68,23 @@ export class MoveVerbs {
       const now = await this.#movable(route);
       const target = await this.#target(now, cell, counts);
       counts.set(target.host, (counts.get(target.host) ?? 0) + 1);
-      const { preview, bases } = await this.#preview(now, target);
-      if (options.withBases && preview.unshared.length > 0) throw basesNotCarried(preview);
-      if (options.dryRun) return { ...preview, move: null };
-      return { ...preview, move: await this.#begin(now, target, { askedBy: options.askedBy, bases }) };
+      const { preview, bases, missing } = await this.#preview(now, target);
+      const plan =
+        options.withBases && missing.length > 0 ? await this.#basePlan(now, target, missing) : NO_PLAN;
+      if (plan.impossible.length > 0) throw basesNotCarried(preview, plan);
+      const { carried, records } = plan;
+      const shown: MovePreview =
+        records.length === 0
+          ? preview
+          : { ...preview, carried, unshared: [], shared: preview.shared + preview.unshared.length };
+      if (options.dryRun) return { ...shown, move: null };
+      const needs = { askedBy: options.askedBy, bases, plan };
+      return { ...shown, move: await this.#begin(now, target, needs) };
     });
   }
 
   async status({ volume }: Arguments<'move-status'>): Promise<MoveStatus> {
-    const { book, store, copies, mover, settings } = this.#parts;
+    const { book, store, copies, mover, settings, troubles } = this.#parts;
     const route = await book.named(volume);
     const { journal } = route;
     const record = await store.get('move', route.volume);
@@ -92,6 +106,7 @@ export class MoveVerbs {
       copy: isUnderWay ? copies.state(route.volume, record.toHost) : null,
       deltas: isUnderWay ? (mover.round(route.volume)?.number ?? 0) : 0,
       keptUntil: kept ? new Date(Date.parse(record.ended!) + settings.graceMs).toISOString() : null,
+      troubles: troubles.of(route.volume),
     };
   }
 
@@ -169,9 +184,10 @@ export class MoveVerbs {
   async #begin(
     route: Route,
     target: HostRecord,
-    { askedBy, bases }: { askedBy: string; bases: string[] },
+    { askedBy, bases, plan }: { askedBy: string; bases: string[]; plan: BasePlan },
   ): Promise<string> {
     const { book, store, freshId, clock, wake } = this.#parts;
+    const carried = plan.records.map(({ volume }) => volume);
     const move = freshId();
     const record: MoveRecord = {
       volume: route.volume,
@@ -184,23 +200,38 @@ export class MoveVerbs {
       begun: timeOf(clock),
       ended: null,
       result: null,
-      bases,
+      bases: [...new Set([...bases, ...carried])],
     };
-    // First what is only for people and pins, then what makes it a move.
-    await store.put([{ kind: 'move', key: route.volume, value: record }]);
+    const needed = [{ volume: route.volume, move }];
+    // First what is only for people, pins and bases, then what makes it a move.
+    await store.put([
+      { kind: 'move', key: route.volume, value: record },
+      ...this.#parts.bases.begin(plan.records.map((base) => ({ ...base, needed }))),
+    ]);
     const to = route.alternate?.primary === target.host ? route.alternate : newPlace(target);
     const { stored, route: now } = await book.replace(beginMove(route, { move, to }));
+    // Also of a move that has not begun: what was to be brought for it is given back.
+    for (const volume of carried) wake(volume);
     if (!stored) throw now ? underWay(now) : deleted(route.name);
     wake(route.volume);
     return move;
   }
 
-  async #preview(route: Route, target: HostRecord): Promise<{ preview: MovePreview; bases: string[] }> {
-    const there = await this.#describe(route.active.primary, route.volume);
+  #basePlan({ active }: Route, to: HostRecord, missing: readonly Base[]): Promise<BasePlan> {
+    const from = { host: active.primary, cell: active.cell };
+    return new BasePlanner(this.#parts, { from, to }).plan(missing);
+  }
+
+  async #preview(
+    route: Route,
+    target: HostRecord,
+  ): Promise<{ preview: MovePreview; bases: string[]; missing: Base[] }> {
+    const there = await describeWhole(this.#parts, route.active.primary, route.volume);
     if (!there) throw hostSilent(route.active.primary, this.#parts.settings);
     const has = await this.#idsAt(target.host, route.volume);
     const sent = there.snapshots.filter(({ id }) => !has.has(id));
-    const { shared, unshared, bases } = await this.#sharing(target.host, sent);
+    const sharing = await this.#sharing(target.host, ofOthers(route, [...sent, ...currentOf(there)]));
+    const { shared, unshared, bases, missing } = sharing;
     const preview: MovePreview = {
       volume: route.name,
       from: route.active.cell,
@@ -212,17 +243,17 @@ export class MoveVerbs {
       present: there.snapshots.length - sent.length,
       shared,
       unshared,
+      carried: [],
     };
-    return { preview, bases };
+    return { preview, bases, missing };
   }
 
   /** Which of the snapshots go on sharing with others at the destination. */
   async #sharing(
     host: string,
-    snapshots: readonly SnapshotFacts[],
-  ): Promise<{ shared: number; unshared: MovePreview['unshared']; bases: string[] }> {
-    const ofOthers = snapshots.filter(({ base }) => base !== null);
-    const volumes = [...new Set(ofOthers.map(({ base }) => base!.volume))];
+    ofOthers: readonly Sharing[],
+  ): Promise<{ shared: number; unshared: MovePreview['unshared']; bases: string[]; missing: Base[] }> {
+    const volumes = [...new Set(ofOthers.map(({ base }) => base.volume))];
     const there = new Map(
       await Promise.all(
         volumes.map(
@@ -232,32 +263,20 @@ export class MoveVerbs {
     );
     const unshared: MovePreview['unshared'] = [];
     const bases = new Set<string>();
+    const missing: Base[] = [];
     for (const { name, base, sizeBytes } of ofOthers) {
-      if (there.get(base!.volume)!.has(base!.snapshot)) bases.add(base!.volume);
-      else unshared.push({ snapshot: name, base: base!.volume, sizeBytes });
+      if (there.get(base.volume)!.has(base.snapshot)) bases.add(base.volume);
+      else {
+        unshared.push({ snapshot: name, base: base.volume, sizeBytes });
+        missing.push(base);
+      }
     }
-    return { shared: ofOthers.length - unshared.length, unshared, bases: [...bases] };
+    return { shared: ofOthers.length - unshared.length, unshared, bases: [...bases], missing };
   }
 
   async #idsAt(host: string, volume: string): Promise<Set<string>> {
-    const described = await this.#describe(host, volume).catch(() => null);
+    const described = await describeWhole(this.#parts, host, volume).catch(() => null);
     return new Set(described?.snapshots.map(({ id }) => id));
-  }
-
-  /** All of it, page by page; null: it does not answer. */
-  async #describe(host: string, volume: string): Promise<VolumeDescription | null> {
-    const { hosts, settings } = this.#parts;
-    if (!hosts.isConnected(host)) return null;
-    const snapshots: SnapshotFacts[] = [];
-    for (;;) {
-      const after = snapshots.at(-1)?.id ?? null;
-      const asked = await hosts.describe(host, { volume, after }, settings.commandMs);
-      if (asked.kind === 'silent') return null;
-      if (asked.kind === 'failed') throw hostError(asked.code, `${host}: ${asked.message}`);
-      const { description } = asked.reply;
-      snapshots.push(...description.snapshots);
-      if (!description.more || description.snapshots.length === 0) return { ...description, snapshots };
-    }
   }
 }
 
@@ -300,14 +319,39 @@ function notMoving(name: string): CellblockError {
   });
 }
 
-function basesNotCarried({ volume, unshared }: MovePreview): CellblockError {
-  const bases = new Set(unshared.map(({ base }) => base));
+function basesNotCarried({ volume, unshared }: MovePreview, { impossible }: BasePlan): CellblockError {
   return new CellblockError(
     'move-bases-not-carried',
-    `${unshared.length} snapshots of volume ${volume} continue snapshots of ${bases.size} other volumes that the destination does not have.`,
+    `What ${unshared.length} snapshots of volume ${volume} continue cannot be brought along: ${impossible[0]!.because}.`,
     {
-      hint: 'Move those volumes first, and the snapshots go on sharing with them; or leave `--with-bases` away.',
+      hint: 'Leave `--with-bases` away: the volume moves without sharing, as `--dry-run` shows.',
       facts: { volume, unshared: unshared.length },
     },
   );
+}
+
+const NO_PLAN: BasePlan = { records: [], carried: [], impossible: [] };
+
+/** A snapshot that continues one of another volume. */
+interface Sharing {
+  name: string;
+  base: Base;
+  sizeBytes: string;
+}
+
+function ofOthers(
+  { volume }: Route,
+  snapshots: readonly Pick<SnapshotFacts, 'name' | 'base' | 'sizeBytes'>[],
+): Sharing[] {
+  return snapshots.flatMap(({ name, base, sizeBytes }) =>
+    base !== null && base.volume !== volume ? [{ name, base, sizeBytes }] : [],
+  );
+}
+
+/** What is written now, as one more snapshot: a clone may have none yet that says what it continues. */
+function currentOf({
+  base,
+  sizeBytes,
+}: VolumeDescription): Pick<SnapshotFacts, 'name' | 'base' | 'sizeBytes'>[] {
+  return [{ name: '(as it is now)', base, sizeBytes }];
 }

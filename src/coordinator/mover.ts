@@ -8,16 +8,20 @@ import { copyTarget, type MoveEffect, planMove } from '../model/cell/move-plan.j
 import type { Head, Place, Route } from '../model/cell/route.js';
 import { sameHead } from '../model/cell/route.js';
 import { askBoth } from './asking.js';
+import type { Bases } from './bases.js';
 import type { Copies } from './copies.js';
 import type { Operations } from './operations.js';
 import { type Ports, timeOf } from './ports.js';
 import type { RouteBook } from './route-book.js';
 import type { MoveRecord } from './store.js';
 import { AGAIN, type Next } from './tender.js';
+import { type Why, whyNotDone, whySilent } from './troubles.js';
 
 export type MoverParts = Ports & {
+  wake: (volume: string) => void;
   book: RouteBook;
   copies: Copies;
+  bases: Bases;
   operations: Operations;
 };
 
@@ -72,26 +76,30 @@ export class Mover {
         return AGAIN;
       case 'await-answer':
         log.debug({ event: 'move-waits', volume: route.volume, because: effect.because }, 'a move waits');
-        return { do: 'retry', hosts: [route.active.primary, route.alternate!.primary] };
+        return { do: 'retry', hosts: hostsOf(route), why: whySilent(...this.#silent(situation)) };
     }
   }
 
-  async #command(
-    { volume, active, alternate }: Route,
-    { place, command }: Extract<MoveEffect, { kind: 'command' }>,
-  ): Promise<Next> {
+  #silent({ route: { active, alternate }, x, y }: Situation): string[] {
+    return [
+      ...(x.state === 'UNKNOWN' ? [active.primary] : []),
+      ...(y.state === 'UNKNOWN' ? [alternate!.primary] : []),
+    ];
+  }
+
+  async #command(route: Route, { place, command }: Extract<MoveEffect, { kind: 'command' }>): Promise<Next> {
     const { hosts, settings, clock, log } = this.#parts;
-    const both = [active.primary, alternate!.primary];
-    if (!hosts.isConnected(place.primary)) return { do: 'retry', hosts: both };
+    const { volume } = route;
+    const both = hostsOf(route);
+    if (!hosts.isConnected(place.primary)) return { do: 'retry', hosts: both, why: whySilent(place.primary) };
     const outcome = await hosts.command(place.primary, { volume, command }, settings.commandMs);
     if (outcome.kind !== 'done') {
-      const because =
-        outcome.kind === 'refused' ? outcome.because : outcome.kind === 'failed' ? outcome.message : 'silent';
+      const why = whyNotDone(place.primary, command.do, outcome);
       log.warn(
-        { event: 'move-command-not-done', volume, host: place.primary, command: command.do, because },
+        { event: 'move-command-not-done', volume, host: place.primary, command: command.do, ...why },
         'a host has not done what a move asks of it',
       );
-      return { do: 'retry', hosts: both };
+      return { do: 'retry', hosts: both, why };
     }
     if (command.do === 'carry') {
       const before = this.#rounds.get(volume);
@@ -111,10 +119,13 @@ export class Mover {
     { route: { volume, journal, active }, x, y }: Situation,
     { from, to, through }: { from: Place; to: Place; through: Head },
   ): Promise<Next> {
-    const { copies, settings } = this.#parts;
+    const { copies, bases, settings } = this.#parts;
+    const first = bases.whyNot(journal!.move);
+    if (first !== null)
+      return { do: 'wait', milliseconds: settings.copyPollMs, hosts: [from.primary, to.primary], why: first };
     const here = active.primary === to.primary ? x : y;
     const hosts = [from.primary, to.primary];
-    await copies.want({
+    const begun = await copies.want({
       volume,
       move: journal!.move,
       from,
@@ -122,7 +133,8 @@ export class Mover {
       after: here.move?.completeThrough ?? null,
       through,
     });
-    return { do: 'wait', milliseconds: settings.copyPollMs, hosts };
+    const why = begun ? copies.why(volume, to.primary) : waitsForItsTurn(to.primary, settings.copiesAtOnce);
+    return { do: 'wait', milliseconds: settings.copyPollMs, hosts, why };
   }
 
   /** Little enough is left: nothing was written since what the copy has, or the last delta was small, or they do not get smaller. */
@@ -142,19 +154,32 @@ export class Mover {
   }
 
   async #ended(before: Route, now: Route): Promise<void> {
-    const { store, copies, clock } = this.#parts;
+    const { store, copies, bases, clock, wake } = this.#parts;
     const { volume, journal } = before;
     this.#rounds.delete(volume);
     copies.end(volume, journal!.toHost);
     const record = await store.get('move', volume);
     if (!record || record.move !== journal!.move) return;
     await store.put([{ kind: 'move', key: volume, value: endedRecord(record, now, timeOf(clock)) }]);
+    // What was brought along for it may be given back, now or after the time of grace.
+    for (const base of bases.neededBy(record.move)) wake(base);
   }
 }
 
 /** How the move has ended that the route has no journal of any more. */
 export function endedRecord(record: MoveRecord, { active }: Route, ended: string): MoveRecord {
   return { ...record, ended, result: active.primary === record.toHost ? 'moved' : 'rolled-back' };
+}
+
+function waitsForItsTurn(host: string, atOnce: number): Why {
+  return {
+    because: `Host ${host} receives ${atOnce} copies already, as many as it gets at once: this one waits for its turn.`,
+    hint: 'It goes on by itself when one of the others has ended.',
+  };
+}
+
+function hostsOf({ active, alternate }: Route): string[] {
+  return [active.primary, alternate!.primary];
 }
 
 function knownSeqs({ lineageHead }: Route): number[] {

@@ -15,14 +15,18 @@ import { type Ports, timeOf } from './ports.js';
 import { deleted, quarantined, refusalOf } from './refusals.js';
 import { type Resolved, type ResolverParts, resolve } from './resolver.js';
 import type { Change, OperationRecord } from './store.js';
+import { type Troubles, whyOf } from './troubles.js';
 
 export type OperationsParts = Ports &
   ResolverParts & {
     locks: Locks;
     highest: Highest;
     decisions: DecisionBook;
+    troubles: Troubles;
     /** Why nothing may be done to this volume now; null: it may. */
     whyHeld: (volume: string) => Error | null;
+    /** What has to be stored when the owner of a volume has deleted a snapshot. */
+    deletedAtOwner: (route: Route, snapshot: { id: string; name: string }) => Change[];
     /** Something is to be done about this volume that nobody waits for. */
     wake: (volume: string) => void;
   };
@@ -90,7 +94,7 @@ export class Operations {
   }
 
   async #settleAll(volume: string): Promise<void> {
-    const { locks, term, log, random, settings } = this.#parts;
+    const { locks, term, log, random, settings, troubles } = this.#parts;
     for (let tries = 1; !term.isOver && this.unfinished(volume).length > 0; tries++) {
       try {
         await locks.run(volume, async () => {
@@ -98,6 +102,8 @@ export class Operations {
         });
       } catch (error) {
         if (term.isOver) return;
+        for (const { operation } of this.unfinished(volume))
+          troubles.note(volume, operationText(operation), whyOf(error));
         log.warn({ event: 'operation-not-ended', volume, err: error }, 'an operation could not be ended yet');
       }
       if (this.unfinished(volume).length > 0) await term.sleep(backoffMs(settings, tries, random));
@@ -197,6 +203,7 @@ export class Operations {
         : highest.raise(primary, [{ id: volume, epoch, head: end.head, state: 'ACTIVE' }]);
     await this.#end(record, [
       ...raised,
+      ...(operation.kind === 'snapshot-delete' ? this.#parts.deletedAtOwner(now, operation) : []),
       ...(await this.#decided(record, resolved, `performed at ${end.at}`)),
     ]);
     if (operation.kind !== 'locate' && operation.kind !== 'settle') wake(volume);
@@ -224,6 +231,7 @@ export class Operations {
     const gone: Change[] = isWrittenDown(operation) ? [{ kind: 'operation', key: id, value: null }] : [];
     if (gone.length + changes.length > 0) await this.#parts.store.put([...gone, ...changes]);
     this.#maybeDone.delete(id);
+    this.#parts.troubles.note(volume, operationText(operation), null);
     const rest = this.unfinished(volume).filter((record) => record.id !== id);
     if (rest.length > 0) this.#unfinished.set(volume, rest);
     else this.#unfinished.delete(volume);
@@ -243,11 +251,13 @@ function isWrittenDown({ kind }: Operation): boolean {
 function isSame(a: Operation, b: Operation): boolean {
   if (a.kind === 'snapshot') return b.kind === 'snapshot' && a.name === b.name;
   if (a.kind === 'resize') return b.kind === 'resize' && a.sizeBytes === b.sizeBytes;
+  if (a.kind === 'snapshot-delete') return b.kind === 'snapshot-delete' && a.id === b.id;
   return a.kind === b.kind;
 }
 
 export function operationText(operation: Operation): string {
   if (operation.kind === 'snapshot') return `snapshot ${operation.name}`;
+  if (operation.kind === 'snapshot-delete') return `delete snapshot ${operation.name}`;
   return operation.kind === 'resize' ? `resize to ${operation.sizeBytes} bytes` : operation.kind;
 }
 

@@ -7,6 +7,7 @@ import { askHost } from './asking.js';
 import type { Ports } from './ports.js';
 import type { RouteBook } from './route-book.js';
 import { AGAIN, type Next, REST } from './tender.js';
+import { type Why, whyNotDone, whySilent } from './troubles.js';
 
 export type OwnershipParts = Pick<Ports, 'hosts' | 'settings' | 'log'> & { book: RouteBook };
 
@@ -28,22 +29,24 @@ export class Ownership {
   async #promote({ volume, active }: Route): Promise<Next | null> {
     const { primary, epoch } = active;
     const answer = await askHost(this.#parts, primary, { volume, seqs: [] });
-    if (!answer) return { do: 'retry', hosts: [primary] };
+    if (!answer) return { do: 'retry', hosts: [primary], why: whySilent(primary) };
     if (!answer.replica) return null;
-    const done = await this.#command(primary, volume, { do: 'promote', epoch });
-    return done ? AGAIN : { do: 'retry', hosts: [primary] };
+    const why = await this.#command(primary, volume, { do: 'promote', epoch });
+    return why ? { do: 'retry', hosts: [primary], why } : AGAIN;
   }
 
   async #seal({ volume }: Route, { primary }: Place, releasedTo: number): Promise<Next> {
-    const later: Next = { do: 'retry', hosts: [primary] };
+    const later = (why: Why): Next => ({ do: 'retry', hosts: [primary], why });
     const answer = await askHost(this.#parts, primary, { volume, seqs: [] });
-    if (!answer) return later;
+    if (!answer) return later(whySilent(primary));
     const owned = answer.state !== 'NONE' && answer.state !== 'RECEIVING' && answer.state !== 'STAGED';
     if (owned && answer.replica === null) {
-      if (!(await this.#command(primary, volume, { do: 'fence', releasedTo }))) return later;
+      const fenced = await this.#command(primary, volume, { do: 'fence', releasedTo });
+      if (fenced) return later(fenced);
       // It held the volume back when it heard that others are further; sealed, it may say what it has.
-      if (answer.state === 'FAULTED' && !(await this.#command(primary, volume, { do: 'readmit' })))
-        return later;
+      const readmitted =
+        answer.state === 'FAULTED' ? await this.#command(primary, volume, { do: 'readmit' }) : null;
+      if (readmitted) return later(readmitted);
     }
     await this.#parts.book.change(volume, (route) =>
       route.alternate?.primary === primary && route.alternate.mustSeal !== null
@@ -53,19 +56,20 @@ export class Ownership {
     return AGAIN;
   }
 
+  /** Null: it was done. */
   async #command(
     host: string,
     volume: string,
     command: { do: 'promote'; epoch: number } | { do: 'fence'; releasedTo: number } | { do: 'readmit' },
-  ): Promise<boolean> {
+  ): Promise<Why | null> {
     const { hosts, settings, log } = this.#parts;
-    if (!hosts.isConnected(host)) return false;
+    if (!hosts.isConnected(host)) return whySilent(host);
     const outcome = await hosts.command(host, { volume, command }, settings.commandMs);
-    if (outcome.kind === 'done') return true;
+    if (outcome.kind === 'done') return null;
     log.warn(
       { event: 'ownership-not-taken', volume, host, command: command.do, outcome },
       'a host has not done what its ownership wants',
     );
-    return false;
+    return whyNotDone(host, command.do, outcome);
   }
 }

@@ -2,6 +2,7 @@
 //
 // Invariant: the route says which cell goes on, under an epoch nobody has, before any host hears of it.
 
+import { createHash } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
 import { highestEpoch } from '../model/cell/guards.js';
 import type { HostCommand } from '../model/cell/host-record.js';
@@ -104,18 +105,20 @@ export class QuarantineVerbs {
 
   /** What an adopted volume has left in the other cell becomes a volume of its own. */
   async keepFork({ volume: name, as }: Arguments<'quarantine-keep-fork'>): Promise<ClaimResult> {
-    const { book, locks, freshId } = this.#parts;
+    const { book, locks } = this.#parts;
     const { volume } = await book.named(name);
     return locks.run(volume, async () => {
       const fork = givenUp(await book.route(volume), name);
       if (fork.mustSeal !== null) throw hostSilent(fork.primary, this.#parts.settings);
-      const kept = await this.#forkRoute(fork, as, freshId());
+      const kept = await this.#forkRoute(fork, as, forkId({ volume, epoch: fork.epoch, name: as }));
       await this.#command(fork.primary, volume, { do: 'keep-fork', volume: kept.volume, name: as });
       const answer = await askHost(this.#parts, fork.primary, { volume: kept.volume, seqs: [] });
-      await book.change(kept.volume, (now) => ({ ...now, lineageHead: answer?.lineageHead ?? null }));
+      // It was done; the same again goes on from here.
+      if (!answer) throw hostSilent(fork.primary, this.#parts.settings);
+      await book.change(kept.volume, (now) => ({ ...now, lineageHead: answer.lineageHead }));
       await this.#drop(volume, fork);
       const { primary, cell } = fork;
-      return { volume: kept.volume, name: as, host: primary, cell, snapshots: answer?.lineageHead?.seq ?? 0 };
+      return { volume: kept.volume, name: as, host: primary, cell, snapshots: answer.lineageHead?.seq ?? 0 };
     });
   }
 
@@ -140,7 +143,7 @@ export class QuarantineVerbs {
     );
   }
 
-  /** Stored before the host is told; after a crash the same again finds it by its name. */
+  /** Stored before the host is told; after a crash the same again finds it by its id. */
   async #forkRoute(fork: Place, name: string, volume: string): Promise<Route> {
     const { store } = this.#parts;
     const place = newPlace({ host: fork.primary, cell: fork.cell, storeId: fork.storeId });
@@ -156,8 +159,7 @@ export class QuarantineVerbs {
       journal: null,
     };
     const existing = await store.routeNamed(name);
-    if (existing?.active.primary === fork.primary && existing.epoch === 1 && existing.lineageHead === null)
-      return existing;
+    if (existing?.volume === volume) return existing;
     if (existing || (await store.createRoute(fresh)) === 'exists')
       throw new CellblockError('route-exists', `A volume ${name} has a route already.`, {
         hint: 'Choose another name for the fork.',
@@ -173,6 +175,11 @@ export class QuarantineVerbs {
     if (outcome.kind === 'failed') throw hostError(outcome.code, `${host}: ${outcome.message}`);
     if (outcome.kind === 'refused') throw hostError(outcome.refusal, `${host} refuses: ${outcome.because}`);
   }
+}
+
+/** The same whenever it is asked again. */
+function forkId({ volume, epoch, name }: { volume: string; epoch: number; name: string }): string {
+  return createHash('sha256').update(`fork ${volume} ${epoch} ${name}`).digest('hex').slice(0, 32);
 }
 
 /** It was decided so before, and the host may not have heard. */

@@ -12,6 +12,7 @@ const WORDS: Readonly<Record<Operation['kind'], string>> = {
   snapshot: 'the snapshot',
   resize: 'the resize',
   delete: 'the delete',
+  'snapshot-delete': 'the delete of the snapshot',
   locate: 'the volume',
   settle: 'the move',
 };

@@ -9,6 +9,7 @@ import type { Copies } from './copies.js';
 import type { Ports } from './ports.js';
 import type { Next } from './tender.js';
 import { REST } from './tender.js';
+import { type Why, whyNotDone, whySilent } from './troubles.js';
 
 export type ReplicationParts = Pick<Ports, 'hosts' | 'settings' | 'log'> & { copies: Copies };
 
@@ -27,13 +28,14 @@ export class Replication {
       this.#through.delete(volume);
       return REST;
     }
-    const done = await Promise.all(active.replicas.map((host) => this.#bringUp(route, host)));
-    const behind = active.replicas.filter((_, at) => !done[at]);
+    const states = await Promise.all(active.replicas.map((host) => this.#bringUp(route, host)));
+    const behind = active.replicas.filter((_, at) => !states[at]!.isDone);
     if (behind.length === 0 || lineageHead === null) return REST;
     return {
       do: 'wait',
       milliseconds: this.#parts.settings.copyPollMs,
       hosts: [...behind, active.primary],
+      why: states.flatMap(({ why }) => why ?? [])[0] ?? null,
     };
   }
 
@@ -49,17 +51,20 @@ export class Replication {
     return heads.sort((a, b) => (b?.seq ?? 0) - (a?.seq ?? 0))[majority - 1] ?? null;
   }
 
-  /** Whether it has everything there is. */
-  async #bringUp({ volume, active, lineageHead }: Route, host: string): Promise<boolean> {
+  /** Whether it has everything there is, and if not, what stands in the way. */
+  async #bringUp(
+    { volume, active, lineageHead }: Route,
+    host: string,
+  ): Promise<{ isDone: boolean; why: Why | null }> {
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
-    if (!answer) return false;
+    if (!answer) return { isDone: false, why: whySilent(host) };
     if (!answer.replica || answer.epoch < active.epoch)
       return this.#begin(volume, host, active.epoch, answer);
     const { completeThrough } = answer.replica;
     this.#note(volume, host, completeThrough);
     if (completeThrough?.id === lineageHead?.id) {
       this.#parts.copies.end(volume, host);
-      return true;
+      return { isDone: true, why: null };
     }
     await this.#parts.copies.want({
       volume,
@@ -69,22 +74,27 @@ export class Replication {
       after: completeThrough,
       through: lineageHead!,
     });
-    return false;
+    return { isDone: false, why: this.#parts.copies.why(volume, host) };
   }
 
-  async #begin(volume: string, host: string, epoch: number, { state }: HostAnswer): Promise<false> {
+  async #begin(
+    volume: string,
+    host: string,
+    epoch: number,
+    { state }: HostAnswer,
+  ): Promise<{ isDone: false; why: Why | null }> {
     const { hosts, settings, log } = this.#parts;
     const outcome = await hosts.command(
       host,
       { volume, command: { do: 'replicate', epoch } },
       settings.commandMs,
     );
-    if (outcome.kind !== 'done')
-      log.warn(
-        { event: 'replica-not-begun', volume, host, state, outcome },
-        'a host has not become a replica yet',
-      );
-    return false;
+    if (outcome.kind === 'done') return { isDone: false, why: null };
+    log.warn(
+      { event: 'replica-not-begun', volume, host, state, outcome },
+      'a host has not become a replica yet',
+    );
+    return { isDone: false, why: whyNotDone(host, 'replicate', outcome) };
   }
 
   #note(volume: string, host: string, through: Head | null): void {

@@ -4,7 +4,9 @@
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Trial } from '../model/cell/decide.js';
 import type { Head, Route } from '../model/cell/route.js';
+import type { CarriedBase } from './base-plan.js';
 import type { DecisionRecord, EvidenceRecord, OperationRecord } from './store.js';
+import type { Trouble } from './troubles.js';
 
 export interface CellSummary {
   cell: string;
@@ -73,6 +75,13 @@ export interface DeleteResult extends OperationResult {
   unconfirmed: string[];
 }
 
+export interface SnapshotDeleteResult extends OperationResult {
+  name: string;
+  id: string;
+  /** Hosts with a copy of it that are asked until they have confirmed. */
+  unconfirmed: string[];
+}
+
 /** What a move would send, or sends. */
 export interface MovePreview {
   volume: string;
@@ -86,6 +95,8 @@ export interface MovePreview {
   present: number;
   /** Snapshots that share data with another volume which the destination does not have: they arrive without sharing it. */
   unshared: { snapshot: string; base: string; sizeBytes: string }[];
+  /** What is brought along of other volumes, so that the snapshots that continue it go on sharing. */
+  carried: CarriedBase[];
   /** Snapshots that go on sharing, because what they continue is at the destination. */
   shared: number;
 }
@@ -113,6 +124,8 @@ export interface MoveStatus {
   deltas: number;
   /** What is left at the source is kept until then; null: nothing is. */
   keptUntil: string | null;
+  /** What stands in its way. */
+  troubles: Trouble[];
 }
 
 export interface SplitResult {
@@ -180,6 +193,8 @@ export interface RouteDetails {
   completeThrough: Head | null;
   replicas: { host: string; completeThrough: Head | null }[];
   unfinished: OperationRecord[];
+  /** What stands in the way of what is to be done about it. */
+  troubles: Trouble[];
   explained: Explained | null;
 }
 

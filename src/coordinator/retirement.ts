@@ -14,6 +14,7 @@ import { type Ports, timeOf } from './ports.js';
 import type { RouteBook } from './route-book.js';
 import type { MoveRecord } from './store.js';
 import { AGAIN, type Next, REST } from './tender.js';
+import { whyNotDone, whySilent } from './troubles.js';
 
 export type RetirementParts = Pick<Ports, 'hosts' | 'store' | 'clock' | 'settings' | 'log'> & {
   book: RouteBook;
@@ -35,11 +36,15 @@ export class Retirement {
     const move = await this.#moveOf(route);
     const leftMs = this.#graceLeft(move);
     const [x, y] = await askBoth(this.#parts, route, []);
-    if (x.state === 'UNKNOWN' || y.state === 'UNKNOWN') return { do: 'retry', hosts };
+    const silent = [
+      ...(x.state === 'UNKNOWN' ? [hosts[0]!] : []),
+      ...(y.state === 'UNKNOWN' ? [hosts[1]!] : []),
+    ];
+    if (silent.length > 0) return { do: 'retry', hosts, why: whySilent(...silent) };
     if (!owns(x.state) || owns(y.state)) return this.#settle(route);
     if (y.state === 'FAULTED') return REST;
     if (y.state === 'NONE') return this.#prune(route);
-    if (y.state === 'SEALED' && leftMs > 0) return { do: 'wait', milliseconds: leftMs, hosts: [] };
+    if (y.state === 'SEALED' && leftMs > 0) return { do: 'wait', milliseconds: leftMs, hosts: [], why: null };
     if (y.state === 'SEALED' && y.released === null) return this.#fence(route, y);
     return this.#purge(route, { x, y, alternate });
   }
@@ -89,13 +94,17 @@ export class Retirement {
       { event: 'copy-not-purged', volume, host: alternate.primary },
       'a copy has a snapshot that the owner is not known to have: it is kept',
     );
-    return { do: 'wait', milliseconds: this.#parts.settings.copyStallMs, hosts: [] };
+    const why = {
+      because: `Host ${alternate.primary} has a snapshot that the owner is not known to have, so its copy is kept.`,
+      hint: 'Compare both sides with `cellblock route show NAME --explain`.',
+    };
+    return { do: 'wait', milliseconds: this.#parts.settings.copyStallMs, hosts: [], why };
   }
 
   async #prune({ volume, alternate }: Route): Promise<Next> {
     for (const host of alternate!.replicas) {
       const answer = await askHost(this.#parts, host, { volume, seqs: [] });
-      if (!answer) return { do: 'retry', hosts: [host] };
+      if (!answer) return { do: 'retry', hosts: [host], why: whySilent(host) };
       if (answer.state !== 'NONE') return this.#command(volume, host, { do: 'purge' });
     }
     await this.#parts.book.change(volume, (route) =>
@@ -114,7 +123,8 @@ export class Retirement {
     const { hosts, settings } = this.#parts;
     const outcome = hosts.isConnected(host)
       ? await hosts.command(host, { volume, command }, settings.commandMs)
-      : null;
-    return outcome?.kind === 'done' ? AGAIN : { do: 'retry', hosts: [host] };
+      : ({ kind: 'silent' } as const);
+    if (outcome.kind === 'done') return AGAIN;
+    return { do: 'retry', hosts: [host], why: whyNotDone(host, command.do, outcome) };
   }
 }

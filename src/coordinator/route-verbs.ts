@@ -5,6 +5,7 @@ import { decide } from '../model/cell/decide.js';
 import type { Place, Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth } from './asking.js';
+import type { Bases } from './bases.js';
 import { type DecisionBook, stepText } from './decisions.js';
 import { connected } from './hosts-view.js';
 import type { Locks } from './locks.js';
@@ -14,6 +15,8 @@ import { hostError, hostSilent } from './refusals.js';
 import type { Replication } from './replication.js';
 import type { ClaimResult, Explained, RouteDetails, RouteList, RouteSummary } from './results.js';
 import type { RouteBook } from './route-book.js';
+import type { SnapshotDeletions } from './snapshot-deletions.js';
+import type { Troubles } from './troubles.js';
 
 export type RouteVerbsParts = Ports & {
   book: RouteBook;
@@ -21,6 +24,9 @@ export type RouteVerbsParts = Ports & {
   operations: Operations;
   decisions: DecisionBook;
   replication: Replication;
+  troubles: Troubles;
+  snapshotDeletions: SnapshotDeletions;
+  bases: Bases;
 };
 
 const PAGE = 500;
@@ -38,7 +44,7 @@ export class RouteVerbs {
   }
 
   async show({ volume, explain }: Arguments<'route-show'>): Promise<RouteDetails> {
-    const { book, operations, replication } = this.#parts;
+    const { book, operations, replication, troubles } = this.#parts;
     const route = await book.named(volume);
     const through = replication.of(route.volume);
     return {
@@ -46,6 +52,7 @@ export class RouteVerbs {
       completeThrough: replication.completeThrough(route),
       replicas: route.active.replicas.map((host) => ({ host, completeThrough: through.get(host) ?? null })),
       unfinished: [...operations.unfinished(route.volume)],
+      troubles: troubles.of(route.volume),
       explained: explain ? await this.#explain(route) : null,
     };
   }
@@ -127,7 +134,7 @@ export class RouteVerbs {
 
   /** Only of a volume that is lost or deleted, or whose store is gone for good. What hosts have of it they keep. */
   async forget({ volume: name }: Arguments<'route-forget'>): Promise<RouteSummary> {
-    const { book, store, locks, decisions, log } = this.#parts;
+    const { book, store, locks, decisions, snapshotDeletions, bases, log } = this.#parts;
     const route = await book.named(name);
     return locks.run(route.volume, async () => {
       const now = await store.route(route.volume);
@@ -136,6 +143,8 @@ export class RouteVerbs {
       if (!(await store.removeRoute(now.volume, now.gen))) throw inUse(now);
       await store.put([
         ...(await decisions.forget(now.volume)),
+        ...snapshotDeletions.forget(now.volume),
+        ...bases.forget(now.volume),
         { kind: 'move', key: now.volume, value: null },
         { kind: 'evidence', key: now.volume, value: null },
       ]);

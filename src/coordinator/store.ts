@@ -9,7 +9,7 @@
 
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Operation } from '../model/cell/operation.js';
-import type { Route } from '../model/cell/route.js';
+import type { Head, Route } from '../model/cell/route.js';
 
 /** An operation that was asked for and has not ended: written before anything of it is sent, so that whoever leads next ends it. */
 export interface OperationRecord {
@@ -99,6 +99,31 @@ export interface MoveRecord {
   bases: string[];
 }
 
+/** A snapshot that its volume's owner has deleted, and these hosts have not. */
+export interface SnapshotDeletionRecord {
+  volume: string;
+  snapshot: string;
+  name: string;
+  /** ISO 8601. */
+  begun: string;
+  hosts: string[];
+}
+
+/** A beginning of a volume that a host gets because copies of other volumes continue it there. */
+export interface BaseRecord {
+  volume: string;
+  /** Of the volume, for people. */
+  name: string;
+  host: string;
+  from: { host: string; cell: string };
+  through: Head;
+  complete: boolean;
+  /** Volumes that are brought to the same host before, since this one continues them. */
+  behind: string[];
+  /** The moves it was brought for. */
+  needed: { volume: string; move: string }[];
+}
+
 /** The kinds of plain records: key by key, without a condition but that of leadership. */
 export interface Records {
   operation: OperationRecord;
@@ -109,6 +134,8 @@ export interface Records {
   evidence: EvidenceRecord;
   decision: DecisionRecord;
   move: MoveRecord;
+  'snapshot-deletion': SnapshotDeletionRecord;
+  base: BaseRecord;
 }
 
 export type RecordKind = keyof Records;
@@ -131,7 +158,7 @@ export interface CoordinatorStore {
   /** False: it has another `gen` by now, or is gone. */
   removeRoute(volume: string, gen: number): Promise<boolean>;
 
-  /** `key`: an id, a host, a cell, `HOST/VOLUME` of a highest, `VOLUME/NUMBER` of a decision, the volume of a move or of evidence. */
+  /** `key`: an id, a host, a cell, `HOST/VOLUME` of a highest, `VOLUME/NUMBER` of a decision, `VOLUME/SNAPSHOT` of a deletion, `VOLUME/HOST` of a base, the volume of a move or of evidence. */
   get<K extends RecordKind>(kind: K, key: string): Promise<Records[K] | null>;
   /** All whose key begins so, in the order of their keys. */
   list<K extends RecordKind>(kind: K, prefix?: string): Promise<Records[K][]>;

@@ -7,21 +7,23 @@ import { backoffMs } from './backoff.js';
 import type { Locks } from './locks.js';
 import type { Ports } from './ports.js';
 import type { Term } from './term.js';
+import { type Troubles, type Why, whyOf } from './troubles.js';
 
-/** `wait`: for that time, or for one of these hosts, or until something happens to the volume. */
+/** `wait`: for that time, or for one of these hosts, or until something happens to the volume. `why`: what stands in the way; null: nothing does. */
 export type Next =
   | { do: 'again' }
-  | { do: 'wait'; milliseconds: number; hosts: readonly string[] }
+  | { do: 'wait'; milliseconds: number; hosts: readonly string[]; why: Why | null }
   /** Something did not go as it should: later, and later each time. */
-  | { do: 'retry'; hosts: readonly string[] }
-  | { do: 'rest' };
+  | { do: 'retry'; hosts: readonly string[]; why: Why }
+  | { do: 'rest'; why: Why | null };
 
 export const AGAIN: Next = { do: 'again' };
-export const REST: Next = { do: 'rest' };
+export const REST: Next = { do: 'rest', why: null };
 
 export type TenderParts = Pick<Ports, 'clock' | 'random' | 'settings' | 'log'> & {
   locks: Locks;
   term: Term;
+  troubles: Troubles;
   step: (volume: string) => Promise<Next>;
 };
 
@@ -77,6 +79,12 @@ export class Tender {
   }
 
   async #step(volume: string): Promise<Next> {
+    const next = await this.#tried(volume);
+    this.#parts.troubles.note(volume, null, next.do === 'again' ? null : next.why);
+    return next;
+  }
+
+  async #tried(volume: string): Promise<Next> {
     const { locks, term, log, step } = this.#parts;
     try {
       return await locks.run(volume, async () => (term.isOver ? REST : step(volume)));
@@ -86,7 +94,7 @@ export class Tender {
           { event: 'volume-not-tended', volume, err: error },
           'a volume could not be looked after yet',
         );
-      return { do: 'retry', hosts: [] };
+      return { do: 'retry', hosts: [], why: whyOf(error) };
     }
   }
 
@@ -104,7 +112,11 @@ export class Tender {
 export function soonest(all: readonly Next[]): Next {
   if (all.some((next) => next.do === 'again')) return AGAIN;
   const hosts = all.flatMap((next) => ('hosts' in next ? next.hosts : []));
-  if (all.some((next) => next.do === 'retry')) return { do: 'retry', hosts };
+  const retry = all.find((next) => next.do === 'retry');
+  if (retry) return { ...retry, hosts };
+  const why = all.flatMap((next) => ('why' in next && next.why ? [next.why] : []))[0] ?? null;
   const waits = all.flatMap((next) => (next.do === 'wait' ? [next.milliseconds] : []));
-  return waits.length === 0 ? REST : { do: 'wait', milliseconds: Math.min(...waits), hosts };
+  return waits.length === 0
+    ? { do: 'rest', why }
+    : { do: 'wait', milliseconds: Math.min(...waits), hosts, why };
 }

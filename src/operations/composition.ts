@@ -164,7 +164,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     { holdLimitMs },
   );
   const cells = new Cells(
-    { catalog, devices, client, snapshots, volumes, attachments, reclaim, lineages, gate, log },
+    { catalog, devices, client, snapshots, volumes, attachments, reclaim, lineages, localVerbs, gate, log },
     {
       storeId: meta.storeId,
       identity: options.cells ?? { host: '', cell: '' },

@@ -98,6 +98,7 @@ export const Command = Type.Union([
   verb('keep-fork', { volume: Id, name: Name }),
   verb('purge', {}),
   verb('delete', { epoch: Count }),
+  verb('forget-snapshot', { id: Id }),
   verb('fault', {}),
   verb('readmit', {}),
 ]);
@@ -107,6 +108,7 @@ export const PerformedOperation = Type.Union([
   closed({ kind: Type.Literal('snapshot'), id: Id, name: Name }),
   closed({ kind: Type.Literal('resize'), sizeBytes: Bytes }),
   closed({ kind: Type.Literal('delete') }),
+  closed({ kind: Type.Literal('snapshot-delete'), id: Id, name: Name }),
 ]);
 
 /** What became of a command or an operation; whoever hears nothing in time takes it as silent. */
@@ -151,6 +153,8 @@ export const Description = closed({
   /** Of a file: as the control API has them. */
   attributes: nullable(Type.Record(Type.String({ maxLength: 64 }), Type.Unknown(), { maxProperties: 16 })),
   description: Text,
+  /** Where its current map continues, if that is a snapshot of another volume that has an id. */
+  base: nullable(closed({ volume: Id, snapshot: Id })),
   /** Who may open its exports; empty: everybody who reaches the host. */
   allow: listOf(Type.String({ maxLength: 1100 }), LIMITS.allowed),
   /** Oldest first, behind the one that was asked for. */
@@ -221,5 +225,5 @@ export const HELD_TO_THE_MODEL: readonly true[] = [
   true satisfies Same<typeof Answer, HostAnswer>,
   true satisfies Same<typeof Command, HostCommand>,
   true satisfies Same<typeof Outcome, Exclude<CommandOutcome, { kind: 'silent' }>>,
-  true satisfies Same<typeof PerformedOperation, Told<'snapshot' | 'resize' | 'delete'>>,
+  true satisfies Same<typeof PerformedOperation, Told<'snapshot' | 'resize' | 'delete' | 'snapshot-delete'>>,
 ];

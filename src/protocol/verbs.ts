@@ -32,6 +32,7 @@ export const VERBS = {
   'snapshot-create': closed({
     snapshots: listOf(closed({ ...volume, name: Name }), LIMITS.members, 1),
   }),
+  'snapshot-delete': closed({ ...volume, name: Name }),
   'volume-resize': closed({ ...volume, sizeBytes: Bytes }),
   'volume-delete': closed(volume),
   'move-start': closed({ ...volume, cell: PlaceName, withBases: Type.Boolean(), dryRun: Type.Boolean() }),

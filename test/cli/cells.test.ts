@@ -74,6 +74,14 @@ t.test('a volume of a cell through its life, by the coordinator', async (t) => {
   );
   t.match(await east.said('snapshot', 'list', 'v'), /v@before.*\nv@one.*\nv@two.*\nv@three/);
 
+  t.equal(
+    await east.said('snapshot', 'delete', 'v@one', 'v@two', '--via', 'coordinator'),
+    'Snapshot v@one deleted at east/h1.\nSnapshot v@two deleted at east/h1.\n',
+  );
+  t.notMatch(await east.said('snapshot', 'list', 'v'), /v@one|v@two/);
+  const pinned = await east.cli('snapshot', 'delete', 'v@three', '--via', 'coordinator');
+  t.match(pinned, { code: 5, stderr: /v@three is the last one of its lineage/ });
+
   t.match(
     await east.said('volume', 'resize', 'v', '--size', '8M', '--via', 'coordinator'),
     'Volume v has 8M now, at east/h1;',
@@ -122,7 +130,10 @@ t.test(
     );
     t.match(page, /\nwritten to since +yes/);
     t.match(page, /\nRules, in the order they were looked at:\n {2}stay +yes {2}\S/, 'the rule, and why');
-    t.match(page, /\nNow it would be: stay \(perform\)\n {2}1\. do what is asked at x\n/);
+    t.match(
+      page,
+      /\nA snapshot asked for now would be taken, by the rule stay:\n {2}1\. do what is asked at x\n/,
+    );
     t.match(page, /\n {2}#1 \d{4}-.* {2}snapshot.*: x was ACTIVE \(epoch 1, 0 snapshots\), y NONE, so stay/);
     t.match(page, /\n +result: .+/);
     const longest = Math.max(...page.split('\n').map((line) => line.length));
@@ -267,7 +278,7 @@ t.test('a move that is begun, looked at and turned back; what several moves woul
   t.comment(page);
   t.match(page, /\nMove +east\/h1 to west\/h2: (PREPARED|COPYING)\n/);
   t.match(page, /\nANSWERS +x: east\/h1 +y: west\/h2\nstate +\S+ +UNKNOWN \(no answer\)\nepoch +1 +-\n/);
-  t.match(page, /\nNow it would be: stay-alone /);
+  t.match(page, /\nA snapshot asked for now would be taken, by the rule stay-alone:/);
   t.match(await east.said('cell', 'rollback', 'west'), /^VOLUME +TURNED BACK +WHY\nv +yes +it was at /);
   t.match(await east.said('move', 'cancel', 'v'), 'The move of volume v is being turned back.');
   process.kill(west.daemon.pid, 'SIGCONT');

@@ -52,7 +52,7 @@ t.test('cells in five commands', async (t) => {
     /^Volume disk made, 1G\.\n$/,
     /^Volume disk belongs to cell east, at host h1\.\n$/,
     /^Snapshot disk@monday taken at east\/h1: number 1 of its lineage/,
-    /\nANSWERS +x: east\/h1[\s\S]*\nNow it would be: stay /,
+    /\nANSWERS +x: east\/h1[\s\S]*\nA snapshot asked for now would be taken, by the rule stay:/,
     /would move from east\/h1 to west\/h2\.\nTo be sent: 1 snapshot, then/,
   ];
   for (const [at, line] of lines.entries()) {

@@ -8,8 +8,8 @@ import { Coordinator } from '../../src/coordinator/coordinator.js';
 import type { AgentApplication, AgentClient, CallOutcome } from '../../src/protocol/client.js';
 import type { Call, VolumeDescription } from '../../src/protocol/exchange.js';
 import { type Agent, CoordinatorScene } from '../support/coordinator-scene.js';
-import { GivenLeadership, MemoryStore, SharedState } from '../support/coordinator-store.js';
 import { CellHost } from '../support/judged-host.js';
+import { GivenLeadership, MemoryState } from '../support/memory-coordinator-store.js';
 import { until } from '../support/waiting.js';
 
 class Fleet {
@@ -26,8 +26,8 @@ class Fleet {
   }
 
   static async begin(t: Test): Promise<Fleet> {
-    const state = new SharedState();
-    const leadership = new GivenLeadership(state, 'c1');
+    const store = new MemoryState().store();
+    const leadership = new GivenLeadership(store, 'c1');
     let coordinator: Coordinator | null = null;
     const scene = await CoordinatorScene.begin(t, {
       application: {
@@ -39,7 +39,7 @@ class Fleet {
       },
     });
     coordinator = new Coordinator({
-      store: new MemoryStore(state, 'c1'),
+      store,
       leadership,
       clock: scene.clock,
       log: scene.log,

@@ -160,11 +160,11 @@ export class Site {
   }
 
   /** Until it is over. */
-  async move(volume: string, cell: string): Promise<string | null> {
+  async move(volume: string, cell: string, { withBases = false } = {}): Promise<string | null> {
     const [host] = this.agents.keys();
     await this.call(host!, {
       verb: 'move-start',
-      arguments: { volume, cell, withBases: false, dryRun: false },
+      arguments: { volume, cell, withBases, dryRun: false },
     });
     const status: Call = { verb: 'move-status', arguments: { volume } };
     const ended = await until(`the move of ${volume} to ${cell}`, async () => {

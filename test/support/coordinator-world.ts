@@ -12,9 +12,9 @@ import type { Call } from '../../src/protocol/exchange.js';
 import type { Hello } from '../../src/protocol/messages.js';
 import type { Arguments, Verb } from '../../src/protocol/verbs.js';
 import { KeptLog } from './coordinator-scene.js';
-import { GivenLeadership, MemoryStore, SharedState } from './coordinator-store.js';
 import { HandClock } from './hand-clock.js';
 import { CellHost } from './judged-host.js';
+import { GivenLeadership, MemoryState, type MemoryStore } from './memory-coordinator-store.js';
 import { randomOf } from './random.js';
 
 export const SETTINGS: Partial<Settings> = {
@@ -53,9 +53,10 @@ export class Running {
   constructor(world: CoordinatorWorld, name: string) {
     this.#world = world;
     this.name = name;
-    this.leadership = new GivenLeadership(world.state, name);
+    const store = world.state.store();
+    this.leadership = new GivenLeadership(store, name);
     this.coordinator = new Coordinator({
-      store: this.#store(new MemoryStore(world.state, name)),
+      store: this.#store(store),
       leadership: this.leadership,
       clock: world.clock,
       log: world.log,
@@ -180,7 +181,7 @@ export class CoordinatorWorld {
   readonly hosts = new Map<string, CellHost>();
   readonly settings: Partial<Settings>;
   readonly random: () => number;
-  state = new SharedState();
+  state = new MemoryState();
   #ids = 0;
   #coordinators = 0;
   running!: Running;
@@ -310,7 +311,7 @@ export class CoordinatorWorld {
   }
 
   route(name: string): Route {
-    return this.state.routes.get(this.state.names.get(name)!)!;
+    return this.state.table.named(name)!;
   }
 
   /** A host begins to pull; it has everything after a while, if both are there. */
@@ -384,11 +385,8 @@ export class CoordinatorWorld {
 
   /** Nothing is under way any more, as far as the store says. */
   get isQuiet(): boolean {
-    const records = [...this.state.records.keys()];
-    const isBusy = records.some((key) => key.startsWith('operation:') || key.startsWith('group:'));
-    return (
-      !isBusy && [...this.state.routes.values()].every(({ journal, status }) => !journal && status !== 'gone')
-    );
+    const isBusy = this.state.recordKeys.some((key) => /^(operation|group|snapshot-deletion)\//.test(key));
+    return !isBusy && this.state.routes.every(({ journal, status }) => !journal && status !== 'gone');
   }
 
   /** What is wrong with a volume that somebody owns; null: nothing is, and its route says how it is. */
@@ -407,7 +405,7 @@ export class CoordinatorWorld {
 
   /** What is wrong with the volume; null: nothing is. */
   violation(name: string): string | null {
-    const volumeId = this.state.names.get(name);
+    const volumeId = this.state.table.holder(name);
     if (volumeId === undefined) return null;
     const owners = [...this.hosts.values()].filter((host) => host.owns(volumeId));
     if (owners.length > 1) return `${owners.map((host) => host.name)} own ${name}`;

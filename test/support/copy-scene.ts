@@ -139,6 +139,7 @@ export class CopyEnd {
       sizeBytes: container.sizeBytes.toString(),
       attributes: container.attributes as Record<string, unknown> | null,
       description: container.description,
+      base: null,
       allow: container.allow,
       snapshots: snapshots.map((snapshot, index) => this.#facts(snapshot, index, volumeIds)),
       more: false,

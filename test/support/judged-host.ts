@@ -22,6 +22,8 @@ interface Held {
   sizeBytes: string;
   /** Hidden ones too, oldest first. */
   snapshots: (SnapshotFacts & { content: number })[];
+  /** What it continues, of another volume. */
+  base: VolumeDescription['base'];
   /** What a pull has brought so far. */
   replicaThrough: Head | null;
 }
@@ -131,7 +133,7 @@ export class CellHost {
   }
 
   /** Visible snapshots, oldest first. */
-  lineage(volume: string): { id: string; name: string; content: number }[] {
+  lineage(volume: string): Held['snapshots'] {
     return (this.volumes.get(volume)?.snapshots ?? []).filter(({ hidden }) => !hidden);
   }
 
@@ -166,7 +168,7 @@ export class CellHost {
       tombstone: null,
       dirtySinceHead: held.content !== (held.snapshots.find(({ id }) => id === head?.id)?.content ?? 0),
       replica: replica ? { completeThrough: held.replicaThrough } : null,
-      lineage: Object.fromEntries(this.lineage(volume).map(({ id }, at) => [at + 1, id])),
+      lineage: Object.fromEntries(this.lineage(volume).map(({ id, seq }) => [seq, id])),
     };
   }
 
@@ -175,6 +177,7 @@ export class CellHost {
     const held = this.volumes.get(volume);
     const judged = judge(volume, held?.record ?? null, command);
     if (!judged.ok) return { kind: 'refused', refusal: judged.refusal, because: judged.because };
+    if (command.do === 'forget-snapshot' && held) this.#forget(held, command.id);
     if (judged.already) return { kind: 'done', head: judged.next.head };
     const now: Held = held ?? {
       record: judged.next,
@@ -183,6 +186,7 @@ export class CellHost {
       writes: 0,
       sizeBytes: '1048576',
       snapshots: [],
+      base: null,
       replicaThrough: null,
     };
     if (command.do === 'seal' || command.do === 'carry') this.#hide(now, command.id);
@@ -213,6 +217,16 @@ export class CellHost {
       if (held.record.epoch !== epoch)
         return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'another epoch' };
       held.sizeBytes = operation.sizeBytes;
+      return { kind: 'done', head: held.record.head };
+    }
+    if (operation.kind === 'snapshot-delete') {
+      if (!held || !this.owns(volume) || held.record.move)
+        return { kind: 'refused', refusal: 'WRONG_STATE', because: 'not the owner, or on the move' };
+      if (held.record.epoch !== epoch)
+        return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'another epoch' };
+      if (held.record.head?.id === operation.id)
+        return { kind: 'failed', code: 'snapshot-pinned', message: 'It is the last one.' };
+      this.#forget(held, operation.id);
       return { kind: 'done', head: held.record.head };
     }
     const { id, name } = operation;
@@ -253,6 +267,7 @@ export class CellHost {
       kind: 'volume',
       sizeBytes: held.sizeBytes,
       attributes: null,
+      base: held.base,
       allow: [],
       description: '',
       snapshots: held.snapshots.slice(from).map(({ content: _content, ...facts }) => facts),
@@ -356,6 +371,7 @@ export class CellHost {
       writes: 0,
       sizeBytes: '1048576',
       snapshots: [],
+      base: null,
       replicaThrough: null,
     };
     this.volumes.set(volume, held);
@@ -395,9 +411,16 @@ export class CellHost {
     });
   }
 
+  #forget(held: Held, id: string): void {
+    held.snapshots = held.snapshots.filter((each) => each.id !== id);
+  }
+
   #keepFork(held: Held, { volume, name }: { volume: string; name: string }): void {
     const kept = this.#newVolume(volume, name, held.content);
-    kept.snapshots = structuredClone(held.snapshots.filter(({ hidden }) => !hidden));
+    kept.snapshots = held.snapshots
+      .filter(({ hidden }) => !hidden)
+      // One snapshot belongs to one volume.
+      .map((each) => ({ ...structuredClone(each), id: [...each.id].reverse().join('') }));
     const last = kept.snapshots.at(-1);
     kept.record = { ...kept.record, head: last ? { id: last.id, seq: last.seq } : null };
   }

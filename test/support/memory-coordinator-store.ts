@@ -32,9 +32,32 @@ export class MemoryState {
   readonly records = new Map<string, string>();
   /** Number of the one that may write. */
   leader = 0;
+  /** What others are told of who leads, by GivenLeadership. */
+  said: Leader | null = null;
   /** Called for each write, with what it is about: `createRoute`, `put operation`, … May take its time, or throw: then nothing happens. */
   fate: (what: string) => Fate | Promise<Fate> = () => 'answered';
   #numbers = 0;
+
+  /** Of all volumes, by name. */
+  get routes(): Route[] {
+    return this.table.page(null, this.table.size);
+  }
+
+  /** `KIND/KEY` of every record. */
+  get recordKeys(): string[] {
+    return [...this.records.keys()].map((key) => key.slice('record/'.length)).sort();
+  }
+
+  /** As it was when it was taken: a backup. */
+  copy(): MemoryState {
+    const copy = new MemoryState();
+    for (const route of this.routes) copy.table.set(route);
+    for (const [key, text] of this.records) copy.records.set(key, text);
+    copy.leader = this.leader;
+    copy.said = this.said;
+    copy.#numbers = this.#numbers;
+    return copy;
+  }
 
   /** It may write once it leads. */
   store(): MemoryStore {
@@ -189,5 +212,58 @@ export class MemoryLeadership implements Leadership {
 
   close(): Promise<void> {
     return this.resign();
+  }
+}
+
+/** Leadership that a test gives and takes: who is deposed may not have heard of it, and finds its writes refused. */
+export class GivenLeadership implements Leadership {
+  readonly #store: MemoryStore;
+  readonly #self: Leader;
+  readonly #listeners: (() => void)[] = [];
+  isLeader = false;
+
+  constructor(store: MemoryStore, coordinator: string) {
+    this.#store = store;
+    this.#self = { coordinator, address: `wss://${coordinator}` };
+  }
+
+  get leader(): Leader | null {
+    return this.#store.state.said;
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+    listener();
+  }
+
+  /** It leads; another that believes it does finds its writes refused. */
+  give(): void {
+    this.#store.lead();
+    this.#store.state.said = this.#self;
+    this.isLeader = true;
+    this.#changed();
+  }
+
+  /** It hears that it does not lead. */
+  take(): void {
+    this.isLeader = false;
+    this.#changed();
+  }
+
+  async resign(): Promise<void> {
+    const { state, number } = this.#store;
+    if (this.isLeader && state.leader === number) {
+      state.leader = 0;
+      state.said = null;
+    }
+    this.take();
+  }
+
+  close(): Promise<void> {
+    return this.resign();
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
   }
 }

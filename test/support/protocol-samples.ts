@@ -54,6 +54,7 @@ const description: MessageOf<'description'>['description'] = {
   kind: 'volume',
   sizeBytes: '1073741824',
   attributes: null,
+  base: null,
   allow: [],
   description: '',
   snapshots: [

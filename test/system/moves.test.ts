@@ -8,6 +8,7 @@ import type { NbdClient } from '../../src/nbd-client/nbd-client.js';
 import { Site, type SiteAgent } from '../support/cell-site.js';
 import { PLAIN_SYNC } from '../support/plain-sync.js';
 import { StampWriter } from '../support/stamp-writer.js';
+import { until } from '../support/waiting.js';
 
 t.setTimeout(600_000);
 
@@ -159,6 +160,55 @@ t.test('a clone and a volume that was synced: what they share is not sent again'
   }
   t.match(await site.snapshot('clone', 'c2'), { seq: 2, host: 'db-1' });
   t.match(await site.snapshot('synced', 'y3'), { seq: 3, host: 'db-1' });
+});
+
+t.test('clones that bring along what they continue: it is sent once, then only what differs', async (t) => {
+  for (const graceMs of [3_600_000, 0]) {
+    const site = await Site.begin(t, PLACES, { settings: { graceMs } });
+    const [east, west] = [site.agent('web-1'), site.agent('db-1')];
+    await made(east, 'golden', 8 * MIB);
+    await site.claim('golden', 'web-1');
+    await site.snapshot('golden', 'g1');
+    await filled(east, 'golden', { offset: 24 * MIB, bytes: 2 * MIB });
+    await site.snapshot('golden', 'g2');
+    const clones = graceMs === 0 ? ['one'] : ['one', 'two'];
+    for (const name of clones) {
+      await east.operations.clone({ volume: 'golden', snapshot: 'g1' }, name);
+      await filled(east, name, { offset: 0, bytes: MIB });
+      await site.claim(name, 'web-1');
+    }
+    // The first has no snapshot of its own.
+    if (graceMs > 0) await site.snapshot('two', 't1');
+    let before = 0n;
+    for (const [index, name] of clones.entries()) {
+      t.equal(await site.move(name, 'west', { withBases: true }), 'moved');
+      const sent = west.counts.receivedBytes - before;
+      before = west.counts.receivedBytes;
+      const least = BigInt((index === 0 ? 9 : 1) * MIB);
+      t.ok(sent >= least && sent <= least + 65536n, `${name}: ${sent} bytes`);
+      // Without a time of grace there is nothing left to compare with.
+      if (graceMs > 0) {
+        await sameBytes(t, site, name);
+        await servedBy(t, west, east, name);
+      }
+      t.match(await site.snapshot(name, 'last'), { host: 'db-1' });
+    }
+    if (graceMs > 0)
+      t.strictSame(
+        west.snapshotsOf('golden').map(({ name }) => name),
+        ['g1'],
+        'as far as it is needed',
+      );
+    else await until('the base is given back', () => !west.operations.parts.catalog.containerNamed('golden'));
+    await t.rejects(west.connect('golden'), 'nobody is served from what was brought along');
+    t.match(await site.snapshot('golden', 'g3'), { seq: 3, host: 'web-1' });
+    const read = await west.bytesOf('one', 'last');
+    t.ok(
+      read
+        .subarray(16 * MIB, 24 * MIB)
+        .equals((await east.bytesOf('golden', 'g1')).subarray(16 * MIB, 24 * MIB)),
+    );
+  }
 });
 
 t.test('who is no host reads no snapshot of a volume that is not for everybody', async (t) => {

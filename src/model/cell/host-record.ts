@@ -55,6 +55,8 @@ export type HostCommand =
   | { do: 'keep-fork'; volume: string; name: string }
   | { do: 'purge' }
   | { do: 'delete'; epoch: number }
+  /** The owner has deleted this snapshot: it goes here too. */
+  | { do: 'forget-snapshot'; id: string }
   | { do: 'fault' }
   | { do: 'readmit' };
 
@@ -94,6 +96,8 @@ export const LEGAL: Readonly<Record<Verb, readonly State[]>> = {
   purge: ['RECEIVING', 'STAGED', 'SEALED', 'FAULTED', 'GONE'],
   // Where nothing is too: what was sent before, and comes later, finds the tombstone.
   delete: ['NONE', 'ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED', 'FAULTED', 'GONE'],
+  // Not of what is held back: an operator may want to see it.
+  'forget-snapshot': ['NONE', 'GONE', 'ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED'],
   fault: ['ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED', 'FAULTED'],
   readmit: ['FAULTED', 'ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED'],
 };
@@ -197,7 +201,8 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     if (record.released !== null && record.released > releasedTo)
       return refuse('RELEASED', `it was released to epoch ${record.released}`);
     if (releasedTo <= record.epoch) return staleEpoch(record, releasedTo);
-    return change(record, { released: releasedTo });
+    // The copy has everything: the source has no part in the move any more.
+    return change(record, { released: releasedTo, move: null });
   },
   receive: (record, { move, peerCell }) => {
     if (record.tombstone?.why === 'delete') return refuse('WRONG_STATE', 'the volume was deleted');
@@ -296,6 +301,17 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
     if (record.tombstone?.why === 'delete' && record.tombstone.epoch >= epoch) return done(record);
     if (epoch < record.epoch) return staleEpoch(record, epoch);
     return change(record, { ...gone(epoch), tombstone: { epoch, why: 'delete' } });
+  },
+  'forget-snapshot': (record, { id }) => {
+    if (record.state === 'GONE') return done(record);
+    if (record.move) return refuse('OTHER_MOVE', `move ${record.move.id} is under way`);
+    if (record.state === 'SEALED' && record.released === null)
+      return refuse('WRONG_STATE', 'it is sealed here and was never released: it may still be the owner');
+    // Of a former owner it is not: that one takes no snapshot any more.
+    if (record.state !== 'SEALED' && record.head?.id === id)
+      return refuse('INCOMPLETE', 'it is the last snapshot of its lineage here');
+    // The record says nothing of it: whether it is here still, the data know.
+    return done(record);
   },
   fault: (record) =>
     record.state === 'FAULTED'

@@ -7,6 +7,8 @@ export type Operation =
   | { kind: 'snapshot'; id: string; name: string }
   | { kind: 'resize'; sizeBytes: string }
   | { kind: 'delete' }
+  /** Of a visible snapshot, at the owner; what other hosts have of it goes afterwards. */
+  | { kind: 'snapshot-delete'; id: string; name: string }
   /** Where it is, and that it is whole: attach and describe need no more. */
   | { kind: 'locate' }
   /** Only to finish or undo what a move has left. */

@@ -36,11 +36,13 @@ import { HiddenSnapshots } from './hidden-snapshots.js';
 import type { Lineages } from './lineages.js';
 import { isOwner } from './lineages.js';
 import { Loads } from './loads.js';
+import type { LocalVerbs } from './local-verbs.js';
 import { Maps } from './maps.js';
 import { Performing } from './performing.js';
 import { Receiving } from './receiving.js';
 import { Reconciling } from './reconciling.js';
 import { Serial } from './serial.js';
+import { SnapshotDeletes } from './snapshot-deletes.js';
 import { Standings } from './standing.js';
 
 export interface CellsOptions {
@@ -60,6 +62,7 @@ export interface CellsCollaborators {
   attachments: Attachments;
   reclaim: Reclaim;
   lineages: Lineages;
+  localVerbs: LocalVerbs;
   gate: Gate;
   log: Logger;
 }
@@ -103,6 +106,7 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
       closing: this.#closing,
       hidden: this.#hidden,
       forks: new Forks(collaborators),
+      deletes: new SnapshotDeletes(collaborators),
       maps: new Maps(collaborators),
       link: this.link,
     };

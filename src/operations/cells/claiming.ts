@@ -80,7 +80,11 @@ export function lineageOf(catalog: Catalog, container: Container): Snapshot[] {
 }
 
 /** Durable before the record that speaks of them; without one the next start takes them back. */
-export async function noteIds(catalog: Catalog, volume: string, lineage: readonly Snapshot[]): Promise<void> {
+export async function noteIds(
+  catalog: Catalog,
+  volume: string,
+  lineage: readonly Pick<Snapshot, 'id'>[],
+): Promise<void> {
   for (let at = 0; at < lineage.length; at += IDS_AT_ONCE) {
     const change = catalog.change();
     for (const [index, { id }] of lineage.slice(at, at + IDS_AT_ONCE).entries())

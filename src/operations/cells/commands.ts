@@ -22,6 +22,7 @@ import type { Lineages } from './lineages.js';
 import { isOwner } from './lineages.js';
 import type { Maps } from './maps.js';
 import type { Serial } from './serial.js';
+import type { SnapshotDeletes } from './snapshot-deletes.js';
 import { untilKnown } from './until-known.js';
 
 export interface CommandCollaborators {
@@ -35,6 +36,7 @@ export interface CommandCollaborators {
   facts: Facts;
   hidden: HiddenSnapshots;
   forks: Forks;
+  deletes: SnapshotDeletes;
   serial: Serial;
   log: Logger;
 }
@@ -75,7 +77,7 @@ export class Commands {
     if (!already) {
       await this.#carryOut(before, command, next);
       log.info({ volume, command: command.do, state: next.state, epoch: next.epoch }, 'a command was done');
-    } else this.#again(volume, command);
+    } else await this.#again(volume, command);
     return { kind: 'done', head: lineages.of(volume)?.record.head ?? null };
   }
 
@@ -84,6 +86,10 @@ export class Commands {
     if (command.do === 'snapshot') return refuse('WRONG_STATE', 'a snapshot is an operation, and no command');
     if (command.do === 'staged' && !this.#isHere(command.through))
       return refuse('INCOMPLETE', `the snapshot ${command.through.id} is not here`);
+    if (command.do === 'forget-snapshot') {
+      const why = this.#with.deletes.whyNot(volume, command.id);
+      return why === null ? null : refuse('WRONG_STATE', why);
+    }
     if (command.do === 'keep-fork') return this.#with.forks.refused(before!, command);
     if (command.do !== 'activate' && command.do !== 'promote' && command.do !== 'adopt') return null;
     if (before && isOwner(before)) return null;
@@ -137,7 +143,8 @@ export class Commands {
       case 'demote':
         return this.#note(next);
       case 'snapshot':
-        throw new Error('a snapshot is an operation, and no command');
+      case 'forget-snapshot':
+        throw new Error(`\`${command.do}\` changes no record`);
       default:
         return command satisfies never;
     }
@@ -215,6 +222,8 @@ export class Commands {
     const { attachments, lineages, hidden, forks } = this.#with;
     const container = lineages.requireContainer(next.volume);
     attachments.requireDetached(container);
+    // They get other ids, by which attachments name them.
+    for (const snapshot of this.#with.catalog.snapshotsOf(container)) attachments.requireDetached(snapshot);
     hidden.refuseProvisional(next.volume);
     await forks.keep(container, next, command);
     this.#restore(command.volume);
@@ -222,8 +231,9 @@ export class Commands {
     await this.forgetIds(next.volume);
   }
 
-  /** It was done, and may have been interrupted before its clients could come back. */
-  #again(volume: string, command: HostCommand): void {
+  /** Of the record nothing is to be done. It may have been interrupted before its clients could come back, or before a snapshot was deleted. */
+  async #again(volume: string, command: HostCommand): Promise<void> {
+    if (command.do === 'forget-snapshot') return this.#with.deletes.byOthers(volume, command.id);
     if (['activate', 'promote', 'adopt'].includes(command.do)) this.#restore(volume);
     if (command.do === 'keep-fork') this.#restore(command.volume);
   }

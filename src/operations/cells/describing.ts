@@ -41,6 +41,7 @@ export class Describing {
       sizeBytes: sizeBytes.toString(),
       attributes: attributes && { ...attributes },
       description,
+      base: this.#foreignBaseOf(volume, container),
       allow: [...allow],
       snapshots: page,
       more: from + page.length < snapshots.length,
@@ -78,8 +79,13 @@ export class Describing {
     };
   }
 
+  #foreignBaseOf(volume: string, { line }: Container): VolumeDescription['base'] {
+    const base = this.#baseOf({ line, version: Number.MAX_SAFE_INTEGER });
+    return base?.volume === volume ? null : base;
+  }
+
   /** The nearest snapshot below it, over the bases of lines, if its volume is known by an id. */
-  #baseOf({ line, version }: Snapshot): SnapshotFacts['base'] {
+  #baseOf({ line, version }: Pick<Snapshot, 'line' | 'version'>): SnapshotFacts['base'] {
     let at = { line: this.#catalog.lines.get(line)!, upTo: version - 1 };
     for (;;) {
       const listed = newestListed(at.line, at.upTo);

@@ -46,6 +46,8 @@ export class LocalVerbs {
     const lineage = this.#lineages.ofContainer(snapshot.container);
     if (!lineage) return null;
     const { record } = lineage;
+    if (record.head?.id === snapshot.id)
+      return 'it is the last one of its lineage, which copies are complete through';
     if (record.state === 'ACTIVE' && !record.move) return null;
     // An undo point, say, is no part of what moves.
     if (this.#lineages.seqOf(record.volume, snapshot.id) === null && !isHiddenName(snapshot.name))
@@ -61,7 +63,7 @@ export class LocalVerbs {
     throw new CellblockError(
       'snapshot-pinned',
       `The snapshot ${JSON.stringify(`${volume}@${snapshot.name}`)} may be needed by another host: ${why}.`,
-      { hint: 'Try again when the move is over; see `cellblock move status`.' },
+      { hint: 'Take another snapshot first, or wait until the move is over; see `cellblock move status`.' },
     );
   }
 }

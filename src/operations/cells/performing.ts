@@ -18,6 +18,7 @@ import type { Gate } from './gate.js';
 import type { HiddenSnapshots } from './hidden-snapshots.js';
 import { isOwner, type Lineages } from './lineages.js';
 import type { Serial } from './serial.js';
+import type { SnapshotDeletes } from './snapshot-deletes.js';
 import { untilKnown } from './until-known.js';
 
 interface Asked<Kind extends PerformedOperation['kind']> extends Omit<Performed, 'operation'> {
@@ -39,6 +40,7 @@ export class Performing {
   readonly #gate: Gate;
   readonly #hidden: HiddenSnapshots;
   readonly #commands: Commands;
+  readonly #deletes: SnapshotDeletes;
   readonly #serial: Serial;
   readonly #inFlight = new Map<string, InFlight>();
   /** With what hangs on a volume's size: set when the parts are put together. */
@@ -53,6 +55,7 @@ export class Performing {
     gate: Gate;
     hidden: HiddenSnapshots;
     commands: Commands;
+    deletes: SnapshotDeletes;
     serial: Serial;
   }) {
     this.#catalog = collaborators.catalog;
@@ -61,6 +64,7 @@ export class Performing {
     this.#gate = collaborators.gate;
     this.#hidden = collaborators.hidden;
     this.#commands = collaborators.commands;
+    this.#deletes = collaborators.deletes;
     this.#serial = collaborators.serial;
   }
 
@@ -72,11 +76,12 @@ export class Performing {
     const { volume, epoch, operation } = asked;
     if (operation.kind === 'delete') return this.#commands.run(volume, { do: 'delete', epoch });
     return this.#serial.run(volume, () =>
-      untilKnown(this.#catalog, () =>
-        operation.kind === 'snapshot'
-          ? this.#snapshot({ ...asked, operation })
-          : this.#resized({ ...asked, operation }),
-      ),
+      untilKnown(this.#catalog, () => {
+        if (operation.kind === 'snapshot') return this.#snapshot({ ...asked, operation });
+        return operation.kind === 'resize'
+          ? this.#resized({ ...asked, operation })
+          : this.#deleted({ ...asked, operation });
+      }),
     );
   }
 
@@ -172,21 +177,32 @@ export class Performing {
   }
 
   async #resized({ volume, epoch, operation }: Asked<'resize'>): Promise<SaidOutcome> {
+    const owned = await this.#owned(volume, epoch);
+    if (!owned.ok) return owned.outcome;
+    await this.resize(this.#lineages.requireContainer(volume), BigInt(operation.sizeBytes));
+    return { kind: 'done', head: owned.record.head };
+  }
+
+  async #deleted({ volume, epoch, operation }: Asked<'snapshot-delete'>): Promise<SaidOutcome> {
+    const owned = await this.#owned(volume, epoch);
+    if (!owned.ok) return owned.outcome;
+    await this.#deletes.byOwner(volume, operation.id);
+    return { kind: 'done', head: owned.record.head };
+  }
+
+  /** By its owner under this epoch only. */
+  async #owned(
+    volume: string,
+    epoch: number,
+  ): Promise<{ ok: true; record: HostRecord } | { ok: false; outcome: SaidOutcome }> {
     await this.#catalog.barrier();
     const record = this.#lineages.of(volume)?.record ?? null;
+    const refused = (refusal: 'WRONG_STATE' | 'STALE_EPOCH', because: string) =>
+      ({ ok: false, outcome: { kind: 'refused', refusal, because } }) as const;
     if (!record || !isOwner(record))
-      return {
-        kind: 'refused',
-        refusal: 'WRONG_STATE',
-        because: `a volume that is ${record?.state ?? 'NONE'} here is not resized`,
-      };
+      return refused('WRONG_STATE', `a volume that is ${record?.state ?? 'NONE'} here is not owned`);
     if (record.epoch !== epoch)
-      return {
-        kind: 'refused',
-        refusal: 'STALE_EPOCH',
-        because: `the epoch here is ${record.epoch}, the operation's ${epoch}`,
-      };
-    await this.resize(this.#lineages.requireContainer(volume), BigInt(operation.sizeBytes));
-    return { kind: 'done', head: record.head };
+      return refused('STALE_EPOCH', `the epoch here is ${record.epoch}, the operation's ${epoch}`);
+    return { ok: true, record };
   }
 }

@@ -310,6 +310,16 @@ export const FINDING_CODES = {
     'A snapshot of several volumes that is to be published or dropped lacks a part.',
     'Nothing is lost of the volumes; the coordinator will be told that it cannot be published.',
   ],
+  'copy-target-missing': [
+    'error',
+    'A copy from another host that is under way writes into a volume or a version that is not there, or brings what is here already.',
+    'Purge the volume at this host, or turn its move back and begin it again.',
+  ],
+  'copy-unneeded': [
+    'warning',
+    'A copy from another host is kept of a volume that is not received here any more.',
+    'Nothing; the record goes with the volume.',
+  ],
   'written-unneeded': [
     'warning',
     'A part of the index of written windows belongs to no live version.',

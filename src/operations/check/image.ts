@@ -2,7 +2,7 @@
 // Invariant: nothing a record holds can make the reader throw.
 
 import { decodeAttachment } from '../../model/attachment.js';
-import { decodeCopy } from '../../model/copy.js';
+import { type CopyRecord, decodeCopy } from '../../model/copy.js';
 import type { Container, ExtentsFileRecord, Line, Snapshot } from '../../model/entities.js';
 import { decodeContainer, decodeFile, decodeLine, decodeSnapshot } from '../../model/entities.js';
 import { decodeGroupCut, type GroupCut } from '../../model/group-cut.js';
@@ -30,6 +30,8 @@ export class StoreImage {
   readonly lineages = new Map<string, Lineage>();
   /** Ids of visible snapshots by seq, by volume. */
   readonly lineageIds = new Map<string, Map<number, string>>();
+  /** By volume. */
+  readonly copies = new Map<string, CopyRecord>();
   readonly groupCuts = new Map<string, GroupCut>();
   readonly files = new Map<number, ExtentsFileRecord>();
   readonly applied = new Map<number, bigint>();
@@ -112,7 +114,7 @@ export class StoreImage {
         decodeAttachment(text);
         break;
       case 'copy':
-        decodeCopy(text);
+        this.#keep(this.copies, decodeCopy(text), id, ({ volume }) => volume);
         break;
       case 'lineage':
         this.#keep(this.lineages, decodeLineage(text), id, ({ record }) => record.volume);

@@ -6,6 +6,7 @@ import { checkName, isHiddenName } from '../../model/names.js';
 import { checkSize } from '../../model/sizes.js';
 import { fileOfSlot } from '../../model/slot.js';
 import { isUnfinished } from '../../model/sync.js';
+import { checkCopies } from './copies.js';
 import type { Findings } from './findings.js';
 import { reasonOf } from './findings.js';
 import type { CounterName, StoreImage } from './image.js';
@@ -20,6 +21,7 @@ export function checkRelations(image: StoreImage, findings: Findings): void {
   checkSyncs(image, findings);
   checkVms(image, findings);
   checkLineages(image, findings);
+  checkCopies(image, findings);
   for (const id of image.applied.keys()) {
     if (!image.lines.has(id))
       findings.add('applied-unknown', `A position is kept for line ${id}, which is not there.`);

@@ -8,10 +8,11 @@ import type { Digest, Pull } from '../../protocol/exchange.js';
 import { systemClock } from '../../protocol/timing.js';
 import type { Device } from '../devices.js';
 import type { Logger } from '../types.js';
-import { type CopyCounts, type CopyOptions, type CopyParts, CopyRun } from './copy-run.js';
+import { CopyRun } from './copy-run.js';
 import { digestOf, sideOf } from './digest.js';
 import { checkDescription } from './landing.js';
 import { RateLimit } from './rate-limit.js';
+import type { CopyCounts, CopyOptions, CopyParts } from './snapshot-copy.js';
 import type { Copies, CopyHost } from './treaty.js';
 
 export interface VolumeCopiesOptions extends CopyOptions {

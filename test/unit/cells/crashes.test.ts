@@ -99,6 +99,34 @@ const CASES: Case[] = [
     stateOf: async (host) => `${await stateOf(host)}, ${await stateOf(host, FORK)}`,
   },
   {
+    name: 'snapshot-delete',
+    before: async (host) => {
+      await host.snapshot('two', idOf(2));
+    },
+    act: (host) =>
+      host.cells.perform({
+        volume: VOLUME,
+        epoch: 1,
+        parent: null,
+        operation: { kind: 'snapshot-delete', id: S1, name: 'one' },
+      }),
+    found: ['one two', 'two'],
+    after: 'two',
+    stateOf: async (host) => visibleOf(host),
+  },
+  {
+    name: 'forget-snapshot',
+    before: async (host) => {
+      await host.snapshot('two', idOf(2));
+      await host.seal(SEAL);
+      await host.command({ do: 'release', releasedTo: 2 });
+    },
+    act: command({ do: 'forget-snapshot', id: S1 }),
+    found: ['one two', 'two'],
+    after: 'two',
+    stateOf: async (host) => visibleOf(host),
+  },
+  {
     name: 'delete',
     before: async () => undefined,
     act: command({ do: 'delete', epoch: 1 }),
@@ -118,6 +146,13 @@ async function furnished({ before }: Case): Promise<CellHost> {
   session.flush();
   await before(host);
   return host;
+}
+
+function visibleOf(host: CellHost): string {
+  return host.store.operations
+    .listSnapshots('v')
+    .map(({ name }) => name)
+    .join(' ');
 }
 
 async function stateOf(host: CellHost, volume = VOLUME): Promise<string> {
@@ -169,13 +204,19 @@ async function checkBytes(t: Test, host: CellHost, { name }: Case, point: number
   if (name === 'keep-fork') {
     t.strictSame(await read('fork@one'), [10, 11], `point ${point}: the snapshot of the fork`);
     t.strictSame(await read('fork'), [10, 12], `point ${point}: the fork`);
-    t.strictSame((await host.cells.probe(FORK, [])).lineage, { 1: S1 }, `point ${point}: its lineage`);
+    const { lineage } = await host.cells.probe(FORK, []);
+    t.strictSame(Object.keys(lineage), ['1'], `point ${point}: its lineage`);
+    t.not(lineage[1], S1, `point ${point}: under ids of its own`);
     t.strictSame(hiddenOf(host), [], `point ${point}: nothing hidden is left`);
     return;
   }
   if (name === 'carry') {
     t.strictSame(hiddenOf(host), [CARRIED[1], CARRIED[2]], `point ${point}: the last two are kept`);
     t.strictSame(await read(`v@${hiddenName(CARRIED[2])}`), [10, 12], `point ${point}: the delta`);
+  }
+  if (name === 'snapshot-delete' || name === 'forget-snapshot') {
+    t.strictSame(await read('v@two'), [10, 12], `point ${point}: the snapshot behind it`);
+    return;
   }
   t.strictSame(await read('v@one'), [10, 11], `point ${point}: the first snapshot`);
   if (name === 'snapshot') t.strictSame(await read('v@two'), [10, 12], `point ${point}: the second one`);

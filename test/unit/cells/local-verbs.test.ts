@@ -70,13 +70,19 @@ t.test('snapshots of the lineage stay while a move is under way, and go when it 
   const { operations } = host.store;
   await host.claimed();
   await host.snapshot('one', S1);
-  await host.command({ do: 'outgoing', epoch: 1, move: MOVE, peerCell: 'west' });
   const gone = [{ volume: 'v', snapshot: 'one' }];
+  await t.rejects(operations.deleteSnapshots(gone), { code: 'snapshot-pinned', message: /the last one/ });
+  await host.snapshot('two', idOf(2));
+  await host.command({ do: 'outgoing', epoch: 1, move: MOVE, peerCell: 'west' });
   await t.rejects(operations.deleteSnapshots(gone), { code: 'snapshot-pinned', message: /OUTGOING/ });
   await host.command({ do: 'stay-here', epoch: 1, move: MOVE });
   await t.resolves(operations.deleteSnapshots(gone));
-  t.match(await host.cells.probe(VOLUME, []), { lineageHead: { id: S1, seq: 1 } }, 'it stays the head');
-  t.equal((await host.snapshot('two', idOf(2))).kind, 'done');
+  t.match(
+    await host.cells.probe(VOLUME, []),
+    { lineageHead: { seq: 2 }, lineage: { 1: S1 } },
+    'its id stays',
+  );
+  t.equal((await host.snapshot('three', idOf(3))).kind, 'done');
   await host.store.end();
 });
 
@@ -89,12 +95,15 @@ t.test('what expires is kept as long as a move needs it', async (t) => {
     local: true,
     expires: '2024-01-01T00:00:00.000Z',
   });
+  await expiry.look(Date.now());
+  t.equal(operations.listSnapshots('v').length, 1, 'and as long as it is the last one');
+  await host.snapshot('two', idOf(2));
   await host.command({ do: 'outgoing', epoch: 1, move: MOVE, peerCell: 'west' });
   await expiry.look(Date.now());
-  t.equal(operations.listSnapshots('v').length, 1);
+  t.equal(operations.listSnapshots('v').length, 2);
   await host.command({ do: 'stay-here', epoch: 1, move: MOVE });
   await expiry.look(Date.now());
-  t.equal(operations.listSnapshots('v').length, 0);
+  t.equal(operations.listSnapshots('v').length, 1);
   await host.store.end();
 });
 

@@ -112,17 +112,22 @@ t.test('a fork goes on under another id and another name, with a lineage of its 
   t.match(await host.cells.probe(FORK, []), {
     state: 'ACTIVE',
     epoch: 1,
-    lineageHead: { id: S1, seq: 1 },
-    lineage: { 1: S1 },
+    lineageHead: { seq: 1 },
     move: null,
   });
+  const { lineage } = await host.cells.probe(FORK, []);
+  t.notSame(lineage, { 1: S1 }, 'a snapshot belongs to one volume: those of the fork have ids of their own');
+  const { catalog } = host.store.operations.parts;
+  t.notOk(catalog.snapshots.has(S1));
+  t.match(catalog.snapshots.get(lineage[1]!), { name: 'one', container: catalog.containerNamed('fork')!.id });
   t.strictSame(hiddenOf(host), []);
   t.strictSame((await host.store.readAll('fork')).slice(0, 2), [10, 12], 'with what was written last');
   await host.write(1, [14], 'fork');
   t.match(await host.snapshot('two', idOf(2), { volume: FORK }), { head: { seq: 2 } });
   await t.rejects(host.store.plane.connect('v'));
   await host.restart('power-loss');
-  t.match(await host.cells.probe(FORK, []), { lineage: { 1: S1, 2: idOf(2) } });
+  t.match(await host.cells.probe(FORK, []), { lineage: { ...lineage, 2: idOf(2) } });
+  t.strictSame((await host.store.readAll('fork@one')).slice(0, 2), [10, 11]);
   t.strictSame((await host.store.readAll('fork')).slice(0, 2), [10, 14]);
   t.strictSame(await metadataErrors(host.store), []);
   await host.store.end();

@@ -19,6 +19,7 @@ const PULL: Pull = {
     kind: 'volume',
     sizeBytes: '65536',
     attributes: null,
+    base: null,
     allow: [],
     description: '',
     snapshots: [],

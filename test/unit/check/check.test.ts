@@ -135,6 +135,21 @@ function lineage({
   return JSON.stringify({ container: 1, hidden: [], ...changes, record: sound });
 }
 
+/** Into the current version of volume 1. */
+function copy(changes: object = {}) {
+  const sound = {
+    volume: CELL_VOLUME,
+    container: 1,
+    line: 1,
+    version: 2,
+    snapshot: '5'.repeat(32),
+    since: 'a'.repeat(32),
+  };
+  return put(`copy/${CELL_VOLUME}`, JSON.stringify({ ...sound, ...changes }));
+}
+
+const RECEIVED = put(`lineage/${CELL_VOLUME}`, lineage({ record: { state: 'RECEIVING' } }));
+
 const DAMAGE: [FindingCode[], string, Damage][] = [
   [['store-record-missing'], 'no meta/store', (level) => level.batch([del('meta/store')])],
   [['store-record-damaged'], 'garbage in meta/store', (level) => level.batch([put('meta/store', '{')])],
@@ -324,6 +339,56 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
     'an id of a volume without a record',
     (level) =>
       level.batch([put(`lineage-id/${CELL_VOLUME}/0000000000000001`, JSON.stringify('b'.repeat(32)))]),
+  ],
+  [['copy-target-missing'], 'a copy of a volume that no record knows', (level) => level.batch([copy()])],
+  [
+    ['copy-target-missing'],
+    'a copy into another volume than that of the record',
+    (level) => level.batch([RECEIVED, copy({ container: 2, line: 2, version: 1 })]),
+  ],
+  [
+    ['copy-target-missing'],
+    'a copy into a map of another volume',
+    (level) => level.batch([RECEIVED, copy({ line: 2, version: 1 })]),
+  ],
+  [
+    ['copy-target-missing'],
+    'a copy into a version that is frozen',
+    (level) => level.batch([RECEIVED, copy({ version: 1 })]),
+  ],
+  [
+    ['copy-target-missing'],
+    'a copy into a version that there never was',
+    (level) => level.batch([RECEIVED, copy({ version: 3 })]),
+  ],
+  [
+    ['copy-target-missing'],
+    'a copy of a snapshot that is here as another one',
+    (level) => level.batch([RECEIVED, copy({ snapshot: 'a'.repeat(32) })]),
+  ],
+  [
+    ['copy-target-missing', 'lineage-container-missing'],
+    'a copy into a volume that is gone',
+    (level) =>
+      level.batch([
+        put(`lineage/${CELL_VOLUME}`, lineage({ record: { state: 'RECEIVING' }, container: 99 })),
+        copy({ container: 99 }),
+      ]),
+  ],
+  [
+    ['copy-unneeded'],
+    'a copy of a volume that is owned',
+    (level) => level.batch([put(`lineage/${CELL_VOLUME}`, lineage({})), copy()]),
+  ],
+  [
+    ['record-damaged'],
+    'a copy that names no version',
+    (level) => level.batch([RECEIVED, copy({ version: 'two' })]),
+  ],
+  [
+    ['record-misplaced'],
+    'a copy under the key of another volume',
+    (level) => level.batch([RECEIVED, { ...copy(), key: Buffer.from(`copy/${'b'.repeat(32)}`) }]),
   ],
   [
     ['group-cut-strange'],
@@ -708,6 +773,25 @@ t.test('every code can be found', (t) => {
   t.strictSame(untried, ['metadata-unreadable', 'line-empty']);
   t.end();
 });
+
+t.test(
+  'a copy under way is sound: what it is told since may be gone, its snapshot cut already',
+  async (t) => {
+    const heldBack = lineage({ record: { state: 'FAULTED', faultedFrom: 'RECEIVING' } });
+    const sound = [
+      [RECEIVED, copy()],
+      [RECEIVED, copy({ since: 'b'.repeat(32) })],
+      [RECEIVED, copy({ version: 1, snapshot: 'a'.repeat(32) })],
+      // Received again when it is readmitted.
+      [put(`lineage/${CELL_VOLUME}`, heldBack), copy()],
+    ];
+    for (const records of sound) {
+      const directory = await aStore();
+      await edit(directory, (level) => level.batch(records));
+      t.same(await found(directory), []);
+    }
+  },
+);
 
 t.test('a line without versions is found', async (t) => {
   const directory = await aStore();

@@ -26,11 +26,32 @@ const TWO = { 'east-1': 'east', 'west-1': 'west' };
 const names = (world: CoordinatorWorld, host: string, volume: string) =>
   world
     .host(host)
-    .lineage(world.state.names.get(volume) ?? '')
+    .lineage(world.state.table.holder(volume) ?? '')
     .map(({ name }) => name)
     .join();
 
 const differs = (is: string, should: string) => (is === should ? null : `${is} instead of ${should}`);
+
+/** Moved to the west, and the old owner made one again by hand, which has gone on: nobody can say by rule which of them is the volume. */
+async function forked(world: CoordinatorWorld): Promise<string> {
+  const id = await world.volume('db', 'east-1', 2);
+  await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+  await world.until('the move', () => world.route('db').journal === null);
+  const held = world.host('east-1').volumes.get(id)!;
+  held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
+  held.content = 999;
+  const refused = await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+  if (refused !== 'volume-quarantined') throw new Error(`the fork was ${refused}`);
+  return id;
+}
+
+/** The west goes on, and what the east has waits for the operator. */
+async function decided(world: CoordinatorWorld): Promise<void> {
+  const id = await forked(world);
+  await world.done('quarantine-adopt', { volume: 'db', cell: 'west' });
+  await world.until('the seal', () => world.host('east-1').answer(id).state === 'SEALED');
+  await world.until('its note', () => world.route('db').alternate?.mustSeal === null);
+}
 
 const scenarios: Record<string, Scenario> = {
   'a snapshot': {
@@ -98,15 +119,32 @@ const scenarios: Record<string, Scenario> = {
     },
     act: (world) => world.call('volume-delete', { volume: 'db' }),
     done: ['volume-not-found'],
-    isOver: (world) => !world.state.names.has('db'),
+    isOver: (world) => world.state.table.named('db') === null,
     wrong: (world) => {
       const left = [...world.hosts.values()].flatMap((host) =>
         [...host.volumes.values()]
           .filter(({ record }) => record.tombstone?.why !== 'delete')
           .map(() => host.name),
       );
-      const kept = [...world.state.records.keys()].filter((key) => !key.startsWith('host:'));
+      const kept = world.state.recordKeys.filter((key) => !key.startsWith('host/'));
       return differs(left.join(), '') ?? differs(kept.join(), '');
+    },
+  },
+  'a delete of a snapshot that a replica and the cell of before have too': {
+    hosts: { 'east-1': 'east', 'west-1': 'west', 'west-2': 'west' },
+    prepare: async (world) => {
+      await world.volume('db', 'east-1', 2);
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the move', () => world.route('db').journal === null);
+      const replica = world.route('db').active.primary === 'west-1' ? 'west-2' : 'west-1';
+      await world.done('replica-add', { volume: 'db', host: replica });
+      await world.until('the replica', () => names(world, replica, 'db') === 's1,s2');
+    },
+    act: (world) => world.call('snapshot-delete', { volume: 'db', name: 's1' }),
+    done: ['snapshot-not-found'],
+    wrong: (world) => {
+      const left = [...world.hosts.keys()].map((host) => names(world, host, 'db'));
+      return world.disagreement('db') ?? differs(left.join(' '), 's2 s2 s2');
     },
   },
   'a snapshot of three volumes at two hosts': {
@@ -151,6 +189,74 @@ const scenarios: Record<string, Scenario> = {
     },
     isOver: (world) => !world.host('east-1').owns(world.route('db').volume),
     wrong: (world) => world.disagreement('db') ?? differs(names(world, 'east-2', 'db'), 's1,s2'),
+  },
+  'an operator who decides which cell goes on': {
+    hosts: TWO,
+    prepare: async (world) => void (await forked(world)),
+    act: (world) => world.call('quarantine-adopt', { volume: 'db', cell: 'west' }),
+    done: ['volume-not-quarantined'],
+    isOver: (world) => world.route('db').alternate?.mustSeal === null,
+    wrong: (world) => {
+      const { volume, alternate } = world.route('db');
+      if (world.host('east-1').answer(volume).state !== 'SEALED') return 'the other one is not sealed';
+      if (!alternate?.needsRepair) return 'what the other one has is not kept for the operator';
+      return world.disagreement('db') ?? differs(world.route('db').active.primary, 'west-1');
+    },
+  },
+  'a fork that is kept as a volume of its own': {
+    hosts: TWO,
+    prepare: async (world) => void (await decided(world)),
+    act: (world) => world.call('quarantine-keep-fork', { volume: 'db', as: 'fork' }),
+    done: ['volume-not-quarantined'],
+    isOver: (world) => world.route('db').alternate === null,
+    wrong: (world) => {
+      const { volume, epoch, lineageHead } = world.route('fork');
+      if (!world.host('east-1').owns(volume)) return 'nobody owns the fork';
+      if (world.host('east-1').answer(world.route('db').volume).state !== 'NONE')
+        return 'what was forked is still a part of the volume';
+      if (lineageHead?.id !== world.host('east-1').answer(volume).lineageHead?.id)
+        return 'the route of the fork has another head';
+      return world.disagreement('db') ?? differs(`${names(world, 'east-1', 'fork')} ${epoch}`, 's1,s2 1');
+    },
+  },
+  'a fork that is thrown away': {
+    hosts: TWO,
+    prepare: async (world) => void (await decided(world)),
+    act: (world) => world.call('quarantine-discard', { volume: 'db' }),
+    done: ['volume-not-quarantined'],
+    isOver: (world) => world.route('db').alternate === null,
+    wrong: (world) => {
+      const { volume } = world.route('db');
+      return world.disagreement('db') ?? differs(world.host('east-1').answer(volume).state, 'NONE');
+    },
+  },
+  'a host that is readmitted, with a volume that has moved away since its backup': {
+    hosts: TWO,
+    prepare: async (world) => {
+      await world.volume('db', 'east-1', 2);
+      await world.volume('other', 'east-1', 1);
+      const backup = world.host('east-1').backup();
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the move', () => world.route('db').journal === null);
+      await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 'later' }] });
+      world.disconnect('east-1');
+      world.host('east-1').restore(backup);
+      world.host('east-1').boot = 1;
+      await world.connect('east-1');
+    },
+    act: (world) => world.call('host-readmit', { host: 'east-1' }),
+    done: ['host-not-regressed'],
+    wrong: (world) => {
+      const { volume } = world.route('db');
+      const { state, released } = world.host('east-1').answer(volume);
+      if (!world.host('east-1').owns(world.route('other').volume)) return 'what it owns is not served';
+      return (
+        world.disagreement('db') ??
+        world.disagreement('other') ??
+        differs(`${state} ${released}`, 'SEALED 2') ??
+        differs(names(world, 'west-1', 'db'), 's1,s2,later')
+      );
+    },
   },
 };
 

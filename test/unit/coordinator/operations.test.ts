@@ -164,7 +164,7 @@ t.test('a delete ends everywhere, and the name is free when every host has confi
   t.equal(world.route('db').status, 'gone');
   t.equal(await world.refused('snapshot-create', snapshot('s2')), 'volume-not-found');
   await world.connect('east-1');
-  await world.until('the route to go', () => !world.state.names.has('db'));
+  await world.until('the route to go', () => world.state.table.named('db') === null);
   for (const host of world.hosts.values())
     t.match(host.answer(id), { state: 'NONE', tombstone: { why: 'delete' } }, host.name);
 });

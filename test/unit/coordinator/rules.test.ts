@@ -52,8 +52,8 @@ function erase({ world, id }: Reached, host: string): void {
 
 /** Swaps the sides of the route: a coordinator whose state is older than what has become of its volume. */
 function mirror({ world, id }: Reached): void {
-  const route = world.state.routes.get(id)!;
-  world.state.routes.set(id, { ...route, active: route.alternate!, alternate: route.active });
+  const route = world.state.table.route(id)!;
+  world.state.table.set({ ...route, active: route.alternate!, alternate: route.active });
 }
 
 const sealed = () =>
@@ -146,7 +146,7 @@ const cases: Record<Rule, () => Promise<Reached>> = {
     const { world, id } = reached;
     const { journal } = world.route('db');
     const { sealedHead } = world.host('east-1').answer(id);
-    world.state.routes.set(id, {
+    world.state.table.set({
       ...world.route('db'),
       journal: { ...journal!, phase: 'SEALED', sealedHead },
     });

@@ -41,6 +41,7 @@ function described(changes: Partial<Pull['description']> = {}): Pull['descriptio
     attributes: null,
     allow: [],
     description: '',
+    base: null,
     snapshots: [facts],
     more: false,
     ...changes,

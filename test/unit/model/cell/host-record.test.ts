@@ -59,6 +59,7 @@ const COMMANDS: HostCommand[] = [
   { do: 'keep-fork', volume: id('2'), name: 'fork' },
   { do: 'purge' },
   { do: 'delete', epoch: 4 },
+  { do: 'forget-snapshot', id: id('d') },
   { do: 'fault' },
   { do: 'readmit' },
 ];
@@ -91,6 +92,21 @@ const refusal = (before: HostRecord | null, command: HostCommand) => {
   const judged = judge(VOLUME, before, command);
   return judged.ok ? 'taken' : judged.refusal;
 };
+
+t.test(
+  'a snapshot is forgotten where nobody needs it: not on the move, not the last one of who may own it',
+  async (t) => {
+    const forget = (what: string): HostCommand => ({ do: 'forget-snapshot', id: what });
+    t.equal(refusal(record('ACTIVE', { move: null }), forget(id('d'))), 'taken');
+    t.equal(refusal(record('ACTIVE', { move: null }), forget(HEAD.id)), 'INCOMPLETE');
+    t.equal(refusal(record('OUTGOING'), forget(id('d'))), 'OTHER_MOVE');
+    t.equal(refusal(record('SEALED', { move: null, released: null }), forget(id('d'))), 'WRONG_STATE');
+    t.equal(refusal(record('SEALED', { move: null, released: 5 }), forget(HEAD.id)), 'taken');
+    t.equal(refusal(record('RECEIVING', { move: null, replica: true }), forget(HEAD.id)), 'INCOMPLETE');
+    t.equal(refusal(record('FAULTED'), forget(id('d'))), 'WRONG_STATE');
+    t.equal(refusal(null, forget(id('d'))), 'taken');
+  },
+);
 
 t.test('I2: a snapshot only under the own epoch and as a child of the own head', async (t) => {
   const snapshot = (epoch: number, parent: string | null): HostCommand => ({

@@ -1,0 +1,182 @@
+// B19: how long nothing is decided when the leader of three coordinators on etcd ends, or stands still.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EtcdClient } from '../../src/coordinator/etcd-client.js';
+import { type Bench, inTurn } from '../bench.js';
+import { CoordinatorProgram, startEtcd, writeTokens } from '../coordinator/coordinators.js';
+import { Fleet, hostName } from '../coordinator/fleet.js';
+import { judgeNumber } from '../judge.js';
+import type { Row } from '../row.js';
+
+const HOSTS = 12;
+const CELLS = 3;
+const VOLUME = 'v';
+const LIMIT_MS = 60_000;
+
+async function until<T>(what: string, look: () => T | null | false | Promise<T | null | false>): Promise<T> {
+  const began = performance.now();
+  for (;;) {
+    const found = await look();
+    if (found !== null && found !== false) return found;
+    if (performance.now() - began > LIMIT_MS) throw new Error(`no ${what} within ${LIMIT_MS} ms`);
+    await sleep(20);
+  }
+}
+
+async function served(endpoints: readonly string[]): Promise<void> {
+  const client = new EtcdClient({ endpoints: endpoints.map((one) => `http://${one}`), deadlineMs: 1_000 });
+  try {
+    await until('etcd that serves', () =>
+      client.ask('/v3/kv/put', { key: 'YQ==', value: 'YQ==' }).then(
+        () => true,
+        () => false,
+      ),
+    );
+  } finally {
+    client.close();
+  }
+}
+
+class Three {
+  readonly #all: readonly CoordinatorProgram[];
+  readonly #fleet: Fleet;
+  taken = 0;
+
+  readonly volume: string;
+
+  constructor(all: readonly CoordinatorProgram[], fleet: Fleet, volume: string) {
+    this.#all = all;
+    this.#fleet = fleet;
+    this.volume = volume;
+  }
+
+  /** False: it was refused, or not answered. */
+  async snapshot(name: string, timeoutMs: number): Promise<boolean> {
+    const call = { verb: 'snapshot-create', arguments: { snapshots: [{ volume: VOLUME, name }] } } as const;
+    const asked = this.#fleet.call(HOSTS - 1, call).then(
+      () => true,
+      () => false,
+    );
+    return Promise.race([asked, sleep(timeoutMs, false)]);
+  }
+
+  /** Milliseconds until a snapshot is answered again; whoever was hurt is mended then. */
+  async without(
+    hurt: (leader: CoordinatorProgram) => unknown,
+    mend: (leader: CoordinatorProgram) => unknown,
+  ): Promise<number> {
+    const leader = await until('leader', () => this.#all.find((each) => each.leads) ?? null);
+    await until('fleet', () => this.#fleet.connected === HOSTS);
+    await this.#one();
+    const began = performance.now();
+    await hurt(leader);
+    await this.#one();
+    const took = performance.now() - began;
+    await mend(leader);
+    await until(
+      'all three',
+      () => this.#all.every((each) => each.complaint !== '') && this.#fleet.connected === HOSTS,
+    );
+    // Whoever has come back has its place among those that wait.
+    await sleep(1_000);
+    return took;
+  }
+
+  /** The same name until it is answered: it is one snapshot. */
+  async #one(): Promise<void> {
+    const name = `s${this.taken}`;
+    await until('snapshot', async () => (await this.snapshot(name, 1_000)) || this.#isTaken());
+    this.taken += 1;
+  }
+
+  #isTaken(): boolean {
+    return (this.#fleet.lineages.get(this.volume)?.length ?? 0) > this.taken;
+  }
+}
+
+async function begin(bench: Bench): Promise<{ three: Three; fleet: Fleet; all: CoordinatorProgram[] }> {
+  const endpoints = await startEtcd(bench);
+  await served(endpoints);
+  const tokens = bench.path('failover-tokens');
+  await writeTokens(tokens, { hosts: HOSTS, cells: CELLS });
+  const state = `etcd://${endpoints.join(',')}`;
+  const all = await Promise.all(
+    ['c1', 'c2', 'c3'].map((name) => CoordinatorProgram.make(bench, name, { state, tokens })),
+  );
+  for (const one of all) one.start();
+  await until('leader', () => all.some((one) => one.leads));
+  const fleet = new Fleet({
+    hosts: HOSTS,
+    cells: CELLS,
+    volumes: 0,
+    addresses: all.map(({ address }) => address),
+  });
+  fleet.start();
+  await until('fleet', () => fleet.connected === HOSTS);
+  const claim = { verb: 'route-claim', arguments: { volume: VOLUME, host: hostName(0) } } as const;
+  const { volume } = await fleet.call<{ volume: string }>(1, claim);
+  return { three: new Three(all, fleet, volume), fleet, all };
+}
+
+export const coordinatorFailover: Row = {
+  id: 'B19',
+  work: 'three coordinators on etcd of three members: time from the death or the standstill of the leader to the next snapshot',
+  needsCellblock: true,
+  run: async (bench) => {
+    const { three, fleet, all } = await begin(bench);
+    const kinds = [
+      {
+        name: 'killed',
+        measure: () =>
+          three.without(
+            (leader) => leader.stop('SIGKILL'),
+            (leader) => leader.start(),
+          ),
+      },
+      {
+        name: 'stopped in order',
+        measure: () =>
+          three.without(
+            (leader) => leader.stop('SIGTERM'),
+            (leader) => leader.start(),
+          ),
+      },
+      {
+        name: 'standing still',
+        measure: () =>
+          three.without(
+            (leader) => leader.signal('SIGSTOP'),
+            (leader) => leader.signal('SIGCONT'),
+          ),
+      },
+    ];
+    const results = await inTurn(bench, 'B19', kinds, ({ measure }) => measure());
+    const ids = fleet.lineages.get(three.volume) ?? [];
+    if (ids.length !== three.taken || new Set(ids).size !== ids.length)
+      throw new Error(`${three.taken} snapshots were taken, and ${ids.length} are there`);
+    await fleet.stop();
+    for (const one of all) await one.stop();
+    const unit = 'ms';
+    const bounds: Record<string, number> = {
+      killed: 10_000,
+      'stopped in order': 2_000,
+      'standing still': 20_000,
+    };
+    return {
+      findings: [...results].map(([part, values]) =>
+        judgeNumber({ part, target: `<= ${bounds[part]} ms`, unit, better: 'lower' }, values, bounds[part]!),
+      ),
+      tables: [
+        {
+          title: 'until the next snapshot',
+          unit,
+          columns: [...results].map(([name, values]) => ({ name, values })),
+        },
+      ],
+      plots: [],
+      notes: [
+        `${HOSTS} hosts over WebSockets that dial the coordinators by themselves; etcd, coordinators and hosts on the same cores. A host asks for the same snapshot again until it is answered.`,
+        `Checked: ${three.taken} snapshots were asked for, each was taken once, each as the child of the one before.`,
+      ],
+    };
+  },
+};
