@@ -18,7 +18,7 @@ import type { Logger } from '../types.js';
 import { digestOf, sameDigest, sideOf } from './digest.js';
 import { attributesOf, type Landed, Landing, type LandingParts } from './landing.js';
 import { pause, RateLimit, stopped } from './rate-limit.js';
-import { type CopyCredentials, SourceExport, sourceTrouble } from './source.js';
+import { type ConnectSource, type CopyCredentials, SourceExport, sourceTrouble } from './source.js';
 import { bytesToSend, transfer } from './transfer.js';
 import type { CopyHost } from './treaty.js';
 
@@ -30,6 +30,7 @@ export interface CopyOptions {
   /** Read anew for every snapshot: files may have been replaced. */
   credentials: () => CopyCredentials | null;
   clock: Clock;
+  connect: ConnectSource;
   connections: number;
   /** Of one read, at the most. */
   pieceBytes: number;
@@ -303,8 +304,8 @@ export class CopyRun {
   ): Promise<{ source: SourceExport; base: Snapshot | null }> {
     const { from, description } = this.#pull;
     const { signal } = this.#abort;
-    const { connectMs, silenceMs, connections, credentials } = this.#options;
-    const options = { credentials: credentials(), connectMs, silenceMs, connections };
+    const { connectMs, silenceMs, connections, credentials, connect } = this.#options;
+    const options = { credentials: credentials(), connectMs, silenceMs, connections, connect };
     for (const base of this.#bases(facts, parent)) {
       const wanted = {
         exportName: `${description.name}@${facts.name}`,
