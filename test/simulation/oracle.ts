@@ -32,7 +32,8 @@ interface Write {
 
 /** What a snapshot may hold if it was cut in that instant. */
 interface Instant {
-  host: string;
+  /** It was cut then; else then or later. */
+  isExact: boolean;
   floors: number[];
   ceilings: number[];
 }
@@ -162,18 +163,24 @@ export class Oracle {
 
   /** At an owner it is the birth of a snapshot; elsewhere a copy of one. */
   cut(host: SimHost, { handle, id }: Cut): void {
-    const { operations } = host;
-    const container = operations?.parts.devices.byHandle(handle)?.container;
-    const lineage = container === undefined ? undefined : operations!.parts.catalog.lineages.ofContainer(container);
-    if (!lineage || lineage.record.state === 'GONE' || !owns(lineage.record.state)) return;
-    const volume = this.byId(lineage.record.volume);
+    const volume = this.#ownedBy(host, host.operations?.parts.devices.byHandle(handle)?.container);
     if (!volume) return;
-    const instant: Instant = {
-      host: host.name,
-      floors: volume.blocks.map(({ acknowledged }) => acknowledged),
-      ceilings: volume.blocks.map(({ begun }) => begun),
-    };
-    this.instants.set(id, [...(this.instants.get(id) ?? []), instant]);
+    const exact = (this.instants.get(id) ?? []).filter(({ isExact }) => isExact);
+    this.instants.set(id, [...exact, { ...instantOf(volume), isExact: true }]);
+  }
+
+  /** A snapshot is about to be taken; of a volume that nobody has open no cut follows. */
+  taking(host: SimHost, name: string, id: string): void {
+    const volume = this.#ownedBy(host, host.operations?.parts.catalog.containerNamed(name)?.id);
+    if (!volume) return;
+    const unknown = { ...instantOf(volume), ceilings: volume.blocks.map(() => Number.POSITIVE_INFINITY) };
+    this.instants.set(id, [...(this.instants.get(id) ?? []), { ...unknown, isExact: false }]);
+  }
+
+  #ownedBy({ operations }: SimHost, container: number | undefined): SimVolume | undefined {
+    const lineage = container === undefined ? undefined : operations!.parts.catalog.lineages.ofContainer(container);
+    if (!lineage || lineage.record.state === 'GONE' || !owns(lineage.record.state)) return undefined;
+    return this.byId(lineage.record.volume);
   }
 
   told(name: string, snapshot: { name: string; id: string; seq: number | null }): void {
@@ -273,6 +280,13 @@ export class Oracle {
   #violated(what: string): void {
     this.#world.violated(what);
   }
+}
+
+function instantOf({ blocks }: SimVolume): Pick<Instant, 'floors' | 'ceilings'> {
+  return {
+    floors: blocks.map(({ acknowledged }) => acknowledged),
+    ceilings: blocks.map(({ begun }) => begun),
+  };
 }
 
 function wrongAgainst(

@@ -118,6 +118,11 @@ export class SimHost implements Party {
       { ...COPIES, connect, atOnce: 2, connections: 1 },
     );
     parts.cells.copies = this.#copies;
+    const { create } = parts.snapshots;
+    parts.snapshots.create = (wishes, options) => {
+      for (const { volume, id } of wishes) if (id) world.oracle.taking(this, volume, id);
+      return create.call(parts.snapshots, wishes, options);
+    };
     this.boots = parts.catalog.boots;
     this.operations = operations;
     this.#membership = new Membership({
