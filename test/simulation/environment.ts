@@ -16,6 +16,9 @@ export const SIMULATED = '/simulated/';
 /** Time of day at the begin of every run. */
 const EPOCH_MS = Date.UTC(2030, 0, 1);
 
+/** A turn of the event loop: whoever asks again and again lets time pass. */
+const TURN_MS = 0.01;
+
 type Restore = () => void;
 
 function replace<T extends object, K extends keyof T>(object: T, key: K, value: unknown): Restore {
@@ -76,7 +79,7 @@ function replaceTimers(scheduler: Scheduler): Restore[] {
     replace(
       globalThis,
       'setImmediate',
-      (callback: Callback, ...given: unknown[]) => new Timer(scheduler.after(0, () => callback(...given))),
+      (callback: Callback, ...given: unknown[]) => new Timer(scheduler.after(TURN_MS, () => callback(...given))),
     ),
     replace(globalThis, 'clearTimeout', clear),
     replace(globalThis, 'clearInterval', clear),
@@ -94,7 +97,7 @@ function replaceTimers(scheduler: Scheduler): Restore[] {
         }),
     ),
     replace(timers, 'setImmediate', async (value?: unknown) => {
-      await scheduler.sleep(0);
+      await scheduler.sleep(TURN_MS);
       return value;
     }),
   ];
