@@ -247,6 +247,8 @@ async function isKnownToBeOlder(world: World, name: string, backup: Backup): Pro
   const marks = await store.list('highest', `${name}/`);
   return marks.some(({ volume, epoch, seq }) => {
     const then = backup.marks.get(volume);
-    return !then || epoch > then.epoch || (epoch === then.epoch && seq > then.seq);
+    if (!then || epoch > then.epoch) return true;
+    // What is no owner may have fewer than the owner it once was.
+    return epoch === then.epoch && seq > then.seq && !['RECEIVING', 'STAGED', 'GONE'].includes(then.state);
   });
 }

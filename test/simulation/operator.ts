@@ -22,10 +22,11 @@ export class Operator {
     for (const volume of this.#world.oracle.volumes.values()) {
       const route = this.#routeOf(volume);
       if (!route) continue;
-      if (route.status === 'quarantined') await this.#adopt(volume, route);
+      if (route.status === 'lost') await this.#forget(volume);
+      else if (route.status === 'quarantined') await this.#adopt(volume, route);
       else if (route.alternate?.needsRepair && route.alternate.mustSeal === null)
         await ask(this.#world, 'quarantine-discard', { volume: volume.name });
-      if (route.status !== 'gone' && !this.#done.has(volume.name) && (await this.#snapshot(volume)))
+      if (route.status === 'open' && !this.#done.has(volume.name) && (await this.#snapshot(volume)))
         this.#done.add(volume.name);
     }
   }
@@ -66,6 +67,14 @@ export class Operator {
   #routeOf({ id, name }: SimVolume): Route | null {
     const { table } = this.#world.etcd.state;
     return id === null ? table.named(name) : table.route(id);
+  }
+
+  /** The only host that had it came back without it. */
+  async #forget(volume: SimVolume): Promise<void> {
+    this.#world.excused('lost', `${volume.name} is lost without a cause`);
+    this.#world.oracle.lost(volume, null);
+    volume.isDeleted = true;
+    await ask(this.#world, 'route-forget', { volume: volume.name });
   }
 
   async #snapshot({ name }: SimVolume): Promise<boolean> {

@@ -182,7 +182,9 @@ class Run {
     this.#checkGroups(contents);
   }
 
-  #checkGone({ name, id }: SimVolume): void {
+  #checkGone({ name, id, lossAccepted }: SimVolume): void {
+    // Of a volume whose route was dropped hosts keep what they have.
+    if (lossAccepted) return;
     for (const host of this.#world.hosts.values()) {
       const state = host.lineage(id!)?.record.state;
       if (state !== undefined && state !== 'GONE')

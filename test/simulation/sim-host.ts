@@ -38,7 +38,7 @@ export interface Backup {
   entries: [Buffer, Buffer][];
   boots: number;
   /** Of each volume, as far as it had one. */
-  marks: Map<string, { epoch: number; seq: number }>;
+  marks: Map<string, { epoch: number; seq: number; state: string }>;
 }
 
 export class SimHost implements Party {
@@ -168,7 +168,10 @@ export class SimHost implements Party {
   async backup(): Promise<Backup> {
     const disk = this.disk.copy();
     const marks = new Map(
-      this.lineages().map(({ record: { volume, epoch, head } }) => [volume, { epoch, seq: head?.seq ?? 0 }]),
+      this.lineages().map(({ record: { volume, epoch, head, state } }) => [
+        volume,
+        { epoch, seq: head?.seq ?? 0, state },
+      ]),
     );
     const entries = await this.#database.iterator().all();
     return { disk, entries, boots: this.boots, marks };
