@@ -13,6 +13,7 @@ import {
   type CallOptions,
   type CallOutcome,
   type Credentials,
+  type DialWire,
 } from '../protocol/client.js';
 import type { Call } from '../protocol/exchange.js';
 import type { HelloFacts } from '../protocol/host-machine.js';
@@ -30,6 +31,8 @@ export interface MembershipOptions {
   listeners: readonly string[];
   version: string;
   log: Log;
+  /** Instead of a WebSocket. */
+  dial?: DialWire;
 }
 
 export class Membership implements CoordinatorCalls {
@@ -40,7 +43,7 @@ export class Membership implements CoordinatorCalls {
   /** Throws `credentials-invalid`, `token-file-invalid` when the files cannot be used now. */
   constructor(options: MembershipOptions) {
     this.#options = options;
-    const { settings, operations, log } = options;
+    const { settings, operations, log, dial } = options;
     const credentials = credentialsOf(settings);
     credentials();
     this.#client = new AgentClient({
@@ -48,6 +51,7 @@ export class Membership implements CoordinatorCalls {
       credentials,
       application: this.#application(),
       log,
+      ...(dial ? { dial } : {}),
     });
     operations.parts.cells.link.client = this.#client;
   }

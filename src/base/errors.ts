@@ -154,6 +154,7 @@ export const ERROR_CODES = {
   'primary-answers': 'refused',
   'replica-not-found': 'not-found',
   'replica-exists': 'exists',
+  'replica-empty': 'refused',
   'loss-not-accepted': 'refused',
   'group-dropped': 'busy',
   'group-unfinished': 'busy',

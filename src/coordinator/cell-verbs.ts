@@ -176,9 +176,11 @@ export class CellVerbs {
       if (owns(x.state)) throw primaryAnswers(route, active);
       if (owns(y.state)) throw primaryAnswers(route, route.alternate!);
       const through = await this.#replicaThrough(route, host);
+      // Nobody would own the volume, and its primary could never come back as what it was.
+      if (through === null) throw replicaEmpty(name, host);
       const loss: Loss = {
         completeThrough: through,
-        snapshots: (route.lineageHead?.seq ?? 0) - (through?.seq ?? 0),
+        snapshots: (route.lineageHead?.seq ?? 0) - through.seq,
       };
       if (!acceptLoss) throw lossNotAccepted(route, host, loss);
       const { storeId } = connected(this.#parts, host);
@@ -263,6 +265,13 @@ function promotedRoute(
 function noReplica(name: string, host: string): CellblockError {
   return new CellblockError('replica-not-found', `Host ${host} is no replica of volume ${name}.`, {
     hint: `Look at \`cellblock route show ${name}\`.`,
+    facts: { volume: name, host },
+  });
+}
+
+function replicaEmpty(name: string, host: string): CellblockError {
+  return new CellblockError('replica-empty', `Host ${host} has no complete snapshot of volume ${name}.`, {
+    hint: 'Promote another replica, or wait for the primary.',
     facts: { volume: name, host },
   });
 }

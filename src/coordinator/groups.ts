@@ -79,7 +79,7 @@ export class Groups {
   }
 
   async #createHeld(asked: { route: Route; name: string }[], askedBy: string): Promise<GroupResult> {
-    const { operations, freshId, store, clock, log } = this.#parts;
+    const { operations, freshId, store, clock } = this.#parts;
     const owners = await Promise.all(
       asked.map(({ route }) => operations.runHeld(route.volume, { kind: 'locate' }, askedBy)),
     );
@@ -88,25 +88,35 @@ export class Groups {
       return { volume, host, epoch, snapshot: freshId(), name };
     });
     const group: GroupRecord = { id: freshId(), members, decision: 'open', begun: timeOf(clock) };
-    await store.put([changeOf(group)]);
     this.#unfinished.set(group.id, group);
-    const { answers, because } = await this.#hold(group, owners);
-    const decided: GroupRecord = { ...group, decision: because === null ? 'publish' : 'drop' };
-    await store.put([changeOf(decided)]);
-    this.#unfinished.set(group.id, decided);
+    // However it is cut short, it may have been written down, and hosts may hold their clients for it.
+    let decided: GroupRecord = { ...group, decision: 'drop' };
+    try {
+      await store.put([changeOf(group)]);
+      const { answers, because } = await this.#hold(group, owners);
+      if (because === null) decided = { ...group, decision: 'publish' };
+      return await this.#carryOut(decided, answers, because);
+    } catch (error) {
+      if (this.#unfinished.has(group.id)) this.#finish(decided);
+      throw error;
+    }
+  }
+
+  async #carryOut(decided: GroupRecord, answers: readonly Answer[], because: string | null): Promise<GroupResult> {
+    await this.#decide(decided);
     const heads = await this.#tell(decided);
     // Before it is forgotten, and with it who has confirmed it.
     const unconfirmed = this.#missing(decided);
     if (unconfirmed.length > 0) this.#finish(decided);
     else await this.#forget(decided);
-    log.info(
-      { event: 'group-decided', group: group.id, decision: decided.decision, because },
+    this.#parts.log.info(
+      { event: 'group-decided', group: decided.id, decision: decided.decision, because },
       'a group was decided',
     );
     if (because !== null)
       throw new CellblockError('group-dropped', `No snapshot was taken: ${because}.`, {
         hint: 'Nothing is left of it; try again.',
-        facts: { group: group.id },
+        facts: { group: decided.id },
       });
     return this.#result(decided, { answers, heads, unconfirmed });
   }
@@ -162,6 +172,13 @@ export class Groups {
     return outcome.kind === 'done'
       ? { host, said: outcome }
       : { host, because: `${host}: ${outcome.message}` };
+  }
+
+  /** Said again it is the same decision, so one of which it is not known whether it was stored is stored again. */
+  async #decide(group: GroupRecord): Promise<void> {
+    if (this.#unfinished.get(group.id)?.decision === group.decision) return;
+    await this.#parts.store.put([changeOf(group)]);
+    this.#unfinished.set(group.id, group);
   }
 
   /** The decision, to whoever has not confirmed it. Gives the heads of what was published now. */
@@ -241,6 +258,7 @@ export class Groups {
     const { term, settings, random, log } = this.#parts;
     for (let tries = 1; !term.isOver; tries++) {
       try {
+        await this.#decide(group);
         await this.#tell(group);
         if (this.#missing(group).length === 0) return await this.#forget(group);
       } catch (error) {

@@ -14,6 +14,7 @@ import type { Locks } from './locks.js';
 import { type Ports, timeOf } from './ports.js';
 import { deleted, quarantined, refusalOf } from './refusals.js';
 import { type Resolved, type ResolverParts, resolve } from './resolver.js';
+import { mayBeStored } from './state-errors.js';
 import type { Change, OperationRecord } from './store.js';
 import { type Troubles, whyOf } from './troubles.js';
 
@@ -75,15 +76,28 @@ export class Operations {
 
   /** By whoever holds the volume. */
   async runHeld(volume: string, operation: Operation, askedBy: string): Promise<Performed> {
-    const { clock, settings, store, freshId } = this.#parts;
+    const { clock, settings, freshId } = this.#parts;
     const untilMs = clock.now().uptimeMs + settings.operationMs;
     const before = await this.#endEarlier(volume, operation, untilMs);
     const record = before ?? { id: freshId(), volume, operation: operation, begun: timeOf(clock), askedBy };
-    if (!before && isWrittenDown(operation)) {
-      await store.put([{ kind: 'operation', key: record.id, value: record }]);
-      this.#remember(record);
+    try {
+      if (!before && isWrittenDown(operation)) await this.#writeDown(record);
+      return await this.#carryOut(record, untilMs);
+    } catch (error) {
+      // What is left of it would else be ended by whoever leads next, long after anybody wanted it.
+      this.settle(volume);
+      throw error;
     }
-    return this.#carryOut(record, untilMs);
+  }
+
+  async #writeDown(record: OperationRecord): Promise<void> {
+    try {
+      await this.#parts.store.put([{ kind: 'operation', key: record.id, value: record }]);
+    } catch (error) {
+      if (mayBeStored(error)) this.#remember(record);
+      throw error;
+    }
+    this.#remember(record);
   }
 
   /** Ends what is unfinished of a volume, however long it takes; nobody waits for it. */

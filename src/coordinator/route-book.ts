@@ -5,6 +5,7 @@
 
 import { CellblockError } from '../base/errors.js';
 import type { Route } from '../model/cell/route.js';
+import { mayBeStored } from './state-errors.js';
 import type { CoordinatorStore, Replaced } from './store.js';
 
 const PAGE = 1_000;
@@ -13,6 +14,7 @@ export class RouteBook {
   readonly #store: CoordinatorStore;
   readonly #onStored: (route: Route) => void;
 
+  /** `onStored`: told of every route that was stored, or may have been. */
   constructor(store: CoordinatorStore, onStored: (route: Route) => void) {
     this.#store = store;
     this.#onStored = onStored;
@@ -32,9 +34,14 @@ export class RouteBook {
   }
 
   async replace(route: Route): Promise<Replaced> {
-    const replaced = await this.#store.replaceRoute(route);
-    if (replaced.stored) this.#onStored(replaced.route);
-    return replaced;
+    try {
+      const replaced = await this.#store.replaceRoute(route);
+      if (replaced.stored) this.#onStored(replaced.route);
+      return replaced;
+    } catch (error) {
+      if (mayBeStored(error)) this.#onStored(route);
+      throw error;
+    }
   }
 
   /** `change` gives null when nothing is to be changed (any more). Returns the route as it is then; null: it is gone. */

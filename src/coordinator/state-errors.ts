@@ -18,6 +18,11 @@ export function uncertain(why: string, cause?: unknown): CellblockError {
   );
 }
 
+/** After every other error it is known that it was not. */
+export function mayBeStored(error: unknown): boolean {
+  return error instanceof CellblockError && error.code === 'coordinator-state-uncertain';
+}
+
 /** Nothing was stored, or could be read. */
 export function unreachable(why: string, cause?: unknown): CellblockError {
   return new CellblockError(

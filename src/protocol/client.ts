@@ -29,7 +29,7 @@ import { type HelloFacts, type HostEffect, HostMachine } from './host-machine.js
 import { LIMITS, TIMES } from './limits.js';
 import { type Log, writeTo } from './log.js';
 import type { Reply, ReplyBody, Request, Welcome } from './messages.js';
-import { Socket } from './socket.js';
+import { Socket, type Wire } from './socket.js';
 import { type Clock, systemClock } from './timing.js';
 import { SPOKEN_VERSIONS, subprotocolOf } from './version.js';
 
@@ -69,6 +69,9 @@ export interface Performed {
 /** How the agent says who it is. Read anew for every connection: files may have been replaced. */
 export type Credentials = () => { ca?: Buffer; cert?: Buffer; key?: Buffer; token?: string };
 
+/** Begins a connection to a coordinator; it tells by events what becomes of it. Throws for credentials that cannot be used. */
+export type DialWire = (address: string, credentials: ReturnType<Credentials>) => Wire;
+
 export interface AgentClientOptions {
   /** Addresses, wss://HOST:PORT each. */
   coordinators: readonly string[];
@@ -78,6 +81,8 @@ export interface AgentClientOptions {
   clock?: Clock;
   random?: () => number;
   times?: Partial<typeof TIMES>;
+  /** Instead of a WebSocket. */
+  dial?: DialWire;
 }
 
 export type CallOutcome =
@@ -97,6 +102,17 @@ interface Pending {
   settle: (reply: Reply | null) => void;
   progress: CallOptions['progress'];
 }
+
+const dialSocket: DialWire = (address, { token, ...tls }) =>
+  new WebSocket(address, SPOKEN_VERSIONS.map(subprotocolOf), {
+    ...tls,
+    ...(token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
+    minVersion: 'TLSv1.3',
+    maxPayload: LIMITS.messageBytes,
+    perMessageDeflate: false,
+    followRedirects: false,
+    autoPong: false,
+  });
 
 export class AgentClient {
   readonly #options: AgentClientOptions;
@@ -206,18 +222,10 @@ export class AgentClient {
   }
 
   /** Undefined: its credentials cannot be read, or used. */
-  #connect(address: string): WebSocket | undefined {
+  #connect(address: string): Wire | undefined {
+    const { dial = dialSocket, credentials } = this.#options;
     try {
-      const { token, ...tls } = this.#options.credentials();
-      return new WebSocket(address, SPOKEN_VERSIONS.map(subprotocolOf), {
-        ...tls,
-        ...(token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
-        minVersion: 'TLSv1.3',
-        maxPayload: LIMITS.messageBytes,
-        perMessageDeflate: false,
-        followRedirects: false,
-        autoPong: false,
-      });
+      return dial(address, credentials());
     } catch (error) {
       this.#options.log.error({ address, err: error }, 'the coordinator cannot be dialled');
       return undefined;

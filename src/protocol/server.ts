@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { type WebSocket, WebSocketServer } from 'ws';
+import { WebSocketServer } from 'ws';
 import type { HostAnswer } from '../model/cell/answer.js';
 import type { HostCommand } from '../model/cell/host-record.js';
 import type { CommandOutcome } from '../model/cell/resolution.js';
@@ -26,7 +26,7 @@ import { LIMITS, TIMES } from './limits.js';
 import { type Identify, offered, refuseUpgrade, whyNotUpgraded } from './listener.js';
 import { type Log, writeTo } from './log.js';
 import type { Body, Hello, MessageOf, Reply, ReplyBody, RequestBody } from './messages.js';
-import { Socket } from './socket.js';
+import { Socket, type Wire } from './socket.js';
 import { type Clock, systemClock } from './timing.js';
 
 /** What decides behind the protocol. */
@@ -241,10 +241,11 @@ export class CoordinatorServer {
       refuseUpgrade(socket, refusal);
       return;
     }
-    this.#upgrades.handleUpgrade(request, socket, head, (ws) => this.#opened(ws, identity!));
+    this.#upgrades.handleUpgrade(request, socket, head, (ws) => this.accept(ws, identity!));
   }
 
-  #opened(ws: WebSocket, identity: { host: string; cell: string }): void {
+  /** A connection that is open, of whoever has proved to be this host. */
+  accept(ws: Wire, identity: { host: string; cell: string }): void {
     const id = ++this.#connections;
     const socket = new Socket(
       ws,

@@ -7,6 +7,21 @@ import { type Fault, fault } from './faults.js';
 import { LIMITS, TIMES } from './limits.js';
 import type { Clock } from './timing.js';
 
+/** What is used of a WebSocket: one that is simulated has no more. */
+export type Wire = Pick<
+  WebSocket,
+  | 'on'
+  | 'send'
+  | 'pong'
+  | 'close'
+  | 'terminate'
+  | 'pause'
+  | 'resume'
+  | 'isPaused'
+  | 'bufferedAmount'
+  | 'readyState'
+>;
+
 export interface SocketEvents {
   text(text: string): void;
   broken(wrong: Fault): void;
@@ -14,7 +29,7 @@ export interface SocketEvents {
 }
 
 export class Socket {
-  readonly #ws: WebSocket;
+  readonly #ws: Wire;
   readonly #clock: Clock;
   readonly #bufferedBytes: number;
   #messages = 0;
@@ -22,7 +37,7 @@ export class Socket {
   #cancelTermination: (() => void) | undefined;
 
   constructor(
-    ws: WebSocket,
+    ws: Wire,
     clock: Clock,
     events: SocketEvents,
     bufferedBytes: number = LIMITS.bufferedBytes,

@@ -76,6 +76,21 @@ export class FakeDisk {
     if (this.header) this.header.clean = true;
   }
 
+  /** What a copy of the disk has that is made in this instant, and starts on another boot: what is stable. */
+  copy(): FakeDisk {
+    const copy = new FakeDisk();
+    copy.entries = this.entries.slice(0, this.#syncedEntries);
+    copy.#syncedEntries = copy.entries.length;
+    copy.header = this.header && { ...this.header };
+    copy.nextPosition = this.nextPosition;
+    copy.bootId = this.bootId;
+    copy.#boots = this.#boots;
+    for (const [number, { places, stable }] of this.files)
+      copy.files.set(number, { places, blocks: new Map(stable), stable: new Map(stable) });
+    copy.powerLoss();
+    return copy;
+  }
+
   /** Unsynced data and entries are gone; another boot. */
   powerLoss(): void {
     this.entries = this.entries.slice(0, this.#syncedEntries);

@@ -539,7 +539,7 @@ export class FakePlane implements Plane {
     if (!answer.lease) throw Object.assign(new Error(answer.refusal), { errno: answer.error || ENOENT });
     const { lease, handle, contexts } = answer.lease;
     this.leases.set(lease, handle);
-    return new Session(this, handle, contexts, () => {
+    return new Session(this, { handle, contexts, lease }, () => {
       if (this.leases.has(lease)) this.#endLease(lease);
     });
   }
@@ -556,12 +556,27 @@ export class Session {
   readonly handle: number;
   readonly contexts: { sinceLayer: number }[];
   readonly close: () => void;
+  readonly #lease: number;
 
-  constructor(plane: FakePlane, handle: number, contexts: { sinceLayer: number }[], close: () => void) {
+  constructor(
+    plane: FakePlane,
+    {
+      handle,
+      contexts,
+      lease,
+    }: { handle: number; contexts: { sinceLayer: number }[]; lease: number },
+    close: () => void,
+  ) {
     this.plane = plane;
     this.handle = handle;
     this.contexts = contexts;
     this.close = close;
+    this.#lease = lease;
+  }
+
+  /** Neither side has ended it. */
+  get isOpen(): boolean {
+    return !this.plane.dead && this.plane.leases.has(this.#lease);
   }
 
   get volume(): FakeVolume {

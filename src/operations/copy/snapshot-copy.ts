@@ -15,7 +15,7 @@ import type { CopyProgress } from './copy-progress.js';
 import { digestOf, sameDigest, sideOf } from './digest.js';
 import { attributesOf, type Landed, Landing, type LandingParts } from './landing.js';
 import { type RateLimit, stopped } from './rate-limit.js';
-import { type CopyCredentials, SourceExport } from './source.js';
+import { type ConnectSource, type CopyCredentials, SourceExport } from './source.js';
 import { bytesToSend, transfer } from './transfer.js';
 import type { CopyHost } from './treaty.js';
 
@@ -27,6 +27,7 @@ export interface CopyOptions {
   /** Read anew for every snapshot: files may have been replaced. */
   credentials: () => CopyCredentials | null;
   clock: Clock;
+  connect: ConnectSource;
   connections: number;
   /** Of one read, at the most. */
   pieceBytes: number;
@@ -146,8 +147,8 @@ export class SnapshotCopy {
   ): Promise<{ source: SourceExport; base: Snapshot | null }> {
     const { from, description } = this.#of.pull;
     const { signal } = this.#of;
-    const { connectMs, silenceMs, connections, credentials } = this.#options;
-    const options = { credentials: credentials(), connectMs, silenceMs, connections };
+    const { connectMs, silenceMs, connections, credentials, connect } = this.#options;
+    const options = { credentials: credentials(), connectMs, silenceMs, connections, connect };
     for (const base of this.#bases(facts, parent)) {
       const wanted = {
         exportName: `${description.name}@${facts.name}`,

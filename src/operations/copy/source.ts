@@ -6,7 +6,7 @@
 import { CellblockError } from '../../base/errors.js';
 import { ConnectionLost } from '../../nbd-client/byte-stream.js';
 import { OptionRefused, ProtocolViolation } from '../../nbd-client/handshake.js';
-import { NbdClient, RequestFailed } from '../../nbd-client/nbd-client.js';
+import { type NbdClient, RequestFailed } from '../../nbd-client/nbd-client.js';
 import { TlsRefused, type TlsWish } from '../../nbd-client/tls.js';
 import type { Pull } from '../../protocol/exchange.js';
 import { identityOf } from '../../protocol/identity.js';
@@ -23,6 +23,14 @@ export interface CopyCredentials {
   key: Buffer;
 }
 
+/** A connection to an export, as far as copies use it. */
+export type SourceClient = Pick<
+  NbdClient,
+  'sizeBytes' | 'readOnly' | 'contexts' | 'blockStatus' | 'readInto' | 'destroy'
+>;
+
+export type ConnectSource = (options: Parameters<typeof NbdClient.connect>[0]) => Promise<SourceClient>;
+
 export interface SourceOptions {
   credentials: CopyCredentials | null;
   /** From dialling to the open export. */
@@ -30,6 +38,7 @@ export interface SourceOptions {
   /** A reply that is owed and does not come for so long ends the connection. */
   silenceMs: number;
   connections: number;
+  connect: ConnectSource;
 }
 
 export interface Wanted {
@@ -44,7 +53,7 @@ export class SourceExport {
   readonly #wanted: Wanted;
   readonly #options: SourceOptions;
   readonly #signal: AbortSignal;
-  readonly #clients: Promise<NbdClient>[] = [];
+  readonly #clients: Promise<SourceClient>[] = [];
   /** Of the address that answered. */
   #answers = 0;
 
@@ -80,7 +89,7 @@ export class SourceExport {
   }
 
   /** The n-th connection, which is made when it is first asked for. */
-  client(index: number): Promise<NbdClient> {
+  client(index: number): Promise<SourceClient> {
     const number = index % this.#options.connections;
     this.#clients[number] ??= this.#dial();
     return this.#clients[number];
@@ -102,7 +111,7 @@ export class SourceExport {
   };
 
   /** Round the addresses, from the one that answered last; the last refusal is told when none does. */
-  async #dial(): Promise<NbdClient> {
+  async #dial(): Promise<SourceClient> {
     const { addresses, host } = this.#from;
     let trouble: CellblockError | null = null;
     for (let tries = 0; tries < addresses.length; tries++) {
@@ -120,10 +129,10 @@ export class SourceExport {
     throw trouble ?? sourceTrouble(new ConnectionLost('it has no address'), host);
   }
 
-  async #connect(address: string): Promise<NbdClient> {
+  async #connect(address: string): Promise<SourceClient> {
     const { exportName, sizeBytes } = this.#wanted;
-    const { connectMs, silenceMs } = this.#options;
-    const client = await NbdClient.connect({
+    const { connectMs, silenceMs, connect } = this.#options;
+    const client = await connect({
       address,
       exportName,
       contexts: this.contexts,
@@ -151,7 +160,7 @@ export class SourceExport {
 }
 
 function whyWrong(
-  client: NbdClient,
+  client: SourceClient,
   { exportName, sizeBytes }: { exportName: string; sizeBytes: bigint },
 ): string | null {
   const name = JSON.stringify(exportName);

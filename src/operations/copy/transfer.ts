@@ -4,12 +4,11 @@
 // Invariants: memory is one piece for each read in flight; when it has ended, however, nothing of it writes any more. Nothing that a piece reads
 // is written before the whole of its reply was found to be about it.
 
-import type { NbdClient } from '../../nbd-client/nbd-client.js';
 import { statusWalk } from '../../nbd-client/status-walk.js';
 import { STATE } from '../../nbd-client/wire.js';
 import type { PlaneClient } from '../plane-client.js';
 import type { RateLimit } from './rate-limit.js';
-import type { SourceExport } from './source.js';
+import type { SourceClient, SourceExport } from './source.js';
 
 /** Reads in flight on one connection. */
 const READS = 4;
@@ -85,7 +84,7 @@ export async function transfer(options: Transfer): Promise<void> {
 
 async function fetch(
   { target, onReceived }: Transfer,
-  { client, piece, buffer }: { client: NbdClient; piece: Piece; buffer: Buffer },
+  { client, piece, buffer }: { client: SourceClient; piece: Piece; buffer: Buffer },
 ): Promise<void> {
   for (const { kind, offset, lengthBytes } of await client.readInto(piece.offset, buffer)) {
     if (kind === 'hole') {
@@ -128,7 +127,7 @@ async function* pieces(
 }
 
 async function* changes(
-  client: NbdClient,
+  client: SourceClient,
   contexts: readonly string[],
   sizeBytes: bigint,
 ): AsyncGenerator<Piece> {

@@ -4,6 +4,7 @@
 
 import { CellblockError } from '../../base/errors.js';
 import type { Snapshot } from '../../model/entities.js';
+import { NbdClient } from '../../nbd-client/nbd-client.js';
 import type { Digest, Pull } from '../../protocol/exchange.js';
 import { systemClock } from '../../protocol/timing.js';
 import type { Device } from '../devices.js';
@@ -25,6 +26,7 @@ export interface VolumeCopiesOptions extends CopyOptions {
 export const COPY_DEFAULTS: VolumeCopiesOptions = {
   credentials: () => null,
   clock: systemClock,
+  connect: NbdClient.connect,
   connections: 4,
   pieceBytes: 1 << 20,
   connectMs: 10_000,

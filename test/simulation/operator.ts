@@ -1,0 +1,126 @@
+// The operator of a simulated installation: does what people are told to do with what the coordinators leave to them, until nothing is left.
+
+import type { Head, Route } from '../../src/model/cell/route.js';
+import { owns } from '../../src/model/cell/states.js';
+import { ask, snapshot } from './actions.js';
+import type { SimVolume } from './oracle.js';
+import type { World } from './world.js';
+
+const FINAL = 'final';
+
+export class Operator {
+  readonly #world: World;
+  readonly #done = new Set<string>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** Everything once. */
+  async look(): Promise<void> {
+    await this.#readmit();
+    for (const volume of this.#world.oracle.volumes.values()) {
+      const route = this.#routeOf(volume);
+      if (!route) continue;
+      if (route.status === 'lost') await this.#forget(volume);
+      else if (route.status === 'quarantined') await this.#adopt(volume, route);
+      else if (route.alternate?.needsRepair && route.alternate.mustSeal === null)
+        await ask(this.#world, 'quarantine-discard', { volume: volume.name });
+      if (route.status === 'open' && !this.#done.has(volume.name) && (await this.#snapshot(volume)))
+        this.#done.add(volume.name);
+    }
+  }
+
+  /** What is not as it should be when nobody does anything any more; null: all is. */
+  whyNotQuiet(): string | null {
+    const { etcd, hosts, oracle } = this.#world;
+    for (const key of etcd.state.records.keys())
+      if (/^.?(operation|group)/.test(key) || key.includes('/operation/') || key.includes('/group/'))
+        return `there is a record ${key}`;
+    for (const host of hosts.values()) {
+      if (!host.isConnected) return `${host.name} is not connected`;
+      if (host.isStale) return `${host.name} is held back`;
+    }
+    for (const volume of oracle.volumes.values()) {
+      const why = this.#whyNotQuiet(volume);
+      if (why) return `${volume.name}: ${why}`;
+    }
+    return null;
+  }
+
+  #whyNotQuiet(volume: SimVolume): string | null {
+    const route = this.#routeOf(volume);
+    if (!route) return volume.isDeleted ? null : 'it has no route';
+    if (route.status !== 'open') return `its route is ${route.status}`;
+    if (route.journal) return `its move is at ${route.journal.phase}`;
+    if (route.alternate) return `it has an alternate at ${route.alternate.primary}`;
+    if (!this.#done.has(volume.name)) return 'no last snapshot of it could be taken';
+    const owner = this.#world.host(route.active.primary);
+    const record = owner.lineage(route.volume)?.record;
+    if (!record || record.state === 'GONE' || !owns(record.state) || !owner.serves(route.volume))
+      return `${owner.name} does not serve it, where it is ${record?.state ?? 'NONE'}`;
+    if (record.epoch !== route.epoch) return `its epoch is ${route.epoch}, and ${record.epoch} at its owner`;
+    if (record.head?.id !== route.lineageHead?.id) return 'its owner has another head than its route';
+    return null;
+  }
+
+  #routeOf({ id, name }: SimVolume): Route | null {
+    const { table } = this.#world.etcd.state;
+    return id === null ? table.named(name) : table.route(id);
+  }
+
+  /** The only host that had it came back without it. */
+  async #forget(volume: SimVolume): Promise<void> {
+    this.#world.excused('lost', `${volume.name} is lost without a cause`);
+    this.#world.oracle.lost(volume, null);
+    volume.isDeleted = true;
+    await ask(this.#world, 'route-forget', { volume: volume.name });
+  }
+
+  async #snapshot({ name }: SimVolume): Promise<boolean> {
+    return snapshot(this.#world, name, FINAL);
+  }
+
+  async #readmit(): Promise<void> {
+    const { hosts, etcd, oracle } = this.#world;
+    const store = etcd.state.store();
+    for (const host of hosts.values()) {
+      const known = await store.get('host', host.name);
+      if (!known?.regressed) continue;
+      if (!host.isStale) this.#world.excused('readmitted', `${host.name} is held back, and was never restored`);
+      // Said by its own backup: from here on what it has is what there is.
+      host.isStale = false;
+      for (const volume of oracle.volumes.values()) {
+        const record = volume.id === null ? undefined : host.lineage(volume.id)?.record;
+        const route = this.#routeOf(volume);
+        if (route?.active.primary === host.name) oracle.lost(volume, record?.head ?? null);
+      }
+      await ask(this.#world, 'host-readmit', { host: host.name });
+    }
+  }
+
+  /** The cell that has most goes on. */
+  async #adopt(volume: SimVolume, route: Route): Promise<void> {
+    const { oracle } = this.#world;
+    this.#world.excused('quarantined', `${volume.name} is in quarantine without a cause`);
+    const places = [route.active, ...(route.alternate ? [route.alternate] : [])].map((place) => ({
+      place,
+      record: this.#world.host(place.primary).lineage(route.volume)?.record,
+    }));
+    const usable = places.filter(({ record }) => {
+      if (!record) return false;
+      const state = record.faultedFrom ?? record.state;
+      return state !== 'RECEIVING' && state !== 'GONE';
+    });
+    usable.sort((a, b) => rankOf(b.record!) - rankOf(a.record!));
+    const chosen = usable[0];
+    if (!chosen) return this.#world.violated(`${volume.name} is in quarantine, and no host has it`);
+    const head: Head | null = chosen.record!.head;
+    oracle.lost(volume, head);
+    await ask(this.#world, 'quarantine-adopt', { volume: volume.name, cell: chosen.place.cell });
+  }
+}
+
+function rankOf({ epoch, head }: { epoch: number; head: Head | null }): number {
+  return (head?.seq ?? 0) * 1_000 + epoch;
+}
