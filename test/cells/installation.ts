@@ -23,6 +23,9 @@ const MEMBERS = ['m1', 'm2', 'm3'];
 const FIRST = { hosts: 11, coordinators: 31, members: 41 };
 const PORT = { coordinator: 7443, nbd: 10809, client: 2379, peer: 2380, gate: 7451 };
 
+/** What is asked of processes that have other things to do. */
+export const SELDOM = { everyMs: 100, hangMs: 240_000 };
+
 export interface InstallationOptions {
   /** `etcd`: three coordinators and three members; `directory`: one coordinator with its own database. */
   state?: 'etcd' | 'directory';
@@ -69,22 +72,19 @@ export class Installation {
 
   /** Every agent is taken by a coordinator. */
   async connected(hosts: Iterable<HostParty> = this.hosts.values()): Promise<void> {
-    for (const host of hosts) await until(`${host.name} to be connected`, () => host.isConnected());
+    for (const host of hosts) await until(`${host.name} to be connected`, () => host.isConnected(), SELDOM);
   }
 
   /** The coordinator that the agents are connected to; null: they do not agree, or none has one. */
   async leadingCoordinator(): Promise<CoordinatorParty | null> {
-    for (const host of this.hosts.values()) {
-      if (!host.isUsable) continue;
-      const { connected, coordinator } = await host.standing();
-      if (connected && coordinator !== null) return this.coordinators.get(coordinator) ?? null;
-    }
-    return null;
+    const host = await this.#someHost();
+    const { connected, coordinator } = (await host?.standing()) ?? { connected: false, coordinator: null };
+    return connected && coordinator !== null ? (this.coordinators.get(coordinator) ?? null) : null;
   }
 
   /** The member of etcd that the others follow. */
   async leadingMember(): Promise<EtcdParty | null> {
-    const gate = [...this.hosts.values()].find((host) => host.isUsable)!.gate;
+    const gate = [...this.hosts.values()].find(({ harmed }) => harmed === null)!.gate;
     for (const member of this.members.values()) {
       const url = `http://${member.spot.address}:${PORT.client}/v3/maintenance/status`;
       const said = (await gate.ask(url)) as { leader?: string; header: { member_id: string } } | null;
@@ -105,7 +105,7 @@ export class Installation {
   }
 
   async typed(...words: string[]) {
-    const host = await until('a host that is connected', () => this.#someHost());
+    const host = await until('a host that is connected', () => this.#someHost(), SELDOM);
     return runCli(words, { api: host.daemon.apiPath });
   }
 

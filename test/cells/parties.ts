@@ -16,6 +16,8 @@ const CONNECT_MS = 3_000;
 export abstract class Party {
   readonly spot: Spot;
   #harm: Harm | null = null;
+  /** Whom it is cut off from; null: from everybody. */
+  #cutFrom: Party | null = null;
 
   constructor(spot: Spot) {
     this.spot = spot;
@@ -35,11 +37,13 @@ export abstract class Party {
   abstract run(): Promise<void>;
   abstract get output(): string;
 
-  /** kill -9, SIGSTOP, or nothing gets to it or comes from it. */
-  async harm(how: Harm): Promise<void> {
+  /** kill -9, SIGSTOP, or nothing gets to it or comes from it: of everybody, or of one other party. */
+  async harm(how: Harm, from: Party | null = null): Promise<void> {
     this.#harm = how;
+    this.#cutFrom = from;
     if (how === 'kill') await this.kill();
     else if (how === 'pause') process.kill(this.pid, 'SIGSTOP');
+    else if (from) this.spot.cutFrom(from.spot);
     else this.spot.unplug();
   }
 
@@ -48,6 +52,7 @@ export abstract class Party {
     this.#harm = null;
     if (how === 'kill') await this.run();
     else if (how === 'pause') process.kill(this.pid, 'SIGCONT');
+    else if (how === 'cut' && this.#cutFrom) this.spot.mendTo(this.#cutFrom.spot);
     else if (how === 'cut') this.spot.plugIn();
   }
 
@@ -158,9 +163,13 @@ export class HostParty extends Party {
     return this.daemon.api.call<Standing>('GET', '/v1/coordinator');
   }
 
+  /** Not one that something has befallen: what is cut off does not know it at once. */
   async isConnected(): Promise<boolean> {
-    if (!this.isUsable) return false;
-    return (await this.standing()).connected;
+    if (!this.isUsable || this.harmed !== null) return false;
+    return this.standing().then(
+      ({ connected }) => connected,
+      () => false,
+    );
   }
 
   /** What it is for a volume; NONE: it has nothing of it. */

@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../support/waiting.js';
-import type { Installation } from './installation.js';
+import { type Installation, SELDOM } from './installation.js';
 import { HARMS, type Harm, type HostParty, type Party } from './parties.js';
 import type { Subject } from './subject.js';
 
@@ -17,6 +17,15 @@ export const ROLES = [
   'following etcd',
 ] as const;
 export type Role = (typeof ROLES)[number];
+
+/** Who may be cut off from one another, while both reach everybody else. */
+const PAIRS: readonly (readonly [Role, Role])[] = [
+  ['source', 'receiver'],
+  ['source', 'leading coordinator'],
+  ['receiver', 'leading coordinator'],
+  ['leading coordinator', 'leading etcd'],
+  ['leading etcd', 'following etcd'],
+];
 
 /** Messages of a move, by whose gate they pass. */
 const STEPS = {
@@ -53,6 +62,8 @@ const OUTAGES_MS = [500, 3_000, 9_000, 18_000] as const;
 export interface Plan {
   role: Role;
   harm: Harm;
+  /** Whom it is cut off from; null: from everybody. */
+  from: Role | null;
   at: 'source' | 'receiver';
   step: string;
   outageMs: number;
@@ -60,6 +71,7 @@ export interface Plan {
 
 export interface Result extends Plan {
   party: string;
+  other: string | null;
   /** The step came before the move was over. */
   reached: boolean;
   /** How the move has ended. */
@@ -77,11 +89,14 @@ export interface Result extends Plan {
 export function* plans(random: () => number): Generator<Plan> {
   const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
   for (;;) {
-    const all = ROLES.flatMap((role) => HARMS.map((harm) => ({ role, harm })));
+    const all: Pick<Plan, 'role' | 'harm' | 'from'>[] = [
+      ...ROLES.flatMap((role) => HARMS.map((harm) => ({ role, harm, from: null }))),
+      ...PAIRS.map(([role, from]) => ({ role, harm: 'cut' as const, from })),
+    ];
     while (all.length > 0) {
-      const [{ role, harm }] = all.splice(Math.floor(random() * all.length), 1) as [(typeof all)[number]];
+      const [{ role, harm, from }] = all.splice(Math.floor(random() * all.length), 1) as [(typeof all)[number]];
       const at = pick(['source', 'receiver'] as const);
-      yield { role, harm, at, step: pick(STEPS[at]), outageMs: pick(OUTAGES_MS) };
+      yield { role, harm, from, at, step: pick(STEPS[at]), outageMs: pick(OUTAGES_MS) };
     }
   }
 }
@@ -95,12 +110,15 @@ export async function runRound(site: Installation, subject: Subject, plan: Plan)
   const held = (plan.at === 'source' ? source : receiver).gate.hold(plan.step);
   await began(site, subject, to);
   const over = moveOver(site, subject);
+  over.catch(() => undefined); // told when it is waited for
   const reached = await Promise.race([held.reached.then(() => true), over.then(() => false)]);
   const party = await partyOf(site, plan.role, { source, receiver });
+  const other = plan.from && (await partyOf(site, plan.from, { source, receiver }));
   const harmed = performance.now();
-  await party.harm(plan.harm);
+  await party.harm(plan.harm, other);
   held.release();
   const snapshot = subject.snapshot();
+  snapshot.catch(() => undefined);
   await sleep(plan.outageMs);
   await party.heal();
   const healed = performance.now();
@@ -112,7 +130,7 @@ export async function runRound(site: Installation, subject: Subject, plan: Plan)
   const silenceMs = subject.load.takeLongestSilenceMs();
   const problems = await subject.problems();
   const endedMs = Math.max(0, at - harmed);
-  return { ...plan, party: party.name, reached, ended, endedMs, togetherMs, silenceMs, problems };
+  return { ...plan, party: party.name, other: other?.name ?? null, reached, ended, endedMs, togetherMs, silenceMs, problems };
 }
 
 /** The host of that cell which has a copy already, or that a preview names. */
@@ -121,30 +139,30 @@ async function receiverOf(site: Installation, subject: Subject, cell: string): P
   const { toHost } = await until('a preview of the move', async () => {
     const { code, stdout } = await site.typed('--json', ...words);
     return code === 0 ? (JSON.parse(stdout) as { toHost: string }) : null;
-  });
+  }, SELDOM);
   return site.host(toHost);
 }
 
 /** One that was not answered may have been begun. */
-async function began(site: Installation, subject: Subject, cell: string): Promise<void> {
+export async function began(site: Installation, subject: Subject, cell: string): Promise<void> {
   let said = '';
   await until(`a move of ${subject.name}`, async () => {
     const { code, stdout, stderr } = await site.typed('--json', 'move', subject.name, '--to', cell);
     said = stderr + stdout;
     return code === 0 || said.includes('move-under-way');
-  }).catch((error) => {
+  }, SELDOM).catch((error) => {
     throw new Error(`${error.message}: ${said}`);
   });
 }
 
 /** How the move has ended, and when it was heard. */
-async function moveOver(site: Installation, subject: Subject): Promise<{ result: string; at: number }> {
+export async function moveOver(site: Installation, subject: Subject): Promise<{ result: string; at: number }> {
   let said = '';
   const result = await until('the end of the move', async () => {
     const { code, stdout, stderr } = await site.typed('--json', 'move', 'status', subject.name);
     said = stderr + stdout;
     return code === 0 ? (JSON.parse(stdout) as { result: string | null }).result : null;
-  }).catch((error) => {
+  }, SELDOM).catch((error) => {
     throw new Error(`${error.message}: ${said}`);
   });
   return { result, at: performance.now() };
@@ -183,12 +201,12 @@ export const TABLE_HEAD = `| # | to whom | what | at the step | for, s | the mov
 |---|---|---|---|---|---|---|---|---|`;
 
 export function tableLine(number: number, result: Result): string {
-  const { role, party, harm, step, reached, outageMs, ended, endedMs, togetherMs, silenceMs, at } = result;
+  const { role, party, harm, other, from, step, reached, outageMs, ended, endedMs, togetherMs, silenceMs, at } = result;
   const where = reached ? `\`${step}\` (${at})` : 'after its end';
   const cells = [
     number,
     `${role} ${party}`,
-    harm,
+    other === null ? harm : `cut from ${from} ${other}`,
     where,
     seconds(outageMs),
     ended,

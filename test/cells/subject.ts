@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { RouteDetails } from '../../src/coordinator/results.js';
 import { until } from '../support/waiting.js';
-import type { Installation } from './installation.js';
+import { type Installation, SELDOM } from './installation.js';
 import { Load } from './load.js';
 import type { HostParty } from './parties.js';
 
@@ -53,7 +53,7 @@ export class Subject {
 
   /** Taken by the coordinator; asked again under the same name until it is: then it is one, however often it was asked. */
   async snapshot(): Promise<void> {
-    const name = `s${++this.#asked}`;
+    const name = `${this.name}-${++this.#asked}`;
     const { made, check } = await this.load.around(() =>
       until(`snapshot ${name}`, async () => {
         const words = ['snapshot', 'create', `${this.name}@${name}`, '--via', 'coordinator'];
@@ -61,7 +61,7 @@ export class Subject {
         if (code === 0) return idIn(JSON.parse(stdout));
         if (/"code":"snapshot-exists"/.test(stderr + stdout)) return 'exists';
         return null;
-      }),
+      }, SELDOM),
     );
     this.#known.push({ name, id: made, check, sha256: null });
   }
@@ -87,7 +87,7 @@ export class Subject {
         if (route.status !== 'open' || route.journal !== null || owners.length !== 1) return null;
         const [[owner, { epoch }]] = owners as [[string, { state: string; epoch: number }]];
         return owner === route.active.primary && epoch === route.epoch ? this.#site.host(owner) : null;
-      });
+      }, SELDOM);
     } catch (error) {
       throw new Error(`${(error as Error).message}: ${last}`);
     }
