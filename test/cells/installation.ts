@@ -120,15 +120,15 @@ export class Installation {
     for (const spot of spots) {
       const peer = `http://${spot.address}:${PORT.peer}`;
       const client = `http://${spot.address}:${PORT.client}`;
+      const disk = path.join(this.directory, spot.name);
       const words = [
-        ['--name', spot.name, '--data-dir', path.join(this.directory, spot.name)],
+        ['--name', spot.name, '--data-dir', disk],
         ['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
         ['--listen-client-urls', client, '--advertise-client-urls', client],
         ['--initial-cluster', cluster, '--logger', 'zap', '--log-outputs', 'stderr'],
       ].flat();
-      const party = new EtcdParty(spot, () =>
-        running(spot, ['etcd', ...words], { ETCD_UNSUPPORTED_ARCH: process.arch }),
-      );
+      const start = () => running(spot, ['etcd', ...words], { ETCD_UNSUPPORTED_ARCH: process.arch });
+      const party = new EtcdParty(spot, { disk, start });
       this.members.set(spot.name, party);
       await party.run();
     }
@@ -139,12 +139,13 @@ export class Installation {
     for (const [at, name] of names.entries()) {
       const spot = this.lab.add(name, FIRST.coordinators + at);
       const tls = await this.#tlsDirectory(spot);
-      const state =
-        this.#state === 'etcd' ? `etcd://${members.join(',')}` : path.join(this.directory, `${name}-state`);
+      const disk = path.join(this.directory, `${name}-state`);
+      const state = this.#state === 'etcd' ? `etcd://${members.join(',')}` : disk;
       const listen = addressOf(spot);
       const words = ['--listen', listen, '--name', name, '--tls', tls, '--state', state];
       const program = path.join(repositoryRoot, 'dist/src/main/cellblock-coordinator.js');
-      const party = new CoordinatorParty(spot, () => running(spot, [process.execPath, program, ...words]));
+      const start = () => running(spot, [process.execPath, program, ...words]);
+      const party = new CoordinatorParty(spot, { disk, start });
       this.coordinators.set(name, party);
       await party.run();
     }

@@ -1,6 +1,7 @@
 // Who takes part in an installation, and what can befall each: killed and started again, stopped and going on, cut off and mended.
 
-import { type Configuration, Daemon } from '../support/daemon.js';
+import { cpSync, rmSync } from 'node:fs';
+import type { Daemon } from '../support/daemon.js';
 import type { Spot } from '../support/network-lab.js';
 import type { Running } from '../support/programs.js';
 import { until } from '../support/waiting.js';
@@ -59,16 +60,39 @@ export abstract class Party {
   async end(): Promise<void> {
     await this.kill();
   }
+
+  /** What it keeps on its disk. */
+  protected abstract get disk(): string;
+
+  /** Of its disk, as it is at an orderly or sudden end; it runs again afterwards. */
+  async backUp(): Promise<string> {
+    const copy = `${this.disk}-backup-${++this.#backups}`;
+    await this.kill();
+    cpSync(this.disk, copy, { recursive: true });
+    await this.run();
+    return copy;
+  }
+
+  /** Its disk is that of then; it has to be run. */
+  async putBack(copy: string): Promise<void> {
+    await this.kill();
+    rmSync(this.disk, { recursive: true });
+    cpSync(copy, this.disk, { recursive: true });
+  }
+
+  #backups = 0;
 }
 
 /** A program that is started by words alone. */
 abstract class ProgramParty extends Party {
   readonly #start: () => Running;
+  protected readonly disk: string;
   protected running: Running | null = null;
   #before = '';
 
-  constructor(spot: Spot, start: () => Running) {
+  constructor(spot: Spot, { disk, start }: { disk: string; start: () => Running }) {
     super(spot);
+    this.disk = disk;
     this.#start = start;
   }
 
@@ -141,6 +165,10 @@ export class HostParty extends Party {
     return this.daemon.output;
   }
 
+  protected get disk(): string {
+    return this.daemon.store;
+  }
+
   /** Its unix sockets answer. */
   get isUsable(): boolean {
     return !this.daemon.hasEnded && this.harmed !== 'pause';
@@ -186,5 +214,3 @@ export class HostParty extends Party {
     });
   }
 }
-
-export type { Configuration };

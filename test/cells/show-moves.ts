@@ -26,9 +26,9 @@ const { values } = parseArgs({
   options: { snapshots: { type: 'string', default: '50' }, print: { type: 'boolean', default: false } },
 });
 
-const SIZE = 256 * MIB;
+const SIZE = 32 * MIB;
 /** Where nobody of the load writes. */
-const FREE_FROM = 64 * MIB;
+const FREE_FROM = 8 * MIB;
 const WRITTEN_EACH = 2;
 const SNAPSHOTS = Number(values.snapshots);
 const AGAIN = 5;
@@ -121,7 +121,7 @@ async function chain(site: Installation): Promise<Move[]> {
 /** What they share with the golden volume is there already. */
 async function sharing(site: Installation): Promise<Move[]> {
   const golden = await Subject.make(site, { name: 'golden', host: 'h1', sizeBytes: SIZE });
-  await fill(golden, site.host('h1'), 32);
+  await fill(golden, site.host('h1'), 16);
   await golden.snapshot();
   const moves = [await moved(site, golden, { cell: 'west', title: 'A golden volume, of which the next two are made' })];
   await moved(site, golden, { cell: 'east', title: 'It is brought back' });
