@@ -24,15 +24,17 @@ export class Scene {
     this.site = site;
   }
 
-  /** A volume at h1 (east), with something in it and one snapshot; h3 is the other cell, west. */
+  /** h1 is the host of cell east, h3 that of west. */
   static async begin(t: Teardown, options: InstallationOptions = {}): Promise<Scene> {
-    const site = await Installation.begin(t, { state: 'directory', hosts: ['h1', 'h3'], ...options });
-    const scene = new Scene(site);
-    await scene.h1.daemon.api.createVolume(VOLUME, 8 * MIB);
-    await site.said('route', 'claim', VOLUME, '--host', 'h1');
-    await scene.write(scene.h1);
-    await scene.snapshot('first');
-    return scene;
+    return new Scene(await Installation.begin(t, { state: 'directory', hosts: ['h1', 'h3'], ...options }));
+  }
+
+  /** The volume, at h1, with something in it and one snapshot. */
+  async make(): Promise<void> {
+    await this.h1.daemon.api.createVolume(VOLUME, 8 * MIB);
+    await this.site.said('route', 'claim', VOLUME, '--host', 'h1');
+    await this.write(this.h1);
+    await this.snapshot('first');
   }
 
   get h1(): HostParty {

@@ -32,6 +32,7 @@ for (const scene of wanted) {
       for (const { gate } of at.site.hosts.values())
         if (process.env.CELLBLOCK_CELLS_STORY) console.error(gate.story);
     });
+    if (scene.begins !== 'empty') await at.make();
     const shown = await scene.play(at);
     const wrong = judged(scene, shown);
     for (const problem of wrong) console.error(`WRONG: ${scene.rule}: ${problem}\n${shown.text}`);
