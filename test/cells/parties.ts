@@ -64,12 +64,18 @@ export abstract class Party {
   /** What it keeps on its disk. */
   protected abstract get disk(): string;
 
-  /** Of its disk, as it is at an orderly or sudden end; it runs again afterwards. */
+  /** Of its disk, as kill -9 leaves it; it runs again afterwards. */
   async backUp(): Promise<string> {
-    const copy = `${this.disk}-backup-${++this.#backups}`;
     await this.kill();
-    cpSync(this.disk, copy, { recursive: true });
+    const copy = this.copied();
     await this.run();
+    return copy;
+  }
+
+  /** While it does not run. */
+  copied(): string {
+    const copy = `${this.disk}-backup-${++this.#backups}`;
+    cpSync(this.disk, copy, { recursive: true });
     return copy;
   }
 
