@@ -49,6 +49,8 @@ const debianPackages = {
     'libvirt-daemon-driver-qemu',
     'libxml2-utils',
     'etcd-server',
+    'iproute2',
+    'util-linux',
     ...fuzzing,
   ],
   fuzz: [...compiling, ...fuzzing],

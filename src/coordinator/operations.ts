@@ -236,9 +236,15 @@ export class Operations {
   async #decided(record: OperationRecord, resolved: Resolved, result: string): Promise<Change[]> {
     const { decisions, clock } = this.#parts;
     const { volume, operation } = record;
-    if (!resolved.decision || operation.kind === 'locate') return [];
-    const about = { volume, at: timeOf(clock), operation: operationText(operation), result };
-    return decisions.note(recordOf(about, resolved.decision));
+    if (operation.kind === 'locate') return [];
+    const changes: Change[] = [];
+    for (const decision of resolved.decisions) {
+      const isLast = decision === resolved.decisions.at(-1);
+      const about = { volume, at: timeOf(clock), operation: operationText(operation) };
+      const became = isLast ? result : 'carried out, and asked again';
+      changes.push(...(await decisions.note(recordOf({ ...about, result: became }, decision))));
+    }
+    return changes;
   }
 
   async #end({ id, volume, operation }: OperationRecord, changes: Change[]): Promise<void> {

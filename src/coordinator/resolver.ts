@@ -26,8 +26,10 @@ import type { Term } from './term.js';
 export interface Resolved {
   /** `retry`: its time is over. */
   end: End;
-  /** The last one that was made. */
-  decision: Decision | null;
+  /**
+   * In order, as they were made: the last one, and of those before it what was carried out and led to another. Empty: nobody could be asked.
+   */
+  decisions: readonly Decision[];
   /** A host was asked to perform it and has not answered. */
   mayBeDone: boolean;
   /** Null: it is gone. */
@@ -59,7 +61,9 @@ class Resolving {
   #wasLost = false;
   #tries = 0;
   #mayBeDone = false;
-  #decision: Decision | null = null;
+  readonly #decisions: Decision[] = [];
+  /** Something of the last one was carried out. */
+  #isBegun = false;
 
   constructor(parts: ResolverParts, volume: string, { operation, untilMs }: Asked) {
     this.#parts = parts;
@@ -78,7 +82,7 @@ class Resolving {
       const next = effect.kind === 'end' ? resolution : await this.#carryOut(resolution, effect);
       if (next === null) return this.#ended({ result: 'not-found' }, null);
       resolution = next;
-      this.#decision = resolution.decision ?? this.#decision;
+      this.#keep(effect, resolution);
       if (resolution.end && resolution.end.result !== 'retry')
         return this.#ended(resolution.end, resolution.route);
       const failed = resolution.end ? whyAgain(resolution, resolution.end) : failureIn(effect, resolution);
@@ -91,7 +95,21 @@ class Resolving {
   }
 
   #ended(end: End, route: Route | null): Resolved {
-    return { end, route, decision: this.#decision, mayBeDone: this.#mayBeDone && end.result === 'retry' };
+    const mayBeDone = this.#mayBeDone && end.result === 'retry';
+    return { end, route, decisions: this.#decisions, mayBeDone };
+  }
+
+  /** As it was made: when the route is turned its sides change their names. What is decided by the same rule again takes its place. */
+  #keep(effect: Effect, { decision }: Resolution): void {
+    if (effect.kind !== 'probe') {
+      this.#isBegun = true;
+      return;
+    }
+    if (!decision) return;
+    if (!this.#isBegun) this.#decisions.pop();
+    if (this.#decisions.at(-1)?.rule === decision.rule) this.#decisions.pop();
+    this.#decisions.push(decision);
+    this.#isBegun = false;
   }
 
   /** False: the time is over. */

@@ -19,6 +19,8 @@ export interface DaemonOptions {
   args?: string[];
   configuration?: Configuration;
   env?: Record<string, string>;
+  /** Words before the program: where it runs. */
+  entrance?: string[];
 }
 
 /** What a test needs of tap: a place to hang clean-up on. */
@@ -119,7 +121,9 @@ export class Daemon {
   #spawn(): Running {
     const words = ['--store', this.store, '--nbd', `unix:${this.nbdPath}`, '--api', this.apiPath];
     words.push(...this.#configurationWords(), ...(this.#options.args ?? []));
-    this.#process = new Running(process.execPath, [program, ...words], { env: this.#options.env ?? {} });
+    const { env = {}, entrance = [] } = this.#options;
+    const [first, ...rest] = [...entrance, process.execPath, program, ...words];
+    this.#process = new Running(first!, rest, { env });
     return this.#process;
   }
 

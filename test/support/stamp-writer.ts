@@ -5,6 +5,12 @@ import type { NbdClient } from '../../src/nbd-client/nbd-client.js';
 
 const BLOCK = 4096;
 const PAUSE_MS = 1;
+const SEARCH_PAUSE_MS = 20;
+
+interface Bounds {
+  least: readonly number[];
+  most: readonly number[];
+}
 
 export class StampWriter {
   readonly #connect: () => Promise<NbdClient | null>;
@@ -17,6 +23,8 @@ export class StampWriter {
   writes = 0;
   /** Times that it lost its connection. */
   breaks = 0;
+  #lastAnswerMs = 0;
+  #longestSilenceMs = 0;
 
   /** `connect`: to whoever serves the volume; null: nobody does now. Blocks that nobody else writes. */
   constructor(connect: () => Promise<NbdClient | null>, blocks: readonly number[]) {
@@ -28,6 +36,7 @@ export class StampWriter {
 
   start(): void {
     this.#stopping = false;
+    this.#lastAnswerMs = performance.now();
     this.#running = this.#run();
   }
 
@@ -41,6 +50,7 @@ export class StampWriter {
     for (let at = 0; !this.#stopping; at++) {
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       client ??= await this.#connect();
+      if (!client) await new Promise((resolve) => setTimeout(resolve, SEARCH_PAUSE_MS));
       if (client && !(await this.#write(client, at % this.#blocks.length))) {
         client.destroy();
         client = null;
@@ -63,7 +73,34 @@ export class StampWriter {
     }
     this.#answered[index] = stamp;
     this.writes++;
+    this.#look();
     return true;
+  }
+
+  /** The longest time without an answer, since it was asked last. */
+  takeLongestSilenceMs(): number {
+    this.#look();
+    const longest = this.#longestSilenceMs;
+    this.#longestSilenceMs = 0;
+    return longest;
+  }
+
+  #look(): void {
+    const now = performance.now();
+    this.#longestSilenceMs = Math.max(this.#longestSilenceMs, now - this.#lastAnswerMs);
+    this.#lastAnswerMs = now;
+  }
+
+  /** While it is stopped: what is wrong with the volume as it is. What nobody knew of is known from now on. */
+  async settle(client: NbdClient): Promise<string[]> {
+    const problems: string[] = [];
+    for (const [index, block] of this.#blocks.entries()) {
+      const bytes = await client.read(BigInt(block * BLOCK), BLOCK);
+      const wrong = this.#wrongBlock(index, bytes, { least: this.#answered, most: this.#begun });
+      if (wrong) problems.push(wrong);
+      else this.#answered[index] = Number(bytes.readBigUInt64LE(0));
+    }
+    return problems;
   }
 
   /** Whatever is done meanwhile; afterwards `check` finds what is wrong with the bytes of what it made. */
@@ -74,12 +111,17 @@ export class StampWriter {
     return { made, check: (bytes) => this.#wrong(bytes, { least, most }) };
   }
 
-  #wrong(bytes: Buffer, { least, most }: { least: readonly number[]; most: readonly number[] }): string[] {
+  #wrong(bytes: Buffer, bounds: Bounds): string[] {
     return this.#blocks.flatMap((block, index) => {
-      const found = Number(bytes.readBigUInt64LE(block * BLOCK));
-      const last = Number(bytes.readBigUInt64LE((block + 1) * BLOCK - 8));
-      if (found === last && found >= least[index]! && found <= most[index]!) return [];
-      return [`block ${block} has ${found} and ${last}, not one of ${least[index]} to ${most[index]}`];
+      const wrong = this.#wrongBlock(index, bytes.subarray(block * BLOCK, (block + 1) * BLOCK), bounds);
+      return wrong ? [wrong] : [];
     });
+  }
+
+  #wrongBlock(index: number, bytes: Buffer, { least, most }: Bounds): string | null {
+    const found = Number(bytes.readBigUInt64LE(0));
+    const last = Number(bytes.readBigUInt64LE(BLOCK - 8));
+    if (found === last && found >= least[index]! && found <= most[index]!) return null;
+    return `block ${this.#blocks[index]} has ${found} and ${last}, not one of ${least[index]} to ${most[index]}`;
   }
 }

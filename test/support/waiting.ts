@@ -6,13 +6,17 @@ const LOOK_AGAIN_MS = 10;
 const HANG_MS = 120_000;
 
 /** Resolves once `condition` gives something true, which is what it resolves to. `condition` may throw to give up. */
-export async function until<T>(what: string, condition: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const giveUp = Date.now() + HANG_MS;
+export async function until<T>(
+  what: string,
+  condition: () => T | Promise<T>,
+  { everyMs = LOOK_AGAIN_MS, hangMs = HANG_MS } = {},
+): Promise<NonNullable<T>> {
+  const giveUp = Date.now() + hangMs;
   for (;;) {
     const value = await condition();
     if (value) return value as NonNullable<T>;
     if (Date.now() > giveUp) throw new Error(`gave up waiting for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
 

@@ -6,6 +6,7 @@ import type { Situation } from './guards.js';
 import type { HostCommand } from './host-record.js';
 import { type Head, type MoveJournal, type Place, type Route, sameHead } from './route.js';
 import type { Side } from './steps.js';
+import { owns } from './states.js';
 import { otherSide } from './steps.js';
 
 export type MoveEffect =
@@ -68,7 +69,8 @@ export function planMove(situation: Situation, options: MovePlanOptions): MoveEf
   if (there.state === 'SEALED')
     return journal.phase === 'SEALING' ? noteSeal(situation, source) : afterSeal(situation, source);
   if (here.state === 'UNKNOWN') return { kind: 'await-answer', because: `${to.primary} is silent` };
-  if (there.state !== 'ACTIVE' && there.state !== 'OUTGOING') return { kind: 'settle' };
+  // Both own it: the source, and the route with it, have come back from a backup of before.
+  if (!owns(there.state) || owns(here.state)) return { kind: 'settle' };
   if (journal.direction === 'rollback') return rollBack(situation, source);
   if (there.state === 'ACTIVE' || there.move?.id !== journal.move)
     return commandAt(from, { do: 'outgoing', epoch: there.epoch, move: journal.move, peerCell: to.cell });

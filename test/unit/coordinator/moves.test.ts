@@ -191,3 +191,32 @@ t.test(
     t.same(deleted.unconfirmed, []);
   },
 );
+
+t.test(
+  'a route and a source that come back from a backup of the move, when its destination owns the volume: the older owner is fenced',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(TWO_CELLS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', ...start });
+    const source = () => world.host('east-1').volumes.get(id)!;
+    await world.until(
+      'the copy to be begun',
+      () => source().record.state === 'OUTGOING' && world.route('db').journal?.phase === 'COPYING',
+    );
+    const [route, record] = [world.route('db'), source().record];
+    await moved(world, 'db');
+    const next = world.another();
+    world.running = next;
+    world.state.routes.set(id, route);
+    source().record = { ...record, move: { ...record.move!, completeThrough: null } };
+    source().content = source().snapshots.find((each) => each.id === record.head?.id)!.content;
+    next.leadership.give();
+    await world.until('a leader', () => next.coordinator.isReady);
+    for (const host of world.hosts.values())
+      next.connected.set(host.name, { ...host.facts() } as never);
+    await moved(world, 'db');
+    t.match(world.route('db'), { active: { primary: 'west-1', epoch: 2 }, epoch: 2 });
+    t.match(source().record, { state: 'SEALED', released: 2 });
+    t.equal(world.violation('db'), null);
+  },
+);

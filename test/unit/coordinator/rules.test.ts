@@ -213,6 +213,13 @@ for (const rule of RULES)
       })
       .catch((error) => ({ rule: error.code as string, host: '' }));
     t.equal(taken.rule, GIVES[rule] ?? rule);
+    const after = await world.done<'route-show', RouteDetails>('route-show', { volume: 'db', explain: true });
+    const decided = after.explained?.decisions.find((decision) => decision.rule === rule);
+    t.match(
+      decided,
+      { x: { state: explained!.x.state }, y: { state: explained!.y.state }, steps: explained!.steps },
+      'it is told afterwards as it was decided: the sides of then, and what followed from them',
+    );
     // Two that say they own it are for an operator to decide between.
     if (rule !== 'quarantine') t.equal(world.violation('db'), null);
     const owners = [...world.hosts.values()].filter((host) => host.owns(reached.id) && !host.isSilent);
