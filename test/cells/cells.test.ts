@@ -5,8 +5,8 @@
 import t from 'tap';
 import { byEffort, tooLongForQuick } from '../support/effort.js';
 import { noEtcd } from '../support/etcd-cluster.js';
-import { NetworkLab, noNetworks } from '../support/network-lab.js';
 import { MIB } from '../support/nbd-wire.js';
+import { NetworkLab, noNetworks } from '../support/network-lab.js';
 import { must, run } from '../support/programs.js';
 import { randomOf } from '../support/random.js';
 import { seed } from '../support/replay.js';
@@ -47,15 +47,19 @@ t.test('a network of one machine', { skip: noNetworks() }, async (t) => {
   t.ok(await reaches(one, three, HANG_MS), 'until it is plugged in');
 });
 
-t.test('what a run has left that was killed is removed by the next one', { skip: noNetworks() }, async (t) => {
-  const dead = (await must(process.execPath, ['-p', 'process.pid'])).trim();
-  const name = `cellblock-${dead}-1-left`;
-  await must('ip', ['netns', 'add', name]);
-  const lab = new NetworkLab();
-  t.teardown(() => lab.remove());
-  t.notMatch(await must('ip', ['netns', 'list']), name);
-  t.match(await must('ip', ['netns', 'list']), lab.namespaceOf('bridge'), 'and nothing else');
-});
+t.test(
+  'what a run has left that was killed is removed by the next one',
+  { skip: noNetworks() },
+  async (t) => {
+    const dead = (await must(process.execPath, ['-p', 'process.pid'])).trim();
+    const name = `cellblock-${dead}-1-left`;
+    await must('ip', ['netns', 'add', name]);
+    const lab = new NetworkLab();
+    t.teardown(() => lab.remove());
+    t.notMatch(await must('ip', ['netns', 'list']), name);
+    t.match(await must('ip', ['netns', 'list']), lab.namespaceOf('bridge'), 'and nothing else');
+  },
+);
 
 t.test(
   'moves to and fro, while parties are killed, stopped and cut off',

@@ -44,7 +44,10 @@ class Lane {
     const label = this.#labelOf(text);
     tell({ said: 'passing', way: this.#way, label });
     const at = holds.findIndex((hold) => hold.label === label);
-    if (at < 0) return this.#send(text);
+    if (at < 0) {
+      this.#send(text);
+      return;
+    }
     const [{ id }] = holds.splice(at, 1) as [Hold];
     this.#waiting = [() => this.#send(text)];
     released.set(id, () => this.#resume());
@@ -74,7 +77,9 @@ class Labels {
 }
 
 const isRequest = (type: string) =>
-  ['probe', 'command', 'perform', 'claim', 'describe', 'pull', 'digest', 'group', 'load', 'call'].includes(type);
+  ['probe', 'command', 'perform', 'claim', 'describe', 'pull', 'digest', 'group', 'load', 'call'].includes(
+    type,
+  );
 
 function detailOf(message: Record<string, unknown>): string {
   const { command, operation, call, step, name } = message as {
@@ -95,15 +100,26 @@ const tls = {
 
 /** Coordinators name one another by the addresses they announce; the agent finds them through here. */
 function localized(text: string): string {
-  return setting.ways.reduce((now, { port, address }) => now.replaceAll(address, `wss://127.0.0.1:${port}`), text);
+  return setting.ways.reduce(
+    (now, { port, address }) => now.replaceAll(address, `wss://127.0.0.1:${port}`),
+    text,
+  );
 }
 
 function join(near: WebSocket, address: string): void {
   const far = new WebSocket(address, PROTOCOL, { ca: tls.ca, ...tls.host, perMessageDeflate: false });
   const labels = new Labels();
   const early: string[] = [];
-  const up = new Lane('to-coordinator', (text) => labels.of(text), (text) => far.send(text));
-  const down = new Lane('to-host', (text) => labels.of(text), (text) => near.send(localized(text)));
+  const up = new Lane(
+    'to-coordinator',
+    (text) => labels.of(text),
+    (text) => far.send(text),
+  );
+  const down = new Lane(
+    'to-host',
+    (text) => labels.of(text),
+    (text) => near.send(localized(text)),
+  );
   near.on('message', (bytes) => {
     const text = String(bytes);
     if (far.readyState === WebSocket.CONNECTING) early.push(text);

@@ -3,8 +3,8 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
-import { repositoryRoot, searchPath } from '../support/programs.js';
 import type { Spot } from '../support/network-lab.js';
+import { repositoryRoot, searchPath } from '../support/programs.js';
 
 export type Way = 'to-host' | 'to-coordinator';
 

@@ -6,8 +6,8 @@
 // Markdown; the exit code is 0 only if nothing was lost and everything came together each time. Needs to be root.
 import { parseArgs } from 'node:util';
 import { noEtcd } from '../support/etcd-cluster.js';
-import { noNetworks } from '../support/network-lab.js';
 import { MIB } from '../support/nbd-wire.js';
+import { noNetworks } from '../support/network-lab.js';
 import { randomOf } from '../support/random.js';
 import { Installation } from './installation.js';
 import { plans, runRound, TABLE_HEAD, tableLine } from './rounds.js';

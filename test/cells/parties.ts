@@ -1,11 +1,11 @@
 // Who takes part in an installation, and what can befall each: killed and started again, stopped and going on, cut off and mended.
 
 import { cpSync, rmSync } from 'node:fs';
+import { NbdClient } from '../../src/nbd-client/nbd-client.js';
 import type { Daemon } from '../support/daemon.js';
 import type { Spot } from '../support/network-lab.js';
 import type { Running } from '../support/programs.js';
 import { until } from '../support/waiting.js';
-import { NbdClient } from '../../src/nbd-client/nbd-client.js';
 import type { Gate } from './gate.js';
 
 export const HARMS = ['kill', 'pause', 'cut'] as const;

@@ -94,7 +94,9 @@ export function* plans(random: () => number): Generator<Plan> {
       ...PAIRS.map(([role, from]) => ({ role, harm: 'cut' as const, from })),
     ];
     while (all.length > 0) {
-      const [{ role, harm, from }] = all.splice(Math.floor(random() * all.length), 1) as [(typeof all)[number]];
+      const [{ role, harm, from }] = all.splice(Math.floor(random() * all.length), 1) as [
+        (typeof all)[number],
+      ];
       const at = pick(['source', 'receiver'] as const);
       yield { role, harm, from, at, step: pick(STEPS[at]), outageMs: pick(OUTAGES_MS) };
     }
@@ -130,39 +132,64 @@ export async function runRound(site: Installation, subject: Subject, plan: Plan)
   const silenceMs = subject.load.takeLongestSilenceMs();
   const problems = await subject.problems();
   const endedMs = Math.max(0, at - harmed);
-  return { ...plan, party: party.name, other: other?.name ?? null, reached, ended, endedMs, togetherMs, silenceMs, problems };
+  return {
+    ...plan,
+    party: party.name,
+    other: other?.name ?? null,
+    reached,
+    ended,
+    endedMs,
+    togetherMs,
+    silenceMs,
+    problems,
+  };
 }
 
 /** The host of that cell which has a copy already, or that a preview names. */
 async function receiverOf(site: Installation, subject: Subject, cell: string): Promise<HostParty> {
   const words = ['move', subject.name, '--to', cell, '--dry-run'];
-  const { toHost } = await until('a preview of the move', async () => {
-    const { code, stdout } = await site.typed('--json', ...words);
-    return code === 0 ? (JSON.parse(stdout) as { toHost: string }) : null;
-  }, SELDOM);
+  const { toHost } = await until(
+    'a preview of the move',
+    async () => {
+      const { code, stdout } = await site.typed('--json', ...words);
+      return code === 0 ? (JSON.parse(stdout) as { toHost: string }) : null;
+    },
+    SELDOM,
+  );
   return site.host(toHost);
 }
 
 /** One that was not answered may have been begun. */
 export async function began(site: Installation, subject: Subject, cell: string): Promise<void> {
   let said = '';
-  await until(`a move of ${subject.name}`, async () => {
-    const { code, stdout, stderr } = await site.typed('--json', 'move', subject.name, '--to', cell);
-    said = stderr + stdout;
-    return code === 0 || said.includes('move-under-way');
-  }, SELDOM).catch((error) => {
+  await until(
+    `a move of ${subject.name}`,
+    async () => {
+      const { code, stdout, stderr } = await site.typed('--json', 'move', subject.name, '--to', cell);
+      said = stderr + stdout;
+      return code === 0 || said.includes('move-under-way');
+    },
+    SELDOM,
+  ).catch((error) => {
     throw new Error(`${error.message}: ${said}`);
   });
 }
 
 /** How the move has ended, and when it was heard. */
-export async function moveOver(site: Installation, subject: Subject): Promise<{ result: string; at: number }> {
+export async function moveOver(
+  site: Installation,
+  subject: Subject,
+): Promise<{ result: string; at: number }> {
   let said = '';
-  const result = await until('the end of the move', async () => {
-    const { code, stdout, stderr } = await site.typed('--json', 'move', 'status', subject.name);
-    said = stderr + stdout;
-    return code === 0 ? (JSON.parse(stdout) as { result: string | null }).result : null;
-  }, SELDOM).catch((error) => {
+  const result = await until(
+    'the end of the move',
+    async () => {
+      const { code, stdout, stderr } = await site.typed('--json', 'move', 'status', subject.name);
+      said = stderr + stdout;
+      return code === 0 ? (JSON.parse(stdout) as { result: string | null }).result : null;
+    },
+    SELDOM,
+  ).catch((error) => {
     throw new Error(`${error.message}: ${said}`);
   });
   return { result, at: performance.now() };
@@ -201,7 +228,21 @@ export const TABLE_HEAD = `| # | to whom | what | at the step | for, s | the mov
 |---|---|---|---|---|---|---|---|---|`;
 
 export function tableLine(number: number, result: Result): string {
-  const { role, party, harm, other, from, step, reached, outageMs, ended, endedMs, togetherMs, silenceMs, at } = result;
+  const {
+    role,
+    party,
+    harm,
+    other,
+    from,
+    step,
+    reached,
+    outageMs,
+    ended,
+    endedMs,
+    togetherMs,
+    silenceMs,
+    at,
+  } = result;
   const where = reached ? `\`${step}\` (${at})` : 'after its end';
   const cells = [
     number,

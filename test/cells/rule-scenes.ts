@@ -1,7 +1,6 @@
 // For every rule of the table a way there by what really befalls hosts, coordinators and their disks.
 
-import type { Shown } from './scene.js';
-import { Scene } from './scene.js';
+import type { Scene, Shown } from './scene.js';
 
 export interface RuleScene {
   rule: string;
@@ -24,7 +23,10 @@ async function halfMovedBackup(scene: Scene): Promise<{ coordinator: string; h1:
   const coordinator = await scene.coordinator.backUp();
   await scene.site.connected();
   scene.mendHosts();
-  await scene.until('the move to be over', ({ route }) => route.journal === null && route.active.cell === 'west');
+  await scene.until(
+    'the move to be over',
+    ({ route }) => route.journal === null && route.active.cell === 'west',
+  );
   return { coordinator, h1 };
 }
 
@@ -56,7 +58,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'stay-extend',
-    story: 'The network between the two hosts is cut while the volume is moved, so its copy does not come on; then a snapshot is asked for.',
+    story:
+      'The network between the two hosts is cut while the volume is moved, so its copy does not come on; then a snapshot is asked for.',
     states: ['OUTGOING', 'RECEIVING'],
     result: /^performed at east$/,
     play: async (scene) => {
@@ -79,7 +82,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'finish-y',
-    story: 'The coordinator is killed when the copy is complete and the source sealed, before the source has heard that it is to release the volume; it is started again.',
+    story:
+      'The coordinator is killed when the copy is complete and the source sealed, before the source has heard that it is to release the volume; it is started again.',
     states: ['SEALED', 'STAGED'],
     result: CARRIED_OUT,
     play: async (scene) => {
@@ -89,7 +93,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'follow',
-    story: 'The coordinator is killed when the receiver has activated the volume and before it has heard of that; it is started again.',
+    story:
+      'The coordinator is killed when the receiver has activated the volume and before it has heard of that; it is started again.',
     states: ['SEALED', 'ACTIVE'],
     result: /performed at west/,
     play: async (scene) => {
@@ -99,7 +104,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'reopen-x',
-    story: 'The network between the two hosts is cut just when the source is sealed, so the last delta cannot be copied; the coordinator is killed and started again, and an operator cancels the move.',
+    story:
+      'The network between the two hosts is cut just when the source is sealed, so the last delta cannot be copied; the coordinator is killed and started again, and an operator cancels the move.',
     states: ['SEALED', 'RECEIVING'],
     result: /performed at east/,
     play: async (scene) => {
@@ -110,7 +116,10 @@ export const RULE_SCENES: readonly RuleScene[] = [
       await scene.write(scene.h1);
       scene.cutHosts();
       held.release();
-      await scene.until('the source to be sealed', (_details, { x, y }) => x.state === 'SEALED' && y.state === 'RECEIVING');
+      await scene.until(
+        'the source to be sealed',
+        (_details, { x, y }) => x.state === 'SEALED' && y.state === 'RECEIVING',
+      );
       await scene.coordinator.harm('kill');
       await scene.coordinator.heal();
       await scene.site.connected();
@@ -130,7 +139,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'adopt-staged',
-    story: 'The source is sealed and the copy complete when the disk of the source dies; it comes back with a backup of before the last snapshot.',
+    story:
+      'The source is sealed and the copy complete when the disk of the source dies; it comes back with a backup of before the last snapshot.',
     states: ['FAULTED', 'STAGED'],
     result: CARRIED_OUT,
     play: async (scene) => {
@@ -163,7 +173,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'switch-back',
-    story: 'The volume went west and is on its way back when the coordinator is lost; it comes back with a backup of the first move.',
+    story:
+      'The volume went west and is on its way back when the coordinator is lost; it comes back with a backup of the first move.',
     states: ['RECEIVING', 'OUTGOING'],
     result: /performed at west/,
     play: async (scene) => {
@@ -191,7 +202,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'reopen-y',
-    story: 'The same, when its source is sealed and the network between the hosts was cut before the last delta.',
+    story:
+      'The same, when its source is sealed and the network between the hosts was cut before the last delta.',
     states: ['RECEIVING', 'SEALED'],
     result: /performed at west/,
     play: async (scene) => {
@@ -203,7 +215,10 @@ export const RULE_SCENES: readonly RuleScene[] = [
       await scene.write(scene.h3);
       scene.cutHosts();
       held.release();
-      await scene.until('the source to be sealed', (_details, { x, y }) => x.state === 'SEALED' && y.state === 'RECEIVING');
+      await scene.until(
+        'the source to be sealed',
+        (_details, { x, y }) => x.state === 'SEALED' && y.state === 'RECEIVING',
+      );
       await scene.restore(scene.coordinator, coordinator);
       await scene.coordinator.heal();
       return scene.decided('reopen-y');
@@ -211,7 +226,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'fence',
-    story: 'After a finished move both the coordinator and the host of before come back with backups of that move: both hosts say that they own the volume, and nothing was written to the older one.',
+    story:
+      'After a finished move both the coordinator and the host of before come back with backups of that move: both hosts say that they own the volume, and nothing was written to the older one.',
     states: ['OUTGOING', 'ACTIVE'],
     result: CARRIED_OUT,
     play: async (scene) => {
@@ -225,7 +241,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'quarantine',
-    story: 'The same, but the older one was written to before the backup and after its last snapshot: nobody can tell what that is worth.',
+    story:
+      'The same, but the older one was written to before the backup and after its last snapshot: nobody can tell what that is worth.',
     states: ['OUTGOING', 'ACTIVE'],
     result: /quarantined: it was written to after its last snapshot: a fork/,
     play: async (scene) => {
@@ -240,7 +257,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'follow-degraded',
-    story: 'The same, but the backup of the older host is older than that of the coordinator, which has seen it newer: it is FAULTED.',
+    story:
+      'The same, but the backup of the older host is older than that of the coordinator, which has seen it newer: it is FAULTED.',
     states: ['FAULTED', 'ACTIVE'],
     result: /performed at west/,
     play: async (scene) => {
@@ -257,7 +275,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'elect',
-    story: 'The volume went west, and on its way back its source is sealed, when the coordinator and the host in the east come back with backups of between the moves: both are sealed.',
+    story:
+      'The volume went west, and on its way back its source is sealed, when the coordinator and the host in the east come back with backups of between the moves: both are sealed.',
     states: ['SEALED', 'SEALED'],
     result: /performed at west/,
     play: async (scene) => {
@@ -277,7 +296,8 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
   {
     rule: 'creating',
-    story: 'The volume went west and is on its way back when the coordinator comes back with a backup of before the first move: it knows of the eastern host only, which has an unfinished copy.',
+    story:
+      'The volume went west and is on its way back when the coordinator comes back with a backup of before the first move: it knows of the eastern host only, which has an unfinished copy.',
     states: ['RECEIVING', 'NONE'],
     result: /^creating$/,
     play: async (scene) => {

@@ -48,32 +48,36 @@ for (const { scene } of chosen)
     t.strictSame(judged(scene, await scene.play(at)), []);
   });
 
-t.test('an agent with a disk of before serves nothing of it until an operator says so', { skip }, async (t) => {
-  const scene = await Scene.begin(t);
-  await scene.make();
-  const { h1, site } = scene;
-  const backup = await h1.backUp();
-  await site.connected();
-  await scene.snapshot('second');
-  await scene.restore(h1, backup);
-  await h1.heal();
-  await site.connected();
-  t.match(await site.json('host', 'show', 'h1'), { regressed: true });
-  t.match(await h1.stateOf(VOLUME), { state: 'FAULTED' });
-  await t.rejects(h1.connect(VOLUME), 'nobody is served');
-  const { code } = await scene.snapshotTried('third');
-  t.not(code, 0, 'and no snapshot is taken of it');
-  t.match(await site.json('host', 'readmit', 'h1'), {
-    readmitted: [],
-    faulted: [{ because: 'it is without snapshot 2, which was taken' }],
-  });
-  await t.rejects(h1.connect(VOLUME), 'of which more was known it is held back still');
-  await site.said('quarantine', 'adopt', VOLUME, '--cell', 'east', '--yes');
-  const client = await h1.connect(VOLUME);
-  t.notOk(client.readOnly, 'an operator has decided: it is served');
-  client.destroy();
-  await scene.snapshot('third');
-});
+t.test(
+  'an agent with a disk of before serves nothing of it until an operator says so',
+  { skip },
+  async (t) => {
+    const scene = await Scene.begin(t);
+    await scene.make();
+    const { h1, site } = scene;
+    const backup = await h1.backUp();
+    await site.connected();
+    await scene.snapshot('second');
+    await scene.restore(h1, backup);
+    await h1.heal();
+    await site.connected();
+    t.match(await site.json('host', 'show', 'h1'), { regressed: true });
+    t.match(await h1.stateOf(VOLUME), { state: 'FAULTED' });
+    await t.rejects(h1.connect(VOLUME), 'nobody is served');
+    const { code } = await scene.snapshotTried('third');
+    t.not(code, 0, 'and no snapshot is taken of it');
+    t.match(await site.json('host', 'readmit', 'h1'), {
+      readmitted: [],
+      faulted: [{ because: 'it is without snapshot 2, which was taken' }],
+    });
+    await t.rejects(h1.connect(VOLUME), 'of which more was known it is held back still');
+    await site.said('quarantine', 'adopt', VOLUME, '--cell', 'east', '--yes');
+    const client = await h1.connect(VOLUME);
+    t.notOk(client.readOnly, 'an operator has decided: it is served');
+    client.destroy();
+    await scene.snapshot('third');
+  },
+);
 
 t.test('an agent with a disk of before that moved away meanwhile is sealed', { skip }, async (t) => {
   const scene = await Scene.begin(t);

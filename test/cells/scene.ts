@@ -70,7 +70,10 @@ export class Scene {
 
   async moved(cell: string): Promise<void> {
     await this.move(cell);
-    await this.until('the move to be over', ({ route }) => route.journal === null && route.active.cell === cell);
+    await this.until(
+      'the move to be over',
+      ({ route }) => route.journal === null && route.active.cell === cell,
+    );
   }
 
   /** Neither reaches the other; both reach the coordinator. */
@@ -86,21 +89,25 @@ export class Scene {
   async stuckMove(cell: string): Promise<void> {
     this.cutHosts();
     await this.move(cell);
-    await this.until('the copy to be begun', ({ route: { journal } }, { y }) =>
-      journal?.phase === 'COPYING' && y.state === 'RECEIVING',
+    await this.until(
+      'the copy to be begun',
+      ({ route: { journal } }, { y }) => journal?.phase === 'COPYING' && y.state === 'RECEIVING',
     );
   }
 
   /** Until the coordinator knows and says so. */
-  async until(
-    what: string,
-    holds: (details: RouteDetails, explained: Explained) => boolean,
-  ): Promise<Shown> {
+  async until(what: string, holds: (details: RouteDetails, explained: Explained) => boolean): Promise<Shown> {
     let last = '';
     const details = await until(
       what,
       async () => {
-        const { code, stdout, stderr } = await this.site.typed('--json', 'route', 'show', VOLUME, '--explain');
+        const { code, stdout, stderr } = await this.site.typed(
+          '--json',
+          'route',
+          'show',
+          VOLUME,
+          '--explain',
+        );
         last = stdout + stderr;
         if (code !== 0) return null;
         const now = JSON.parse(stdout) as RouteDetails;

@@ -12,8 +12,8 @@ import { parseArgs } from 'node:util';
 import { describeMachine } from '../../bench/machine.js';
 import { isHiddenName } from '../../src/model/names.js';
 import { noEtcd } from '../support/etcd-cluster.js';
-import { noNetworks } from '../support/network-lab.js';
 import { MIB } from '../support/nbd-wire.js';
+import { noNetworks } from '../support/network-lab.js';
 import { repositoryRoot } from '../support/programs.js';
 import { type Copied, CopyLog } from './copied.js';
 import { Installation } from './installation.js';
@@ -38,10 +38,7 @@ async function fill(subject: Subject, host: HostParty, mebibytes: number): Promi
   const client = await host.connect(subject.name);
   const places = (SIZE - FREE_FROM) / MIB;
   for (let at = 0; at < mebibytes; at++)
-    await client.write(
-      BigInt(FREE_FROM + Math.floor(Math.random() * places) * MIB),
-      randomBytes(MIB),
-    );
+    await client.write(BigInt(FREE_FROM + Math.floor(Math.random() * places) * MIB), randomBytes(MIB));
   await client.disconnect();
 }
 
@@ -76,7 +73,11 @@ async function withChanges(source: HostParty, copied: Copied[]): Promise<Move['s
 }
 
 /** The move, and everything that is wrong after it. */
-async function moved(site: Installation, subject: Subject, { cell, title }: { cell: string; title: string }): Promise<Move> {
+async function moved(
+  site: Installation,
+  subject: Subject,
+  { cell, title }: { cell: string; title: string },
+): Promise<Move> {
   const source = await subject.settled();
   const receiver = [...site.hosts.values()].find((host) => host.cell === cell)!;
   const log = CopyLog.begin(receiver);
@@ -109,7 +110,10 @@ async function chain(site: Installation): Promise<Move[]> {
       }
     };
     await take(SNAPSHOTS);
-    const there = await moved(site, subject, { cell: 'west', title: `A volume with ${SNAPSHOTS} snapshots, there` });
+    const there = await moved(site, subject, {
+      cell: 'west',
+      title: `A volume with ${SNAPSHOTS} snapshots, there`,
+    });
     await take(AGAIN);
     const back = await moved(site, subject, { cell: 'east', title: `The same, back, with ${AGAIN} more` });
     return [there, back];
@@ -123,7 +127,9 @@ async function sharing(site: Installation): Promise<Move[]> {
   const golden = await Subject.make(site, { name: 'golden', host: 'h1', sizeBytes: SIZE });
   await fill(golden, site.host('h1'), 16);
   await golden.snapshot();
-  const moves = [await moved(site, golden, { cell: 'west', title: 'A golden volume, of which the next two are made' })];
+  const moves = [
+    await moved(site, golden, { cell: 'west', title: 'A golden volume, of which the next two are made' }),
+  ];
   await moved(site, golden, { cell: 'east', title: 'It is brought back' });
   const { api } = site.host('h1').daemon;
   await api.clone('golden@golden-1', 'clone');

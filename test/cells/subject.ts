@@ -55,13 +55,17 @@ export class Subject {
   async snapshot(): Promise<void> {
     const name = `${this.name}-${++this.#asked}`;
     const { made, check } = await this.load.around(() =>
-      until(`snapshot ${name}`, async () => {
-        const words = ['snapshot', 'create', `${this.name}@${name}`, '--via', 'coordinator'];
-        const { code, stdout, stderr } = await this.#site.typed('--json', ...words);
-        if (code === 0) return idIn(JSON.parse(stdout));
-        if (/"code":"snapshot-exists"/.test(stderr + stdout)) return 'exists';
-        return null;
-      }, SELDOM),
+      until(
+        `snapshot ${name}`,
+        async () => {
+          const words = ['snapshot', 'create', `${this.name}@${name}`, '--via', 'coordinator'];
+          const { code, stdout, stderr } = await this.#site.typed('--json', ...words);
+          if (code === 0) return idIn(JSON.parse(stdout));
+          if (/"code":"snapshot-exists"/.test(stderr + stdout)) return 'exists';
+          return null;
+        },
+        SELDOM,
+      ),
     );
     this.#known.push({ name, id: made, check, sha256: null });
   }
@@ -74,20 +78,24 @@ export class Subject {
   async settled(): Promise<HostParty> {
     let last = '';
     try {
-      return await until('the volume to be settled', async () => {
-        const { code, stdout, stderr } = await this.#site.typed('--json', 'route', 'show', this.name);
-        if (code !== 0) {
-          last = stderr;
-          return null;
-        }
-        const { route } = JSON.parse(stdout) as RouteDetails;
-        const states = await this.states();
-        last = `${route.status}, at ${route.active.primary} under epoch ${route.epoch}, move ${route.journal?.phase ?? 'over'}; ${[...states].map(([host, { state, epoch }]) => `${host} ${state}/${epoch}`).join(', ')}`;
-        const owners = [...states].filter(([, { state }]) => OWNERS.includes(state));
-        if (route.status !== 'open' || route.journal !== null || owners.length !== 1) return null;
-        const [[owner, { epoch }]] = owners as [[string, { state: string; epoch: number }]];
-        return owner === route.active.primary && epoch === route.epoch ? this.#site.host(owner) : null;
-      }, SELDOM);
+      return await until(
+        'the volume to be settled',
+        async () => {
+          const { code, stdout, stderr } = await this.#site.typed('--json', 'route', 'show', this.name);
+          if (code !== 0) {
+            last = stderr;
+            return null;
+          }
+          const { route } = JSON.parse(stdout) as RouteDetails;
+          const states = await this.states();
+          last = `${route.status}, at ${route.active.primary} under epoch ${route.epoch}, move ${route.journal?.phase ?? 'over'}; ${[...states].map(([host, { state, epoch }]) => `${host} ${state}/${epoch}`).join(', ')}`;
+          const owners = [...states].filter(([, { state }]) => OWNERS.includes(state));
+          if (route.status !== 'open' || route.journal !== null || owners.length !== 1) return null;
+          const [[owner, { epoch }]] = owners as [[string, { state: string; epoch: number }]];
+          return owner === route.active.primary && epoch === route.epoch ? this.#site.host(owner) : null;
+        },
+        SELDOM,
+      );
     } catch (error) {
       throw new Error(`${(error as Error).message}: ${last}`);
     }

@@ -5,8 +5,8 @@ import type { CellAnswer } from './answer.js';
 import type { Situation } from './guards.js';
 import type { HostCommand } from './host-record.js';
 import { type Head, type MoveJournal, type Place, type Route, sameHead } from './route.js';
-import type { Side } from './steps.js';
 import { owns } from './states.js';
+import type { Side } from './steps.js';
 import { otherSide } from './steps.js';
 
 export type MoveEffect =

@@ -212,8 +212,7 @@ t.test(
     source().content = source().snapshots.find((each) => each.id === record.head?.id)!.content;
     next.leadership.give();
     await world.until('a leader', () => next.coordinator.isReady);
-    for (const host of world.hosts.values())
-      next.connected.set(host.name, { ...host.facts() } as never);
+    for (const host of world.hosts.values()) next.connected.set(host.name, { ...host.facts() } as never);
     await moved(world, 'db');
     t.match(world.route('db'), { active: { primary: 'west-1', epoch: 2 }, epoch: 2 });
     t.match(source().record, { state: 'SEALED', released: 2 });
