@@ -44,7 +44,10 @@ class Lane {
     const label = this.#labelOf(text);
     tell({ said: 'passing', way: this.#way, label });
     const at = holds.findIndex((hold) => hold.label === label);
-    if (at < 0) return this.#send(text);
+    if (at < 0) {
+      this.#send(text);
+      return;
+    }
     const [{ id }] = holds.splice(at, 1) as [Hold];
     this.#waiting = [() => this.#send(text)];
     released.set(id, () => this.#resume());

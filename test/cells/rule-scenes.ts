@@ -1,9 +1,11 @@
 // For every rule of the table a way there by what really befalls hosts, coordinators and their disks.
 
-import type { Scene, Shown } from './scene.js';
+import { type Scene, type Shown, VOLUME } from './scene.js';
 
 export interface RuleScene {
   rule: string;
+  /** Of the page; else the rule. */
+  title?: string;
   /** What has happened, for people. */
   story: string;
   /** Without the volume: the scene makes it. */
@@ -313,9 +315,73 @@ export const RULE_SCENES: readonly RuleScene[] = [
   },
 ];
 
-/** What is wrong with what was shown. */
-export function judged({ rule, states, result }: RuleScene, { explained, text }: Shown): string[] {
-  const decision = explained.decisions.find((each) => each.rule === rule);
+/** What becomes of both states when a snapshot succeeds, fails, is refused, or is not answered. */
+export const OUTCOME_SCENES: readonly RuleScene[] = [
+  {
+    rule: 'stay',
+    title: 'A snapshot that succeeds',
+    story: 'The head moves on, in the route and at the host.',
+    states: ['ACTIVE', 'NONE'],
+    result: /^performed at east$/,
+    play: async (scene) => {
+      await scene.snapshot('second');
+      return scene.headAt(2);
+    },
+  },
+  {
+    rule: 'stay',
+    title: 'A snapshot that fails',
+    story: 'Its name is taken. The owner stays, nothing moves on, the error is kept and told.',
+    states: ['ACTIVE', 'NONE'],
+    result: /^failed at east: snapshot-exists$/,
+    play: async (scene) => {
+      await scene.snapshotAt(scene.h3, 'first');
+      return scene.headAt(1);
+    },
+  },
+  {
+    rule: 'stay',
+    title: 'A snapshot that is refused',
+    story:
+      'While it is on its way a local snapshot is taken at the host, so its parent is the head no more. Both are asked again, and it is taken behind that one.',
+    states: ['ACTIVE', 'NONE'],
+    result: /^performed at east$/,
+    play: async (scene) => {
+      const held = scene.h1.gate.hold('perform snapshot');
+      const asked = scene.snapshotAt(scene.h3, 'third');
+      await held.reached;
+      const local = { targets: [`${VOLUME}@second`], local: true };
+      await scene.h1.daemon.api.call('POST', '/v1/snapshots', local);
+      held.release();
+      await asked;
+      return scene.headAt(3);
+    },
+  },
+  {
+    rule: 'stay',
+    title: 'A snapshot that is not answered',
+    story:
+      'The host has taken it and is killed before its answer is heard; it is started again. The same id is asked for again, and found: there is one snapshot, not two.',
+    states: ['ACTIVE', 'NONE'],
+    result: /^performed at east$/,
+    play: async (scene) => {
+      const held = scene.h1.gate.hold('reply to perform snapshot');
+      const asked = scene.snapshotAt(scene.h3, 'second');
+      await held.reached;
+      await scene.h1.harm('kill');
+      held.release();
+      await scene.h1.heal();
+      await asked;
+      return scene.headAt(2);
+    },
+  },
+];
+
+/** What is wrong with what was shown. With a title it is about the last decision. */
+export function judged({ rule, title, states, result }: RuleScene, { explained, text }: Shown): string[] {
+  const decision = title
+    ? explained.decisions.at(-1)
+    : explained.decisions.find((each) => each.rule === rule);
   const seen = decision ?? (explained.rule === rule ? { ...explained, result: explained.outcome } : null);
   if (!seen) return [`nothing was decided by ${rule}`];
   const wrong: string[] = [];

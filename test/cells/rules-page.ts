@@ -2,6 +2,7 @@
 
 export interface Told {
   rule: string;
+  title?: string;
   story: string;
   states: readonly [x: string, y: string];
   text: string;
@@ -9,8 +10,8 @@ export interface Told {
 
 export function rulesPage(told: readonly Told[]): string {
   const parts = told.map(
-    ({ rule, story, states: [x, y], text }) =>
-      `## ${rule}\n\n${story}\n\nx was ${x}, y ${y}.\n\n\`\`\`\n$ cellblock route show disk --explain\n${text.trimEnd()}\n\`\`\`\n`,
+    ({ rule, title, story, states: [x, y], text }) =>
+      `## ${title ?? rule}\n\n${story}\n\nx was ${x}, y ${y}.\n\n\`\`\`\n$ cellblock route show disk --explain\n${text.trimEnd()}\n\`\`\`\n`,
   );
   return `# Each rule, explained by the command line
 

@@ -7,7 +7,7 @@ import { noEtcd } from '../support/etcd-cluster.js';
 import { noNetworks } from '../support/network-lab.js';
 import { randomOf } from '../support/random.js';
 import { seed } from '../support/replay.js';
-import { judged, RULE_SCENES } from './rule-scenes.js';
+import { judged, OUTCOME_SCENES, RULE_SCENES } from './rule-scenes.js';
 import { Scene, VOLUME } from './scene.js';
 
 t.setTimeout(1_800_000);
@@ -40,8 +40,8 @@ const chosen = [...RULE_SCENES]
   .map((scene) => ({ scene, at: random() }))
   .sort((one, other) => one.at - other.at)
   .slice(0, SCENES);
-for (const { scene } of chosen)
-  t.test(`${scene.rule}: ${scene.story}`, { skip }, async (t) => {
+for (const scene of [...chosen.map((each) => each.scene), ...OUTCOME_SCENES])
+  t.test(`${scene.title ?? scene.rule}: ${scene.story}`, { skip }, async (t) => {
     t.comment(`CELLBLOCK_SEED=${seed}`);
     const at = await Scene.begin(t);
     if (scene.begins !== 'empty') await at.make();

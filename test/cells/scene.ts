@@ -3,6 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 import type { Explained, RouteDetails } from '../../src/coordinator/results.js';
+import { runCli } from '../cli/run-cli.js';
 import type { Teardown } from '../support/daemon.js';
 import { MIB } from '../support/nbd-wire.js';
 import { until } from '../support/waiting.js';
@@ -61,7 +62,22 @@ export class Scene {
 
   /** Whatever comes of it. */
   snapshotTried(name: string) {
-    return this.site.typed('--json', 'snapshot', 'create', `${VOLUME}@${name}`, '--via', 'coordinator');
+    return this.snapshotAt(this.h3, name);
+  }
+
+  /** Typed at this host. */
+  snapshotAt(host: HostParty, name: string) {
+    const words = ['--json', 'snapshot', 'create', `${VOLUME}@${name}`, '--via', 'coordinator'];
+    return runCli(words, { api: host.daemon.apiPath });
+  }
+
+  /** The route and the host have this as the last snapshot, and nothing is under way. */
+  headAt(seq: number): Promise<Shown> {
+    return this.until(
+      `snapshot ${seq} to be the last`,
+      ({ route, unfinished }, { x }) =>
+        unfinished.length === 0 && route.lineageHead?.seq === seq && x.lineageHead?.seq === seq,
+    );
   }
 
   async move(cell: string): Promise<void> {
