@@ -71,7 +71,7 @@ export class Deletion {
     const { volume } = route;
     for (const host of hostsOf(route)) copies.end(volume, host);
     await store.put([
-      ...highest.forget(volume),
+      ...highest.forget(volume, hostsOf(route)),
       ...(await decisions.forget(volume)),
       { kind: 'move', key: volume, value: null },
       { kind: 'evidence', key: volume, value: null },

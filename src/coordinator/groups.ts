@@ -102,7 +102,11 @@ export class Groups {
     }
   }
 
-  async #carryOut(decided: GroupRecord, answers: readonly Answer[], because: string | null): Promise<GroupResult> {
+  async #carryOut(
+    decided: GroupRecord,
+    answers: readonly Answer[],
+    because: string | null,
+  ): Promise<GroupResult> {
     await this.#decide(decided);
     const heads = await this.#tell(decided);
     // Before it is forgotten, and with it who has confirmed it.

@@ -36,12 +36,7 @@ export class Socket {
   #bytes = 0;
   #cancelTermination: (() => void) | undefined;
 
-  constructor(
-    ws: Wire,
-    clock: Clock,
-    events: SocketEvents,
-    bufferedBytes: number = LIMITS.bufferedBytes,
-  ) {
+  constructor(ws: Wire, clock: Clock, events: SocketEvents, bufferedBytes: number = LIMITS.bufferedBytes) {
     this.#ws = ws;
     this.#clock = clock;
     this.#bufferedBytes = bufferedBytes;

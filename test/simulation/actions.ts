@@ -72,7 +72,9 @@ const DO: { [D in Action['do']]: (world: World, action: Of<D>) => void } = {
     world.scheduler.after(forMs, () => world.network.heal(a, b));
   },
   isolate: (world, { who, forMs }) => {
-    const others = [...world.hosts.keys(), ...world.coordinators.keys(), 'etcd'].filter((each) => each !== who);
+    const others = [...world.hosts.keys(), ...world.coordinators.keys(), 'etcd'].filter(
+      (each) => each !== who,
+    );
     for (const other of others) world.network.cut(who, other);
     world.scheduler.after(forMs, () => {
       for (const other of others) world.network.heal(who, other);
@@ -104,7 +106,12 @@ async function group(world: World, volumes: readonly string[], name: string): Pr
   const done = await ask(world, 'snapshot-create', {
     snapshots: volumes.map((volume) => ({ volume, name })),
   });
-  const snapshots = (done?.snapshots ?? []) as { volume: string; name: string; id: string; seq: number | null }[];
+  const snapshots = (done?.snapshots ?? []) as {
+    volume: string;
+    name: string;
+    id: string;
+    seq: number | null;
+  }[];
   for (const each of snapshots) world.oracle.told(each.volume, each);
 }
 

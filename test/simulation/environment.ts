@@ -79,7 +79,8 @@ function replaceTimers(scheduler: Scheduler): Restore[] {
     replace(
       globalThis,
       'setImmediate',
-      (callback: Callback, ...given: unknown[]) => new Timer(scheduler.after(TURN_MS, () => callback(...given))),
+      (callback: Callback, ...given: unknown[]) =>
+        new Timer(scheduler.after(TURN_MS, () => callback(...given))),
     ),
     replace(globalThis, 'clearTimeout', clear),
     replace(globalThis, 'clearInterval', clear),

@@ -41,7 +41,8 @@ interface Told {
 async function one(seed: number): Promise<number> {
   const result = await runSeed(seed, { verbose: values.verbose });
   for (const line of planText(planOfSeed(seed))) console.log(`plan  ${line}`);
-  if (!values.verbose && result.failure) for (const line of result.trace.slice(-TRACE_LINES)) console.log(line);
+  if (!values.verbose && result.failure)
+    for (const line of result.trace.slice(-TRACE_LINES)) console.log(line);
   if (result.failure && values.shrink) await tellShrunk(seed, result.failure);
   console.log(`seed ${seed}: ${result.failure ?? 'passed'}`);
   return result.failure ? 1 : 0;

@@ -24,18 +24,6 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     find: 'if (released !== null)\n            return fails(`it has released the volume to epoch ${released}`',
     put: 'if (false)\n            return fails(`it has released the volume to epoch ${released}`',
   },
-  'copy-not-complete': {
-    what: 'a copy is activated whatever it is complete through',
-    module: 'src/model/cell/guards.js',
-    find: 'if (!sameHead(through, sealed.sealedHead) || sealed.sealedHead === null)',
-    put: 'if (false)',
-  },
-  'answer-before-record': {
-    what: 'a snapshot is told before it and its record are durable',
-    module: 'src/operations/cells/performing.js',
-    find: 'await this.#take([{ wish: { volume: container.name, snapshot: name, id }, before: before, next }], null);',
-    put: 'void this.#take([{ wish: { volume: container.name, snapshot: name, id }, before: before, next }], null).catch(() => undefined);',
-  },
   'gate-left-open': {
     what: 'clients are let in to a volume that another host owns',
     module: 'src/operations/cells/gate.js',
@@ -54,17 +42,11 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     find: 'const regressed = because !== null;',
     put: 'const regressed = false;',
   },
-  'group-half-published': {
-    what: 'a group is published although a host has let its clients go on',
-    module: 'src/coordinator/groups.js',
-    find: 'if (because === null)',
-    put: "if (because === null || !because.includes('nothing'))",
-  },
   'operation-forgotten': {
     what: 'an operation that may have been written down is left to whoever leads next',
     module: 'src/coordinator/operations.js',
-    find: 'this.settle(volume);\n            throw error;',
-    put: 'throw error;',
+    find: 'if (mayBeStored(error))\n                this.#remember(record);',
+    put: '',
   },
 };
 

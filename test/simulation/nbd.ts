@@ -2,10 +2,10 @@
 //
 // Invariant: a request is carried out once or not at all, in the process of the host; whoever asked hears of it, or that the connection is gone.
 
-import type { ChangedContext } from '../../src/plane/treaty.js';
-import type { ConnectSource, SourceClient } from '../../src/operations/copy/source.js';
 import { ConnectionLost } from '../../src/nbd-client/byte-stream.js';
 import { OptionRefused } from '../../src/nbd-client/handshake.js';
+import type { ConnectSource, SourceClient } from '../../src/operations/copy/source.js';
+import type { ChangedContext } from '../../src/plane/treaty.js';
 import type { Session } from '../support/fake-plane.js';
 import type { Lane, Network, Party } from './network.js';
 import type { Process, Scheduler } from './scheduler.js';
@@ -42,12 +42,7 @@ export class NbdConnection {
   static async open(
     network: Network,
     scheduler: Scheduler,
-    {
-      from,
-      to,
-      exportName,
-      since = [],
-    }: { from: Party; to: SimHost; exportName: string; since?: string[] },
+    { from, to, exportName, since = [] }: { from: Party; to: SimHost; exportName: string; since?: string[] },
   ): Promise<NbdConnection> {
     const connection = new NbdConnection(network, scheduler, { from, to });
     await connection.#request(async () => {
@@ -102,7 +97,8 @@ export class NbdConnection {
           .then(work)
           .then(
             (value) => answer(() => resolve(value)),
-            (error: Error) => answer(() => (error instanceof ConnectionLost ? this.#fail(error) : reject(error))),
+            (error: Error) =>
+              answer(() => (error instanceof ConnectionLost ? this.#fail(error) : reject(error))),
           );
       });
     });
@@ -153,10 +149,7 @@ class SimSource implements SourceClient {
 
   constructor(connection: NbdConnection, names: readonly string[]) {
     this.#connection = connection;
-    this.#names = [
-      ...names.slice(0, 1),
-      ...connection.granted.map((name) => `${CHANGED_SINCE}${name}`),
-    ];
+    this.#names = [...names.slice(0, 1), ...connection.granted.map((name) => `${CHANGED_SINCE}${name}`)];
     this.contexts = new Map(this.#names.map((name, id) => [id, name]));
   }
 
@@ -168,10 +161,15 @@ class SimSource implements SourceClient {
     const [first, count] = [Number(offset) / BLOCK, Math.ceil(length / BLOCK)];
     const { values, changed } = await this.#connection.request(async (session) => ({
       values: await session.read(first, count),
-      changed: await Promise.all(session.contexts.map((_, index) => changedIn(session, index, { first, count }))),
+      changed: await Promise.all(
+        session.contexts.map((_, index) => changedIn(session, index, { first, count })),
+      ),
     }));
     const extents = (flags: number[]) => flags.map((each) => ({ lengthBytes: BLOCK, flags: each }));
-    const told = [values.map((value) => (value === 0 ? ZERO : DATA)), ...changed.map((list) => list.map(Number))];
+    const told = [
+      values.map((value) => (value === 0 ? ZERO : DATA)),
+      ...changed.map((list) => list.map(Number)),
+    ];
     return new Map(this.#names.map((name, index) => [name, extents(told[index]!)]));
   }
 

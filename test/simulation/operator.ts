@@ -87,7 +87,8 @@ export class Operator {
     for (const host of hosts.values()) {
       const known = await store.get('host', host.name);
       if (!known?.regressed) continue;
-      if (!host.isStale) this.#world.excused('readmitted', `${host.name} is held back, and was never restored`);
+      if (!host.isStale)
+        this.#world.excused('readmitted', `${host.name} is held back, and was never restored`);
       // Said by its own backup: from here on what it has is what there is.
       host.isStale = false;
       for (const volume of oracle.volumes.values()) {

@@ -178,7 +178,8 @@ export class Oracle {
   }
 
   #ownedBy({ operations }: SimHost, container: number | undefined): SimVolume | undefined {
-    const lineage = container === undefined ? undefined : operations!.parts.catalog.lineages.ofContainer(container);
+    const lineage =
+      container === undefined ? undefined : operations!.parts.catalog.lineages.ofContainer(container);
     if (!lineage || lineage.record.state === 'GONE' || !owns(lineage.record.state)) return undefined;
     return this.byId(lineage.record.volume);
   }

@@ -19,7 +19,13 @@ export type Action = { atMs: number } & (
   | { do: 'drain'; host: string }
   | { do: 'delete'; volume: string }
   /** `batches`: it dies around that write of its database; 0: at once. */
-  | { do: 'crash host'; host: string; how: 'process-death' | 'power-loss' | 'stop'; batches: number; downMs: number }
+  | {
+      do: 'crash host';
+      host: string;
+      how: 'process-death' | 'power-loss' | 'stop';
+      batches: number;
+      downMs: number;
+    }
   | { do: 'lose primary'; volume: string; downMs: number }
   | { do: 'restore host'; host: string; afterMs: number; downMs: number }
   | { do: 'crash coordinator'; coordinator: string; how: 'crash' | 'stop'; downMs: number }
@@ -103,7 +109,13 @@ const MAKES: readonly [weight: number, make: Make][] = [
   [1, (draw, number) => ({ do: 'local snapshot', volume: draw.volume, name: `l${number}` })],
   [9, (draw) => ({ do: 'move', volume: draw.volume, cell: draw.cell })],
   [2, (draw) => ({ do: 'cancel', volume: draw.volume })],
-  [1, (draw) => (draw.isSo(0.5) ? { do: 'split', cell: 'east', into: 'west' } : { do: 'split', cell: 'west', into: 'east' })],
+  [
+    1,
+    (draw) =>
+      draw.isSo(0.5)
+        ? { do: 'split', cell: 'east', into: 'west' }
+        : { do: 'split', cell: 'west', into: 'east' },
+  ],
   [1, (draw) => ({ do: 'roll back', cell: draw.cell })],
   [1.5, (draw) => ({ do: 'replica', volume: draw.volume })],
   [0.5, (draw) => ({ do: 'drain', host: draw.host })],
@@ -121,7 +133,12 @@ const MAKES: readonly [weight: number, make: Make][] = [
   [1, (draw) => ({ do: 'lose primary', volume: draw.volume, downMs: draw.between(4_000, 12_000) })],
   [
     0.8,
-    (draw) => ({ do: 'restore host', host: draw.host, afterMs: draw.between(2_000, 12_000), downMs: draw.downMs }),
+    (draw) => ({
+      do: 'restore host',
+      host: draw.host,
+      afterMs: draw.between(2_000, 12_000),
+      downMs: draw.downMs,
+    }),
   ],
   [
     1,
@@ -136,9 +153,22 @@ const MAKES: readonly [weight: number, make: Make][] = [
   [1.5, (draw) => ({ do: 'pause', who: draw.isSo(0.5) ? draw.host : draw.coordinator, forMs: draw.forMs })],
   [3, (draw) => ({ do: 'cut', ...draw.pair, forMs: draw.forMs })],
   [2, (draw) => ({ do: 'isolate', who: draw.isSo(0.6) ? draw.host : draw.coordinator, forMs: draw.forMs })],
-  [2, (draw) => ({ do: 'break', a: draw.host, b: draw.coordinator, how: draw.of(['both', 'half'] as const) })],
-  [1.5, (draw) => ({ do: 'slow', probability: draw.of([0.02, 0.1, 0.3]), forMs: draw.between(1_000, 8_000) })],
-  [1.5, (draw) => ({ do: 'store trouble', probability: draw.of([0.05, 0.2, 0.5]), forMs: draw.between(500, 6_000) })],
+  [
+    2,
+    (draw) => ({ do: 'break', a: draw.host, b: draw.coordinator, how: draw.of(['both', 'half'] as const) }),
+  ],
+  [
+    1.5,
+    (draw) => ({ do: 'slow', probability: draw.of([0.02, 0.1, 0.3]), forMs: draw.between(1_000, 8_000) }),
+  ],
+  [
+    1.5,
+    (draw) => ({
+      do: 'store trouble',
+      probability: draw.of([0.05, 0.2, 0.5]),
+      forMs: draw.between(500, 6_000),
+    }),
+  ],
   [1, (draw) => ({ do: 'database trouble', host: draw.host, batches: draw.between(1, 3) })],
 ];
 

@@ -1,19 +1,18 @@
 // One run: an installation is made, goes through its plan, is healed and has to come to rest; then everything in it is read.
 
-import { Actions } from './actions.js';
+import { isHiddenName } from '../../src/model/names.js';
+import { Actions, ask } from './actions.js';
+import { Chance } from './chance.js';
+import { install } from './environment.js';
 import { NbdConnection } from './nbd.js';
 import type { Party } from './network.js';
-import { BLOCKS, type SimVolume } from './oracle.js';
 import { Operator } from './operator.js';
+import { BLOCKS, type SimVolume } from './oracle.js';
 import { type Action, actionText, FAULTS_END_MS, type Plan, planOf } from './plan.js';
-import { install } from './environment.js';
 import type { SimHost } from './sim-host.js';
 import { Statistics } from './statistics.js';
 import { World } from './world.js';
 import { Writer } from './writers.js';
-import { ask } from './actions.js';
-import { Chance } from './chance.js';
-import { isHiddenName } from '../../src/model/names.js';
 
 const BYTES = BigInt(BLOCKS * 4096);
 const SETUP_MS = 60_000;
@@ -42,7 +41,10 @@ export function planOfSeed(seed: number): Plan {
   return planOf(new Chance(seed));
 }
 
-export async function runSeed(seed: number, { verbose = false, actions }: RunOptions = {}): Promise<RunResult> {
+export async function runSeed(
+  seed: number,
+  { verbose = false, actions }: RunOptions = {},
+): Promise<RunResult> {
   const statistics = new Statistics();
   const world = new World(seed, statistics);
   world.verbose = verbose;
@@ -205,7 +207,9 @@ class Run {
         this.#world.violated(`${owner.name} lacks snapshot ${each} of ${name}`);
     for (const [snapshot, { seq, id: toldId }] of told)
       if (ids[seq - 1] !== toldId)
-        this.#world.violated(`${name}@${snapshot} was told to be snapshot ${seq}, ${toldId}, and is not there`);
+        this.#world.violated(
+          `${name}@${snapshot} was told to be snapshot ${seq}, ${toldId}, and is not there`,
+        );
   }
 
   async #checkAt(host: SimHost, volume: SimVolume, contents: Map<string, number[]>): Promise<void> {
@@ -245,7 +249,11 @@ class Run {
 
   async #read(host: SimHost, exportName: string): Promise<number[]> {
     const { network, scheduler } = this.#world;
-    const connection = await NbdConnection.open(network, scheduler, { from: this.#checker, to: host, exportName });
+    const connection = await NbdConnection.open(network, scheduler, {
+      from: this.#checker,
+      to: host,
+      exportName,
+    });
     try {
       return await connection.request((session) => session.read(0, BLOCKS));
     } finally {

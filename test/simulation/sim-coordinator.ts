@@ -4,12 +4,12 @@ import { Coordinator } from '../../src/coordinator/coordinator.js';
 import type { Settings } from '../../src/coordinator/settings.js';
 import { freshId } from '../../src/protocol/exchange.js';
 import { CoordinatorServer } from '../../src/protocol/server.js';
+import type { Wire } from '../../src/protocol/socket.js';
 import type { Party } from './network.js';
 import { Process } from './scheduler.js';
 import { LeaseLeadership, storeOver } from './sim-etcd.js';
 import type { SimHost } from './sim-host.js';
 import type { World } from './world.js';
-import type { Wire } from '../../src/protocol/socket.js';
 
 export const SETTINGS: Partial<Settings> = {
   probeMs: 1_000,

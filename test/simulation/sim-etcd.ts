@@ -3,8 +3,14 @@
 // Invariants: one holds the lease at a time, and only its writes are stored, whatever the others believe. Who holds it knows by its own clock when
 // it is over, before another one can have it.
 
-import type { Change, CoordinatorStore, Leader, Leadership, RecordKind } from '../../src/coordinator/store.js';
 import { uncertain, unreachable } from '../../src/coordinator/state-errors.js';
+import type {
+  Change,
+  CoordinatorStore,
+  Leader,
+  Leadership,
+  RecordKind,
+} from '../../src/coordinator/store.js';
 import { type Fate, MemoryState, type MemoryStore } from '../support/memory-coordinator-store.js';
 import type { Party } from './network.js';
 import type { Process } from './scheduler.js';
@@ -102,7 +108,8 @@ export function storeOver(
   { under, onPut }: { under: MemoryStore; onPut: (changes: readonly Change[]) => void },
 ): CoordinatorStore {
   const way = new Way(world, from);
-  const read = <T>(work: () => Promise<T>) => way.ask(work, () => unreachable('the simulated network is cut'));
+  const read = <T>(work: () => Promise<T>) =>
+    way.ask(work, () => unreachable('the simulated network is cut'));
   const write = <T>(work: () => Promise<T>) => way.ask(work, () => uncertain('the simulated network is cut'));
   return {
     route: (volume) => read(() => under.route(volume)),

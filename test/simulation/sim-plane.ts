@@ -23,7 +23,12 @@ export class SimPlane extends FakePlane {
 
   constructor(
     disk: FakeDisk,
-    { scheduler, chance, process, name }: { scheduler: Scheduler; chance: Chance; process: Process; name: string },
+    {
+      scheduler,
+      chance,
+      process,
+      name,
+    }: { scheduler: Scheduler; chance: Chance; process: Process; name: string },
   ) {
     super(disk);
     this.#scheduler = scheduler;

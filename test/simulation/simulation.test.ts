@@ -43,17 +43,21 @@ t.test('one seed is one run', async (t) => {
   }
 });
 
-t.test('a broken rule is found out', { skip: byEffort({ quick: 1, normal: 0, long: 0 }) === 1 }, async (t) => {
-  for (const [name, { what }] of Object.entries(MUTATIONS)) {
-    const program = path.join(repositoryRoot, 'dist/test/simulation/broken.js');
-    const child = spawn(process.execPath, [program, name, String(MOST_SEEDS)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let said = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      said += text;
-    });
-    const [code] = await once(child, 'close');
-    t.equal(code, 0, `${name}: ${what}: ${said.trim()}`);
-  }
-});
+t.test(
+  'a broken rule is found out',
+  { skip: byEffort({ quick: 1, normal: 0, long: 0 }) === 1 },
+  async (t) => {
+    for (const [name, { what }] of Object.entries(MUTATIONS)) {
+      const program = path.join(repositoryRoot, 'dist/test/simulation/broken.js');
+      const child = spawn(process.execPath, [program, name, String(MOST_SEEDS)], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      let said = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+      const [code] = await once(child, 'close');
+      t.equal(code, 0, `${name}: ${what}: ${said.trim()}`);
+    }
+  },
+);

@@ -20,6 +20,8 @@ export class Statistics {
 
   /** Lines `what: number`, those of a kind together. */
   lines(): string[] {
-    return [...this.counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([what, number]) => `${what}: ${number}`);
+    return [...this.counts]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([what, number]) => `${what}: ${number}`);
   }
 }

@@ -122,7 +122,9 @@ export class World {
       const failing = this.failingBatches.get(name) ?? 0;
       if (failing > 0) {
         this.failingBatches.set(name, failing - 1);
-        (level as unknown as { failures: object[] }).failures.push({ applied: chance.isSo(`failure ${name}`, 0.5) });
+        (level as unknown as { failures: object[] }).failures.push({
+          applied: chance.isSo(`failure ${name}`, 0.5),
+        });
       }
       const crash = this.crashAtBatch.get(name);
       if (crash && --crash.left === 0) {
@@ -142,7 +144,8 @@ export class World {
   noted(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind === 'decision' && change.value) this.statistics.decided(change.value);
-      if (change.kind === 'group' && change.value) this.oracle.groups.set(change.value.id, change.value.members);
+      if (change.kind === 'group' && change.value)
+        this.oracle.groups.set(change.value.id, change.value.members);
     }
   }
 

@@ -560,11 +560,7 @@ export class Session {
 
   constructor(
     plane: FakePlane,
-    {
-      handle,
-      contexts,
-      lease,
-    }: { handle: number; contexts: { sinceLayer: number }[]; lease: number },
+    { handle, contexts, lease }: { handle: number; contexts: { sinceLayer: number }[]; lease: number },
     close: () => void,
   ) {
     this.plane = plane;

@@ -272,7 +272,8 @@ const troubles: Record<string, (scenario: Scenario, step: number) => Promise<str
   'a message is lost': (scenario, step) => troubled(scenario, losing('lost'), step),
   'an answer is lost': (scenario, step) => troubled(scenario, losing('answer lost'), step),
   'a write is lost': (scenario, step) => troubled(scenario, doubting('lost'), step),
-  'a write is stored, and nobody knows': (scenario, step) => troubled(scenario, doubting('answer lost'), step),
+  'a write is stored, and nobody knows': (scenario, step) =>
+    troubled(scenario, doubting('answer lost'), step),
   'another coordinator leads': (scenario, step) => troubled(scenario, deposing, step),
 };
 
