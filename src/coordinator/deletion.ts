@@ -78,7 +78,7 @@ export class Deletion {
     const { volume } = route;
     for (const host of this.#hostsOf(route)) copies.end(volume, host);
     await store.put([
-      ...highest.forget(volume),
+      ...highest.forget(volume, hostsOf(route)),
       ...(await decisions.forget(volume)),
       ...snapshotDeletions.forget(volume),
       ...bases.forget(volume),

@@ -43,9 +43,10 @@ export class Highest {
     ];
   }
 
-  /** The volume is no more. */
-  forget(volume: string): Change[] {
-    return [...this.#hosts].flatMap(([host, marks]) => (marks.has(volume) ? [this.#drop(host, volume)] : []));
+  /** The volume is no more. `hosts`: where it was; said again, since what was to be stored the first time may not have been. */
+  forget(volume: string, hosts: readonly string[]): Change[] {
+    const others = [...this.#hosts].flatMap(([host, marks]) => (marks.has(volume) ? [host] : []));
+    return [...new Set([...hosts, ...others])].map((host) => this.#drop(host, volume));
   }
 
   /** Why these facts of a whole host are less than it had; null: they are not. */

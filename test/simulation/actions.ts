@@ -151,13 +151,19 @@ async function remove(world: World, volume: string): Promise<void> {
 
 function crashHost(world: World, { host: name, how, batches, downMs }: Of<'crash host'>): void {
   const host = world.host(name);
-  if (how === 'stop') return stopHost(world, host, downMs);
+  if (how === 'stop') {
+    stopHost(world, host, downMs);
+    return;
+  }
   const crash = (): void => {
     noteCrash(world, name);
     host.crash(how);
     world.scheduler.after(downMs, () => host.start(), world.scheduler.world);
   };
-  if (batches === 0) return crash();
+  if (batches === 0) {
+    crash();
+    return;
+  }
   world.crashAtBatch.set(name, { left: batches, crash });
   // It is not waited for for ever.
   world.scheduler.after(3_000, () => {

@@ -42,7 +42,10 @@ export class SimWire extends EventEmitter {
 
   close(code: number): void {
     if (this.readyState >= CLOSING) return;
-    if (this.readyState === CONNECTING) return this.terminate();
+    if (this.readyState === CONNECTING) {
+      this.terminate();
+      return;
+    }
     this.readyState = CLOSING;
     this.#toPeer((peer) => peer.#closedByPeer(code));
   }

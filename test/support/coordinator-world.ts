@@ -6,6 +6,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { Coordinator } from '../../src/coordinator/coordinator.js';
 import type { Hosts } from '../../src/coordinator/ports.js';
 import type { Settings } from '../../src/coordinator/settings.js';
+import { uncertain } from '../../src/coordinator/state-errors.js';
 import type { CoordinatorStore } from '../../src/coordinator/store.js';
 import type { Route } from '../../src/model/cell/route.js';
 import type { Call } from '../../src/protocol/exchange.js';
@@ -85,6 +86,15 @@ export class Running {
     return result;
   }
 
+  #write<T>(what: string, work: () => Promise<T>): Promise<T> {
+    return this.#step(what, async () => {
+      const fate = this.#world.fateOfWrite(what);
+      const result = fate === 'lost' ? null : await work();
+      if (fate !== 'delivered') throw uncertain('the test has it so');
+      return result as T;
+    });
+  }
+
   #store(store: MemoryStore): CoordinatorStore {
     const read = <T>(work: Promise<T>): Promise<T> => (this.isDead ? never() : work);
     return {
@@ -93,11 +103,11 @@ export class Running {
       routes: (after, limit) => read(store.routes(after, limit)),
       get: (kind, key) => read(store.get(kind, key)),
       list: (kind, prefix) => read(store.list(kind, prefix)),
-      createRoute: (route) => this.#step('create route', () => store.createRoute(route)),
+      createRoute: (route) => this.#write('create route', () => store.createRoute(route)),
       replaceRoute: (route) =>
-        this.#step(`route ${route.journal?.phase ?? ''}`, () => store.replaceRoute(route)),
-      removeRoute: (volume, gen) => this.#step('remove route', () => store.removeRoute(volume, gen)),
-      put: (changes) => this.#step(`put ${changes.map(({ kind }) => kind)}`, () => store.put(changes)),
+        this.#write(`route ${route.journal?.phase ?? ''}`, () => store.replaceRoute(route)),
+      removeRoute: (volume, gen) => this.#write('remove route', () => store.removeRoute(volume, gen)),
+      put: (changes) => this.#write(`put ${changes.map(({ kind }) => kind)}`, () => store.put(changes)),
       close: async () => undefined,
     };
   }
@@ -190,6 +200,8 @@ export class CoordinatorWorld {
   readonly written = new Map<string, number>();
   /** What becomes of messages. */
   fateOf: (from: Running, host: string, what: string) => Fate = () => 'delivered';
+  /** What becomes of writes to the store; whoever writes knows nothing of it, unless it is delivered. */
+  fateOfWrite: (what: string) => Fate = () => 'delivered';
 
   constructor(
     hosts: Record<string, string>,

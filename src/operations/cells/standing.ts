@@ -103,9 +103,11 @@ export class Standings {
   }
 }
 
-function olderThan({ epoch, head }: HostRecord, seen: { epoch: number; seq: number }): string | null {
+/** A copy on its way may have fewer snapshots than the owner this host once was; never a lower epoch. */
+function olderThan({ epoch, head, state }: HostRecord, seen: { epoch: number; seq: number }): string | null {
   const seq = head?.seq ?? 0;
   if (epoch < seen.epoch) return `its epoch here is ${epoch}, ${seen.epoch} was seen`;
+  if (state === 'RECEIVING' || state === 'STAGED') return null;
   if (epoch === seen.epoch && seq < seen.seq)
     return `its last snapshot here has seq ${seq}, ${seen.seq} was seen`;
   return null;

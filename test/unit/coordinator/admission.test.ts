@@ -133,6 +133,18 @@ t.test(
   },
 );
 
+t.test('a replica that has no snapshot yet does not take the place of its primary', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  world.host('east-2').copies = false;
+  await world.done('replica-add', { volume: 'db', host: 'east-2' });
+  await world.until('the replica', () => world.host('east-2').answer(id).replica !== null);
+  world.disconnect('east-1');
+  const asked = { volume: 'db', host: 'east-2', acceptLoss: true };
+  t.equal(await world.refused('cell-promote', asked), 'replica-empty');
+  t.equal(world.route('db').active.primary, 'east-1', 'the primary stays what it is');
+});
+
 t.test(
   'the old primary of a promoted replica comes back: it is sealed, and what it alone has can be kept',
   async (t) => {

@@ -1,5 +1,5 @@
 // A coordinator that dies after every single thing it has done to the world, a write to its store or a message to a host, one after the other; messages
-// that are lost or not answered, one after the other; another that leads while the first goes on. What was begun is ended, and asking again gives
+// that are lost or not answered, and writes of which nobody knows whether they were stored, one after the other; another that leads while the first goes on. What was begun is ended, and asking again gives
 // what was asked for, once.
 
 import t, { type Test } from 'tap';
@@ -312,6 +312,17 @@ const losing =
     };
   };
 
+/** One write of which nobody knows what has become of it. */
+const doubting =
+  (fate: Fate): Trouble =>
+  (world, step) => {
+    let writes = 0;
+    world.fateOfWrite = () => {
+      writes += 1;
+      return writes === step ? fate : 'delivered';
+    };
+  };
+
 /** Another leads after so many steps; the one of before goes on as if it did not know, and is heard by the hosts. */
 const deposing: Trouble = (world, step) => {
   const before = world.running;
@@ -336,6 +347,8 @@ async function troubled(scenario: Scenario, trouble: Trouble, step: number): Pro
   trouble(world, step);
   const first = await outcomeOf(world, scenario.act(world));
   await world.pass(2_000);
+  // Whoever joins afterwards is told of no trouble of its own: it would only try again.
+  world.fateOfWrite = () => 'delivered';
   const again =
     first === 'done' && world.running === before ? first : await outcomeOf(world, scenario.act(world));
   const where = `step ${step}: ${first}, asked again: ${again}`;
@@ -366,6 +379,9 @@ const troubles: Record<string, (scenario: Scenario, step: number) => Promise<str
   'the coordinator dies': crashed,
   'a message is lost': (scenario, step) => troubled(scenario, losing('lost'), step),
   'an answer is lost': (scenario, step) => troubled(scenario, losing('answer lost'), step),
+  'a write is lost': (scenario, step) => troubled(scenario, doubting('lost'), step),
+  'a write is stored, and nobody knows': (scenario, step) =>
+    troubled(scenario, doubting('answer lost'), step),
   'another coordinator leads': (scenario, step) => troubled(scenario, deposing, step),
 };
 
