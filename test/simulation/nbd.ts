@@ -9,7 +9,7 @@ import type { ChangedContext } from '../../src/plane/treaty.js';
 import type { Session } from '../support/fake-plane.js';
 import type { Lane, Network, Party } from './network.js';
 import type { Process, Scheduler } from './scheduler.js';
-import type { SimHost } from './sim-host.js';
+import type { SimPlane } from './sim-plane.js';
 
 const BLOCK = 4096;
 const CHANGED_SINCE = 'qemu:dirty-bitmap:';
@@ -18,8 +18,14 @@ const GO = 7;
 const REFUSED = 0x80000006;
 const [DATA, ZERO] = [0, 3];
 
+/** A host, as its clients see it. */
+export interface Server extends Party {
+  readonly isListening: boolean;
+  readonly plane: SimPlane;
+}
+
 export class NbdConnection {
-  readonly host: SimHost;
+  readonly host: Server;
   session!: Session;
   granted: string[] = [];
   sizeBytes = 0n;
@@ -30,7 +36,7 @@ export class NbdConnection {
   readonly #pending = new Set<(error: Error) => void>();
   #lost: Error | null = null;
 
-  private constructor(network: Network, scheduler: Scheduler, ends: { from: Party; to: SimHost }) {
+  private constructor(network: Network, scheduler: Scheduler, ends: { from: Party; to: Server }) {
     const { from, to } = ends;
     this.host = to;
     this.#scheduler = scheduler;
@@ -42,7 +48,7 @@ export class NbdConnection {
   static async open(
     network: Network,
     scheduler: Scheduler,
-    { from, to, exportName, since = [] }: { from: Party; to: SimHost; exportName: string; since?: string[] },
+    { from, to, exportName, since = [] }: { from: Party; to: Server; exportName: string; since?: string[] },
   ): Promise<NbdConnection> {
     const connection = new NbdConnection(network, scheduler, { from, to });
     await connection.#request(async () => {
@@ -122,7 +128,7 @@ export class NbdConnection {
 export function sourcesOf(
   network: Network,
   scheduler: Scheduler,
-  { from, hostAt }: { from: SimHost; hostAt: (address: string) => SimHost },
+  { from, hostAt }: { from: Party; hostAt: (address: string) => Server },
 ): ConnectSource {
   return async ({ address, exportName, contexts = [] }) => {
     const since = contexts.slice(1).map((context) => context.slice(CHANGED_SINCE.length));

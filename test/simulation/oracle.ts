@@ -6,9 +6,12 @@
 // nothing that was begun after it; of a group all or none are there, of one instant.
 
 import { owns } from '../../src/model/cell/states.js';
-import type { SimHost } from './sim-host.js';
+import type { Lineage } from '../../src/model/lineage.js';
+import type { Operations } from '../../src/operations/operations.js';
+import type { Chance } from './chance.js';
+import type { SimEtcd } from './sim-etcd.js';
 import type { Cut } from './sim-plane.js';
-import type { World } from './world.js';
+import type { Statistics } from './statistics.js';
 
 export const BLOCKS = 20;
 
@@ -64,8 +67,28 @@ export class SimVolume {
   }
 }
 
+export interface WatchedHost {
+  readonly name: string;
+  /** Null: it does not run. */
+  readonly operations: Operations | null;
+  /** It was restored from a backup that lacks something, and nobody has readmitted it. */
+  readonly isStale: boolean;
+  lineages(): Lineage[];
+  lineage(volume: string): Lineage | null;
+  /** Whether clients are let in to the volume. */
+  serves(volume: string): boolean;
+}
+
+export interface WatchedWorld {
+  readonly chance: Chance;
+  readonly statistics: Statistics;
+  readonly etcd: SimEtcd;
+  readonly hosts: ReadonlyMap<string, WatchedHost>;
+  violated(what: string): void;
+}
+
 export class Oracle {
-  readonly #world: World;
+  readonly #world: WatchedWorld;
   readonly volumes = new Map<string, SimVolume>();
   readonly instants = new Map<string, Instant[]>();
   readonly groups = new Map<string, { volume: string; snapshot: string }[]>();
@@ -73,7 +96,7 @@ export class Oracle {
   readonly #epochs = new Map<string, number>();
   #lastWrite = 0;
 
-  constructor(world: World) {
+  constructor(world: WatchedWorld) {
     this.#world = world;
   }
 
@@ -109,7 +132,7 @@ export class Oracle {
   }
 
   /** The host says that it is done. */
-  acknowledged(write: number, host: SimHost): void {
+  acknowledged(write: number, host: WatchedHost): void {
     const known = this.#writes.get(write);
     if (!known) return;
     const volume = this.volume(known.volume);
@@ -141,7 +164,7 @@ export class Oracle {
     if (known) this.volume(known.volume).blocks[known.block]!.isBusy = false;
   }
 
-  #checkWriter(volume: SimVolume, host: SimHost): void {
+  #checkWriter(volume: SimVolume, host: WatchedHost): void {
     const { id, name } = volume;
     if (id === null) return;
     const record = host.lineage(id)?.record;
@@ -162,7 +185,7 @@ export class Oracle {
   }
 
   /** At an owner it is the birth of a snapshot; elsewhere a copy of one. */
-  cut(host: SimHost, { handle, id }: Cut): void {
+  cut(host: WatchedHost, { handle, id }: Cut): void {
     const volume = this.#ownedBy(host, host.operations?.parts.devices.byHandle(handle)?.container);
     if (!volume) return;
     const exact = (this.instants.get(id) ?? []).filter(({ isExact }) => isExact);
@@ -170,14 +193,14 @@ export class Oracle {
   }
 
   /** A snapshot is about to be taken; of a volume that nobody has open no cut follows. */
-  taking(host: SimHost, name: string, id: string): void {
+  taking(host: WatchedHost, name: string, id: string): void {
     const volume = this.#ownedBy(host, host.operations?.parts.catalog.containerNamed(name)?.id);
     if (!volume) return;
     const unknown = { ...instantOf(volume), ceilings: volume.blocks.map(() => Number.POSITIVE_INFINITY) };
     this.instants.set(id, [...(this.instants.get(id) ?? []), { ...unknown, isExact: false }]);
   }
 
-  #ownedBy({ operations }: SimHost, container: number | undefined): SimVolume | undefined {
+  #ownedBy({ operations }: WatchedHost, container: number | undefined): SimVolume | undefined {
     const lineage =
       container === undefined ? undefined : operations!.parts.catalog.lineages.ofContainer(container);
     if (!lineage || lineage.record.state === 'GONE' || !owns(lineage.record.state)) return undefined;
@@ -211,7 +234,7 @@ export class Oracle {
     }
   }
 
-  #lookAt(host: SimHost): void {
+  #lookAt(host: WatchedHost): void {
     const { operations } = host;
     if (!operations) return;
     const { lineages } = operations.parts.catalog;
@@ -237,7 +260,7 @@ export class Oracle {
   }
 
   /** The host's store is another one from now on. */
-  restored(host: SimHost): void {
+  restored(host: WatchedHost): void {
     for (const key of [...this.#epochs.keys()]) if (key.startsWith(`${host.name}/`)) this.#epochs.delete(key);
   }
 

@@ -2,14 +2,17 @@
 
 import { Coordinator } from '../../src/coordinator/coordinator.js';
 import type { Settings } from '../../src/coordinator/settings.js';
+import type { Change } from '../../src/coordinator/store.js';
 import { freshId } from '../../src/protocol/exchange.js';
+import type { Log } from '../../src/protocol/log.js';
 import { CoordinatorServer } from '../../src/protocol/server.js';
 import type { Wire } from '../../src/protocol/socket.js';
+import type { Clock } from '../../src/protocol/timing.js';
 import type { Party } from './network.js';
 import { Process } from './scheduler.js';
-import { LeaseLeadership, storeOver } from './sim-etcd.js';
+import { type EtcdWorld, LeaseLeadership, storeOver } from './sim-etcd.js';
 import type { SimHost } from './sim-host.js';
-import type { World } from './world.js';
+import type { Wires } from './wires.js';
 
 export const SETTINGS: Partial<Settings> = {
   probeMs: 1_000,
@@ -29,16 +32,26 @@ export const SETTINGS: Partial<Settings> = {
 /** Shorter than in production, so that a run sees more of them. */
 const TIMES = { heartbeatMs: 1_500, silenceMs: 4_000, resumeMs: 8_000, admissionMs: 4_000, helloMs: 4_000 };
 
+/** What is around it. */
+export interface CoordinatorWorld extends EtcdWorld {
+  readonly clock: Clock;
+  readonly wires: Wires;
+  logOf(name: string): Log;
+  trace(who: string, what: string): void;
+  /** This was stored. */
+  noted(changes: readonly Change[]): void;
+}
+
 export class SimCoordinator implements Party {
   readonly name: string;
-  readonly world: World;
+  readonly world: CoordinatorWorld;
   process: Process | null = null;
   isOff = false;
   #server: CoordinatorServer | null = null;
   #coordinator: Coordinator | null = null;
   #leadership: LeaseLeadership | null = null;
 
-  constructor(world: World, name: string) {
+  constructor(world: CoordinatorWorld, name: string) {
     this.world = world;
     this.name = name;
   }

@@ -12,9 +12,8 @@ import type {
   RecordKind,
 } from '../../src/coordinator/store.js';
 import { type Fate, MemoryState, type MemoryStore } from '../support/memory-coordinator-store.js';
-import type { Party } from './network.js';
-import type { Process } from './scheduler.js';
-import type { World } from './world.js';
+import type { Network, Party } from './network.js';
+import type { Process, Scheduler } from './scheduler.js';
 
 export const ETCD = 'etcd';
 const LEASE_MS = 3_000;
@@ -62,13 +61,20 @@ export class SimEtcd {
   }
 }
 
+/** What is around it. */
+export interface EtcdWorld {
+  readonly scheduler: Scheduler;
+  readonly network: Network;
+  readonly etcd: SimEtcd;
+}
+
 /** The way from one coordinator to the store. */
 class Way {
-  readonly #world: World;
+  readonly #world: EtcdWorld;
   readonly #from: string;
   readonly #process: Process;
 
-  constructor(world: World, from: Party) {
+  constructor(world: EtcdWorld, from: Party) {
     this.#world = world;
     this.#from = from.name;
     this.#process = from.process!;
@@ -103,7 +109,7 @@ class Way {
 
 /** What a coordinator sees of the store, over the network. `onPut`: told of what was stored. */
 export function storeOver(
-  world: World,
+  world: EtcdWorld,
   from: Party,
   { under, onPut }: { under: MemoryStore; onPut: (changes: readonly Change[]) => void },
 ): CoordinatorStore {
@@ -130,7 +136,7 @@ export function storeOver(
 }
 
 export class LeaseLeadership implements Leadership {
-  readonly #world: World;
+  readonly #world: EtcdWorld;
   readonly #self: Leader;
   readonly #store: MemoryStore;
   readonly #way: Way;
@@ -140,7 +146,7 @@ export class LeaseLeadership implements Leadership {
   #told = false;
   #isOver = false;
 
-  constructor(world: World, from: Party, { self, store }: { self: Leader; store: MemoryStore }) {
+  constructor(world: EtcdWorld, from: Party, { self, store }: { self: Leader; store: MemoryStore }) {
     this.#world = world;
     this.#self = self;
     this.#store = store;

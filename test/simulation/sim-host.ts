@@ -6,20 +6,24 @@
 import { MemoryLevel } from 'memory-level';
 
 import { Membership } from '../../src/agent/membership.js';
-import { levelOf } from '../../src/catalog/level.js';
+import { type Level, levelOf } from '../../src/catalog/level.js';
 import type { Lineage } from '../../src/model/lineage.js';
 import { VolumeCopies } from '../../src/operations/copy/volume-copies.js';
 import { Operations } from '../../src/operations/operations.js';
 import type { CallOutcome } from '../../src/protocol/client.js';
 import { type Call, freshId } from '../../src/protocol/exchange.js';
+import type { Log } from '../../src/protocol/log.js';
+import type { Wire } from '../../src/protocol/socket.js';
 import { FakeDisk } from '../support/fake-disk.js';
 import { type Death, TestLevel, WINDOW_BYTES } from '../support/store-harness.js';
+import type { Chance } from './chance.js';
 import { SIMULATED } from './environment.js';
-import { sourcesOf } from './nbd.js';
-import type { Party } from './network.js';
-import { Process } from './scheduler.js';
+import { type Server, sourcesOf } from './nbd.js';
+import type { Network, Party } from './network.js';
+import type { Oracle } from './oracle.js';
+import { Process, type Scheduler } from './scheduler.js';
 import { type Cut, SimPlane } from './sim-plane.js';
-import type { World } from './world.js';
+import type { Wires } from './wires.js';
 
 type Database = MemoryLevel<Buffer, Buffer>;
 
@@ -41,10 +45,26 @@ export interface Backup {
   marks: Map<string, { epoch: number; seq: number; state: string }>;
 }
 
+/** What is around it. */
+export interface HostWorld {
+  readonly scheduler: Scheduler;
+  readonly chance: Chance;
+  readonly network: Network;
+  readonly wires: Wires;
+  readonly oracle: Oracle;
+  readonly addresses: string[];
+  hostAt(address: string): Server;
+  dialCoordinator(from: SimHost, address: string): Wire;
+  /** The database takes its time, fails when it is told to, and the host may die around any batch. */
+  late(level: Level, process: Process, name: string): void;
+  logOf(name: string): Log;
+  trace(who: string, what: string): void;
+}
+
 export class SimHost implements Party {
   readonly name: string;
   readonly cell: string;
-  readonly world: World;
+  readonly world: HostWorld;
   disk = new FakeDisk();
   #database = emptyDatabase();
   process: Process | null = null;
@@ -60,7 +80,7 @@ export class SimHost implements Party {
   /** Told of each snapshot that is cut here. */
   onCut: (cut: Cut) => void = () => undefined;
 
-  constructor(world: World, { name, cell }: { name: string; cell: string }) {
+  constructor(world: HostWorld, { name, cell }: { name: string; cell: string }) {
     this.world = world;
     this.name = name;
     this.cell = cell;

@@ -79,7 +79,7 @@ export class Writer implements Party {
         try {
           await session.write(block, [write]);
           session.flush();
-          oracle.acknowledged(write, host);
+          oracle.acknowledged(write, this.#world.host(host.name));
         } finally {
           oracle.ended(write);
         }
