@@ -203,7 +203,10 @@ export class AgentClient {
       ws.terminate();
     });
     // Without a TCP connection, a TLS or an HTTP answer there is nobody whom a machine could time.
-    this.#cancelDial = this.#clock.after(this.#times.dialMs, () => ws.terminate());
+    this.#cancelDial = this.#clock.after(this.#times.dialMs, () => {
+      this.#dialer.silent();
+      ws.terminate();
+    });
     const socket: Socket = new Socket(ws, this.#clock, {
       text: (text) => {
         if (socket === this.#socket) this.#run(this.#machine.text(text, this.#clock.now()));
@@ -261,6 +264,7 @@ export class AgentClient {
         if (this.#socket && !this.#socket.send(effect.text)) this.#socket.terminate();
         break;
       case 'close':
+        if (effect.code === FAULTS.silent.close) this.#dialer.silent();
         this.#socket?.close(effect.code, effect.reason);
         break;
       case 'welcomed':

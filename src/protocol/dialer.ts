@@ -25,6 +25,8 @@ export class Dialer {
   #redirects = 0;
   /** Took it last time. */
   #preferred: string | null = null;
+  /** Said nothing when it was dialled, or for too long: who hangs costs a whole time-out each time. */
+  #silent: string | null = null;
   #notBeforeMs = 0;
 
   /** `random` gives numbers in [0, 1). Throws `coordinator-address-invalid`. */
@@ -52,8 +54,15 @@ export class Dialer {
   /** The one dialled last has taken the host. */
   welcomed(): void {
     this.#preferred = this.#last;
+    if (this.#silent === this.#last) this.#silent = null;
     this.#tried = 0;
     this.#redirects = 0;
+  }
+
+  /** Nothing was heard of the one dialled last: the others come before it. */
+  silent(): void {
+    this.#silent = this.#last;
+    if (this.#preferred === this.#last) this.#preferred = null;
   }
 
   refused({ leader, retryAfterMs }: Refused): void {
@@ -73,10 +82,9 @@ export class Dialer {
   }
 
   #round(): readonly string[] {
-    const first = this.#preferred;
-    return first === null
-      ? this.#coordinators
-      : [first, ...this.#coordinators.filter((other) => other !== first)];
+    const [first, last] = [this.#preferred, this.#silent];
+    const others = this.#coordinators.filter((other) => other !== first && other !== last);
+    return [...(first === null ? [] : [first]), ...others, ...(last === null ? [] : [last])];
   }
 
   #backoffMs(round: number): number {

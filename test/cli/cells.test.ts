@@ -329,7 +329,10 @@ t.test('a lost primary: what would be lost is said before anything is done', asy
   await claimed(at);
   await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
   t.equal(await east.said('replica', 'add', 'v', '--host', 'h3'), 'Replicas of volume v: h3.\n');
-  t.match(await east.said('route', 'show', 'v'), /\nReplica h3 +(has nothing yet|complete through 1)/);
+  // A replica that has nothing is not promoted.
+  await until('the replica to be complete', async () =>
+    /\nReplica h3 +complete through 1/.test(await east.said('route', 'show', 'v')),
+  );
   t.match(await other.cli('cell', 'promote', 'v', '--host', 'h3', '--accept-loss'), {
     code: 7,
     stderr: /Host h1 owns volume v and answers\./,

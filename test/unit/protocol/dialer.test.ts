@@ -62,6 +62,23 @@ t.test('who took it last is asked first', async (t) => {
   );
 });
 
+t.test('who said nothing is asked last, until it takes the host again', async (t) => {
+  const dialer = new Dialer([A, B, C], () => 0);
+  const some = (count: number) => Array.from({ length: count }, () => dialer.next().address);
+  dialer.next();
+  dialer.welcomed();
+  dialer.silent();
+  t.same(some(4), [B, C, A, B], 'also the one that was preferred');
+  dialer.welcomed();
+  t.same(some(3), [B, C, A], 'still last');
+  dialer.welcomed();
+  t.same(some(3), [A, B, C], 'it has answered');
+  const alone = new Dialer([A], () => 0);
+  alone.next();
+  alone.silent();
+  t.same([alone.next().address, alone.next().address], [A, A], 'there is no other');
+});
+
 t.test('a coordinator that asks for time gets it, within bounds', async (t) => {
   const dialer = new Dialer([A, B], () => 0.5);
   dialer.next();
