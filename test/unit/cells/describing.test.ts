@@ -31,6 +31,7 @@ t.test('a page at a time, until there are no more', async (t) => {
     attributes: null,
     allow: [],
     description: '',
+    base: null,
     snapshots: [],
     more: false,
   });
@@ -44,17 +45,23 @@ t.test('a hidden snapshot has the seq of the visible one before it, also when th
   await host.claimed();
   await host.snapshot('one', idOf(1));
   await host.snapshot('two', idOf(2));
-  await host.store.operations.deleteSnapshots([{ volume: 'v', snapshot: 'two' }]);
+  await t.rejects(
+    async () => host.store.operations.deleteSnapshots([{ volume: 'v', snapshot: 'two' }]),
+    { code: 'snapshot-pinned' },
+    'copies are complete through it',
+  );
   await host.write(0, [1]);
   const seal = idOf(0x5ea1);
   await host.seal(seal);
   const { snapshots } = await host.cells.describe(VOLUME, null);
   t.match(snapshots, [
     { id: idOf(1), seq: 1, hidden: false, base: null },
-    { id: seal, seq: 2, hidden: true, base: { volume: VOLUME, snapshot: idOf(1) } },
+    { id: idOf(2), seq: 2, hidden: false, base: { volume: VOLUME, snapshot: idOf(1) } },
+    { id: seal, seq: 2, hidden: true, base: { volume: VOLUME, snapshot: idOf(2) } },
   ]);
   await host.command({ do: 'activate', epoch: 2, from: { id: seal, seq: 2 } });
   await host.snapshot('three', idOf(3));
+  await host.store.operations.deleteSnapshots([{ volume: 'v', snapshot: 'two' }]);
   t.strictSame(
     (await host.cells.describe(VOLUME, null)).snapshots.map(({ seq, hidden }) => [seq, hidden]),
     [
