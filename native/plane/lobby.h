@@ -20,7 +20,7 @@ namespace cellblock::plane {
 
 class Lobby final : public Watcher {
  public:
-  static constexpr uint64_t kBusyShare = 24;        // one part in so many, while there is other work
+  static constexpr uint64_t kBusyShare = 32;        // one part in so many, while there is other work
   static constexpr uint64_t kIdleShare = 2;         // while there is not
   static constexpr uint64_t kWindowNs = 8'000'000;  // how much there is, is looked at over so long
   static constexpr uint64_t kOtherWork = 8;         // a processor for one part in so many is other work

@@ -2,8 +2,9 @@
 //
 //   node dist/test/hostile/main.js [--minutes N] [--pairs N] [--seconds N]
 //
-// First the price: for each attack, --pairs times, --seconds of a well-behaved client alone and right after it as long beside the
-// attack; the median of the pairs' ratios counts. Three clients have to keep 90 % of what they have alone: two as fast as they can, which
+// First the price: for each attack, --pairs times, --seconds of a well-behaved client beside the attack, and as long alone before it
+// and after it: what it has alone is the mean of the two, so that a machine that gets slower or faster meanwhile changes no ratio. The
+// median of the ratios counts. Three clients have to keep 90 % of what they have alone: two as fast as they can, which
 // share a processor with the agent while the attackers have the others, as they do elsewhere, so that only what the agent does for
 // attackers is taken from the client, once with limits on the attackers' volume and once without; and one that asks for two fifths of
 // what it could have, all on the same processors. A client as fast as it can on those is measured too, but what the attackers' own
@@ -143,16 +144,15 @@ async function price(program: string, daemon: Daemon, victim: Victim, setting: S
   console.log('|---|---|---|---|---|');
   let passed = true;
   for (const attack of [comparison, ...attacks]) {
-    const alone: number[] = [];
+    const own = () => rate(program, daemon.nbdPath);
+    const alone = [await own()];
     const with_: number[] = [];
     for (let n = 0; n < pairs; n++) {
-      alone.push(await rate(program, daemon.nbdPath));
-      with_.push(
-        await beside(victim, attack, setting.apart ? `1-${LAST}` : ALL, () => rate(program, daemon.nbdPath)),
-      );
+      with_.push(await beside(victim, attack, setting.apart ? `1-${LAST}` : ALL, own));
       await settled(daemon, 0);
+      alone.push(await own());
     }
-    const ratios = with_.map((one, n) => one / (alone[n] as number));
+    const ratios = with_.map((one, n) => (2 * one) / ((alone[n] as number) + (alone[n + 1] as number)));
     const kept = median(ratios);
     passed &&= kept >= KEPT || attack === comparison || !setting.decides;
     const rates = [alone, with_].map((list) => Math.round(median(list)));
