@@ -12,7 +12,7 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const write = process.argv.includes('--write');
 
 /** Folders of native a file of the folder may include from, besides its own. */
-const core = ['base', 'nbd', 'tls', 'io', 'store', 'volume', 'kernel', 'plane'];
+const core = ['base', 'nbd', 'tls', 'io', 'store', 'volume', 'kernel', 'host', 'plane'];
 const mayInclude = {
   base: [],
   nbd: ['base'],
@@ -21,6 +21,7 @@ const mayInclude = {
   store: ['base', 'io'],
   volume: ['base', 'io', 'store'],
   kernel: ['base'],
+  host: ['base'],
   plane: core,
   binding: core,
   test: [...core],

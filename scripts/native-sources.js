@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
-const coreFolders = ['base', 'nbd', 'tls', 'io', 'store', 'volume', 'kernel', 'plane'];
+const coreFolders = ['base', 'nbd', 'tls', 'io', 'store', 'volume', 'kernel', 'host', 'plane'];
 
 function filesIn(folder, ending) {
   try {

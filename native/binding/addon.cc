@@ -15,6 +15,7 @@
 #include "binding/convert.h"
 #include "binding/file_extents.h"
 #include "binding/hand_over.h"
+#include "binding/service_manager.h"
 #include "binding/simulation.h"
 #include "io/io.h"
 #include "plane/kernel_devices.h"
@@ -121,7 +122,10 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            InstanceMethod<&NativePlane::listen>("listen"),
                            InstanceMethod<&NativePlane::set_tls>("setTls"),
                            InstanceMethod<&NativePlane::counters>("counters"),
+                           command<&NativePlane::resume_client>("resumeClient"),
+                           command<&NativePlane::pulse>("pulse"),
                            command<&NativePlane::stop_serving>("stopServing"),
+                           command<&NativePlane::keep_clients>("keepClients"),
                            InstanceMethod<&NativePlane::close>("close"),
                        });
   }
@@ -488,6 +492,9 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
     return counters_to(env_, plane_ ? plane_->counters() : plane::PlaneCounters{});
   }
   void stop_serving(Info info) { plane_->stop_serving(number_of(info[0]), number_of(info[1])); }
+  void keep_clients(Info info) { plane_->keep_clients(number_of(info[0]), number_of(info[1])); }
+  void resume_client(Info info) { plane_->resume(kept_of(info[0])); }
+  void pulse(Info info) { plane_->pulse(number_of(info[0])); }
   void close(Info info) { stop(bool_of(info[0])); }
 
   Napi::Env env_;
@@ -503,6 +510,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["handOver"] = Napi::Function::New(env, hand_over);
   exports["shutDown"] = Napi::Function::New(env, shut_down);
   exports["listeningAddress"] = Napi::Function::New(env, listening_address);
+  exports["notifyServiceManager"] = Napi::Function::New(env, notify_service_manager);
+  exports["sealedFile"] = Napi::Function::New(env, sealed_file);
+  exports["socketCookie"] = Napi::Function::New(env, socket_cookie);
   exports["ioUringAvailable"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), io::io_uring_available());
   });

@@ -31,6 +31,9 @@ Napi::Object kind(Napi::Env env, const char* name) {
   return object;
 }
 
+// By nbd::MetaKind.
+constexpr const char* kContextKinds[] = {"allocation", "depth", "changed"};
+
 Napi::Object peer_to(Napi::Env env, const plane::Peer& peer) {
   Napi::Object object = Napi::Object::New(env);
   object["name"] = Napi::String::New(env, peer.name);
@@ -38,6 +41,28 @@ Napi::Object peer_to(Napi::Env env, const plane::Peer& peer) {
   object["identity"] = Napi::String::New(env, peer.identity);
   object["tls"] = Napi::Boolean::New(env, peer.tls);
   object["host"] = Napi::String::New(env, peer.host);
+  return object;
+}
+
+Napi::Object kept_to(Napi::Env env, const plane::KeptClient& client) {
+  Napi::Object object = Napi::Object::New(env);
+  object["descriptor"] = Napi::Number::New(env, client.fd);
+  object["peer"] = peer_to(env, client.peer);
+  object["input"] = bytes_to(env, client.input.data(), client.input.size());
+  const nbd::Negotiated& terms = client.negotiated;
+  object["exportName"] = Napi::String::New(env, terms.name);
+  object["structured"] = Napi::Boolean::New(env, terms.structured);
+  object["extended"] = Napi::Boolean::New(env, terms.extended);
+  object["transmissionFlags"] = Napi::Number::New(env, terms.transmission_flags);
+  Napi::Array contexts = Napi::Array::New(env, terms.contexts.size());
+  for (uint32_t i = 0; i < terms.contexts.size(); i++) {
+    Napi::Object context = Napi::Object::New(env);
+    context["id"] = number_to(env, terms.contexts[i].id);
+    context["kind"] = Napi::String::New(env, kContextKinds[static_cast<size_t>(terms.contexts[i].kind)]);
+    context["snapshot"] = Napi::String::New(env, terms.contexts[i].snapshot);
+    contexts[i] = context;
+  }
+  object["contexts"] = contexts;
   return object;
 }
 
@@ -69,6 +94,13 @@ struct RecordConverter {
   }
   Napi::Object operator()(const plane::Adopted& record) const {
     return answered("adopted", record.ticket, record.error);
+  }
+  Napi::Object operator()(const plane::ClientsKept& record) const {
+    Napi::Object object = answered("clients-kept", record.ticket, 0);
+    Napi::Array clients = Napi::Array::New(env, record.clients.size());
+    for (uint32_t i = 0; i < record.clients.size(); i++) clients[i] = kept_to(env, record.clients[i]);
+    object["clients"] = clients;
+    return object;
   }
   Napi::Object operator()(const plane::BytesRead& record) const {
     Napi::Object object = answered("bytes", record.ticket, record.error);
@@ -330,6 +362,36 @@ Napi::Object counters_to(Napi::Env env, const plane::PlaneCounters& counters) {
   }
   object["devices"] = devices;
   return object;
+}
+
+plane::KeptClient kept_of(const Napi::Value& value) {
+  const Napi::Object from = value.As<Napi::Object>();
+  plane::KeptClient client;
+  client.fd = static_cast<int>(number_of(from["descriptor"]));
+  const Napi::Object peer = Napi::Value(from["peer"]).As<Napi::Object>();
+  client.peer.name = string_of(peer["name"]);
+  client.peer.uid = static_cast<int64_t>(Napi::Value(peer["uid"]).ToNumber().Int64Value());
+  client.negotiated.name = string_of(from["exportName"]);
+  client.negotiated.structured = bool_of(from["structured"]);
+  client.negotiated.extended = bool_of(from["extended"]);
+  client.negotiated.transmission_flags = static_cast<uint16_t>(number_of(from["transmissionFlags"]));
+  const Napi::Array contexts = Napi::Value(from["contexts"]).As<Napi::Array>();
+  for (uint32_t i = 0; i < contexts.Length(); i++) {
+    const Napi::Object context = Napi::Value(contexts[i]).As<Napi::Object>();
+    const std::string kind = string_of(context["kind"]);
+    const auto place = std::find(std::begin(kContextKinds), std::end(kContextKinds), kind);
+    if (place == std::end(kContextKinds)) continue;
+    client.negotiated.contexts.push_back({static_cast<uint32_t>(number_of(context["id"])),
+                                          static_cast<nbd::MetaKind>(place - std::begin(kContextKinds)),
+                                          string_of(context["snapshot"])});
+  }
+  const Napi::Value input = from["input"];
+  if (input.IsTypedArray()) {
+    const Napi::Uint8Array bytes = input.As<Napi::Uint8Array>();
+    const std::byte* begin = reinterpret_cast<const std::byte*>(bytes.Data());
+    client.input.assign(begin, begin + bytes.ByteLength());
+  }
+  return client;
 }
 
 }  // namespace cellblock::binding

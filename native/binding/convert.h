@@ -64,6 +64,8 @@ void throw_errno(Napi::Env env, int error, const std::string& what);
 plane::FileName file_of(const Napi::Value& value);
 std::vector<plane::FileName> files_of(const Napi::Value& value);
 
+plane::KeptClient kept_of(const Napi::Value& value);
+
 Napi::Object entry_to(Napi::Env env, const store::Entry& entry);
 Napi::Array entries_to(Napi::Env env, const std::vector<store::Entry>& entries);
 Napi::Object scan_to(Napi::Env env, const store::Scan& scan);

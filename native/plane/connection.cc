@@ -144,7 +144,9 @@ int64_t Connection::run() {
 void Connection::take_turn() {
   begin_turn();
   const bool waits = device_.held() || (resends_ && served_.unsettled > 0);
-  if (waits && !input_ended_) {
+  if (keeping_ && between_messages() && !input_ended_) {
+    stall_ = Stall::kept;
+  } else if (waits && !input_ended_) {
     stall_ = Stall::held;
   } else if (input_) {
     const BufferRef block = std::move(input_);
@@ -214,6 +216,11 @@ void Connection::process(const BufferRef& block, std::byte* at, std::byte* end) 
       turn_cost_ += static_cast<int64_t>(bytes) * (Turns::kDrainedCost - 1);
       if (drain_ > 0) return;
       reply_error(drained_, drain_error_);
+    }
+    if (keeping_ && between_messages()) {
+      stall_ = Stall::kept;
+      if (at < end) keep_input(block, at, end);
+      return;
     }
     if (static_cast<size_t>(end - at) < header_bytes_) break;
     if (out_.bytes() >= kHotBytes && !send_ahead()) {
@@ -354,6 +361,7 @@ void Connection::retry() {
 void Connection::finish_if_idle() {
   if (in_flight_ > 0 || has_unsent()) return;
   if (input_ended_) return out_of_step_ ? linger() : close();
+  if (keeping_ && between_messages()) return leave();
   if (!stopping_ || stall_ == Stall::held || lingering_) return;
   if (!socket_empty_ && !input_) return reactor_.run_soon(this);  // answer what has come already
   if (socket_empty_ && at_boundary()) linger();
@@ -364,6 +372,28 @@ void Connection::stop() {
   stopping_ = true;
   if (resends_) end_input();
   reactor_.run_soon(this);
+}
+
+void Connection::keep() {
+  if (!is_open() || stopping_) return;
+  // What TLS knows of a socket no other process can have; the program that handed one over waits for this one.
+  if (channel_.session() || companion_ || resends_) return stop();
+  stopping_ = true;
+  keeping_ = true;
+  reactor_.run_soon(this);
+}
+
+void Connection::leave() {
+  KeptClient client;
+  client.peer = peer_;
+  client.negotiated = negotiated_;
+  client.input.assign(carry_.data(), carry_.data() + carried_);
+  if (input_) client.input.insert(client.input.end(), input_at_, input_end_);
+  if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);
+  in_epoll_ = false;
+  client.fd = channel_.release();
+  reactor_.kept_.push_back(std::move(client));
+  end();
 }
 
 // Closing with bytes unread would cost the client the replies it has not read yet.
@@ -389,9 +419,14 @@ void Connection::close() {
   linger_timer_.disarm();
   if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);
   in_epoll_ = false;
+  channel_.close();
+  end();
+}
+
+// The socket is closed, or somebody else's.
+void Connection::end() {
   end_input();
   out_.clear();
-  channel_.close();
   settle_budget();
   companion_.reset();
   reactor_.socket_closed(peer_);

@@ -42,6 +42,9 @@ class Connection final : public Watcher {
 
   void retry();  // the device was released, or there is budget again
   void stop();   // finish what is in flight, ESHUTDOWN for the rest (see above), close
+  // Finish what is in flight, take nothing more, and leave the socket to the reactor: for the next process. A
+  // connection that cannot be carried over (TLS, one handed over by a program, one of the kernel) is stopped.
+  void keep();
   void abort();  // close now; what the device has is forgotten when it comes back
 
   bool is_open() const { return channel_.is_open(); }
@@ -64,7 +67,7 @@ class Connection final : public Watcher {
   uint64_t in_line_bytes = 0;     // of that request
 
  private:
-  enum class Stall : uint8_t { none, held, own_limit, budget, unsent, limits, log };
+  enum class Stall : uint8_t { none, held, own_limit, budget, unsent, limits, log, kept };
 
   // What was answered in this turn, for the counters.
   struct Batch {
@@ -98,7 +101,10 @@ class Connection final : public Watcher {
   void finish_if_idle();
   void linger();
   void discard_input();
+  bool between_messages() const { return !receiving_ && drain_ == 0; }
+  void leave();
   void close();
+  void end();
 
   // connection_admission.cc
   bool admits(uint64_t bytes);
@@ -182,6 +188,7 @@ class Connection final : public Watcher {
   uint32_t watched_ = 0;  // events asked for; 0: not in epoll
   bool in_epoll_ = false;
   bool stopping_ = false;
+  bool keeping_ = false;       // see keep()
   bool socket_empty_ = false;  // the last receive found nothing
   bool lingering_ = false;
   Timer payload_timer_;

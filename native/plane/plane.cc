@@ -4,8 +4,10 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <iterator>
 
 #include "base/units.h"
 
@@ -628,14 +630,52 @@ PlaneCounters Plane::counters() {
   return counters;
 }
 
-void Plane::stop_serving(uint64_t ticket, uint64_t deadline_ms) {
+void Plane::resume(KeptClient client) {
+  Seat& seat = seats_[next_listener_++ % seats_.size()];
+  // A closure has to be copyable.
+  auto shared = std::make_shared<KeptClient>(std::move(client));
+  seat.reactor->loop().post([&seat, shared] { seat.reactor->resume(std::move(*shared)); });
+}
+
+void Plane::pulse(uint64_t ticket) {
   auto remaining = std::make_shared<std::atomic<size_t>>(seats_.size());
   for (Seat& seat : seats_) {
-    seat.reactor->loop().post([this, &seat, remaining, ticket, deadline_ms] {
+    seat.reactor->loop().post([this, remaining, ticket] {
+      if (remaining->fetch_sub(1) == 1) answer(ticket, 0);
+    });
+  }
+}
+
+void Plane::stop_serving(uint64_t ticket, uint64_t deadline_ms) {
+  stop(deadline_ms, Reactor::Clients::end, [this, ticket](std::vector<KeptClient>) { answer(ticket, 0); });
+}
+
+void Plane::keep_clients(uint64_t ticket, uint64_t deadline_ms) {
+  stop(deadline_ms, Reactor::Clients::keep, [this, ticket](std::vector<KeptClient> kept) {
+    sink_.push(ClientsKept{ticket, std::move(kept)});
+  });
+}
+
+void Plane::stop(uint64_t deadline_ms, Reactor::Clients what,
+                 std::function<void(std::vector<KeptClient>)> done) {
+  struct Stop {
+    std::mutex lock;
+    size_t remaining;
+    std::vector<KeptClient> kept;
+    std::function<void(std::vector<KeptClient>)> done;
+  };
+  auto stop = std::make_shared<Stop>();
+  stop->remaining = seats_.size();
+  stop->done = std::move(done);
+  for (Seat& seat : seats_) {
+    seat.reactor->loop().post([&seat, stop, deadline_ms, what] {
       seat.listeners.clear();
-      seat.reactor->stop_serving(deadline_ms, [this, remaining, ticket](size_t) {
-        if (remaining->fetch_sub(1) == 1) answer(ticket, 0);
-      });
+      const auto stopped = [&seat, stop](size_t) {
+        std::lock_guard lock(stop->lock);
+        std::ranges::move(seat.reactor->take_kept(), std::back_inserter(stop->kept));
+        if (--stop->remaining == 0) stop->done(std::move(stop->kept));
+      };
+      seat.reactor->stop_serving(deadline_ms, stopped, what);
     });
   }
 }

@@ -147,6 +147,12 @@ class Plane final : public Directory, public volume::Keeper {
   int listen_on_descriptor(int fd, const ListenOptions& options, std::string& bound, std::string& sentence);
   PlaneCounters counters();
   void stop_serving(uint64_t ticket, uint64_t deadline_ms);
+  // The same, but clients that another process can go on with are left as they are. Answered by ClientsKept.
+  void keep_clients(uint64_t ticket, uint64_t deadline_ms);
+  // Takes over what an earlier process was left with.
+  void resume(KeptClient client);
+  // Done when every reactor has come by: none hangs.
+  void pulse(uint64_t ticket);
   // Joins every thread. Idempotent. `clean`: everything is in LevelDB.
   void close(bool clean);
 
@@ -186,6 +192,7 @@ class Plane final : public Directory, public volume::Keeper {
   };
 
   int serve(Bound socket, Visitors visitors, std::string& bound, std::string& sentence);
+  void stop(uint64_t deadline_ms, Reactor::Clients what, std::function<void(std::vector<KeptClient>)> done);
   volume::Volume* find(uint64_t handle);
   // Runs on the volume's home; nothing when the handle is not open.
   bool at_home(uint64_t handle, std::function<void(volume::Volume&)> run);

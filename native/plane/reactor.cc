@@ -9,6 +9,7 @@
 #include "plane/connection.h"
 #include "plane/handover.h"
 #include "plane/negotiation.h"
+#include "plane/resumption.h"
 
 namespace cellblock::plane {
 namespace {
@@ -128,6 +129,19 @@ void Reactor::receive_handover(int fd) {
   handovers_.push_back(std::make_unique<Handover>(*this, fd));
   handovers_.back()->index = handovers_.size() - 1;
   handovers_.back()->start();
+}
+
+void Reactor::resume(KeptClient client) {
+  auto resumption = std::make_shared<Resumption>(*this, std::move(client));
+  resumption->index = resumptions_.size();
+  resumptions_.push_back(resumption);
+  resumption->start();
+  if (stopping_) resumption->close();
+}
+
+void Reactor::end_resumption(Resumption* resumption) {
+  ended_resumptions_.push_back(take_out(resumptions_, resumption->index));
+  check_stopped();
 }
 
 void Reactor::end_handover(Handover* handover) {
@@ -281,14 +295,16 @@ std::vector<DeviceSnapshot> Reactor::counters() const {
 
 // ---- the stop ----
 
-void Reactor::stop_serving(uint64_t deadline_ms, std::function<void(size_t)> done) {
+void Reactor::stop_serving(uint64_t deadline_ms, std::function<void(size_t)> done, Clients what) {
   stopping_ = true;
   stopped_ = std::move(done);
   stop_timer_.arm(loop_, deadline_ms);
   while (!handovers_.empty()) handovers_.back()->close();
+  while (!resumptions_.empty()) resumptions_.back()->close();
   const std::vector<std::shared_ptr<Negotiation>> handshakes = negotiations_;
   for (const auto& negotiation : handshakes) negotiation->stop();
-  for (size_t i = connections_.size(); i-- > 0;) connections_[i]->stop();
+  for (size_t i = connections_.size(); i-- > 0;)
+    what == Clients::keep ? connections_[i]->keep() : connections_[i]->stop();
   check_stopped();
 }
 
@@ -348,6 +364,7 @@ bool Reactor::after_flush() {
   retired_.clear();
   ended_.clear();
   ended_handovers_.clear();
+  ended_resumptions_.clear();
   ended_logs_.clear();
   trim_soon();
   return turns_.any();

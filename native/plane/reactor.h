@@ -25,6 +25,7 @@
 #include "plane/lobby.h"
 #include "plane/loop.h"
 #include "plane/operation.h"
+#include "plane/record.h"
 #include "plane/throttle.h"
 #include "plane/transaction_log.h"
 #include "plane/turns.h"
@@ -35,6 +36,7 @@ namespace cellblock::plane {
 class Connection;
 class Handover;
 class Negotiation;
+class Resumption;
 
 // A descriptor that is open as long as a connection is: whoever handed that over sees when it ends.
 struct Companion {
@@ -108,6 +110,8 @@ class Reactor final : TurnHook {
   void adopt(Arrival arrival);
   // Takes the connection of a program that hands a client over.
   void receive_handover(int fd);
+  // Goes on with a client of an earlier process.
+  void resume(KeptClient client);
   // Takes a connection up in transmission; its device's home is here.
   void serve(Settled settled);
 
@@ -128,7 +132,11 @@ class Reactor final : TurnHook {
   // No new connection; in-flight requests finish, later ones get ESHUTDOWN, sockets close, at the latest
   // after deadline_ms. `done` gets the number of requests the devices still have then (their connections are
   // closed).
-  void stop_serving(uint64_t deadline_ms, std::function<void(size_t)> done);
+  enum class Clients : uint8_t { end, keep };
+  void stop_serving(uint64_t deadline_ms, std::function<void(size_t)> done, Clients what = Clients::end);
+  // With Clients::keep those in clear are left as they are, once what is in flight is answered: these, when it
+  // is done.
+  std::vector<KeptClient> take_kept() { return std::exchange(kept_, {}); }
 
   std::vector<DeviceSnapshot> counters() const;  // thread-safe
 
@@ -142,6 +150,7 @@ class Reactor final : TurnHook {
   friend class Connection;
   friend class Handover;
   friend class Negotiation;
+  friend class Resumption;
 
   bool end_of_turn() override;
   bool after_flush() override;
@@ -152,6 +161,7 @@ class Reactor final : TurnHook {
   void retire(Connection* connection);
   void end_negotiation(Negotiation* negotiation);
   void end_handover(Handover* handover);
+  void end_resumption(Resumption* resumption);
   void hand_over(Settled settled);
   void socket_closed(const Peer& peer);
   void log(LogLevel level, const std::string& message, const Peer& peer) const;
@@ -180,6 +190,7 @@ class Reactor final : TurnHook {
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<std::unique_ptr<Connection>> retired_;  // destroyed at the end of the turn
   std::vector<std::shared_ptr<Negotiation>> ended_;   // likewise
+  std::vector<std::shared_ptr<Resumption>> resumptions_, ended_resumptions_;
   Turns turns_;
   std::vector<ServedDevice*> logs_to_write_;
   std::vector<std::unique_ptr<TransactionLog>> ending_logs_;
@@ -193,6 +204,7 @@ class Reactor final : TurnHook {
   Timer trim_timer_;
   Timer stop_timer_;
   bool stopping_ = false;
+  std::vector<KeptClient> kept_;  // by a stop
   std::function<void(size_t)> stopped_;
 };
 

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "nbd/handshake.h"
 #include "plane/peer.h"
 #include "store/journal.h"
 #include "volume/volume.h"
@@ -28,6 +29,17 @@ struct FileWanted {
 struct Done {
   uint64_t ticket;
   int error;
+};
+// A client that was left between two messages, with nothing of its under way: for the next process to go on with.
+struct KeptClient {
+  int fd = -1;  // whoever takes it closes it
+  Peer peer;
+  nbd::Negotiated negotiated;
+  std::vector<std::byte> input;  // received and not looked at
+};
+struct ClientsKept {
+  uint64_t ticket;
+  std::vector<KeptClient> clients;
 };
 struct BytesRead {
   uint64_t ticket;
@@ -102,7 +114,7 @@ struct Logged {
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, BytesRead, RoundTaken, CutDone,
+using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, ClientsKept, BytesRead, RoundTaken, CutDone,
                             Adopted, ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed,
                             StoreFailed, TransactionLogLost, KernelAnswer, KernelStatus, LinkDead, Logged>;
 

@@ -184,6 +184,7 @@ class Agent final : plane::RecordSink {
   }
 
   plane::Plane& plane() { return *plane_; }
+  std::vector<plane::KeptClient> kept;  // by the last stop
   std::string socket_path() const { return directory_ + "/nbd"; }
   std::string path_of(uint64_t file) const { return directory_ + "/" + name_of(file).path; }
 
@@ -479,6 +480,10 @@ class Agent final : plane::RecordSink {
   void take(plane::TransactionLogLost& lost) { TAP_EQ(lost.error, 0, "a transaction log was lost"); }
   void take(plane::KernelAnswer& answer) { TAP_EQ(answer.error, 0, "asked of the kernel by nobody"); }
   void take(plane::KernelStatus& status) { TAP_EQ(status.error, 0, "asked of the kernel by nobody"); }
+  void take(plane::ClientsKept& clients) {
+    kept = std::move(clients.clients);
+    answers_[clients.ticket] = 0;
+  }
   void take(plane::LinkDead&) { TAP_OK(false, "a device of the kernel that nobody made"); }
   void take(plane::Logged&) {}
 
@@ -822,6 +827,27 @@ TAP_TEST("a stop under load loses nothing that was answered; after last rounds n
   agent.stop(true);
   agent.start();
   TAP_OK(agent.scan.clean && agent.scan.entries.empty(), "nothing to be replayed");
+  s.verify();
+}
+
+TAP_TEST("clients that are kept go on under another plane as if nothing had been") {
+  Scene s;
+  Agent& agent = s.agent;
+  s.start_workers();
+  const size_t clients = s.workers.size();
+  for (int round = 0; round < 3; round++) {
+    agent.pump_for(milliseconds(150));
+    TAP_EQ(agent.ask([&](uint64_t ticket) { agent.plane().keep_clients(ticket, 10'000); }, "the stop"), 0,
+           "stopped");
+    std::vector<plane::KeptClient> kept = std::move(agent.kept);
+    TAP_EQ(kept.size(), clients, "all of them");
+    agent.stop(round % 2 == 0);
+    agent.start();
+    for (plane::KeptClient& client : kept) agent.plane().resume(std::move(client));
+  }
+  agent.pump_for(milliseconds(150));
+  for (const auto& worker : s.workers) TAP_OK(!worker->ended(), "nobody was told of a stop");
+  s.stop_workers();
   s.verify();
 }
 

@@ -57,7 +57,7 @@ struct Host {
 class Client {
  public:
   // `room`: what the server's socket holds of what it sends, as the system counts it; 0: as usual.
-  explicit Client(Host& host, size_t room = 0) : host_(host) {
+  explicit Client(Host& host, size_t room = 0) : host_(&host) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0) std::abort();
     const int bytes = static_cast<int>(room);
@@ -94,7 +94,7 @@ class Client {
       const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (n > 0) {
         bytes.remove_prefix(static_cast<size_t>(n));
-      } else if (errno != EAGAIN || host_.turn() + take() == 0) {
+      } else if (errno != EAGAIN || host_->turn() + take() == 0) {
         if (errno != EAGAIN) return;
       }
     }
@@ -116,7 +116,7 @@ class Client {
   // Runs the loop until nothing happens any more.
   void pump() {
     for (int idle = 0; idle < 4;) {
-      const size_t happened = host_.turn() + (reads ? take() : 0);
+      const size_t happened = host_->turn() + (reads ? take() : 0);
       idle = happened ? 0 : idle + 1;
     }
   }
@@ -183,6 +183,8 @@ class Client {
     return total;
   }
 
+  // What serves it from now on.
+  void meet(Host& host) { host_ = &host; }
   void half_close() { shutdown(fd_, SHUT_WR); }
   void close() {
     if (fd_ >= 0) ::close(fd_);
@@ -204,7 +206,7 @@ class Client {
     if (const std::string answer = tls_->output(); !answer.empty()) send_raw(answer);
   }
 
-  Host& host_;
+  Host* host_;
   int fd_ = -1;
   std::unique_ptr<TlsPeer> tls_;
   bool in_tls_ = false;
