@@ -23,6 +23,7 @@ interface AttachWords {
   ioTimeout?: string;
   deadTimeout?: string;
   mount?: string;
+  ifNotAttached?: boolean;
 }
 
 export function addAttachCommands(program: Command, contextOf: ContextOf): void {
@@ -40,6 +41,7 @@ export function addAttachCommands(program: Command, contextOf: ContextOf): void 
     )
     .option('--dead-timeout <seconds>', 'without an agent requests wait so long, then fail (default: 300)')
     .option('--mount <directory>', 'mount it there')
+    .option('--if-not-attached', 'it is no error if it is attached already; then it stays as it is')
     .action((name: string | undefined, options: AttachWords, command: Command) =>
       attachVolume(contextOf(command), name, options),
     );
@@ -64,6 +66,10 @@ async function attachVolume(context: Context, name: string | undefined, options:
       hint: 'Name a volume, or see `cellblock attach list`.',
     });
   checkExportName(name);
+  const there = options.ifNotAttached ? await attachedAs(context, name) : undefined;
+  if (there) {
+    return terminal.result(there, () => `${printable(name)} is attached already, as ${there.device}.\n`);
+  }
   const attachment = await api.change<Attachment>({
     method: 'POST',
     path: apiPath(['attachments']),
@@ -77,6 +83,11 @@ async function attachVolume(context: Context, name: string | undefined, options:
     const readOnly = attachment.readOnly ? ', read-only' : '';
     return `${printable(name)} attached as ${attachment.device} (${formatBytes(attachment.sizeBytes)}${readOnly}${mounted}).\n`;
   });
+}
+
+async function attachedAs({ api, signal }: Context, name: string): Promise<Attachment | undefined> {
+  const all = await api.call<Attachment[]>({ method: 'GET', path: apiPath(['attachments']), signal });
+  return all.find((one) => one.name === name);
 }
 
 function bodyOf(name: string, options: AttachWords): object {

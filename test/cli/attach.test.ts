@@ -33,6 +33,21 @@ t.test('a device comes, is listed with who has it, and goes', async (t) => {
   t.strictSame(operations.calls, ['attach web {}', 'detach web', 'detach /dev/nbd0 --force', 'detach web']);
 });
 
+t.test('attached already: an error, unless that is what is wanted', async (t) => {
+  const { apiPath: api, operations } = await startFakeAgent(t);
+  const say = (...words: string[]) => runCli(words, { api });
+  await say('volume', 'create', 'web', '--size', '1G');
+  t.match(await say('attach', 'web', '--if-not-attached'), {
+    code: 0,
+    stdout: 'web attached as /dev/nbd0 (1G).\n',
+  });
+  t.match(await say('attach', 'web', '--if-not-attached'), {
+    code: 0,
+    stdout: 'web is attached already, as /dev/nbd0.\n',
+  });
+  t.strictSame(operations.calls, ['attach web {}'], 'it is asked for once');
+});
+
 t.test('every option reaches the agent', async (t) => {
   const { apiPath: api, operations } = await startFakeAgent(t);
   await runCli(['volume', 'create', 'web', '--size', '1G'], { api });
