@@ -34,7 +34,8 @@ struct Descriptor {
 
 // Its length, or 0 where it is no address a manager can have.
 socklen_t address_of(const std::string& text, sockaddr_un& address) {
-  if (text.size() < 2 || text.size() >= sizeof address.sun_path || (text[0] != '/' && text[0] != '@')) return 0;
+  if (text.size() < 2 || text.size() >= sizeof address.sun_path || (text[0] != '/' && text[0] != '@'))
+    return 0;
   address = {};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, text.data(), text.size());
@@ -87,7 +88,8 @@ int sealed_file(const char* name, std::string_view content) {
     if (put <= 0) return put < 0 ? -errno : -EIO;
     at += static_cast<size_t>(put);
   }
-  if (fcntl(file.fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0) return -errno;
+  if (fcntl(file.fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+    return -errno;
   return file.release();
 }
 

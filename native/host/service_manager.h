@@ -1,5 +1,5 @@
-// What a service tells the manager that started it (sd_notify(3), systemd's protocol): datagrams of lines, with
-// descriptors for it to keep. Without libsystemd: one system call, and a machine without it needs none.
+// What a service tells the manager that started it (sd_notify(3), systemd's protocol): datagrams of lines,
+// with descriptors for it to keep. Without libsystemd: one system call, and a machine without it needs none.
 #pragma once
 
 #include <cstddef>

@@ -376,7 +376,8 @@ void Connection::stop() {
 
 void Connection::keep() {
   if (!is_open() || stopping_) return;
-  // What TLS knows of a socket no other process can have; the program that handed one over waits for this one.
+  // What TLS knows of a socket no other process can have; the program that handed one over waits for this
+  // one.
   if (channel_.session() || companion_ || resends_) return stop();
   stopping_ = true;
   keeping_ = true;

@@ -134,8 +134,8 @@ class Reactor final : TurnHook {
   // closed).
   enum class Clients : uint8_t { end, keep };
   void stop_serving(uint64_t deadline_ms, std::function<void(size_t)> done, Clients what = Clients::end);
-  // With Clients::keep those in clear are left as they are, once what is in flight is answered: these, when it
-  // is done.
+  // With Clients::keep those in clear are left as they are, once what is in flight is answered: these, when
+  // it is done.
   std::vector<KeptClient> take_kept() { return std::exchange(kept_, {}); }
 
   std::vector<DeviceSnapshot> counters() const;  // thread-safe

@@ -30,7 +30,8 @@ struct Done {
   uint64_t ticket;
   int error;
 };
-// A client that was left between two messages, with nothing of its under way: for the next process to go on with.
+// A client that was left between two messages, with nothing of its under way: for the next process to go on
+// with.
 struct KeptClient {
   int fd = -1;  // whoever takes it closes it
   Peer peer;
@@ -114,8 +115,8 @@ struct Logged {
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, ClientsKept, BytesRead, RoundTaken, CutDone,
-                            Adopted, ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed,
+using Record = std::variant<FaultAsked, RoundWanted, FileWanted, Done, ClientsKept, BytesRead, RoundTaken,
+                            CutDone, Adopted, ListAsked, DescribeAsked, OpenAsked, LeaseClosed, DeviceFailed,
                             StoreFailed, TransactionLogLost, KernelAnswer, KernelStatus, LinkDead, Logged>;
 
 // Where records go. push is called from any native thread, in the order of happening of that thread.

@@ -15,10 +15,7 @@ constexpr uint64_t kAgainMs = 100;
 }  // namespace
 
 Resumption::Resumption(Reactor& reactor, KeptClient client)
-    : reactor_(reactor),
-      channel_(client.fd),
-      client_(std::move(client)),
-      again_([this] { ask(); }) {}
+    : reactor_(reactor), channel_(client.fd), client_(std::move(client)), again_([this] { ask(); }) {}
 
 void Resumption::start() {
   prepare_socket(channel_.fd());
@@ -46,7 +43,8 @@ void Resumption::took_lease(Lease lease) {
   if (lease.error == 0) return serve(std::move(lease));
   if (lease.error == ESHUTDOWN && reactor_.loop_.clock_ns() < until_ns_)
     return again_.arm(reactor_.loop_, kAgainMs);
-  reactor_.log(LogLevel::warn, "a client of the run before is not taken over: " + lease.refusal, client_.peer);
+  reactor_.log(LogLevel::warn, "a client of the run before is not taken over: " + lease.refusal,
+               client_.peer);
   close();
 }
 

@@ -1,5 +1,5 @@
-// A client that an earlier process left between two messages (Connection::keep): its export is asked for anew,
-// as if it came in, but nothing is said to it, and its socket is not read before it has one.
+// A client that an earlier process left between two messages (Connection::keep): its export is asked for
+// anew, as if it came in, but nothing is said to it, and its socket is not read before it has one.
 //
 // Invariant: the client goes on with the terms it negotiated, or its socket is closed.
 #pragma once

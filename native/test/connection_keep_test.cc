@@ -94,7 +94,8 @@ TAP_TEST("what is in flight is answered first; what is behind it is answered by 
 }
 
 TAP_TEST("left at every byte of its requests, a client gets the same replies") {
-  const std::string head = request(C::write, 1, 100, 300) + std::string(300, 'w') + request(C::read, 2, 0, 64);
+  const std::string head =
+      request(C::write, 1, 100, 300) + std::string(300, 'w') + request(C::read, 2, 0, 64);
   const std::string bytes = head + request(C::write, 3, 5000, 2) + "ab" + request(C::read, 4, 100, 300);
   const auto length = [](uint64_t cookie) -> uint32_t { return cookie == 2 ? 64 : cookie == 4 ? 300 : 0; };
   for (size_t cut = 0; cut <= bytes.size(); cut++) {

@@ -425,7 +425,8 @@ TAP_TEST("the limit of one client's connections: refusals say whose, others get 
   const auto arrive = [&](const std::string& name, int64_t uid) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0) std::abort();
-    host.reactor().adopt(plane::Arrival{ends[1], {.name = name, .uid = uid, .identity = {}, .host = {}}, {}, nullptr});
+    host.reactor().adopt(
+        plane::Arrival{ends[1], {.name = name, .uid = uid, .identity = {}, .host = {}}, {}, nullptr});
     return ends[0];
   };
   const auto refusal = [&](int fd) {

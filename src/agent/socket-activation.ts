@@ -1,17 +1,21 @@
 // Listening sockets the process was started with (the protocol of sd_listen_fds: LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES). They are
-// descriptors 3 and up, named `nbd`, as those without a name are, or `api`. What is not meant for this process is left alone.
+// descriptors 3 and up, named `nbd`, as those without a name are, or `api`; and what an earlier run left with the service manager.
+// What is not meant for this process is left alone.
 
 import { activationError } from '../operations/listen-error.js';
+import { FILE_NAME, type PassedClients, SOCKET_NAME } from './kept-clients.js';
 
 export interface PassedSockets {
   nbd: readonly number[];
   api: number | null;
+  clients: PassedClients;
 }
 
-export const NO_SOCKETS: PassedSockets = { nbd: [], api: null };
+export const NO_SOCKETS: PassedSockets = { nbd: [], api: null, clients: { files: [], sockets: [] } };
 
 const FIRST_DESCRIPTOR = 3;
-const MAX_DESCRIPTORS = 64;
+/** As many as a manager may keep for us, and some to listen on. */
+const MAX_DESCRIPTORS = 100_000;
 
 /** What systemd calls a socket nobody named. */
 const UNNAMED = 'unknown';
@@ -43,10 +47,12 @@ function sort(names: readonly string[]): PassedSockets {
     names.flatMap((name, index) => (wanted.includes(name) ? [FIRST_DESCRIPTOR + index] : []));
   const nbd = of(['nbd', UNNAMED, '']);
   const api = of(['api']);
-  const strange = names.find((name) => !['nbd', UNNAMED, '', 'api'].includes(name));
+  const clients = { files: of([FILE_NAME]), sockets: of([SOCKET_NAME]) };
+  const usual = ['nbd', UNNAMED, '', 'api', FILE_NAME, SOCKET_NAME];
+  const strange = names.find((name) => !usual.includes(name));
   if (strange !== undefined) {
     throw activationError(`A socket passed at the start is named ${JSON.stringify(strange)}.`);
   }
   if (api.length > 1) throw activationError(`${api.length} sockets passed at the start are named api.`);
-  return { nbd, api: api[0] ?? null };
+  return { nbd, api: api[0] ?? null, clients };
 }

@@ -12,6 +12,7 @@ import {
 } from '../coordinator/command-line.js';
 import { composeCoordinator } from './coordinator-composition.js';
 import { runUntilStopped } from './run-until-stopped.js';
+import { managerOf } from './service-manager-of.js';
 import { tellFailure, tellUsage } from './tell.js';
 import { version } from './version.js';
 
@@ -26,7 +27,7 @@ async function main(words: string[]): Promise<number> {
     const settings: CoordinatorSettings = coordinatorSettings(command);
     const { logLevel } = command.opts<{ logLevel: LogLevel }>();
     const log = makeLogger({ level: logLevel, journald: process.env.JOURNAL_STREAM !== undefined });
-    return await runUntilStopped(log, async () => {
+    return await runUntilStopped({ log, manager: managerOf(process, log) }, async () => {
       log.info({ version, pid: process.pid, name: settings.name, state: settings.state.kind }, 'starting');
       return composeCoordinator(settings, log);
     });

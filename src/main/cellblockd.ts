@@ -4,14 +4,16 @@
 import { Command, CommanderError } from 'commander';
 import { readConfiguration } from '../agent/configuration.js';
 import { AGENT_EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
+import { KeptClients } from '../agent/kept-clients.js';
 import { makeLogger } from '../agent/logger.js';
 import { makeSettings, type Settings } from '../agent/settings.js';
-import { takePassedSockets } from '../agent/socket-activation.js';
+import { type PassedSockets, takePassedSockets } from '../agent/socket-activation.js';
 import { asCellblockError } from '../base/errors.js';
 import { activationError, descriptorError } from '../operations/listen-error.js';
-import { listeningAddress, loadPlane } from '../plane/addon.js';
+import { listeningAddress, loadPlane, loadServiceNotifications } from '../plane/addon.js';
 import { composeAgent } from './composition.js';
 import { runUntilStopped } from './run-until-stopped.js';
+import { managerOf } from './service-manager-of.js';
 import { tellFailure, tellUsage } from './tell.js';
 import { version } from './version.js';
 
@@ -19,13 +21,22 @@ process.exit(await main(process.argv.slice(2)));
 
 async function main(words: string[]): Promise<number> {
   try {
-    const settings = readSettings(words);
-    if (settings === undefined) return 0;
+    const read = readSettings(words);
+    if (read === undefined) return 0;
+    const { settings, passed, keepsClients } = read;
     const log = makeLogger({ level: settings.log.level, journald: process.env.JOURNAL_STREAM !== undefined });
-    return await runUntilStopped(log, async () => {
+    const manager = managerOf(process, log);
+    return await runUntilStopped({ log, manager }, async () => {
       log.info({ version, pid: process.pid, store: settings.store.directory }, 'starting');
       const debug = process.env.CELLBLOCK_DEBUG === '1';
-      return composeAgent(settings, { plane: loadPlane(), log, debug });
+      const native = loadServiceNotifications();
+      const clients = new KeptClients({ manager, native, passed: passed.clients, log });
+      return composeAgent(settings, {
+        plane: loadPlane(),
+        log,
+        debug,
+        clients: { resumed: clients, kept: keepsClients && manager.listens ? clients : null },
+      });
     });
   } catch (error) {
     if (error instanceof CommanderError) return tellUsage('cellblockd', error);
@@ -34,7 +45,9 @@ async function main(words: string[]): Promise<number> {
 }
 
 /** Undefined: help or version was asked for and printed. */
-function readSettings(words: string[]): Settings | undefined {
+function readSettings(
+  words: string[],
+): { settings: Settings; passed: PassedSockets; keepsClients: boolean } | undefined {
   const command = new Command('cellblockd')
     .description('The storage agent: serves the volumes of one store over NBD.')
     .requiredOption('--store <directory>', 'the store; made when the directory is missing or empty')
@@ -45,6 +58,10 @@ function readSettings(words: string[]): Settings | undefined {
     .option(
       '--allow-remote-without-tls',
       'listen on TCP addresses other than loopback, though nothing is encrypted there and nobody has to prove who they are',
+    )
+    .option(
+      '--keep-clients',
+      'at a stop, leave connected clients with the service manager, so that a restart does not end their connections; its unit needs FileDescriptorStoreMax=',
     )
     .version(version)
     .allowExcessArguments(false)
@@ -64,6 +81,7 @@ function readSettings(words: string[]): Settings | undefined {
     api,
     defaultExport,
     allowRemoteWithoutTls: allowRemote = false,
+    keepClients: keepsClients = false,
   } = command.opts<{
     store: string;
     config?: string;
@@ -71,14 +89,20 @@ function readSettings(words: string[]): Settings | undefined {
     api?: string;
     defaultExport?: string;
     allowRemoteWithoutTls?: boolean;
+    keepClients?: boolean;
   }>();
   const line = { store, nbd, api, defaultExport, allowRemote };
-  return makeSettings(config === undefined ? {} : readConfiguration(config), line, passedSockets());
+  const passed = takePassedSockets(process.env, process.pid);
+  const settings = makeSettings(
+    config === undefined ? {} : readConfiguration(config),
+    line,
+    listening(passed),
+  );
+  return { settings, passed, keepsClients };
 }
 
 /** Those named api have to be unix sockets: on TCP everybody could have the API. */
-function passedSockets() {
-  const { nbd, api } = takePassedSockets(process.env, process.pid);
+function listening({ nbd, api }: PassedSockets) {
   return { nbd, api: api === null ? null : { descriptor: api, path: apiPathOf(api) } };
 }
 

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { requireFreeAddresses } from '../agent/addresses.js';
 import type { AgentParts } from '../agent/agent-parts.js';
 import { deviceNames } from '../agent/device-names.js';
+import type { KeptClients } from '../agent/kept-clients.js';
 import { copyCredentialsOf, Membership } from '../agent/membership.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
@@ -17,7 +18,7 @@ import { asCellblockError, CellblockError, systemCode } from '../base/errors.js'
 import { handoverPath } from '../model/handover.js';
 import { checkSocketPath } from '../operations/listen-error.js';
 import { Operations } from '../operations/operations.js';
-import type { Plane } from '../plane/treaty.js';
+import type { KeptClient, Plane } from '../plane/treaty.js';
 import { inspectionOf } from './inspection.js';
 import { Stops } from './stops.js';
 import { version } from './version.js';
@@ -28,6 +29,10 @@ export interface RunningAgent {
   listeners: string[];
   /** Reads again what may be changed while it runs: the files of TLS. */
   reload(): void;
+  /** Resolves when nothing hangs. */
+  pulse(): Promise<void>;
+  /** What it does, in a few words. */
+  describe(): string;
   /** Ends everything in order; idempotent. */
   stop(): Promise<void>;
 }
@@ -36,6 +41,8 @@ export interface Surroundings {
   plane: Plane;
   log: Logger;
   debug: boolean;
+  /** Clients that an earlier agent left, and who takes those of this one at its stop; null: they are told. */
+  clients?: { resumed: KeptClients; kept: KeptClients | null };
 }
 
 /** Control API requests under way get this long at a stop; streams never end by themselves. */
@@ -43,7 +50,7 @@ const API_STOP_MS = 2000;
 
 export async function composeAgent(
   settings: Settings,
-  { plane, log, debug }: Surroundings,
+  { plane, log, debug, clients }: Surroundings,
 ): Promise<RunningAgent> {
   const stops = new Stops(log);
   try {
@@ -67,12 +74,21 @@ export async function composeAgent(
         : { cells: { ...coordinator, copyCredentials: () => copyCredentialsOf(coordinator) } }),
       beforeMaking: () => requireFreeAddresses(settings),
     });
-    stops.add('store', () => operations.close({ deadlineMs: limits.stopDeadlineMs }));
+    const { storeId } = operations.status();
+    const keeper = clients?.kept;
+    stops.add('store', () =>
+      operations.close({
+        deadlineMs: limits.stopDeadlineMs,
+        ...(keeper ? { keep: (kept: KeptClient[]) => keeper.keep(kept, storeId) } : {}),
+      }),
+    );
 
     const tls = new Tls(nbd.tls, (options) => plane.setTls(options), log, {
       hostCa: coordinator?.tls.ca,
     });
     tls.load();
+    // Before anybody new: they wait already.
+    clients?.resumed.resume(storeId, (client) => operations.resumeClient(client));
     const listeners: string[] = [];
     for (const descriptor of nbd.descriptors) {
       const bound = operations.listenOnDescriptor(descriptor, { allowRemote: nbd.allowRemote });
@@ -139,11 +155,26 @@ export async function composeAgent(
     }
     // Last: whoever is asked for something can do it.
     membership?.start();
-    return { operations, listeners, reload: () => void tls.reload(), stop: () => stops.run() };
+    return {
+      operations,
+      listeners,
+      reload: () => void tls.reload(),
+      pulse: () => operations.pulse(),
+      describe: () => describe(operations),
+      stop: () => stops.run(),
+    };
   } catch (error) {
     await stops.run();
     throw error;
   }
+}
+
+function describe(operations: Operations): string {
+  const { volumes, plane, state, failedVolumes } = operations.status();
+  const clients = `${plane.connections} ${plane.connections === 1 ? 'client' : 'clients'}`;
+  const failed = failedVolumes.length === 0 ? '' : `; FAILED: ${failedVolumes.slice(0, 5).join(', ')}`;
+  const special = state === 'running' ? '' : `; the store is ${state}`;
+  return `Serving ${volumes} ${volumes === 1 ? 'volume' : 'volumes'} to ${clients}${special}${failed}`;
 }
 
 /** Whether a name is one of these; `*` stands for anything. */

@@ -60,7 +60,14 @@ export async function composeCoordinator(
     server.attach(listener);
     state.start();
     log.info({ event: 'listening', address, name }, 'hosts may come');
-    return { address, reload: () => void credentials.reload(), stop: () => stops.run() };
+    return {
+      address,
+      reload: () => void credentials.reload(),
+      // One thread: who runs this hangs nowhere.
+      pulse: async () => undefined,
+      describe: () => (coordinator.isReady ? 'Leading' : 'Standing by'),
+      stop: () => stops.run(),
+    };
   } catch (error) {
     await stops.run();
     throw error;

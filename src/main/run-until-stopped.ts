@@ -1,20 +1,25 @@
 // Runs an agent or a coordinator until it is told to stop. SIGTERM or SIGINT: a clean stop; a second one: an immediate end, as after a crash, which the
-// next start recovers from. SIGHUP: its files of TLS and tokens are read again. An error nobody caught: logged, then the end, because its state cannot be trusted.
+// next start recovers from. SIGHUP: its files of TLS and tokens are read again. Its service manager is told of all that. An error nobody caught: logged, then the end, because its state cannot be trusted.
 
 import type { Logger } from 'pino';
 import { EXIT_CODES } from '../agent/exit-codes.js';
+import type { ServiceManager } from '../agent/service-manager.js';
 import { asCellblockError } from '../base/errors.js';
 
 export interface RunningProgram {
   /** Reads again what may be changed while it runs. */
   reload(): void;
+  /** Resolves when nothing hangs. */
+  pulse(): Promise<void>;
+  /** What it does, in a few words. */
+  describe(): string;
   /** Ends everything in order; idempotent. */
   stop(): Promise<void>;
 }
 
 /** Answers the exit code. What `start` throws is thrown on. */
 export async function runUntilStopped<P extends RunningProgram>(
-  log: Logger,
+  { log, manager }: { log: Logger; manager: ServiceManager },
   start: () => Promise<P>,
   whenReady: (program: P) => void = () => undefined,
 ): Promise<number> {
@@ -27,12 +32,18 @@ export async function runUntilStopped<P extends RunningProgram>(
   const asked = stopAsked(log);
   let reload = () => {}; // a start reads everything anyway
   process.on('SIGHUP', () => reload());
-  const program = await start();
-  reload = () => program.reload();
+  const program = await start().catch((error: unknown) => {
+    manager.failed(asCellblockError(error).message);
+    throw error;
+  });
+  reload = () => manager.reload(() => program.reload());
   log.info('ready');
+  manager.ready(() => program.describe());
+  manager.watch(() => program.pulse());
   whenReady(program);
   const signal = await asked;
   log.info({ signal }, 'stopping');
+  manager.stopping();
   try {
     await program.stop();
   } catch (error) {

@@ -10,6 +10,7 @@ import { nbdUri } from '../nbd-client/address.js';
 import { loadPlane } from '../plane/addon.js';
 import { composeAgent, type RunningAgent } from './composition.js';
 import { runUntilStopped } from './run-until-stopped.js';
+import { managerOf } from './service-manager-of.js';
 import { version } from './version.js';
 
 const DIRECTORY = resolve('data');
@@ -23,7 +24,11 @@ process.exit(await main());
 async function main(): Promise<number> {
   const log = makeLogger({ level: 'warn', journald: false });
   try {
-    const code = await runUntilStopped(log, () => startAgent(log), introduce);
+    const code = await runUntilStopped(
+      { log, manager: managerOf(process, log) },
+      () => startAgent(log),
+      introduce,
+    );
     if (code === 0) process.stdout.write('\nStopped. `npm start` goes on where this ended.\n');
     return code;
   } catch (error) {

@@ -8,7 +8,7 @@ import { extentsPath } from '../model/entities.js';
 import { bornNow, type FileAttributes } from '../model/file-attributes.js';
 import { isHiddenName } from '../model/names.js';
 import { checkLimits, type Limits } from '../model/volume-settings.js';
-import type { Plane, Visitors } from '../plane/treaty.js';
+import type { KeptClient, Plane, Visitors } from '../plane/treaty.js';
 import type { Parts } from './composition.js';
 import { build, DEFAULTS } from './composition.js';
 import type { AttachWishes } from './kernel/attachment-options.js';
@@ -528,12 +528,22 @@ export class Operations {
   }
 
   /** Stops serving, takes the last rounds, closes everything; idempotent. The next start is a clean one if all went well. */
-  close(options: { deadlineMs?: number } = {}): Promise<void> {
-    this.#closing ??= this.#close(options.deadlineMs ?? 5000);
+  close(wishes: Partial<CloseWishes> = {}): Promise<void> {
+    this.#closing ??= this.#close({ deadlineMs: 5000, ...wishes });
     return this.#closing;
   }
 
-  async #close(deadlineMs: number): Promise<void> {
+  /** Goes on with a client that an earlier agent of this store left. */
+  resumeClient(client: KeptClient): void {
+    this.plane.resumeClient(client);
+  }
+
+  /** Resolves when nothing of the data plane hangs. */
+  pulse(): Promise<void> {
+    return this.parts.client.pulse();
+  }
+
+  async #close({ deadlineMs, keep }: CloseWishes): Promise<void> {
     const {
       client,
       tasks,
@@ -559,7 +569,10 @@ export class Operations {
     this.parts.attachments.stop();
     await steps.run('what cells hold', () => this.parts.cells.stop());
     await steps.run('copies', () => this.parts.copies.stopAll());
-    await steps.run('the end of connections', () => client.stopServing(deadlineMs));
+    await steps.run('the end of connections', async () => {
+      if (keep) keep(await client.keepClients(deadlineMs));
+      else await client.stopServing(deadlineMs);
+    });
     await steps.run('syncs', () => this.parts.syncs.stop());
     await steps.run('snapshots that expire', () => this.parts.expiry.stop());
     await steps.run('reclaiming space', () => reclaim.stop());
@@ -728,6 +741,13 @@ export class Operations {
     const chain = chainOf(this.parts.catalog.lines, { line: container.line, version });
     return chain.reduce((sum, { line, upTo }) => sum + countUpTo(liveNumbers(line), upTo), 0) - 1;
   }
+}
+
+export interface CloseWishes {
+  /** How long clients are waited for. */
+  deadlineMs: number;
+  /** Takes the clients that another agent can go on with, which are told nothing then; not there: all are told. */
+  keep?: (clients: KeptClient[]) => void;
 }
 
 export interface ListenWishes {

@@ -7,6 +7,7 @@ import { CellblockError } from '../base/errors.js';
 import type {
   FaultRecord,
   JournalScan,
+  KeptClient,
   KernelBackend,
   KernelDevice,
   Plane,
@@ -184,6 +185,15 @@ export class PlaneClient {
     return this.#kernel((ticket) => this.plane.unclaimNode(ticket, path));
   }
 
+  async keepClients(deadlineMs: number): Promise<KeptClient[]> {
+    const answer = await this.#ask((ticket) => this.plane.keepClients(ticket, deadlineMs));
+    return (answer as RecordOf<'clients-kept'>).clients;
+  }
+
+  pulse(): Promise<void> {
+    return this.#done('asking whether it hangs', (ticket) => this.plane.pulse(ticket));
+  }
+
   stopServing(deadlineMs: number): Promise<void> {
     return this.#done('stopping', (ticket) => this.plane.stopServing(ticket, deadlineMs));
   }
@@ -228,6 +238,7 @@ export class PlaneClient {
     switch (record.kind) {
       case 'done':
       case 'bytes':
+      case 'clients-kept':
       case 'round':
       case 'cut':
       case 'adopted':

@@ -22,7 +22,17 @@ export interface HandOver {
   shutDown(descriptor: number): void;
 }
 
-interface Addon extends HandOver {
+/** What a program tells its service manager, and what it hands on to the next process. All throw with `code`. */
+export interface ServiceNotifications {
+  /** Lines of sd_notify(3) to the socket at `address`; descriptors stay open here. Waits a few seconds for a manager that is busy. */
+  notifyServiceManager(address: string, message: string, descriptors: number[]): void;
+  /** Descriptor of a file in memory that nobody can change. */
+  sealedFile(name: string, content: Uint8Array): number;
+  /** Names a socket as long as it lives, in whatever process; 0n: it is none. */
+  socketCookie(descriptor: number): bigint;
+}
+
+interface Addon extends HandOver, ServiceNotifications {
   NativePlane: new () => Plane;
   nextExtent: NextExtent;
   listeningAddress: (descriptor: number) => string;
@@ -69,6 +79,13 @@ export function loadNextExtent(): NextExtent {
 export function loadHandOver(): HandOver {
   const addon = loadAddon();
   if (typeof addon.handOver !== 'function') throw missing('it is older than this program');
+  return addon;
+}
+
+/** Throws `addon-missing`. */
+export function loadServiceNotifications(): ServiceNotifications {
+  const addon = loadAddon();
+  if (typeof addon.notifyServiceManager !== 'function') throw missing('it is older than this program');
   return addon;
 }
 

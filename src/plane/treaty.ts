@@ -180,6 +180,19 @@ export interface Peer {
   host: string;
 }
 
+/** A client that a stop left between two messages, with nothing of its under way: what it negotiated, and what of it was not looked at. */
+export interface KeptClient {
+  /** Its socket, whose owner whoever has this is. */
+  descriptor: number;
+  peer: Peer;
+  exportName: string;
+  structured: boolean;
+  extended: boolean;
+  transmissionFlags: number;
+  contexts: { id: number; kind: 'allocation' | 'depth' | 'changed'; snapshot: string }[];
+  input: Uint8Array;
+}
+
 /** How connections that begin from now on are secured. Contents of files, which are copied; null: not there. */
 export interface TlsOptions {
   /** selective: clients may begin TLS; forced: they have to. */
@@ -249,6 +262,8 @@ export type PlaneRecord =
     }
   /** Per member of a cut, in the order asked: 0, or the errno that made it a hidden version. */
   | { kind: 'cut'; ticket: number; error: number; position: bigint; errors: number[]; members: CutMember[] }
+  /** Answer of keepClients(). */
+  | { kind: 'clients-kept'; ticket: number; error: number; clients: KeptClient[] }
   /** Answer of read(): as many bytes as were asked for, or none with an error. */
   | { kind: 'bytes'; ticket: number; error: number; data: Uint8Array }
   /** Blocks that were taken over from the deleted version, in the order of the windows handed in. */
@@ -506,6 +521,15 @@ export interface Plane {
    * done; devices stay open so that last rounds can be taken. Then close().
    */
   stopServing(ticket: number, deadlineMs: number): void;
+  /**
+   * The same, but clients in clear are told nothing: what is in flight is answered, and their sockets are left as they are. Answered by
+   * clients-kept. Those of the kernel, in TLS, handed over or in the handshake end as with stopServing().
+   */
+  keepClients(ticket: number, deadlineMs: number): void;
+  /** Goes on with one that keepClients() of an earlier process left; its export is asked for with open, and it is closed if it may not have it. */
+  resumeClient(client: KeptClient): void;
+  /** Answered by done when every reactor has come by. */
+  pulse(ticket: number): void;
   /**
    * Joins every thread and releases everything; idempotent. `clean`: every round is in LevelDB, mark the journal so. Commands given
    * afterwards do nothing.

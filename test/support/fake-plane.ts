@@ -485,6 +485,19 @@ export class FakePlane implements Plane {
     };
   }
 
+  resumeClient(): void {
+    throw new Error('nobody has left a client here');
+  }
+
+  pulse(ticket: number): void {
+    this.#done(ticket);
+  }
+
+  keepClients(ticket: number): void {
+    for (const lease of [...this.leases.keys()]) this.dropLease(lease);
+    this.emit({ kind: 'clients-kept', ticket, error: 0, clients: [] });
+  }
+
   stopServing(ticket: number): void {
     for (const lease of [...this.leases.keys()]) this.dropLease(lease);
     this.#done(ticket);

@@ -4,19 +4,32 @@ import { takePassedSockets } from '../../../src/agent/socket-activation.js';
 
 const PID = 4711;
 const take = (variables: Record<string, string>) => takePassedSockets({ ...variables }, PID);
+const clients = { files: [], sockets: [] };
 const passed = (count: string, names?: string) =>
   take({ LISTEN_PID: '4711', LISTEN_FDS: count, ...(names === undefined ? {} : { LISTEN_FDNAMES: names }) });
 
 t.test('descriptors from 3 on, by name', async (t) => {
-  t.same(passed('3', 'nbd:api:nbd'), { nbd: [3, 5], api: 4 });
-  t.same(passed('1', 'api'), { nbd: [], api: 3 });
-  t.same(passed('2'), { nbd: [3, 4], api: null }, 'without names they are for clients');
-  t.same(passed('2', 'unknown:'), { nbd: [3, 4], api: null }, 'systemd calls one without a name unknown');
-  t.same(passed('0'), { nbd: [], api: null });
+  t.same(passed('3', 'nbd:api:nbd'), { nbd: [3, 5], api: 4, clients });
+  t.same(passed('1', 'api'), { nbd: [], api: 3, clients });
+  t.same(passed('2'), { nbd: [3, 4], api: null, clients }, 'without names they are for clients');
+  t.same(
+    passed('2', 'unknown:'),
+    { nbd: [3, 4], api: null, clients },
+    'systemd calls one without a name unknown',
+  );
+  t.same(passed('0'), { nbd: [], api: null, clients });
+});
+
+t.test('what an earlier run left with the manager, in any order', async (t) => {
+  t.same(passed('5', 'kept-client:nbd:kept-clients:kept-client:api'), {
+    nbd: [4],
+    api: 7,
+    clients: { files: [5], sockets: [3, 6] },
+  });
 });
 
 t.test('what is meant for another process is left alone, and the variables go either way', async (t) => {
-  const nothing = { nbd: [], api: null };
+  const nothing = { nbd: [], api: null, clients };
   t.same(take({}), nothing);
   t.same(take({ LISTEN_PID: '1', LISTEN_FDS: '2' }), nothing);
   t.same(take({ LISTEN_FDS: '2' }), nothing, 'no process is named');
@@ -32,7 +45,7 @@ t.test('wrong variables are refused with a sentence', async (t) => {
   const wrong: [() => unknown, RegExp][] = [
     [() => passed('many'), /LISTEN_FDS is "many"/],
     [() => passed('-1'), /LISTEN_FDS is "-1"/],
-    [() => passed('65'), /no number from 0 to 64/],
+    [() => passed('100001'), /no number from 0 to 100000/],
     [() => passed('2', 'nbd'), /names 1 sockets, and LISTEN_FDS says 2/],
     [() => passed('1', 'web'), /is named "web"/],
     [() => passed('1', 'cellblockd.socket'), /is named "cellblockd.socket"/],
