@@ -1,9 +1,10 @@
-// B19: how long nothing is decided when the leader of three coordinators on etcd ends, or stands still.
+// B19: how long nothing is decided when the leader of three coordinators on etcd ends, stands still, or is cut off from etcd.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EtcdClient } from '../../src/coordinator/etcd-client.js';
 import { type Bench, inTurn } from '../bench.js';
 import { CoordinatorProgram, startEtcd, writeTokens } from '../coordinator/coordinators.js';
 import { Fleet, hostName } from '../coordinator/fleet.js';
+import { Lines } from '../coordinator/lines.js';
 import { judgeNumber } from '../judge.js';
 import type { Row } from '../row.js';
 
@@ -64,7 +65,7 @@ class Three {
     hurt: (leader: CoordinatorProgram) => unknown,
     mend: (leader: CoordinatorProgram) => unknown,
   ): Promise<number> {
-    const leader = await until('leader', () => this.#all.find((each) => each.leads) ?? null);
+    const leader = await until('one leader', () => this.#leader());
     await until('fleet', () => this.#fleet.connected === HOSTS);
     await this.#one();
     const began = performance.now();
@@ -81,6 +82,12 @@ class Three {
     return took;
   }
 
+  /** Null: none says so, or one has not noticed yet that it leads no more. */
+  #leader(): CoordinatorProgram | null {
+    const leaders = this.#all.filter((each) => each.leads);
+    return leaders.length === 1 ? leaders[0]! : null;
+  }
+
   /** The same name until it is answered: it is one snapshot. */
   async #one(): Promise<void> {
     const name = `s${this.taken}`;
@@ -93,15 +100,26 @@ class Three {
   }
 }
 
-async function begin(bench: Bench): Promise<{ three: Three; fleet: Fleet; all: CoordinatorProgram[] }> {
+interface Begun {
+  three: Three;
+  fleet: Fleet;
+  all: CoordinatorProgram[];
+  /** From each coordinator to etcd. */
+  lines: Map<CoordinatorProgram, Lines>;
+}
+
+async function begin(bench: Bench): Promise<Begun> {
   const endpoints = await startEtcd(bench);
   await served(endpoints);
   const tokens = bench.path('failover-tokens');
   await writeTokens(tokens, { hosts: HOSTS, cells: CELLS });
-  const state = `etcd://${endpoints.join(',')}`;
-  const all = await Promise.all(
-    ['c1', 'c2', 'c3'].map((name) => CoordinatorProgram.make(bench, name, { state, tokens })),
-  );
+  const lines = new Map<CoordinatorProgram, Lines>();
+  for (const name of ['c1', 'c2', 'c3']) {
+    const way = await Lines.to(endpoints);
+    const state = `etcd://${way.addresses.join(',')}`;
+    lines.set(await CoordinatorProgram.make(bench, name, { state, tokens }), way.lines);
+  }
+  const all = [...lines.keys()];
   for (const one of all) one.start();
   await until('leader', () => all.some((one) => one.leads));
   const fleet = new Fleet({
@@ -114,15 +132,15 @@ async function begin(bench: Bench): Promise<{ three: Three; fleet: Fleet; all: C
   await until('fleet', () => fleet.connected === HOSTS);
   const claim = { verb: 'route-claim', arguments: { volume: VOLUME, host: hostName(0) } } as const;
   const { volume } = await fleet.call<{ volume: string }>(1, claim);
-  return { three: new Three(all, fleet, volume), fleet, all };
+  return { three: new Three(all, fleet, volume), fleet, all, lines };
 }
 
 export const coordinatorFailover: Row = {
   id: 'B19',
-  work: 'three coordinators on etcd of three members: time from the death or the standstill of the leader to the next snapshot',
+  work: 'three coordinators on etcd of three members: time from the death, the standstill or the isolation of the leader to the next snapshot',
   needsCellblock: true,
   run: async (bench) => {
-    const { three, fleet, all } = await begin(bench);
+    const { three, fleet, all, lines } = await begin(bench);
     const kinds = [
       {
         name: 'killed',
@@ -148,6 +166,14 @@ export const coordinatorFailover: Row = {
             (leader) => leader.signal('SIGCONT'),
           ),
       },
+      {
+        name: 'cut off from etcd',
+        measure: () =>
+          three.without(
+            (leader) => lines.get(leader)!.cut(),
+            (leader) => lines.get(leader)!.mend(),
+          ),
+      },
     ];
     const results = await inTurn(bench, 'B19', kinds, ({ measure }) => measure());
     const ids = fleet.lineages.get(three.volume) ?? [];
@@ -155,11 +181,13 @@ export const coordinatorFailover: Row = {
       throw new Error(`${three.taken} snapshots were taken, and ${ids.length} are there`);
     await fleet.stop();
     for (const one of all) await one.stop();
+    for (const one of lines.values()) one.close();
     const unit = 'ms';
     const bounds: Record<string, number> = {
       killed: 10_000,
       'stopped in order': 2_000,
       'standing still': 20_000,
+      'cut off from etcd': 20_000,
     };
     return {
       findings: [...results].map(([part, values]) =>
