@@ -31,6 +31,8 @@ export interface ClientResult {
   readonly requests: number;
   readonly errors: number;
   readonly seconds: number;
+  /** Of the client's own process, user and system, while it worked. */
+  readonly cpu_seconds: number;
   /** CLOCK_MONOTONIC, the clock of process.hrtime. */
   readonly started_ns: number;
   readonly ended_ns: number;

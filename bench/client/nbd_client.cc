@@ -63,6 +63,12 @@ uint64_t now_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
+uint64_t cpu_ns() {
+  timespec used;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<uint64_t>(used.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(used.tv_nsec);
+}
+
 Options parse_options(int argc, char** argv) {
   Options options;
   std::map<std::string, std::string*> strings = {{"--socket", &options.socket},
@@ -137,6 +143,7 @@ class Run {
 
   void run() {
     started_ = now_ns();
+    cpu_ns_ = cpu_ns();
     deadline_ = options_.runtime_ms != 0 ? started_ + options_.runtime_ms * 1000000 : UINT64_MAX;
     for (;;) {
       submit();
@@ -149,14 +156,16 @@ class Run {
       while (free_.size() < options_.depth) transfer();
     }
     ended_ = now_ns();
+    cpu_ns_ = cpu_ns() - cpu_ns_;
   }
 
   void print() const {
     double seconds = static_cast<double>(ended_ - started_) / 1e9;
     printf(
-        "{\"requests\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"started_ns\":%llu,\"ended_ns\":%llu,"
+        "{\"requests\":%llu,\"errors\":%llu,\"seconds\":%.6f,\"started_ns\":%llu,\"ended_ns\":%llu,\"cpu_seconds\":%.6f,"
         "\"tls\":\"%s\",\"latency_ns\":{\"mean\":%.0f,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu,\"max\":%llu}",
-        ull(done_), ull(errors_), seconds, ull(started_), ull(ended_), stream_.tls_parameters().c_str(),
+        ull(done_), ull(errors_), seconds, ull(started_), ull(ended_),
+        static_cast<double>(cpu_ns_) / 1e9, stream_.tls_parameters().c_str(),
         latency_.mean(), ull(latency_.at(0.5)), ull(latency_.at(0.99)), ull(latency_.at(0.999)),
         ull(latency_.max()));
     if (options_.timeline_ms != 0) {
@@ -324,6 +333,7 @@ class Run {
   std::vector<Bin> bins_;
   Histogram latency_;
   uint64_t mix_state_ = 88172645463325252;
+  uint64_t cpu_ns_ = 0;  // of this process, while it worked
   uint64_t started_ = 0, ended_ = 0, deadline_ = 0, begun_ = 0, done_ = 0, errors_ = 0;
   bool stopped_ = false, flushing_end_ = false;
 };

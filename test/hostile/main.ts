@@ -7,11 +7,14 @@
 // median of the ratios counts. Three clients have to keep 90 % of what they have alone: two as fast as they can, which
 // share a processor with the agent while the attackers have the others, as they do elsewhere, so that only what the agent does for
 // attackers is taken from the client, once with limits on the attackers' volume and once without; and one that asks for two fifths of
-// what it could have, all on the same processors. A client as fast as it can on those is measured too, but what the attackers' own
+// what it could have, all on the same processors. Where the client is as fast as it can, what counts is the part of its processor that it
+// has, of the time that others on this machine (or its host) did not take: requests a second are told beside it, and differ by more from
+// one second to the next than what is to be seen. A client as fast as it can on those is measured too, but what the attackers' own
 // processes take from it is in its number, and it decides nothing. Then all attacks in turn for --minutes, with the agent's memory,
 // sockets and connections after each turn. Prints Markdown; the exit code is 0 only if these three kept 90 % beside every attack and
 // nothing grew.
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -25,6 +28,8 @@ import { type Attack, attacks, comparison, type Victim } from './attacks.js';
 import { anonymousBytes, released, settled, sockets } from './footprint.js';
 
 const KEPT = 0.9;
+/** Of /proc/stat, a second. */
+const TICKS = 100;
 const LAST = os.availableParallelism() - 1;
 const ALL = `0-${LAST}`;
 const ROUNDS = 200;
@@ -96,12 +101,30 @@ const inMib = (bytes: number): string => (bytes / MIB).toFixed(1);
 const limit = ({ api }: Daemon, name: string, limits: object | null) =>
   api.call('PATCH', `/v1/volumes/${name}`, { limits });
 
-/** Requests a second of a client that reads 4 KiB at random places. */
-async function rate(program: string, socket: string): Promise<number> {
-  const work = { op: 'read', depth: DEPTH, runtime_ms: seconds * 1000 } as const;
-  const done = await client(program, { socket, name: 'own' }, work);
+interface Had {
+  /** Requests a second. */
+  rate: number;
+  /** Of the processor time there was on the first processor, what the client used. */
+  part: number;
+}
+
+/** A client that reads 4 KiB at random places. */
+async function work(program: string, socket: string): Promise<Had> {
+  const before = stolenSeconds();
+  const done = await client(
+    program,
+    { socket, name: 'own' },
+    { op: 'read', depth: DEPTH, runtime_ms: seconds * 1000 },
+  );
   if (done.errors > 0) throw new Error(`${done.errors} errors`);
-  return done.requests / done.seconds;
+  const there = done.seconds - (stolenSeconds() - before);
+  return { rate: done.requests / done.seconds, part: done.cpu_seconds / there };
+}
+
+/** What the host of this machine took of the first processor. */
+function stolenSeconds(): number {
+  const line = /^cpu0 (.*)$/m.exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '';
+  return Number(line.split(' ')[7] ?? 0) / TICKS;
 }
 
 /** An attack that goes on while `measure` runs; it has begun before. */
@@ -137,27 +160,33 @@ async function price(program: string, daemon: Daemon, victim: Victim, setting: S
   await limit(daemon, 'own', null);
   await limit(daemon, victim.name, setting.limited ? LIMITED : null);
   if (setting.part !== null) {
-    const iops = Math.round((await rate(program, daemon.nbdPath)) * setting.part);
+    const iops = Math.round((await work(program, daemon.nbdPath)).rate * setting.part);
     await limit(daemon, 'own', { iops });
   }
-  console.log('| attack | alone, requests/s | beside it | kept (median of the pairs) | least and most |');
-  console.log('|---|---|---|---|---|');
+  const what = setting.apart ? 'of the processor' : 'of the requests';
+  console.log(
+    `| attack | alone, requests/s | beside it | of these, kept | kept, ${what} | least and most of that |`,
+  );
+  console.log('|---|---|---|---|---|---|');
   let passed = true;
   for (const attack of [comparison, ...attacks]) {
-    const own = () => rate(program, daemon.nbdPath);
+    const own = () => work(program, daemon.nbdPath);
     const alone = [await own()];
-    const with_: number[] = [];
+    const with_: Had[] = [];
     for (let n = 0; n < pairs; n++) {
       with_.push(await beside(victim, attack, setting.apart ? `1-${LAST}` : ALL, own));
       await settled(daemon, 0);
       alone.push(await own());
     }
-    const ratios = with_.map((one, n) => (2 * one) / ((alone[n] as number) + (alone[n + 1] as number)));
+    const keptOf = (number: (had: Had) => number) =>
+      with_.map((one, n) => (2 * number(one)) / (number(alone[n] as Had) + number(alone[n + 1] as Had)));
+    const ofRequests = median(keptOf(({ rate }) => rate));
+    const ratios = keptOf(setting.apart ? ({ part }) => part : ({ rate }) => rate);
     const kept = median(ratios);
     passed &&= kept >= KEPT || attack === comparison || !setting.decides;
-    const rates = [alone, with_].map((list) => Math.round(median(list)));
+    const rates = [alone, with_].map((list) => Math.round(median(list.map(({ rate }) => rate))));
     const range = [Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2)).join(' - ');
-    console.log(`| ${attack.name} | ${rates.join(' | ')} | ${kept.toFixed(2)} | ${range} |`);
+    console.log(`| ${attack.name} | ${rates.join(' | ')} | ${ofRequests.toFixed(2)} | ${kept.toFixed(2)} | ${range} |`);
   }
   return passed;
 }
