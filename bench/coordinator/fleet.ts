@@ -1,6 +1,7 @@
 // Hosts that hold volumes in memory and speak the real protocol over real WebSockets: what a coordinator has before it, without their disks.
 //
 // Invariant: each snapshot that is answered is the child of the one before it under the one epoch there is; anything else is refused.
+import { CellblockError } from '../../src/base/errors.js';
 import type { HostAnswer } from '../../src/model/cell/answer.js';
 import type { Head } from '../../src/model/cell/route.js';
 import { AgentClient, type SaidOutcome } from '../../src/protocol/client.js';
@@ -33,6 +34,7 @@ export class Fleet {
   readonly #clients: AgentClient[] = [];
   /** Ids of snapshots, by volume, oldest first. */
   readonly lineages = new Map<string, string[]>();
+  readonly #names = new Set<string>();
   /** Volumes that were claimed, and the host of each. */
   readonly #claimed = new Map<string, number>();
 
@@ -89,7 +91,7 @@ export class Fleet {
         probe: async (volume) => this.#answer(host, volume),
         perform: async ({ volume, epoch, parent, operation }) =>
           operation.kind === 'snapshot'
-            ? this.#snapshot(volume, { epoch, parent, id: operation.id })
+            ? this.#snapshot(volume, { epoch, parent, id: operation.id, name: operation.name })
             : refuse(),
         command: refuse,
         claim: async (volume) => {
@@ -136,12 +138,17 @@ export class Fleet {
 
   #snapshot(
     volume: string,
-    { epoch, parent, id }: { epoch: number; parent: Head | null; id: string },
+    { epoch, parent, id, name }: { epoch: number; parent: Head | null; id: string; name: string },
   ): SaidOutcome {
     const head = this.#head(volume);
     if (head?.id === id) return { kind: 'done', head };
     if (epoch !== 1) return { kind: 'refused', refusal: 'STALE_EPOCH', because: 'the epoch is 1' };
+    const named = `${volume}@${name}`;
+    // As an agent says it: who asks again after silence may have been heard the first time.
+    if (this.#names.has(named))
+      throw new CellblockError('snapshot-exists', `There is already a snapshot ${named}.`, { hint: '' });
     if (head?.id !== parent?.id) return { kind: 'refused', refusal: 'LINEAGE_MISMATCH', because: 'no child' };
+    this.#names.add(named);
     this.lineages.set(volume, [...(this.lineages.get(volume) ?? []), id]);
     return { kind: 'done', head: this.#head(volume) };
   }

@@ -4,5 +4,6 @@ import { clientCases } from './client-cases.js';
 import type { VmCase } from './machine.js';
 import { restartCases } from './restart-cases.js';
 import { syncCases } from './sync-cases.js';
+import { systemdCases } from './systemd-cases.js';
 
-export const cases: readonly VmCase[] = [...attachCases, ...restartCases, ...syncCases, ...clientCases];
+export const cases: readonly VmCase[] = [...attachCases, ...restartCases, ...syncCases, ...clientCases, ...systemdCases];

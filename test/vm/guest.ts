@@ -10,7 +10,7 @@ if (!found) {
 }
 const machine = new Machine();
 try {
-  await found.run(machine);
+  await found.run(machine, Number(process.env.CELLBLOCK_VM_BOOT ?? 1));
   await machine.end();
   process.exit(0);
 } catch (error) {

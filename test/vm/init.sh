@@ -13,6 +13,7 @@ mount --bind "$(word project)" /run/project
 mount -t hostfs none /run/job -o "$(word job)"
 mount -t ext4 /dev/ubda /run/scratch
 mkdir -p /run/scratch/tmp
+[ "$(word systemd)" = 1 ] && . "$(word project)/test/vm/init-systemd.sh"
 mount -t tmpfs tmp /tmp
 for name in fd:/proc/self/fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -sfn "${name#*:}" "/dev/${name%%:*}"; done
 ip link set lo up

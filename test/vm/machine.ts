@@ -143,8 +143,12 @@ export class Machine {
 export interface VmCase {
   name: string;
   summary: string;
-  /** Throws where something is not as it should be. */
-  run(machine: Machine): Promise<void>;
+  /** Throws where something is not as it should be. `boot`: 1 for the first. */
+  run(machine: Machine, boot: number): Promise<void>;
+  /** A guest with systemd, and, in the folder of the job, two versions of the package. */
+  systemd?: true;
+  /** It is shut down in order and booted again after all but the last. */
+  boots?: number;
 }
 
 interface Timed {

@@ -2,6 +2,7 @@
 // Node, the same tools and this very build; a scratch disk takes what a case writes.
 import { spawn } from 'node:child_process';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -34,9 +35,9 @@ export function whyNot(): string | null {
   return existsSync(MODULES) ? null : `${MODULES} is missing`;
 }
 
-function modulePath(): string {
+function modulePath(module: string): string {
   const [version] = readdirSync(MODULES);
-  return path.join(MODULES, version!, 'kernel/drivers/block/nbd.ko');
+  return path.join(MODULES, version!, 'kernel', module);
 }
 
 /** The library that lets the guest live on processors with AMX. */
@@ -50,7 +51,7 @@ async function preloaded(folder: string): Promise<string> {
 /** Runs one case; its lines are shown as they come. Ends the guest after `seconds`. */
 export async function runInGuest(
   name: string,
-  { seconds, show }: { seconds: number; show: (line: string) => void },
+  { seconds, show, systemd = false, boots = 1, files = [] }: GuestOptions,
 ): Promise<GuestRun> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'cellblock-vm-'));
   try {
@@ -61,20 +62,47 @@ export async function runInGuest(
     writeFileSync(disk, '');
     truncateSync(disk, SCRATCH_BYTES);
     await must('mkfs.ext4', ['-qF', '-O', '^has_journal', '-E', 'lazy_itable_init=1', disk]);
-    const console = await boot({ folder, job, disk, library: await preloaded(folder) }, { seconds, show });
-    const lines = between(console);
-    const code = path.join(job, 'code');
-    return {
-      code: existsSync(code) ? Number(readFileSync(code, 'utf8')) : null,
-      lines,
-      kernel: existsSync(path.join(job, 'dmesg')) ? readFileSync(path.join(job, 'dmesg'), 'utf8') : console,
-    };
+    for (const file of files) copyFileSync(file, path.join(job, path.basename(file)));
+    const place = { folder, job, disk, library: await preloaded(folder), systemd };
+    for (let number = 1; ; number++) {
+      for (const stale of ['code', 'dmesg', 'again']) rmSync(path.join(job, stale), { force: true });
+      writeFileSync(path.join(job, 'boot'), String(number));
+      if (number < boots) writeFileSync(path.join(job, 'again'), '');
+      const run = await once(place, { seconds, show });
+      if (run.code !== 0 || number === boots) return run;
+    }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
+export interface GuestOptions {
+  /** Of one boot. */
+  seconds: number;
+  show: (line: string) => void;
+  systemd?: boolean;
+  boots?: number;
+  /** Put into the folder of the job, /run/job in the guest. */
+  files?: readonly string[];
+}
+
+async function once(
+  place: Place,
+  options: { seconds: number; show: (line: string) => void },
+): Promise<GuestRun> {
+  const { job } = place;
+  const console = await boot(place, options);
+  const lines = between(console);
+  const code = path.join(job, 'code');
+  return {
+    code: existsSync(code) ? Number(readFileSync(code, 'utf8')) : null,
+    lines,
+    kernel: existsSync(path.join(job, 'dmesg')) ? readFileSync(path.join(job, 'dmesg'), 'utf8') : console,
+  };
+}
+
 interface Place {
+  systemd: boolean;
   folder: string;
   job: string;
   disk: string;
@@ -83,7 +111,7 @@ interface Place {
 
 /** Answers what the console said. */
 async function boot(
-  { folder, job, disk, library }: Place,
+  { folder, job, disk, library, systemd }: Place,
   { seconds, show }: { seconds: number; show: (line: string) => void },
 ): Promise<string> {
   const kernel = [
@@ -104,7 +132,10 @@ async function boot(
     `cellblock.project=${repositoryRoot}`,
     `cellblock.job=${job}`,
     `cellblock.node=${process.execPath}`,
-    `cellblock.module=${modulePath()}`,
+    `cellblock.module=${modulePath('drivers/block/nbd.ko')}`,
+    `cellblock.overlay=${modulePath('fs/overlayfs/overlay.ko')}`,
+    `cellblock.modules=${MODULES}`,
+    `cellblock.systemd=${systemd ? 1 : 0}`,
   ];
   // In a name space of processes that ends with its first one, so nothing of the guest is left whatever happens to it. The kernel is
   // neither that first one (its abort() would be ignored) nor in our process group (it signals its own).
