@@ -150,6 +150,7 @@ export const ERROR_CODES = {
   'move-under-way': 'in-use',
   'move-not-found': 'not-found',
   'move-too-late': 'refused',
+  'move-bases-missing': 'refused',
   'move-bases-not-carried': 'refused',
   'primary-answers': 'refused',
   'replica-not-found': 'not-found',

@@ -2,7 +2,7 @@
 
 import t from 'tap';
 
-import type { MoveStarted, MoveStatus, RouteDetails } from '../../../src/coordinator/results.js';
+import type { HostDetails, MoveStarted, MoveStatus, RouteDetails } from '../../../src/coordinator/results.js';
 import { CoordinatorWorld } from '../../support/coordinator-world.js';
 
 const HOSTS = { 'east-1': 'east', 'west-1': 'west' };
@@ -178,4 +178,56 @@ t.test('what cannot be brought is refused with the reason', async (t) => {
     explain: false,
   });
   t.equal(shown.route.journal, null);
+});
+
+const show = (world: CoordinatorWorld) =>
+  world.done<'host-show', HostDetails>('host-show', { host: 'west-1' });
+
+t.test('what is brought shows as that at its host, with whom it is for, and not as a stray', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base } = await family(world);
+  world.host('west-1').copies = false;
+  await ask(world);
+  await world.pass(500);
+  const entry = { name: 'base', id: base, seq: 2, for: ['clone'] };
+  t.match((await show(world)).bases, [{ ...entry, complete: false, keptUntil: null }]);
+  t.equal(await world.refused('replica-remove', { volume: 'base', host: 'west-1' }), 'volume-pinned');
+  world.host('west-1').copies = true;
+  await moved(world);
+  await world.connect('west-1');
+  const after = await show(world);
+  t.match(after, { bases: [{ ...entry, complete: true, keptUntil: /^20/ }], strays: [] });
+  t.same(after.strays, []);
+  await world.pass(61_000, 1_000);
+  await world.connect('west-1');
+  t.match(await show(world), { bases: [], strays: [] });
+  t.same([(await show(world)).bases, (await show(world)).strays], [[], []]);
+});
+
+t.test('it can be removed before its time, and where nobody knows of it any more', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base, clone } = await family(world);
+  const backup = world.state.copy();
+  await ask(world);
+  await moved(world);
+  t.match(await world.done('replica-remove', { volume: 'base', host: 'west-1' }), { replicas: [] });
+  t.equal(world.host('west-1').answer(base).state, 'NONE');
+  t.ok(world.host('west-1').owns(clone), 'what continues it stays');
+  t.same((await show(world)).bases, []);
+  t.equal(await world.refused('replica-remove', { volume: 'base', host: 'west-1' }), 'replica-not-found');
+  t.equal(await world.refused('replica-remove', { volume: 'base', host: 'east-1' }), 'replica-not-found');
+  t.equal(await world.refused('replica-remove', { volume: 'clone', host: 'west-1' }), 'replica-not-found');
+
+  const other = await CoordinatorWorld.begin(HOSTS);
+  const there = await family(other);
+  await ask(other);
+  await moved(other);
+  // Its records come from a backup of before.
+  other.state = backup;
+  await other.lead();
+  t.match((await show(other)).strays, [{ name: 'base', state: 'RECEIVING' }, { name: 'clone' }]);
+  await other.done('replica-remove', { volume: 'base', host: 'west-1' });
+  t.equal(other.host('west-1').answer(there.base).state, 'NONE');
+  t.equal(await other.refused('replica-remove', { volume: 'clone', host: 'west-1' }), 'replica-not-found');
+  t.ok(other.host('west-1').owns(there.clone), 'an owner is no beginning');
 });
