@@ -135,6 +135,8 @@ export const ERROR_CODES = {
   'volume-creating': 'busy',
   'volume-quarantined': 'refused',
   'volume-not-quarantined': 'refused',
+  'owned-elsewhere': 'refused',
+  'owner-unproven': 'refused',
   'volume-lost': 'not-found',
   'volume-pinned': 'in-use',
   'volume-not-claimed': 'refused',

@@ -235,7 +235,22 @@ export interface Explained {
   afterwards: string;
   decisions: DecisionRecord[];
   evidence: EvidenceRecord | null;
+  elsewhere: Elsewhere[];
 }
+
+/** A host that holds a part of a volume, and that its route does not name. */
+export interface Elsewhere {
+  host: string;
+  cell: string;
+  state: string;
+  epoch: number;
+  /** Of its last snapshot; 0: it has none. */
+  seq: number;
+  /** It serves nobody: a replica, or what copies of other volumes continue. */
+  isReplica: boolean;
+}
+
+export type Quarantined = EvidenceRecord & { name: string; elsewhere: Elsewhere[] };
 
 export interface ClaimResult {
   volume: string;
