@@ -178,7 +178,8 @@ export class CellVerbs {
       if (!answer) throw hostSilent(host, settings);
       if (answer.replica) await this.#purge(host, volume);
       else if (!bases.hostsOf(volume).includes(host)) throw noReplica(name, host);
-      await store.put(bases.forgetAt(volume, host));
+      const changes = bases.forgetAt(volume, host);
+      if (changes.length > 0) await store.put(changes);
       log.info({ event: 'base-removed', volume, host }, 'what a host had of a volume for others is purged');
       return { volume: name, replicas: route.active.replicas };
     });

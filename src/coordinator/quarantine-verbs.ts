@@ -82,7 +82,13 @@ export class QuarantineVerbs {
     const { book, store, operations, wake, log } = this.#parts;
     const { volume, alternate } = route;
     const [x, y] = await askBoth(this.#parts, route, []);
-    requireTrueOwner({ route, x, y }, owner, others);
+    // Their last snapshots may lie far back in its lineage.
+    const seqs = [route.lineageHead, x.lineageHead, y.lineageHead].flatMap((head) =>
+      head ? [head.seq] : [],
+    );
+    const asked = await askHost(this.#parts, owner.host, { volume, seqs });
+    if (!asked) throw hostSilent(owner.host, this.#parts.settings);
+    requireTrueOwner({ route, x, y }, { ...owner, lineage: asked.lineage }, others);
     // What the route would not name any more must not be able to go on.
     if (
       alternate &&

@@ -204,6 +204,8 @@ t.test('volumes that continue one another move: one comes first and nobody waits
     volume: one,
     snapshot: world.host('east-1').lineage(one)[0]!.id,
   };
+  // Nothing is there before both have begun.
+  for (const host of world.hosts.values()) host.copies = false;
   for (const dryRun of [true, false]) {
     const { moves } = await split(world, ['base', 'one'], { bases: 'carry', dryRun });
     t.equal(moves.length, 2);
@@ -212,11 +214,40 @@ t.test('volumes that continue one another move: one comes first and nobody waits
       JSON.stringify(moves),
     );
   }
+  await world.pass(1_000);
+  for (const host of world.hosts.values()) host.copies = true;
   await moved(world, 'base', 'one');
   for (const name of ['base', 'one']) {
     t.equal(world.route(name).active.cell, 'west');
     t.equal(world.disagreement(name), null);
   }
+});
+
+t.test('a base that goes on from the moved volume itself does not make it wait for itself', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base, one } = await family(world);
+  world.write(one);
+  await world.done('snapshot-create', { snapshots: [{ volume: 'one', name: 's2' }] });
+  const [first, second] = world.host('east-1').volumes.get(one)!.snapshots;
+  second!.base = { volume: base, snapshot: world.host('east-1').lineage(base)[1]!.id };
+  first!.base = null;
+  world.host('east-1').volumes.get(base)!.snapshots[0]!.base = { volume: one, snapshot: first!.id };
+  t.match(await split(world, ['one'], { bases: 'carry' }), { moves: [{ carried: [{ volume: 'base' }] }] });
+  await moved(world, 'one');
+  t.equal(world.disagreement('one'), null);
+});
+
+t.test('a base on its way back does not count as coming', async (t) => {
+  const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'west-1': 'west' });
+  await family(world);
+  world.host('west-1').copies = false;
+  await split(world, ['base']);
+  await world.pass(500);
+  world.fateOf = (_from, _host, what) => (what === 'stay-here' ? 'lost' : 'delivered');
+  await world.done('move-cancel', { volume: 'base' });
+  const { moves } = await split(world, ['one']);
+  t.match(problemOf(moves, 'one'), /host west-1 does not have.*another part of volume base, which lacks it/);
+  t.equal(world.route('one').journal, null);
 });
 
 t.test(
@@ -240,6 +271,37 @@ t.test(
     t.equal(world.disagreement('base'), null);
   },
 );
+
+t.test('a base that was there with its own move, and is gone with it, is waited for again', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base, one } = await family(world);
+  let begun = 0;
+  let isHeld = true;
+  world.fateOf = (_from, host, what) => {
+    // The base is not sealed, and the first copy of the clone is not begun.
+    if (what === 'seal') return 'lost';
+    if (what !== 'pull' || names(world, host, base) === '' || !isHeld) return 'delivered';
+    begun += 1;
+    return 'lost';
+  };
+  await split(world, ['base', 'one']);
+  const { toHost } = world.route('base').journal!;
+  await world.until('the clone to be begun', () => begun > 0 && names(world, toHost, base) === 's1,s2,s3');
+  await world.done('move-cancel', { volume: 'base' });
+  await moved(world, 'base');
+  world.host(toHost).copies = false;
+  await world.until('the copy of the base to go', () => names(world, toHost, base) === '');
+  isHeld = false;
+  world.fateOf = () => 'delivered';
+  await world.pass(5_000);
+  const status = await world.done<'move-status', MoveStatus>('move-status', { volume: 'one' });
+  t.match(status.troubles, [{ because: /of volume base is brought to host west-. first/ }]);
+  world.host(toHost).copies = true;
+  const seen = pulls(world, base);
+  await moved(world, 'one');
+  t.ok(world.host(toHost).owns(one));
+  t.equal(seen.at(-1), `${toHost}: s1,s2`);
+});
 
 t.test('what its volume has left is kept while others are on the move from there', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS, { settings: { graceMs: 0 } });
