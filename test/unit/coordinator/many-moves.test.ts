@@ -325,7 +325,8 @@ t.test('what its volume has left is kept while others are on the move from there
 t.test(
   'a snapshot that is deleted goes at the host of a base too, and does not come back with its volume',
   async (t) => {
-    const world = await CoordinatorWorld.begin(HOSTS);
+    // It is not the time of grace that ends it.
+    const world = await CoordinatorWorld.begin(HOSTS, { settings: { graceMs: 3_600_000 } });
     const { base } = await family(world);
     await split(world, ['one'], { bases: 'carry' });
     await moved(world, 'one');
