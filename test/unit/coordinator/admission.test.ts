@@ -235,3 +235,36 @@ t.test(
     }
   },
 );
+
+t.test(
+  'what was decided against is not touched before it is sealed, and what nobody decided not at all',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the move', () => world.route('db').journal === null);
+    const none = async () => {
+      t.equal(
+        await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }),
+        'volume-not-quarantined',
+      );
+      t.equal(await world.refused('quarantine-discard', { volume: 'db' }), 'volume-not-quarantined');
+    };
+    await none();
+    t.match(world.host('east-1').answer(id), { state: 'SEALED' }, 'what a move has left is no fork');
+    const held = world.host('east-1').volumes.get(id)!;
+    held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
+    held.content = 999;
+    await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+    world.fateOf = (_from, host, what) => (host === 'east-1' && what === 'fence' ? 'lost' : 'delivered');
+    await world.done('quarantine-adopt', { volume: 'db', cell: 'west' });
+    t.equal(await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }), 'host-not-connected');
+    t.equal(world.state.table.named('fork'), null, 'no route was made for it');
+    t.equal(await world.refused('quarantine-discard', { volume: 'db' }), 'host-not-connected');
+    world.fateOf = () => 'delivered';
+    await world.until('the seal', () => world.route('db').alternate?.mustSeal === null);
+    t.equal(await world.refused('quarantine-keep-fork', { volume: 'db', as: 'db' }), 'route-exists');
+    t.equal(await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }), 'done');
+    await none();
+  },
+);
