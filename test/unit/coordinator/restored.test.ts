@@ -213,6 +213,20 @@ const unproven: Record<string, [change: (at: Restored) => void, because: RegExp]
       world.state.table.set({ ...world.route('db'), lineageHead: { id: 'f'.repeat(32), seq: 2 } }),
     /it is without snapshot 2, which was taken/,
   ],
+  'the host of before has it under as high an epoch': [
+    ({ world, id }) => {
+      const held = world.host('east-1').volumes.get(id)!;
+      held.record = { ...held.record, epoch: 2, released: null };
+    },
+    /host east-1 has it under epoch 2/,
+  ],
+  'the host of before says that it was deleted': [
+    ({ world, id }) => {
+      const held = world.host('east-1').volumes.get(id)!;
+      held.record = { ...held.record, state: 'GONE', tombstone: { epoch: 1, why: 'delete' } };
+    },
+    /host east-1 says it was deleted under epoch 1/,
+  ],
   'a third host owns it under as high an epoch': [
     ({ world, id }) => {
       const held = structuredClone(world.host('west-1').volumes.get(id)!);
@@ -233,3 +247,58 @@ for (const [what, [change, because]] of Object.entries(unproven))
     t.match(await refusal(at, 'west'), /^owner-unproven: /);
     t.same(world.route('db'), before, 'nothing was changed');
   });
+
+t.test(
+  'what the route names besides has to say that it is no owner before it is named no more',
+  async (t) => {
+    const at = await restored(['west']);
+    const { world, id } = at;
+    await world.refused('snapshot-create', snapshot('s4'));
+    const { active } = world.route('db');
+    const south = {
+      ...active,
+      cell: 'south',
+      primary: 'south-1',
+      storeId: world.host('south-1').storeId,
+      epoch: 1,
+    };
+    world.state.table.set({ ...world.route('db'), alternate: south });
+    const held = structuredClone(world.host('east-1').volumes.get(id)!);
+    held.record = { ...held.record, released: null };
+    world.host('south-1').volumes.set(id, held);
+    t.match(await refusal(at, 'west'), /^volume-unavailable: .*names host south-1/, 'it may be the owner');
+    world.disconnect('south-1');
+    t.match(await refusal(at, 'west'), /^volume-unavailable: .*names host south-1/, 'it is silent');
+    t.match(world.route('db'), { status: 'quarantined', alternate: { primary: 'south-1' } });
+    await world.connect('south-1');
+    held.record = { ...held.record, released: 2 };
+    t.match(await adopt(at, 'west'), { host: 'west-1' });
+    t.match(world.host('south-1').answer(id), { state: 'SEALED' }, 'nothing of it is deleted');
+  },
+);
+
+t.test('it stays in quarantine until the host has heard that it goes on', async (t) => {
+  const at = await restored(['west']);
+  const { world } = at;
+  await world.refused('snapshot-create', snapshot('s4'));
+  world.disconnect('east-1');
+  world.fateOf = (_from, _host, what) => (what === 'adopt' ? 'lost' : 'delivered');
+  t.match(await refusal(at, 'west'), /^host-not-connected/);
+  t.match(world.route('db'), { status: 'quarantined', active: { primary: 'west-1', epoch: 3 } });
+  world.fateOf = () => 'delivered';
+  t.match(await adopt(at, 'west'), { host: 'west-1', epoch: 3 });
+});
+
+t.test(
+  'when the owner has lost its disk, what the host of before has is adopted, above what it released to',
+  async (t) => {
+    const at = await restored(['west'], {
+      between: ({ world, id }) => void world.host('west-1').volumes.delete(id),
+    });
+    const { world } = at;
+    world.written.clear();
+    t.equal(await world.refused('snapshot-create', snapshot('s4')), 'volume-quarantined');
+    t.match(await adopt(at, 'east'), { host: 'east-1', epoch: 3 });
+    t.equal(await goesOn(at, 'east-1', 's1,s2'), null);
+  },
+);
