@@ -25,6 +25,8 @@ export class Bases {
   readonly #parts: BasesParts;
   /** By volume and host. */
   readonly #records = new Map<string, BaseRecord>();
+  /** Moves whose records are stored, and whose journal is about to be. */
+  readonly #beginning = new Set<string>();
 
   constructor(parts: BasesParts) {
     this.#parts = parts;
@@ -38,7 +40,8 @@ export class Bases {
   }
 
   /** What has to be stored before the move begins that needs these. They count from then on; one that is there already goes on, for both. */
-  begin(records: readonly BaseRecord[]): Change[] {
+  begin(move: string, records: readonly BaseRecord[]): Change[] {
+    this.#beginning.add(move);
     return records.map((record) => {
       const before = this.#records.get(keyOf(record));
       const isFurther = before !== undefined && before.through.seq >= record.through.seq;
@@ -55,6 +58,11 @@ export class Bases {
     return [...this.#records.values()]
       .filter(({ needed }) => needed.some((by) => by.move === move))
       .map(({ volume }) => volume);
+  }
+
+  /** The journal of the move is stored, or never will be. */
+  begun(move: string): void {
+    this.#beginning.delete(move);
   }
 
   /** What of the volume is at hosts for others, or is brought there. */
@@ -83,6 +91,7 @@ export class Bases {
     const { store, settings, clock } = this.#parts;
     let keptMs = 0;
     for (const { volume, move } of needed) {
+      if (this.#beginning.has(move)) return { isUnderWay: true, keptMs: 0 };
       const last = await store.get('move', volume);
       if (last?.move !== move) continue;
       // The journal says whether it is under way; the record may not have heard of its end.

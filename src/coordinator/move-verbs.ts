@@ -247,7 +247,7 @@ export class MoveVerbs {
     target: HostRecord,
     { askedBy, present, plan }: { askedBy: string; present: string[]; plan: BasePlan },
   ): Promise<string> {
-    const { book, store, freshId, clock, wake } = this.#parts;
+    const { book, store, bases, freshId, clock, wake } = this.#parts;
     const carried = plan.records.map(({ volume }) => volume);
     const move = freshId();
     const record: MoveRecord = {
@@ -264,16 +264,23 @@ export class MoveVerbs {
       bases: [...new Set([...present, ...plan.present, ...carried])],
     };
     const needed = [{ volume: route.volume, move }];
-    // First what is only for people, pins and bases, then what makes it a move.
-    await store.put([
-      { kind: 'move', key: route.volume, value: record },
-      ...this.#parts.bases.begin(plan.records.map((base) => ({ ...base, needed }))),
-    ]);
     const to = route.alternate?.primary === target.host ? route.alternate : newPlace(target);
-    const { stored, route: now } = await book.replace(beginMove(route, { move, to }));
-    // Also of a move that has not begun: what was to be brought for it is given back.
-    for (const volume of carried) wake(volume);
-    if (!stored) throw now ? underWay(now) : deleted(route.name);
+    try {
+      // First what is only for people, pins and bases, then what makes it a move.
+      await store.put([
+        { kind: 'move', key: route.volume, value: record },
+        ...bases.begin(
+          move,
+          plan.records.map((base) => ({ ...base, needed })),
+        ),
+      ]);
+      const { stored, route: now } = await book.replace(beginMove(route, { move, to }));
+      if (!stored) throw now ? underWay(now) : deleted(route.name);
+    } finally {
+      bases.begun(move);
+      // Also of a move that has not begun: what was to be brought for it is given back.
+      for (const volume of carried) wake(volume);
+    }
     wake(route.volume);
     return move;
   }
