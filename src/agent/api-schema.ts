@@ -148,6 +148,10 @@ export const cellStanding = {
   epoch: Type.Integer(),
   seq: Type.Integer({ description: 'Of its last snapshot; 0: it has none.' }),
   served: Type.Boolean({ description: 'Clients may open it here.' }),
+  continuedBy: Type.Array(Type.String(), {
+    description:
+      'Of a replica: volumes and files here that go on from its snapshots; they keep what they need when it goes.',
+  }),
 };
 const volumeProperties = {
   name: Type.String(),

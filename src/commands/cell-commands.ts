@@ -13,18 +13,24 @@ import { type ConfirmOptions, confirm, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
 import { type AgainOption, askCoordinator, checkPlace, required, withAgain } from './coordinator-verbs.js';
 import { formatBytes } from './format.js';
-import { many, requireAllStarted, startedTable } from './moves-report.js';
+import { many, startedTable } from './moves-report.js';
 import { checkVolumeName, volumeOf } from './names.js';
+import {
+  basesOf,
+  checkSeveral,
+  type SeveralOptions,
+  tellSeveral,
+  withSeveralOptions,
+} from './several-moves.js';
 import { printable, table } from './table.js';
 
 const LOOK = '`cellblock cell list`';
 /** It looks at every volume of a cell, and at each that it moves. */
 const SPLIT_SECONDS = 900;
 
-interface SplitOptions extends AgainOption {
+interface SplitOptions extends AgainOption, SeveralOptions {
   into?: string;
   volumes?: string;
-  dryRun?: boolean;
 }
 
 interface PromoteOptions extends ConfirmOptions, AgainOption {
@@ -49,13 +55,16 @@ export function addCellCommands(program: Command, contextOf: ContextOf): void {
     create(contextOf(command), name, options),
   );
   withAgain(
-    cell
-      .command('split')
-      .description('move volumes of a cell into another one; without names the busiest, until half is there')
-      .argument('<cell>')
-      .option('--into <cell>', 'where they go; has to be given')
-      .option('--volumes <names>', 'these, with commas between')
-      .option('--dry-run', 'only say what would be moved'),
+    withSeveralOptions(
+      cell
+        .command('split')
+        .description(
+          'move volumes of a cell into another one; without names the busiest, until half is there',
+        )
+        .argument('<cell>')
+        .option('--into <cell>', 'where they go; has to be given')
+        .option('--volumes <names>', 'these, with commas between'),
+    ),
   ).action((name: string, options: SplitOptions, command: Command) =>
     split(contextOf(command), name, options),
   );
@@ -84,9 +93,13 @@ function addReplicaCommands(program: Command, contextOf: ContextOf): void {
     withAgain(
       replica
         .command(verb)
-        .description(verb === 'add' ? 'let a host pull every snapshot of a volume' : 'and purge what it has')
+        .description(
+          verb === 'add'
+            ? 'let a host pull every snapshot of a volume'
+            : 'and purge what it has; also what a host has of a volume only because others continue it',
+        )
         .argument('<name>', 'the volume')
-        .option('--host <host>', 'of the same cell; has to be given'),
+        .option('--host <host>', verb === 'add' ? 'of the same cell; has to be given' : 'has to be given'),
     ).action((name: string, options: { host?: string } & AgainOption, command: Command) =>
       changeReplica(contextOf(command), name, { ...options, verb }),
     );
@@ -163,6 +176,7 @@ async function create(context: Context, name: string, { again }: AgainOption): P
 
 async function split(context: Context, name: string, options: SplitOptions): Promise<void> {
   checkPlace(name, 'cell');
+  checkSeveral(options);
   const into = checkPlace(
     required(options.into, '--into <cell>', 'Say which cell the volumes go to, such as --into west.'),
     'cell',
@@ -172,11 +186,11 @@ async function split(context: Context, name: string, options: SplitOptions): Pro
     context,
     {
       verb: 'cell-split',
-      arguments: { cell: name, into, volumes, dryRun: options.dryRun === true },
+      arguments: { cell: name, into, volumes, dryRun: options.dryRun === true, ...basesOf(options) },
     },
     { again: options.again, look: '`cellblock route list`', timeoutSeconds: SPLIT_SECONDS },
   );
-  context.terminal.result(done, () => {
+  const text = () => {
     if (done.moves.length === 0)
       return `Nothing was moved: nothing is being written to volumes of cell ${name}. Name some with --volumes.\n`;
     const rates = done.rates
@@ -184,8 +198,8 @@ async function split(context: Context, name: string, options: SplitOptions): Pro
       .join(', ');
     const why = rates === undefined ? '' : `The busiest: ${rates}.\n`;
     return `${why}${startedTable(done.moves)}`;
-  });
-  requireAllStarted(done.moves);
+  };
+  await tellSeveral(context, done, { ...options, text });
 }
 
 function trimmedVolume(name: string): string {

@@ -5,7 +5,15 @@ import type { DrainResult, HostDetails, HostSummary, ReadmitResult } from '../co
 import { type ConfirmOptions, confirm, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
 import { type AgainOption, askCoordinator, checkPlace, withAgain } from './coordinator-verbs.js';
-import { requireAllStarted, startedTable } from './moves-report.js';
+import { formatTime } from './format.js';
+import { startedTable } from './moves-report.js';
+import {
+  basesOf,
+  checkSeveral,
+  type SeveralOptions,
+  tellSeveral,
+  withSeveralOptions,
+} from './several-moves.js';
 import { printable, table } from './table.js';
 
 const LOOK = '`cellblock host list`';
@@ -23,12 +31,13 @@ export function addHostCommands(program: Command, contextOf: ContextOf): void {
     .argument('<host>')
     .action((name: string, _options: object, command: Command) => show(contextOf(command), name));
   withAgain(
-    host
-      .command('drain')
-      .description('move its volumes to other hosts of its cell; new copies go elsewhere')
-      .argument('<host>')
-      .option('--dry-run', 'only say what would be moved'),
-  ).action((name: string, options: { dryRun?: boolean } & AgainOption, command: Command) =>
+    withSeveralOptions(
+      host
+        .command('drain')
+        .description('move its volumes to other hosts of its cell; new copies go elsewhere')
+        .argument('<host>'),
+    ),
+  ).action((name: string, options: SeveralOptions & AgainOption, command: Command) =>
     drain(contextOf(command), name, options),
   );
   withAgain(
@@ -102,6 +111,19 @@ async function show(context: Context, name: string): Promise<void> {
       ],
       host.volumes,
     );
+    const bases = table(
+      [
+        { title: 'FOR OTHERS', cell: (row) => row.name },
+        { title: 'THROUGH', cell: (row) => `snapshot ${row.seq}${row.complete ? '' : ', on its way'}` },
+        { title: 'CONTINUED BY', cell: (row) => row.for.join(', ') || '-' },
+        {
+          title: 'KEPT',
+          cell: (row) => (row.keptUntil === null ? '' : `until ${formatTime(row.keptUntil)}`),
+        },
+        { title: 'ID', cell: (row) => row.id },
+      ],
+      host.bases,
+    );
     const strays = table(
       [
         { title: 'WITHOUT A ROUTE', cell: (row) => row.name ?? '-' },
@@ -114,6 +136,7 @@ async function show(context: Context, name: string): Promise<void> {
     return [
       facts,
       host.volumes.length > 0 ? `\n${volumes}` : '',
+      host.bases.length > 0 ? `\n${bases}` : '',
       host.strays.length > 0 ? `\n${strays}` : '',
     ].join('');
   });
@@ -122,21 +145,20 @@ async function show(context: Context, name: string): Promise<void> {
 async function drain(
   context: Context,
   name: string,
-  { dryRun, again }: { dryRun?: boolean } & AgainOption,
+  { again, ...options }: SeveralOptions & AgainOption,
 ): Promise<void> {
   checkPlace(name, 'host');
+  checkSeveral(options);
+  const dryRun = options.dryRun === true;
   const done = await askCoordinator<DrainResult>(
     context,
-    { verb: 'host-drain', arguments: { host: name, dryRun: dryRun === true } },
+    { verb: 'host-drain', arguments: { host: name, dryRun, ...basesOf(options) } },
     { again, look: `\`cellblock host show ${name}\``, timeoutSeconds: DRAIN_SECONDS },
   );
-  context.terminal.result(done, () => {
-    const now = dryRun === true ? '' : `New copies do not go to host ${name} any more.\n`;
-    return done.moves.length === 0
-      ? `${now}It is the primary of no volume.\n`
-      : `${now}${startedTable(done.moves)}`;
-  });
-  requireAllStarted(done.moves);
+  const now = dryRun ? '' : `New copies do not go to host ${name} any more.\n`;
+  const text = () =>
+    done.moves.length === 0 ? `${now}It is the primary of no volume.\n` : `${now}${startedTable(done.moves)}`;
+  await tellSeveral(context, done, { ...options, text });
 }
 
 async function readmit(context: Context, name: string, options: ConfirmOptions & AgainOption): Promise<void> {

@@ -1,35 +1,59 @@
 // Moves for people: what one sends, how far it is, and several that were begun at once.
 
-import type { DrainResult, MoveStarted, MoveStatus } from '../coordinator/results.js';
+import type { MoveOfMany, MoveStarted, MoveStatus } from '../coordinator/results.js';
 import type { Trouble } from '../coordinator/troubles.js';
 import { CommandError } from './command-error.js';
 import { formatBytes, formatTime } from './format.js';
 import { paragraph } from './paragraph.js';
 import { printable, table } from './table.js';
 
-type Started = DrainResult['moves'][number];
+type Started = MoveOfMany;
 
 export function many(count: number, noun: string, nouns = `${noun}s`): string {
   return `${count} ${count === 1 ? noun : nouns}`;
 }
 
+const begins = (row: Started): row is MoveStarted => 'snapshots' in row;
+
+/** In the order they were begun, and what is brought along with them. */
 export function startedTable(moves: readonly Started[]): string {
-  return table(
+  const rows = table(
     [
       { title: 'VOLUME', cell: (row) => row.volume },
       { title: 'TO', cell: (row) => ('problem' in row ? '-' : `${row.to}/${row.toHost}`) },
-      { title: 'SEND', cell: (row) => ('problem' in row ? '' : many(row.snapshots, 'snapshot')) },
-      { title: 'THERE', cell: (row) => ('problem' in row ? '' : String(row.present)), align: 'right' },
+      { title: 'SEND', cell: (row) => (begins(row) ? many(row.snapshots, 'snapshot') : '') },
+      { title: 'THERE', cell: (row) => (begins(row) ? String(row.present) : ''), align: 'right' },
       { title: 'MOVE', cell: moveWords },
     ],
     moves,
   );
+  return rows + moves.filter(begins).flatMap(basesLines).join('');
 }
 
 function moveWords(row: Started): string {
   if ('problem' in row) return `not begun: ${row.problem}`;
+  if ('phase' in row) return `under way: ${row.phase}`;
   return row.move === null ? 'would begin' : 'begun';
 }
+
+/** What comes before a move of several, and what is lost of sharing. */
+function basesLines({ volume, toHost, carried, awaited, unshared }: MoveStarted): string[] {
+  const name = printable(volume);
+  const lines = carried.map(
+    (base) =>
+      `Before ${name}, to host ${toHost}: ${many(base.snapshots, 'snapshot')} of volume ${printable(base.volume)} (${formatBytes(BigInt(base.sizeBytes))}), which it continues.`,
+  );
+  for (const other of awaited)
+    lines.push(`${name} waits for volume ${printable(other)}, which it continues.`);
+  if (unshared.length > 0)
+    lines.push(
+      `${name} arrives without sharing with ${many(new Set(unshared.map(({ base }) => base)).size, 'other volume')}: up to ${formatBytes(sumOf(unshared))} more.`,
+    );
+  return lines.map((line) => `${line}\n`);
+}
+
+const sumOf = (sized: readonly { sizeBytes: string }[]): bigint =>
+  sized.reduce((sum, each) => sum + BigInt(each.sizeBytes), 0n);
 
 /** What could not be begun has been shown; the exit code says so too. */
 export function requireAllStarted(moves: readonly Started[]): void {
@@ -46,7 +70,7 @@ export function requireAllStarted(moves: readonly Started[]): void {
 /** What a move sends, in lines. */
 export function previewLines(preview: MoveStarted): string {
   const { volume, from, fromHost, to, toHost, sizeBytes, snapshots, present } = preview;
-  const { shared, unshared, carried, move } = preview;
+  const { shared, unshared, carried, awaited, move } = preview;
   const verb = move === null ? 'would move' : 'is on the move';
   const there = present === 0 ? '' : `; ${present} are there already`;
   const lines = [
@@ -57,9 +81,11 @@ export function previewLines(preview: MoveStarted): string {
     lines.push(
       `First ${many(base.snapshots, 'snapshot')} of volume ${printable(base.volume)} (${formatBytes(BigInt(base.sizeBytes))}), which are continued: they are there for the copy only.`,
     );
+  for (const other of awaited)
+    lines.push(`It waits for volume ${printable(other)}, which is on its way there and is continued.`);
   if (shared > 0) lines.push(`${many(shared, 'snapshot')} of these continue what the destination has.`);
   if (unshared.length > 0) {
-    const bytes = unshared.reduce((sum, each) => sum + BigInt(each.sizeBytes), 0n);
+    const bytes = sumOf(unshared);
     lines.push(
       `${many(unshared.length, 'snapshot')} continue snapshots of other volumes that are not there, and arrive without sharing with them: up to ${formatBytes(bytes)} more.`,
       ...unshared.map(({ snapshot, base }) => `  ${printable(snapshot)} continues one of volume ${base}`),

@@ -4,11 +4,11 @@ import type { Command } from 'commander';
 import type {
   AdoptResult,
   ClaimResult,
+  Quarantined,
   RouteDetails,
   RouteList,
   RouteSummary,
 } from '../coordinator/results.js';
-import type { EvidenceRecord } from '../coordinator/store.js';
 import { type ConfirmOptions, confirm, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
 import { type AgainOption, askCoordinator, checkPlace, required, withAgain } from './coordinator-verbs.js';
@@ -16,7 +16,7 @@ import { formatTime } from './format.js';
 import { many } from './moves-report.js';
 import { checkVolumeName, volumeOf } from './names.js';
 import { paragraph } from './paragraph.js';
-import { answersTable, explanation, routeTable, trialLines } from './route-explanation.js';
+import { answersTable, elsewhereLines, explanation, routeTable, trialLines } from './route-explanation.js';
 import { printable, table } from './table.js';
 
 const LOOK = '`cellblock route list`';
@@ -173,8 +173,6 @@ async function forget(context: Context, name: string, options: Decided): Promise
   context.terminal.result(dropped, () => `Volume ${printable(dropped.name)} has no route any more.\n`);
 }
 
-type Quarantined = EvidenceRecord & { name: string };
-
 async function listQuarantined(context: Context): Promise<void> {
   const { volumes } = await askCoordinator<{ volumes: Quarantined[] }>(
     context,
@@ -186,12 +184,16 @@ async function listQuarantined(context: Context): Promise<void> {
   );
 }
 
-function evidenceText({ name, at, route, x, y, trials }: Quarantined): string {
-  const cells = [route.active.cell, ...(route.alternate ? [route.alternate.cell] : [])];
+function evidenceText({ name, at, route, x, y, trials, elsewhere }: Quarantined): string {
+  const owners = elsewhere.filter(({ state }) => state === 'ACTIVE' || state === 'OUTGOING');
+  const named = [route.active.cell, ...(route.alternate ? [route.alternate.cell] : [])];
+  // Where another host owns it none of the route is adopted.
+  const cells = owners.length > 0 ? [...new Set(owners.map(({ cell }) => cell))] : named;
   return [
     `Volume ${printable(name)}, since ${formatTime(at)}\n`,
     answersTable(route, { x, y }),
     trialLines(trials),
+    elsewhereLines(name, elsewhere),
     paragraph(
       `Decide: cellblock quarantine adopt ${printable(name)} --cell ${cells.join(' or ')}; the other one is kept.`,
     ),

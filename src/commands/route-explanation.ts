@@ -1,7 +1,7 @@
 // `route show --explain`: by which an operator understands where a volume is and why. From what is known, through what both cells answer and the
 // rules that were looked at, to what would be done now and what was done before.
 
-import type { Explained, RouteDetails } from '../coordinator/results.js';
+import type { Elsewhere, Explained, RouteDetails } from '../coordinator/results.js';
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Head, Place, Route } from '../model/cell/route.js';
 import { formatTime } from './format.js';
@@ -91,11 +91,12 @@ const OUTCOMES: Readonly<Record<string, (rule: string) => string>> = {
 
 export function explanation(details: RouteDetails, explained: Explained): string {
   const { route } = details;
-  const { trials, rule, steps, afterwards, decisions, evidence } = explained;
+  const { trials, rule, steps, afterwards, decisions, evidence, elsewhere } = explained;
   return [
     routeTable(details),
     '\n',
     answersTable(route, explained),
+    elsewhereLines(route.name, elsewhere),
     '\nRules, in the order they were looked at:\n',
     trials.length === 0 ? '  A tombstone decides: no rule was looked at.\n' : trialLines(trials),
     `\n${OUTCOMES[explained.outcome]?.(rule) ?? `The rule is ${rule}.`}\n`,
@@ -109,6 +110,22 @@ export function explanation(details: RouteDetails, explained: Explained): string
       : '\nWhat was done, the last one last:\n',
     ...decisions.map(decisionText),
   ].join('');
+}
+
+/** What the route does not name. */
+export function elsewhereLines(name: string, elsewhere: readonly Elsewhere[]): string {
+  return elsewhere
+    .map(({ host, cell, state, epoch, seq, isReplica }) => {
+      const what = isReplica ? 'a beginning of it that serves nobody' : `it as ${state}`;
+      const owner = state === 'ACTIVE' || state === 'OUTGOING';
+      const adopt = owner
+        ? ` If that is where it is, \`cellblock quarantine adopt ${printable(name)} --cell ${cell}\` says so to the route.`
+        : '';
+      return paragraph(
+        `Not in the route: host ${host} of cell ${cell} has ${what}, under epoch ${epoch}, with ${many(seq, 'snapshot')}.${adopt}`,
+      );
+    })
+    .join('');
 }
 
 const FACTS: readonly [title: string, value: (answer: CellAnswer) => string][] = [

@@ -222,8 +222,9 @@ async function show({ api, terminal, signal, noun }: Spoken, name: string): Prom
 
 function cellOf({ cell }: Pick<Volume, 'cell'>): string {
   if (cell === null) return '-';
-  const { id, state, role, epoch, seq, served } = cell;
-  return `${role}, ${state}, epoch ${epoch}, ${seq} snapshots in its lineage, ${served ? '' : 'not '}served here (${id})`;
+  const { id, state, role, epoch, seq, served, continuedBy } = cell;
+  const by = continuedBy.length === 0 ? '' : `, continued here by ${continuedBy.map(printable).join(', ')}`;
+  return `${role}, ${state}, epoch ${epoch}, ${seq} snapshots in its lineage, ${served ? '' : 'not '}served here${by} (${id})`;
 }
 
 async function rename({ api, terminal, signal, noun }: Spoken, name: string, newName: string): Promise<void> {
@@ -390,7 +391,15 @@ async function repair({ api, terminal, signal, noun }: Spoken, name: string): Pr
 
 function stateOf(volume: Pick<Volume, 'failed' | 'readOnly' | 'cell'>): string {
   if (volume.failed !== null) return `failed (${volume.failed.error})`;
+  if (volume.cell?.role === 'replica') return replicaWords(volume.cell.continuedBy);
   if (volume.cell && !volume.cell.served)
     return volume.cell.role === 'primary' ? 'waiting' : volume.cell.state.toLowerCase();
   return volume.readOnly ? 'read-only' : 'ok';
+}
+
+/** It serves nobody: for how many others it may be here is all that a list has room for. */
+function replicaWords(continuedBy: readonly string[]): string {
+  const [first, ...others] = continuedBy;
+  if (first === undefined) return 'replica';
+  return `replica (for ${printable(first)}${others.length === 0 ? '' : ` and ${others.length} more`})`;
 }

@@ -2,7 +2,8 @@
 // are sent then. The host of the destination gets them as those of a replica, which serves nobody, and gives them back when they are not needed.
 //
 // Invariants: each is brought with the chain before it, oldest first, so what is there of a lineage is a beginning of it. A base is brought and
-// purged only while its volume is held, and only at a host that its route does not name: there the route says what becomes of it.
+// purged only while its volume is held, and only at a host that its route does not name: there the route says what becomes of it, and it is only
+// waited for. As long as a move needs it its record stays: the copy of that move never begins without it.
 
 import { isOnLineage } from '../model/cell/answer.js';
 import type { Route } from '../model/cell/route.js';
@@ -24,6 +25,8 @@ export class Bases {
   readonly #parts: BasesParts;
   /** By volume and host. */
   readonly #records = new Map<string, BaseRecord>();
+  /** Moves whose records are stored, and whose journal is about to be. */
+  readonly #beginning = new Set<string>();
 
   constructor(parts: BasesParts) {
     this.#parts = parts;
@@ -37,7 +40,8 @@ export class Bases {
   }
 
   /** What has to be stored before the move begins that needs these. They count from then on; one that is there already goes on, for both. */
-  begin(records: readonly BaseRecord[]): Change[] {
+  begin(move: string, records: readonly BaseRecord[]): Change[] {
+    this.#beginning.add(move);
     return records.map((record) => {
       const before = this.#records.get(keyOf(record));
       const isFurther = before !== undefined && before.through.seq >= record.through.seq;
@@ -56,9 +60,47 @@ export class Bases {
       .map(({ volume }) => volume);
   }
 
+  /** The journal of the move is stored, or never will be. */
+  begun(move: string): void {
+    this.#beginning.delete(move);
+  }
+
+  /** What of the volume is at hosts for others, or is brought there. */
+  of(volume: string): readonly BaseRecord[] {
+    return [...this.#records.values()].filter((record) => record.volume === volume);
+  }
+
+  /** Of all volumes, at this host. */
+  at(host: string): readonly BaseRecord[] {
+    return [...this.#records.values()].filter((record) => record.host === host);
+  }
+
   /** Hosts that have a beginning of the volume for others. */
   hostsOf(volume: string): string[] {
-    return this.#of(volume).map(({ host }) => host);
+    return this.of(volume).map(({ host }) => host);
+  }
+
+  /** Whether a move that is under way brings, or waits for, anything of the volume. */
+  async isNeeded(volume: string): Promise<boolean> {
+    for (const record of this.of(volume)) if ((await this.need(record)).isUnderWay) return true;
+    return false;
+  }
+
+  /** Whether a move that is under way needs it, and else for how long it is kept. */
+  async need({ needed }: BaseRecord): Promise<{ isUnderWay: boolean; keptMs: number }> {
+    const { store, settings, clock } = this.#parts;
+    let keptMs = 0;
+    for (const { volume, move } of needed) {
+      if (this.#beginning.has(move)) return { isUnderWay: true, keptMs: 0 };
+      const last = await store.get('move', volume);
+      if (last?.move !== move) continue;
+      // The journal says whether it is under way; the record may not have heard of its end.
+      const journal = (await store.route(volume))?.journal ?? null;
+      if (journal?.move === move) return { isUnderWay: true, keptMs: 0 };
+      if (last.result === 'moved')
+        keptMs = Math.max(keptMs, Date.parse(last.ended!) + settings.graceMs - clock.now().clockMs);
+    }
+    return { isUnderWay: false, keptMs };
   }
 
   /** Why the copy of a move cannot begin; null: everything is there that was to be brought along. */
@@ -76,48 +118,67 @@ export class Bases {
   /** By whoever holds the volume whose snapshots are bases. */
   async step(route: Route): Promise<Next> {
     const all: Next[] = [];
-    for (const record of this.#of(route.volume)) all.push(await this.#tend(route, record));
+    for (const record of this.of(route.volume)) all.push(await this.#tend(route, record));
     return all.length === 0 ? REST : soonest(all);
+  }
+
+  /** Nobody needs what the host has of the volume: it is not kept until the time of grace is over. */
+  giveUp(volume: string, host: string): Change[] {
+    return this.of(volume)
+      .filter((record) => record.host === host)
+      .map((record) => this.#put({ ...record, needed: [] }));
+  }
+
+  /** It was purged by somebody else. */
+  forgetAt(volume: string, host: string): Change[] {
+    return this.of(volume)
+      .filter((record) => record.host === host)
+      .map((record) => this.#drop(record));
   }
 
   /** The volume is no more. */
   forget(volume: string): Change[] {
-    return this.#of(volume).map((record) => this.#drop(record));
+    return this.of(volume).map((record) => this.#drop(record));
   }
 
   async #tend(route: Route, record: BaseRecord): Promise<Next> {
-    const { store, settings, clock } = this.#parts;
-    if (hostsOf(route).includes(record.host)) return this.#handOver(route, record);
-    let keptMs = 0;
-    for (const { volume, move } of record.needed) {
-      const last = await store.get('move', volume);
-      if (last?.move !== move) continue;
-      // The journal says whether it is under way; the record may not have heard of its end.
-      const journal = (await store.route(volume))?.journal ?? null;
-      if (journal?.move === move) return record.complete ? REST : this.#bring(route, record);
-      if (last.result === 'moved')
-        keptMs = Math.max(keptMs, Date.parse(last.ended!) + settings.graceMs - clock.now().clockMs);
-    }
+    const isInRoute = hostsOf(route).includes(record.host);
+    const { isUnderWay, keptMs } = await this.need(record);
+    if (isInRoute) return this.#follow(route, record, isUnderWay);
+    if (isUnderWay) return this.#bring(route, record);
     return keptMs > 0
       ? { do: 'wait', milliseconds: keptMs, hosts: [], why: null }
       : this.#purge(route.volume, record);
   }
 
-  /** Its volume follows: what was brought is the beginning of that copy, and no replica any more, which would not speak for its cell. */
-  async #handOver({ volume, journal }: Route, record: BaseRecord): Promise<Next> {
-    const { host } = record;
-    if (journal?.toHost === host) {
-      const answer = await askHost(this.#parts, host, { volume, seqs: [] });
-      if (!answer) return { do: 'retry', hosts: [host], why: whySilent(host) };
-      if (answer.replica)
-        return this.#command(volume, host, { do: 'receive', move: journal.move, peerCell: journal.from });
+  /** The host has a part of the volume by its route: what was brought is the beginning of that copy, and no replica any more, which would not speak for its cell. */
+  async #follow(route: Route, record: BaseRecord, isUnderWay: boolean): Promise<Next> {
+    const { settings, store } = this.#parts;
+    const { volume, journal } = route;
+    const { host, through } = record;
+    const answer = await askHost(this.#parts, host, { volume, seqs: [through.seq] });
+    if (!answer) return { do: 'retry', hosts: [host], why: whySilent(host) };
+    if (journal?.toHost === host && answer.replica)
+      return this.#command(volume, host, { do: 'receive', move: journal.move, peerCell: journal.from });
+    if (!isUnderWay) {
+      await store.put([this.#drop(record)]);
+      return AGAIN;
     }
-    await this.#parts.store.put([this.#drop(record)]);
+    if (record.complete) return REST;
+    if (isOnLineage(through, answer, through.seq) === true) return this.#complete(record);
+    return { do: 'wait', milliseconds: settings.copyPollMs, hosts: [host], why: null };
+  }
+
+  async #complete(record: BaseRecord): Promise<Next> {
+    const { store, wake } = this.#parts;
+    await store.put([this.#put({ ...record, complete: true })]);
+    for (const by of record.needed) wake(by.volume);
+    for (const other of this.#records.values()) if (other.behind.includes(record.volume)) wake(other.volume);
     return AGAIN;
   }
 
   async #bring(route: Route, record: BaseRecord): Promise<Next> {
-    const { copies, settings, store, wake } = this.#parts;
+    const { copies, settings, store } = this.#parts;
     const { volume, host, from, through, behind } = record;
     const hosts = [host, from.host];
     const first = behind.find(
@@ -126,16 +187,17 @@ export class Bases {
     if (first !== undefined) return { do: 'wait', milliseconds: settings.copyPollMs, hosts, why: null };
     const answer = await askHost(this.#parts, host, { volume, seqs: [through.seq] });
     if (!answer) return { do: 'retry', hosts, why: whySilent(host) };
-    if (!answer.replica)
-      return this.#command(volume, host, { do: 'replicate', epoch: Math.max(route.epoch, 1) });
+    if (!answer.replica) {
+      const epoch = Math.max(route.epoch, 1);
+      return this.#command(volume, host, { do: 'replicate', epoch });
+    }
     const { completeThrough } = answer.replica;
     if (isOnLineage(through, answer, completeThrough?.seq ?? 0)) {
       copies.end(volume, host);
-      await store.put([this.#put({ ...record, complete: true })]);
-      for (const by of record.needed) wake(by.volume);
-      for (const other of this.#records.values()) if (other.behind.includes(volume)) wake(other.volume);
-      return AGAIN;
+      return record.complete ? REST : this.#complete(record);
     }
+    // It had come with the move of its own volume, which was turned back.
+    if (record.complete) await store.put([this.#put({ ...record, complete: false })]);
     await copies.want({
       volume,
       move: null,
@@ -171,10 +233,6 @@ export class Bases {
     const outcome = await hosts.command(host, { volume, command }, settings.commandMs);
     if (outcome.kind === 'done') return AGAIN;
     return { do: 'retry', hosts: [host], why: whyNotDone(host, command.do, outcome) };
-  }
-
-  #of(volume: string): BaseRecord[] {
-    return [...this.#records.values()].filter((record) => record.volume === volume);
   }
 
   #put(record: BaseRecord): Change {

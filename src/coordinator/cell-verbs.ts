@@ -6,7 +6,8 @@ import type { Head, Place, Route } from '../model/cell/route.js';
 import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
-import { allCells, allHosts, connected, countPrimaries, existingCell } from './hosts-view.js';
+import type { Bases } from './bases.js';
+import { allCells, allHosts, connected, existingCell } from './hosts-view.js';
 import { busiest, measureLoad } from './load.js';
 import type { Locks } from './locks.js';
 import { startMoves } from './many-moves.js';
@@ -21,13 +22,15 @@ import type {
   RollbackResult,
   SplitResult,
 } from './results.js';
-import type { RouteBook } from './route-book.js';
+import { hostsOf, type RouteBook } from './route-book.js';
+import type { BaseRecord } from './store.js';
 import type { Term } from './term.js';
 
 export type CellVerbsParts = Ports & {
   book: RouteBook;
   locks: Locks;
   term: Term;
+  bases: Bases;
   moves: MoveVerbs;
   wake: (volume: string) => void;
 };
@@ -75,7 +78,7 @@ export class CellVerbs {
 
   /** These volumes, or the busiest ones until half of what is written in the cell is written elsewhere. */
   async split(
-    { cell, into, volumes, dryRun }: Arguments<'cell-split'>,
+    { cell, into, volumes, dryRun, bases = 'refuse' }: Arguments<'cell-split'>,
     askedBy: string,
   ): Promise<SplitResult> {
     await existingCell(this.#parts, cell);
@@ -97,13 +100,13 @@ export class CellVerbs {
           hint: `Name volumes of cell ${cell}.`,
         },
       );
-    const counts = await countPrimaries(book);
+    const together = await moves.together();
     const asked = routes.map((route) => ({ route, cell: into }));
     return {
       cell,
       into,
       rates,
-      moves: await startMoves(moves, asked, { dryRun, withBases: false, askedBy, counts }),
+      moves: await startMoves(moves, asked, { dryRun, bases, askedBy, together }),
     };
   }
 
@@ -148,16 +151,44 @@ export class CellVerbs {
     host,
   }: Arguments<'replica-remove'>): Promise<{ volume: string; replicas: string[] }> {
     const { hosts, settings } = this.#parts;
-    const { volume, active } = await this.#parts.book.named(name);
-    if (!active.replicas.includes(host)) throw noReplica(name, host);
+    const route = await this.#parts.book.named(name);
+    const { volume, active } = route;
+    if (!active.replicas.includes(host)) return this.#removeBeginning(route, host);
     // Purged first: what the route names no more nobody would purge.
     if (!hosts.isConnected(host)) throw hostSilent(host, settings);
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
-    if (answer?.state !== 'NONE') {
-      const outcome = await hosts.command(host, { volume, command: { do: 'purge' } }, settings.commandMs);
-      if (outcome.kind !== 'done') throw hostSilent(host, settings);
-    }
+    if (answer?.state !== 'NONE') await this.#purge(host, volume);
     return this.#changeReplicas(name, ({ active: now }) => now.replicas.filter((each) => each !== host));
+  }
+
+  /** What a host has of the volume for others, or has kept of it without anybody knowing: no route names it, and it serves nobody. */
+  async #removeBeginning(
+    { volume, name }: Route,
+    host: string,
+  ): Promise<{ volume: string; replicas: string[] }> {
+    const { book, locks, store, bases, settings, log } = this.#parts;
+    return locks.run(volume, async () => {
+      const route = await book.route(volume);
+      if (!route || hostsOf(route).includes(host)) throw noReplica(name, host);
+      for (const record of bases.of(volume))
+        if (record.host === host && (await bases.need(record)).isUnderWay)
+          throw beginningNeeded(route, record);
+      connected(this.#parts, host);
+      const answer = await askHost(this.#parts, host, { volume, seqs: [] });
+      if (!answer) throw hostSilent(host, settings);
+      if (answer.replica) await this.#purge(host, volume);
+      else if (!bases.hostsOf(volume).includes(host)) throw noReplica(name, host);
+      const changes = bases.forgetAt(volume, host);
+      if (changes.length > 0) await store.put(changes);
+      log.info({ event: 'base-removed', volume, host }, 'what a host had of a volume for others is purged');
+      return { volume: name, replicas: route.active.replicas };
+    });
+  }
+
+  async #purge(host: string, volume: string): Promise<void> {
+    const { hosts, settings } = this.#parts;
+    const outcome = await hosts.command(host, { volume, command: { do: 'purge' } }, settings.commandMs);
+    if (outcome.kind !== 'done') throw hostSilent(host, settings);
   }
 
   /**
@@ -267,6 +298,17 @@ function noReplica(name: string, host: string): CellblockError {
     hint: `Look at \`cellblock route show ${name}\`.`,
     facts: { volume: name, host },
   });
+}
+
+function beginningNeeded({ name }: Route, { host, needed }: BaseRecord): CellblockError {
+  return new CellblockError(
+    'volume-pinned',
+    `What host ${host} has of volume ${name} is continued by ${needed.length === 1 ? 'a volume that is' : 'volumes that are'} on the move there.`,
+    {
+      hint: `See \`cellblock host show ${host}\` for which; it goes by itself when they are there.`,
+      facts: { volume: name, host },
+    },
+  );
 }
 
 function replicaEmpty(name: string, host: string): CellblockError {

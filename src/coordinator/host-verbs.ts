@@ -6,9 +6,10 @@ import type { HostCommand } from '../model/cell/host-record.js';
 import type { Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askHost } from './asking.js';
+import type { Bases } from './bases.js';
 import type { VolumeFacts } from './facts.js';
 import type { Highest } from './highest.js';
-import { allHosts, connected, countPrimaries, helloOf, hostNamed, hostsForCopy } from './hosts-view.js';
+import { allHosts, connected, helloOf, hostNamed, hostsForCopy } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import { type MoveAsked, startMoves } from './many-moves.js';
 import type { MoveVerbs } from './move-verbs.js';
@@ -22,6 +23,7 @@ export type HostVerbsParts = Ports & {
   book: RouteBook;
   highest: Highest;
   locks: Locks;
+  bases: Bases;
   moves: MoveVerbs;
   wake: (volume: string) => void;
 };
@@ -64,21 +66,28 @@ export class HostVerbs {
     return {
       ...this.#summary(record, { primaryOf, copies: volumes.length - primaryOf }),
       volumes,
+      bases: await this.#basesAt(host),
       strays: await this.#strays(host),
     };
   }
 
   /** New copies go elsewhere from now on; what it is the primary of is moved to other hosts of its cell. */
-  async drain({ host, dryRun }: Arguments<'host-drain'>, askedBy: string): Promise<DrainResult> {
+  async drain(
+    { host, dryRun, bases = 'refuse' }: Arguments<'host-drain'>,
+    askedBy: string,
+  ): Promise<DrainResult> {
     const { store, book, moves } = this.#parts;
     const record = await hostNamed(this.#parts, host);
     if (!dryRun) await store.put([{ kind: 'host', key: host, value: { ...record, draining: true } }]);
     const asked: MoveAsked[] = [];
     for await (const route of book.all())
       if (route.active.primary === host && route.status === 'open') asked.push({ route, cell: record.cell });
-    const counts = await countPrimaries(book);
+    const together = await moves.together();
     // Said once for all of them.
-    if (asked.length > 0 && (await hostsForCopy(this.#parts, record.cell, counts, [host])).length === 0)
+    if (
+      asked.length > 0 &&
+      (await hostsForCopy(this.#parts, record.cell, together.counts, [host])).length === 0
+    )
       throw new CellblockError(
         'no-host-for-copy',
         `Cell ${record.cell} has no other host that takes copies.`,
@@ -87,7 +96,7 @@ export class HostVerbs {
           facts: { host, cell: record.cell },
         },
       );
-    return { host, moves: await startMoves(moves, asked, { dryRun, withBases: false, askedBy, counts }) };
+    return { host, moves: await startMoves(moves, asked, { dryRun, bases, askedBy, together }) };
   }
 
   /** An operator says that what the host has now is what there is. Volumes of which others have more are not served by that. */
@@ -166,10 +175,30 @@ export class HostVerbs {
     return outcome.kind === 'refused' ? outcome.because : outcome.message;
   }
 
+  async #basesAt(host: string): Promise<HostDetails['bases']> {
+    const { bases, book, clock } = this.#parts;
+    return Promise.all(
+      bases.at(host).map(async (record) => {
+        const { isUnderWay, keptMs } = await bases.need(record);
+        const routes = await Promise.all(record.needed.map(({ volume }) => book.route(volume)));
+        const keptUntil = new Date(clock.now().clockMs + keptMs).toISOString();
+        return {
+          name: record.name,
+          id: record.volume,
+          seq: record.through.seq,
+          complete: record.complete,
+          for: [...new Set(record.needed.map(({ volume }, at) => routes[at]?.name ?? volume))],
+          keptUntil: isUnderWay || keptMs === 0 ? null : keptUntil,
+        };
+      }),
+    );
+  }
+
   async #strays(host: string): Promise<HostDetails['strays']> {
     const strays: HostDetails['strays'] = [];
+    const known = new Set(this.#parts.bases.at(host).map(({ volume }) => volume));
     for (const { id, state, epoch } of helloOf(this.#parts, host)?.volumes ?? []) {
-      if (state === 'GONE') continue;
+      if (state === 'GONE' || known.has(id)) continue;
       const route = await this.#parts.book.route(id);
       if (!route || !hostsOf(route).includes(host))
         strays.push({ id, name: route?.name ?? null, state, epoch });

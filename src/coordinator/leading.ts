@@ -57,8 +57,8 @@ export class Leading {
     const decisions = new DecisionBook(store);
     const copies = new Copies(ports);
     const troubles = new Troubles(ports.clock);
-    const snapshotDeletions = new SnapshotDeletions(ports);
     const bases = new Bases({ ...ports, copies, wake });
+    const snapshotDeletions = new SnapshotDeletions({ ...ports, bases });
     const common = {
       ...ports,
       term,

@@ -3,10 +3,11 @@
 import { CellblockError } from '../base/errors.js';
 import { beginMove } from '../model/cell/move-plan.js';
 import { isBefore, type Route } from '../model/cell/route.js';
-import type { SnapshotFacts, VolumeDescription } from '../protocol/exchange.js';
+import type { VolumeDescription } from '../protocol/exchange.js';
 import type { Arguments } from '../protocol/verbs.js';
-import { type Base, type BasePlan, BasePlanner } from './base-plan.js';
+import { type Base, type BasePlan, BasePlanner, emptyPlan } from './base-plan.js';
 import type { Bases } from './bases.js';
+import { Coming } from './coming.js';
 import type { Copies } from './copies.js';
 import { describeWhole } from './describing.js';
 import { countPrimaries, existingCell, hostsForCopy, newPlace, noHostForCopy } from './hosts-view.js';
@@ -31,10 +32,26 @@ export type MoveVerbsParts = Ports & {
   wake: (volume: string) => void;
 };
 
+/** What becomes of snapshots that continue one of another volume which is not at the destination, nor on its way there. */
+export type BasePolicy =
+  /** The move is not begun. */
+  | 'refuse'
+  /** What they continue is brought along. */
+  | 'carry'
+  /** They arrive whole. */
+  | 'unshare';
+
 export interface StartOptions {
   dryRun: boolean;
-  withBases: boolean;
+  bases: BasePolicy;
   askedBy: string;
+}
+
+/** What moves that are begun by one call have in common. */
+export interface Together {
+  /** How many volumes each host has; those that are begun are added. */
+  counts: Map<string, number>;
+  coming: Coming;
 }
 
 export class MoveVerbs {
@@ -54,33 +71,42 @@ export class MoveVerbs {
       throw new CellblockError('option-invalid', `Volume ${volume} is in cell ${cell} already.`, {
         hint: 'Give another cell, or empty a host with `cellblock host drain HOST`.',
       });
-    const counts = await countPrimaries(this.#parts.book);
-    return this.startAt(route, { cell, counts }, { dryRun, withBases, askedBy });
+    return this.startAt(route, cell, await this.together(), {
+      dryRun,
+      bases: withBases ? 'carry' : 'unshare',
+      askedBy,
+    });
   }
 
-  /** To some host of the cell; `counts`: how many volumes each host has, which this one is added to. */
+  async together(): Promise<Together> {
+    return { counts: await countPrimaries(this.#parts.book), coming: new Coming(this.#parts) };
+  }
+
+  /** To some host of the cell. */
   async startAt(
     route: Route,
-    { cell, counts }: { cell: string; counts: Map<string, number> },
-    options: StartOptions,
+    cell: string,
+    { counts, coming }: Together,
+    { dryRun, bases, askedBy }: StartOptions,
   ): Promise<MoveStarted> {
     return this.#parts.locks.run(route.volume, async () => {
       const now = await this.#movable(route);
-      const target = await this.#target(now, cell, counts);
+      const there = await this.#described(now);
+      const target = await this.#target(now, cell, { counts, sharing: sharingOf(now, there), coming });
       counts.set(target.host, (counts.get(target.host) ?? 0) + 1);
-      const { preview, bases, missing } = await this.#preview(now, target);
-      const plan =
-        options.withBases && missing.length > 0 ? await this.#basePlan(now, target, missing) : NO_PLAN;
-      if (plan.impossible.length > 0) throw basesNotCarried(preview, plan);
-      const { carried, records } = plan;
-      const shown: MovePreview =
-        records.length === 0
-          ? preview
-          : { ...preview, carried, unshared: [], shared: preview.shared + preview.unshared.length };
-      if (options.dryRun) return { ...shown, move: null };
-      const needs = { askedBy: options.askedBy, bases, plan };
-      return { ...shown, move: await this.#begin(now, target, needs) };
+      const planned = await this.#plan(now, target, { there, coming, bases });
+      const { preview, plan } = planned;
+      if (!dryRun) return { ...preview, move: await this.#begin(now, target, { askedBy, ...planned }) };
+      const from = { host: now.active.primary, cell: now.active.cell };
+      coming.wouldBegin(now.volume, { from, toHost: target.host, records: plan.records });
+      return { ...preview, move: null };
     });
+  }
+
+  /** Volumes that its snapshots continue, of those that the host of its primary has. */
+  async continued(route: Route): Promise<string[]> {
+    const there = await describeWhole(this.#parts, route.active.primary, route.volume).catch(() => null);
+    return there ? [...new Set(sharingOf(route, there).map(({ base }) => base.volume))] : [];
   }
 
   async status({ volume }: Arguments<'move-status'>): Promise<MoveStatus> {
@@ -156,8 +182,21 @@ export class MoveVerbs {
     return route;
   }
 
-  /** Back where it came from, if a copy is kept there: then only what has changed since is sent. */
-  async #target(route: Route, cell: string, counts: ReadonlyMap<string, number>): Promise<HostRecord> {
+  async #described({ volume, active }: Route): Promise<VolumeDescription> {
+    const described = await describeWhole(this.#parts, active.primary, volume);
+    if (!described) throw hostSilent(active.primary, this.#parts.settings);
+    return described;
+  }
+
+  /**
+   * Back where it came from, if a copy is kept there: then only what has changed since is sent. Else where most of what it continues is, or comes:
+   * volumes that share data stay together.
+   */
+  async #target(
+    route: Route,
+    cell: string,
+    { counts, coming, sharing }: Together & { sharing: readonly Sharing[] },
+  ): Promise<HostRecord> {
     const { alternate } = route;
     const fitting = await hostsForCopy(this.#parts, cell, counts, [
       route.active.primary,
@@ -176,17 +215,39 @@ export class MoveVerbs {
         },
       );
     }
-    const target = fitting[0];
+    const lacks = await Promise.all(fitting.map(({ host }) => this.#lacks(host, sharing, coming)));
+    // Of as many, the one with the fewest volumes: they are in that order.
+    const target = fitting[lacks.indexOf(Math.min(...lacks))];
     if (!target) throw noHostForCopy(cell, route);
     return target;
+  }
+
+  /** How many snapshots continue what is not at the host, and not on its way there. */
+  async #lacks(host: string, sharing: readonly Sharing[], coming: Coming): Promise<number> {
+    const missing = await this.#missing(host, sharing);
+    let lacks = 0;
+    for (const { base } of missing) {
+      const comes =
+        (await coming.withItsVolume(base.volume, host)) !== null ||
+        coming.broughtThrough(base.volume, host).length > 0;
+      if (!comes) lacks += 1;
+    }
+    return lacks;
+  }
+
+  async #missing(host: string, sharing: readonly Sharing[]): Promise<Sharing[]> {
+    const volumes = [...new Set(sharing.map(({ base }) => base.volume))];
+    const ids = await Promise.all(volumes.map((volume) => this.#idsAt(host, volume)));
+    const there = new Map(volumes.map((volume, at) => [volume, ids[at]!]));
+    return sharing.filter(({ base }) => !there.get(base.volume)!.has(base.snapshot));
   }
 
   async #begin(
     route: Route,
     target: HostRecord,
-    { askedBy, bases, plan }: { askedBy: string; bases: string[]; plan: BasePlan },
+    { askedBy, present, plan }: { askedBy: string; present: string[]; plan: BasePlan },
   ): Promise<string> {
-    const { book, store, freshId, clock, wake } = this.#parts;
+    const { book, store, bases, freshId, clock, wake } = this.#parts;
     const carried = plan.records.map(({ volume }) => volume);
     const move = freshId();
     const record: MoveRecord = {
@@ -200,38 +261,49 @@ export class MoveVerbs {
       begun: timeOf(clock),
       ended: null,
       result: null,
-      bases: [...new Set([...bases, ...carried])],
+      bases: [...new Set([...present, ...plan.present, ...carried])],
     };
     const needed = [{ volume: route.volume, move }];
-    // First what is only for people, pins and bases, then what makes it a move.
-    await store.put([
-      { kind: 'move', key: route.volume, value: record },
-      ...this.#parts.bases.begin(plan.records.map((base) => ({ ...base, needed }))),
-    ]);
     const to = route.alternate?.primary === target.host ? route.alternate : newPlace(target);
-    const { stored, route: now } = await book.replace(beginMove(route, { move, to }));
-    // Also of a move that has not begun: what was to be brought for it is given back.
-    for (const volume of carried) wake(volume);
-    if (!stored) throw now ? underWay(now) : deleted(route.name);
+    try {
+      // First what is only for people, pins and bases, then what makes it a move.
+      await store.put([
+        { kind: 'move', key: route.volume, value: record },
+        ...bases.begin(
+          move,
+          plan.records.map((base) => ({ ...base, needed })),
+        ),
+      ]);
+      const { stored, route: now } = await book.replace(beginMove(route, { move, to }));
+      if (!stored) throw now ? underWay(now) : deleted(route.name);
+    } finally {
+      bases.begun(move);
+      // Also of a move that has not begun: what was to be brought for it is given back.
+      for (const volume of carried) wake(volume);
+    }
     wake(route.volume);
     return move;
   }
 
-  #basePlan({ active }: Route, to: HostRecord, missing: readonly Base[]): Promise<BasePlan> {
-    const from = { host: active.primary, cell: active.cell };
-    return new BasePlanner(this.#parts, { from, to }).plan(missing);
-  }
-
-  async #preview(
+  /** What is to be sent, and which of the snapshots go on sharing with others at the destination. `move-bases-missing`, `move-bases-not-carried`. */
+  async #plan(
     route: Route,
     target: HostRecord,
-  ): Promise<{ preview: MovePreview; bases: string[]; missing: Base[] }> {
-    const there = await describeWhole(this.#parts, route.active.primary, route.volume);
-    if (!there) throw hostSilent(route.active.primary, this.#parts.settings);
+    { there, coming, bases }: { there: VolumeDescription; coming: Coming; bases: BasePolicy },
+  ): Promise<{ preview: MovePreview; present: string[]; plan: BasePlan }> {
     const has = await this.#idsAt(target.host, route.volume);
     const sent = there.snapshots.filter(({ id }) => !has.has(id));
-    const sharing = await this.#sharing(target.host, ofOthers(route, [...sent, ...currentOf(there)]));
-    const { shared, unshared, bases, missing } = sharing;
+    const sharing = sharingOf(route, { ...there, snapshots: sent });
+    const missing = await this.#missing(target.host, sharing);
+    const from = { host: route.active.primary, cell: route.active.cell };
+    const of = { volume: route.volume, from, to: target, coming, carry: bases !== 'unshare' };
+    const plan =
+      missing.length === 0
+        ? emptyPlan()
+        : await new BasePlanner(this.#parts, of).plan(missing.map(({ base }) => base));
+    const unshared = missing.filter(({ base }) => !plan.brought.has(base.snapshot));
+    if (bases === 'refuse') await this.#requireComing(route, target, { missing, plan });
+    if (bases === 'carry' && plan.impossible.length > 0) throw basesNotCarried(route, plan);
     const preview: MovePreview = {
       volume: route.name,
       from: route.active.cell,
@@ -241,37 +313,30 @@ export class MoveVerbs {
       sizeBytes: there.sizeBytes,
       snapshots: sent.length,
       present: there.snapshots.length - sent.length,
-      shared,
-      unshared,
-      carried: [],
+      shared: sharing.length - unshared.length,
+      unshared: unshared.map(({ name, base, sizeBytes }) => ({
+        snapshot: name,
+        base: base.volume,
+        sizeBytes,
+      })),
+      carried: plan.carried,
+      awaited: plan.awaited,
     };
-    return { preview, bases, missing };
+    const present = sharing.filter((one) => !missing.includes(one)).map(({ base }) => base.volume);
+    return { preview, present, plan };
   }
 
-  /** Which of the snapshots go on sharing with others at the destination. */
-  async #sharing(
-    host: string,
-    ofOthers: readonly Sharing[],
-  ): Promise<{ shared: number; unshared: MovePreview['unshared']; bases: string[]; missing: Base[] }> {
-    const volumes = [...new Set(ofOthers.map(({ base }) => base.volume))];
-    const there = new Map(
-      await Promise.all(
-        volumes.map(
-          async (volume): Promise<[string, Set<string>]> => [volume, await this.#idsAt(host, volume)],
-        ),
-      ),
-    );
-    const unshared: MovePreview['unshared'] = [];
-    const bases = new Set<string>();
-    const missing: Base[] = [];
-    for (const { name, base, sizeBytes } of ofOthers) {
-      if (there.get(base.volume)!.has(base.snapshot)) bases.add(base.volume);
-      else {
-        unshared.push({ snapshot: name, base: base.volume, sizeBytes });
-        missing.push(base);
-      }
-    }
-    return { shared: ofOthers.length - unshared.length, unshared, bases: [...bases], missing };
+  /** Nothing more has to be brought along than what is on its way by itself. `move-bases-missing`. */
+  async #requireComing(
+    route: Route,
+    { host }: HostRecord,
+    { missing, plan }: { missing: readonly Sharing[]; plan: BasePlan },
+  ): Promise<void> {
+    if (plan.carried.length === 0 && plan.impossible.length === 0) return;
+    const ids = [...new Set(missing.map(({ base }) => base.volume))];
+    const routes = await Promise.all(ids.map((id) => this.#parts.book.route(id)));
+    const names = ids.map((id, at) => routes[at]?.name ?? id);
+    throw basesMissing(route, host, { names, because: plan.impossible[0]?.because ?? null });
   }
 
   async #idsAt(host: string, volume: string): Promise<Set<string>> {
@@ -319,18 +384,36 @@ function notMoving(name: string): CellblockError {
   });
 }
 
-function basesNotCarried({ volume, unshared }: MovePreview, { impossible }: BasePlan): CellblockError {
+function basesNotCarried({ name }: Route, { impossible }: BasePlan): CellblockError {
   return new CellblockError(
     'move-bases-not-carried',
-    `What ${unshared.length} snapshots of volume ${volume} continue cannot be brought along: ${impossible[0]!.because}.`,
+    `What ${impossible.length} snapshots of volume ${name} continue cannot be brought along: ${impossible[0]!.because}.`,
     {
-      hint: 'Leave `--with-bases` away: the volume moves without sharing, as `--dry-run` shows.',
-      facts: { volume, unshared: unshared.length },
+      hint: 'Let it move without sharing, as `--dry-run` shows: leave `--with-bases` away, or give `--unshare` to a split or a drain.',
+      facts: { volume: name, unshared: impossible.length },
     },
   );
 }
 
-const NO_PLAN: BasePlan = { records: [], carried: [], impossible: [] };
+/** `because`: why it cannot be brought along; null: it can. */
+function basesMissing(
+  { name }: Route,
+  host: string,
+  { names, because }: { names: readonly string[]; because: string | null },
+): CellblockError {
+  const bases = `snapshots of ${names.length === 1 ? 'volume' : 'volumes'} ${names.join(', ')}`;
+  return new CellblockError(
+    'move-bases-missing',
+    `Volume ${name} continues ${bases}, which host ${host} does not have${because === null ? '' : `, and which cannot be brought along: ${because}`}.`,
+    {
+      hint:
+        because === null
+          ? 'Bring them along with `--with-bases`, or let it arrive without sharing with `--unshare`.'
+          : 'Let it arrive without sharing with `--unshare`.',
+      facts: { volume: name, host },
+    },
+  );
+}
 
 /** A snapshot that continues one of another volume. */
 interface Sharing {
@@ -339,19 +422,14 @@ interface Sharing {
   sizeBytes: string;
 }
 
-function ofOthers(
+/** Of the snapshots, and of what is written now as one more: a clone may have none yet that says what it continues. */
+function sharingOf(
   { volume }: Route,
-  snapshots: readonly Pick<SnapshotFacts, 'name' | 'base' | 'sizeBytes'>[],
+  { snapshots, base, sizeBytes }: Pick<VolumeDescription, 'snapshots' | 'base' | 'sizeBytes'>,
 ): Sharing[] {
-  return snapshots.flatMap(({ name, base, sizeBytes }) =>
-    base !== null && base.volume !== volume ? [{ name, base, sizeBytes }] : [],
+  return [...snapshots, { name: '(as it is now)', base, sizeBytes }].flatMap((one) =>
+    one.base !== null && one.base.volume !== volume
+      ? [{ name: one.name, base: one.base, sizeBytes: one.sizeBytes }]
+      : [],
   );
-}
-
-/** What is written now, as one more snapshot: a clone may have none yet that says what it continues. */
-function currentOf({
-  base,
-  sizeBytes,
-}: VolumeDescription): Pick<SnapshotFacts, 'name' | 'base' | 'sizeBytes'>[] {
-  return [{ name: '(as it is now)', base, sizeBytes }];
 }

@@ -4,23 +4,27 @@
 
 import { createHash } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
+import type { HostAnswer } from '../model/cell/answer.js';
 import { highestEpoch } from '../model/cell/guards.js';
 import type { HostCommand } from '../model/cell/host-record.js';
 import type { Place, Route } from '../model/cell/route.js';
+import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
+import { heldElsewhere, ownersElsewhere, requireTrueOwner } from './elsewhere.js';
 import { newPlace } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import { givenUp as movesEnd } from './move-verbs.js';
+import type { Operations } from './operations.js';
 import type { Ports } from './ports.js';
 import { hostError, hostSilent } from './refusals.js';
-import type { AdoptResult, ClaimResult } from './results.js';
+import type { AdoptResult, ClaimResult, Quarantined } from './results.js';
 import type { RouteBook } from './route-book.js';
-import type { EvidenceRecord } from './store.js';
 
 export type QuarantineVerbsParts = Ports & {
   book: RouteBook;
   locks: Locks;
+  operations: Operations;
   wake: (volume: string) => void;
 };
 
@@ -31,12 +35,17 @@ export class QuarantineVerbs {
     this.#parts = parts;
   }
 
-  async list(): Promise<{ volumes: (EvidenceRecord & { name: string })[] }> {
+  async list(): Promise<{ volumes: Quarantined[] }> {
     const { store, book } = this.#parts;
-    const volumes: (EvidenceRecord & { name: string })[] = [];
+    const volumes: Quarantined[] = [];
     for (const evidence of await store.list('evidence')) {
       const route = await book.route(evidence.volume);
-      if (route?.status === 'quarantined') volumes.push({ ...evidence, name: route.name });
+      if (route?.status === 'quarantined')
+        volumes.push({
+          ...evidence,
+          name: route.name,
+          elsewhere: await heldElsewhere(this.#parts, route),
+        });
     }
     return { volumes };
   }
@@ -45,10 +54,69 @@ export class QuarantineVerbs {
     const { book, locks } = this.#parts;
     const { volume } = await book.named(name);
     return locks.run(volume, async () => {
-      const route = await book.route(volume);
-      if (route?.status !== 'quarantined') throw notQuarantined(name);
+      const route = await this.#undecided(volume, name, cell);
+      const others = isDecided(route, cell) ? [] : await ownersElsewhere(this.#parts, route);
+      const owner = others.find((one) => one.cell === cell);
+      if (owner) return this.#takeIn(route, owner, others);
+      if (route.status === 'lost' || !placeOf(route, cell)) throw noCell(route, cell, others);
+      // Nobody would tell that one that it is the owner no more.
+      if (others[0]) throw ownedElsewhere(route, others[0]);
       return this.#adopt(route, cell);
     });
+  }
+
+  /** Of what a route knows that came from a backup nothing may have been asked yet: it is, when somebody else is said to have the volume. */
+  async #undecided(volume: string, name: string, cell: string): Promise<Route> {
+    const { book, operations } = this.#parts;
+    let route = await book.route(volume);
+    if (route?.status === 'open' && !placeOf(route, cell)) {
+      await operations.runHeld(volume, { kind: 'settle' }, 'coordinator').catch(() => undefined);
+      route = await book.route(volume);
+    }
+    if (route?.status !== 'quarantined' && route?.status !== 'lost') throw notQuarantined(name);
+    return route;
+  }
+
+  /** The route did not know the owner: it gets a place in it, and the table says what follows; an operator's word, where that cannot say it. */
+  async #takeIn(route: Route, owner: HostAnswer, others: readonly HostAnswer[]): Promise<AdoptResult> {
+    const { book, store, operations, wake, log } = this.#parts;
+    const { volume, alternate } = route;
+    const [x, y] = await askBoth(this.#parts, route, []);
+    // Their last snapshots may lie far back in its lineage.
+    const seqs = [route.lineageHead, x.lineageHead, y.lineageHead].flatMap((head) =>
+      head ? [head.seq] : [],
+    );
+    const asked = await askHost(this.#parts, owner.host, { volume, seqs });
+    if (!asked) throw hostSilent(owner.host, this.#parts.settings);
+    requireTrueOwner({ route, x, y }, { ...owner, lineage: asked.lineage }, others);
+    // What the route would not name any more must not be able to go on.
+    if (
+      alternate &&
+      (owns(y.state) || y.state === 'UNKNOWN' || (y.state === 'SEALED' && y.released === null))
+    )
+      throw stillNamed(route, alternate);
+    const { host, cell, storeId, epoch, lineageHead } = owner;
+    const named = await book.replace({
+      ...route,
+      status: 'open',
+      alternate: { ...newPlace({ host, cell, storeId }), epoch },
+      lineageHead,
+      journal: null,
+    });
+    if (!named.stored) throw changedMeanwhile(route.name);
+    await operations.runHeld(volume, { kind: 'settle' }, 'coordinator').catch(() => undefined);
+    const now = await book.route(volume);
+    if (now?.active.primary !== host) return this.#adopt(now ?? named.route, cell);
+    await store.put([
+      { kind: 'evidence', key: volume, value: null },
+      ...(await movesEnd(this.#parts, volume)),
+    ]);
+    log.warn(
+      { event: 'owner-taken-in', volume, host, epoch, before: route.active.primary },
+      'an operator has named the host that owns a volume, of which its route knew nothing',
+    );
+    wake(volume);
+    return { volume: now.name, cell, host, epoch: now.active.epoch, left: null };
   }
 
   async #adopt(route: Route, cell: string): Promise<AdoptResult> {
@@ -85,13 +153,14 @@ export class QuarantineVerbs {
   /** Stored before the host is told: it stays in quarantine until that one has taken it. */
   async #decide(route: Route, cell: string): Promise<Route> {
     const { active, alternate } = route;
-    const chosen = [active, alternate].find((place) => place?.cell === cell);
-    if (!chosen) throw noCell(route, cell);
+    const chosen = placeOf(route, cell);
+    if (!chosen) throw noCell(route, cell, []);
     const [x, y] = await askBoth(this.#parts, route, []);
     const epoch = Math.max(highestEpoch({ route, x, y }), x.released ?? 0, y.released ?? 0) + 1;
     const other: Place | null = chosen === active ? alternate : active;
     const decided: Route = {
       ...route,
+      status: 'quarantined',
       epoch,
       active: { ...chosen, epoch, mustSeal: null, needsRepair: true },
       // What it has is no part of the lineage any more: it is sealed when it answers, and kept.
@@ -201,12 +270,43 @@ function givenUp(route: Route | null, name: string): Place {
   return route.alternate;
 }
 
-function noCell({ name, active, alternate }: Route, cell: string): CellblockError {
-  const cells = [active.cell, alternate?.cell].filter((each) => each !== undefined);
+function placeOf({ active, alternate }: Route, cell: string): Place | null {
+  return [active, alternate].find((place) => place?.cell === cell) ?? null;
+}
+
+function noCell(
+  { name, active, alternate, status }: Route,
+  cell: string,
+  others: readonly HostAnswer[],
+): CellblockError {
+  const named = status === 'lost' ? [] : [active.cell, ...(alternate ? [alternate.cell] : [])];
+  const cells = [...new Set([...named, ...others.map((owner) => owner.cell)])];
   return new CellblockError('cell-not-found', `Cell ${cell} has no part of volume ${name}.`, {
-    hint: `These have: ${cells.join(', ')}.`,
+    hint:
+      cells.length === 0
+        ? 'No host that is connected owns it: bring the one back that has it.'
+        : `These have: ${cells.join(', ')}.`,
     facts: { volume: name, cell },
   });
+}
+
+function ownedElsewhere({ name }: Route, { host, cell, epoch }: HostAnswer): CellblockError {
+  return new CellblockError(
+    'owned-elsewhere',
+    `Host ${host} of cell ${cell} owns volume ${name} under epoch ${epoch}, and its route does not know it: there would be two owners.`,
+    {
+      hint: `Go on with that one: \`cellblock quarantine adopt ${name} --cell ${cell}\`.`,
+      facts: { volume: name, host, cell },
+    },
+  );
+}
+
+function stillNamed({ name }: Route, { primary, cell }: Place): CellblockError {
+  return new CellblockError(
+    'volume-unavailable',
+    `The route of volume ${name} names host ${primary} of cell ${cell} too, which may be its owner or does not answer.`,
+    { hint: 'Look whether its agent runs and reaches the coordinator, then try again.' },
+  );
 }
 
 function notQuarantined(name: string): CellblockError {

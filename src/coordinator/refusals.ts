@@ -46,7 +46,7 @@ export function refusalOf(
       return quarantined(name, end.because);
     case 'not-found':
       return new CellblockError('volume-lost', `No cell of its route knows volume ${name}.`, {
-        hint: `Look at \`cellblock route show ${name} --explain\`; \`cellblock route forget ${name}\` drops the route.`,
+        hint: `Look at \`cellblock route show ${name} --explain\`: if another host owns it, \`cellblock quarantine adopt ${name} --cell CELL\` says so to its route; \`cellblock route forget ${name}\` drops the route.`,
         facts,
       });
     case 'gone':

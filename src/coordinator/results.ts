@@ -38,8 +38,23 @@ export interface HostSummary {
 
 export interface HostDetails extends HostSummary {
   volumes: { name: string; id: string; part: 'primary' | 'replica' | 'alternate'; epoch: number }[];
+  bases: BaseAtHost[];
   /** What it has said in its hello to hold, and no route names: a volume without one, or what is left of a move. */
   strays: { id: string; name: string | null; state: string; epoch: number }[];
+}
+
+/** A beginning of a volume that the host has, and serves to nobody, because moves of other volumes continue it there. */
+export interface BaseAtHost {
+  name: string;
+  id: string;
+  /** The last snapshot of it that is needed. */
+  seq: number;
+  /** Whether it has come that far. */
+  complete: boolean;
+  /** Volumes it was brought for. */
+  for: string[];
+  /** It is purged then; null: a move needs it, or it is being purged. */
+  keptUntil: string | null;
 }
 
 export interface SnapshotResult {
@@ -97,7 +112,9 @@ export interface MovePreview {
   unshared: { snapshot: string; base: string; sizeBytes: string }[];
   /** What is brought along of other volumes, so that the snapshots that continue it go on sharing. */
   carried: CarriedBase[];
-  /** Snapshots that go on sharing, because what they continue is at the destination. */
+  /** Volumes that are on their way to the destination, and that it waits for: its snapshots continue some of theirs. */
+  awaited: string[];
+  /** Snapshots that go on sharing, because what they continue is at the destination, or comes there first. */
   shared: number;
 }
 
@@ -128,17 +145,26 @@ export interface MoveStatus {
   troubles: Trouble[];
 }
 
+/** One of several moves that were asked for together. */
+export type MoveOfMany =
+  | MoveStarted
+  /** It was under way already. */
+  | { volume: string; move: string; to: string; toHost: string; phase: string }
+  /** Why it was not begun. */
+  | { volume: string; problem: string };
+
 export interface SplitResult {
   cell: string;
   into: string;
-  moves: (MoveStarted | { volume: string; problem: string })[];
+  /** In the order they were begun: what others continue comes first. */
+  moves: MoveOfMany[];
   /** Bytes written a second when it was looked, of the volumes that were chosen by it. */
   rates: { volume: string; bytesPerSecond: number }[] | null;
 }
 
 export interface DrainResult {
   host: string;
-  moves: (MoveStarted | { volume: string; problem: string })[];
+  moves: MoveOfMany[];
 }
 
 export interface RollbackResult {
@@ -209,7 +235,22 @@ export interface Explained {
   afterwards: string;
   decisions: DecisionRecord[];
   evidence: EvidenceRecord | null;
+  elsewhere: Elsewhere[];
 }
+
+/** A host that holds a part of a volume, and that its route does not name. */
+export interface Elsewhere {
+  host: string;
+  cell: string;
+  state: string;
+  epoch: number;
+  /** Of its last snapshot; 0: it has none. */
+  seq: number;
+  /** It serves nobody: a replica, or what copies of other volumes continue. */
+  isReplica: boolean;
+}
+
+export type Quarantined = EvidenceRecord & { name: string; elsewhere: Elsewhere[] };
 
 export interface ClaimResult {
   volume: string;

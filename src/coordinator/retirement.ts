@@ -8,6 +8,7 @@ import { type CellAnswer, precedes } from '../model/cell/answer.js';
 import type { Place, Route } from '../model/cell/route.js';
 import { owns } from '../model/cell/states.js';
 import { askBoth, askHost } from './asking.js';
+import type { Bases } from './bases.js';
 import { endedRecord } from './mover.js';
 import type { Operations } from './operations.js';
 import { type Ports, timeOf } from './ports.js';
@@ -19,6 +20,7 @@ import { whyNotDone, whySilent } from './troubles.js';
 export type RetirementParts = Pick<Ports, 'hosts' | 'store' | 'clock' | 'settings' | 'log'> & {
   book: RouteBook;
   operations: Operations;
+  bases: Bases;
 };
 
 export class Retirement {
@@ -44,6 +46,9 @@ export class Retirement {
     if (!owns(x.state) || owns(y.state)) return this.#settle(route);
     if (y.state === 'FAULTED') return REST;
     if (y.state === 'NONE') return this.#prune(route);
+    // Other volumes are on the move from there, and their changes are told since snapshots of this one.
+    if (y.state === 'SEALED' && (await this.#parts.bases.isNeeded(route.volume)))
+      return { do: 'wait', milliseconds: this.#parts.settings.copyStallMs, hosts: [], why: null };
     if (y.state === 'SEALED' && leftMs > 0) return { do: 'wait', milliseconds: leftMs, hosts: [], why: null };
     if (y.state === 'SEALED' && y.released === null) return this.#fence(route, y);
     return this.#purge(route, { x, y, alternate });

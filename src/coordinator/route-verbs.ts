@@ -7,6 +7,7 @@ import type { Arguments } from '../protocol/verbs.js';
 import { askBoth } from './asking.js';
 import type { Bases } from './bases.js';
 import { type DecisionBook, stepText } from './decisions.js';
+import { heldElsewhere } from './elsewhere.js';
 import { connected } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Operations } from './operations.js';
@@ -76,6 +77,7 @@ export class RouteVerbs {
       afterwards: decision.afterwards,
       decisions: await decisions.of(route.volume),
       evidence: await store.get('evidence', route.volume),
+      elsewhere: await heldElsewhere(this.#parts, route),
     };
   }
 

@@ -1,16 +1,20 @@
-// Deletes of snapshots that the owner of their volume has carried out, and that other hosts of its route have not confirmed: replicas, and what a
-// move has left. They are asked until they do, whoever leads by then; else a volume that moves back would show the snapshot again.
+// Deletes of snapshots that the owner of their volume has carried out, and that other hosts have not confirmed: replicas, what a move has left, and
+// beginnings that copies of other volumes continue. They are asked until they do, whoever leads by then; else a volume that moves there would show
+// the snapshot again.
 //
 // Invariant: what is to be deleted elsewhere is stored together with the end of the operation at the owner, so neither is known without the other.
 
 import type { Route } from '../model/cell/route.js';
+import type { Bases } from './bases.js';
 import { type Ports, timeOf } from './ports.js';
 import { hostsOf } from './route-book.js';
 import type { Change, SnapshotDeletionRecord } from './store.js';
 import { type Next, REST } from './tender.js';
 import { type Why, whyNotDone, whySilent } from './troubles.js';
 
-export type SnapshotDeletionsParts = Pick<Ports, 'hosts' | 'store' | 'clock' | 'settings' | 'log'>;
+export type SnapshotDeletionsParts = Pick<Ports, 'hosts' | 'store' | 'clock' | 'settings' | 'log'> & {
+  bases: Bases;
+};
 
 export class SnapshotDeletions {
   readonly #parts: SnapshotDeletionsParts;
@@ -32,7 +36,11 @@ export class SnapshotDeletions {
     const { volume, active, alternate } = route;
     // What an operator has given up is kept as it is until he says what becomes of it.
     const left = alternate && !alternate.needsRepair && alternate.mustSeal === null;
-    const hosts = [...active.replicas, ...(left ? [alternate.primary, ...alternate.replicas] : [])];
+    const hosts = [
+      ...active.replicas,
+      ...(left ? [alternate.primary, ...alternate.replicas] : []),
+      ...this.#parts.bases.hostsOf(volume).filter((host) => host !== active.primary),
+    ];
     if (hosts.length === 0) return [];
     const record = { volume, snapshot, name, begun: timeOf(this.#parts.clock), hosts: [...new Set(hosts)] };
     this.#keep(record);
@@ -47,8 +55,9 @@ export class SnapshotDeletions {
   async step(route: Route): Promise<Next> {
     const whys: Why[] = [];
     const missing = new Set<string>();
+    const known = [...hostsOf(route), ...this.#parts.bases.hostsOf(route.volume)];
     for (const record of this.of(route.volume)) {
-      const asked = record.hosts.filter((host) => hostsOf(route).includes(host));
+      const asked = record.hosts.filter((host) => known.includes(host));
       const said = await Promise.all(asked.map((host) => this.#delete(host, record)));
       const hosts = asked.filter((_, at) => said[at] !== null);
       for (const host of hosts) missing.add(host);
@@ -78,6 +87,11 @@ export class SnapshotDeletions {
     const command = { do: 'forget-snapshot', id: snapshot } as const;
     const outcome = await hosts.command(host, { volume, command }, settings.commandMs);
     if (outcome.kind === 'done') return null;
+    // It is the last one of a beginning that nobody needs: that goes as a whole.
+    if (outcome.kind === 'refused' && outcome.refusal === 'INCOMPLETE') {
+      const changes = this.#parts.bases.giveUp(volume, host);
+      if (changes.length > 0) await this.#parts.store.put(changes);
+    }
     log.warn(
       { event: 'snapshot-delete-not-confirmed', volume, host, outcome },
       'a host has not deleted a snapshot yet',

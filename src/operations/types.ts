@@ -110,6 +110,8 @@ export interface CellState {
   /** Seq of its last snapshot; 0: it has none. */
   seq: number;
   served: boolean;
+  /** Of a replica: volumes and files here that go on from its snapshots; they keep what they need of it when it goes. */
+  continuedBy: string[];
 }
 
 export interface VolumeInfo extends Access {

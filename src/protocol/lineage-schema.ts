@@ -143,6 +143,8 @@ export const SnapshotFacts = closed({
   expires: nullable(Text),
   /** Where its map continues: the snapshot, and the volume it belongs to; null: nowhere, or nobody knows that volume by an id. */
   base: nullable(closed({ volume: Id, snapshot: Id })),
+  /** Visible ones between the one before it and this one that were deleted: their ids stay in the lineage, wherever it goes. */
+  deletedBefore: Type.Optional(listOf(closed({ id: Id, seq: Positive }), LIMITS.lineage)),
 });
 
 /** What there is of a volume at a host: what a copy of it has to be like. */

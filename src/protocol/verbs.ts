@@ -3,9 +3,11 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { LIMITS } from './limits.js';
-import { Bytes, closed, Id, listOf, Name, nullable, PlaceName } from './schema-parts.js';
+import { Bytes, closed, Id, listOf, Name, nullable, oneOf, PlaceName } from './schema-parts.js';
 
 const volume = { volume: Name };
+/** What becomes of snapshots that continue one of another volume which is neither at the destination nor on its way there; `refuse` if it is not said. */
+const bases = { bases: Type.Optional(oneOf(['refuse', 'carry', 'unshare'])) };
 
 /** Append only within a version of the protocol. */
 export const VERBS = {
@@ -18,6 +20,7 @@ export const VERBS = {
     /** Null: the busiest ones. */
     volumes: nullable(listOf(Name, LIMITS.members, 1)),
     dryRun: Type.Boolean(),
+    ...bases,
   }),
   'cell-rollback': closed({ cell: PlaceName }),
   'cell-promote': closed({ ...volume, host: PlaceName, acceptLoss: Type.Boolean() }),
@@ -26,7 +29,7 @@ export const VERBS = {
   'replica-remove': closed({ ...volume, host: PlaceName }),
   'host-list': closed({}),
   'host-show': closed({ host: PlaceName }),
-  'host-drain': closed({ host: PlaceName, dryRun: Type.Boolean() }),
+  'host-drain': closed({ host: PlaceName, dryRun: Type.Boolean(), ...bases }),
   'host-readmit': closed({ host: PlaceName }),
   /** Several: one instant for all of them. */
   'snapshot-create': closed({

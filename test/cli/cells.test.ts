@@ -178,6 +178,11 @@ t.test('wrong words: one sentence, what to do, an exit code, and nothing is done
     ['cell split east', 2, /'--into <cell>' is missing\. Say which cell/],
     ['cell split east --into east', 2, /split into another one/],
     ['cell split east --into nowhere', 3, /There is no cell nowhere/],
+    ['cell split east --into west --with-bases --unshare', 2, /--with-bases and --unshare are opposites\./],
+    ['cell split east --into west --dry-run --wait', 2, /--dry-run begins nothing/],
+    ['host drain h1 --with-bases --unshare', 2, /--with-bases and --unshare are opposites\./],
+    ['replica remove v --host h1', 3, /Host h1 is no replica of volume v\./],
+    ['quarantine adopt v --cell nowhere', 7, /Nothing of volume v waits/],
     ['cell split east --int west', 2, /unknown option '--int'|Did you mean --into/],
     ['cell promote v --host h9', 3, /Host h9 is no replica of volume v\./],
     ['cell promote v', 2, /'--host <host>' is missing/],
@@ -320,6 +325,52 @@ t.test('a move through to its end and back: only what the other cell lacks is se
   t.same(await read(east), Buffer.alloc(4096, 8));
   t.match(await east.said('snapshot', 'list', 'v'), /v@one.*\nv@two/);
   t.match(await east.said('route', 'list'), /\nv +east +h1 +open +3 +2 +h2 *\n$/);
+});
+
+t.test('a split of clones: the base is named, then brought along once, shown, and removed', async (t) => {
+  const at = await scene(t, { h1: 'east', h2: 'west' });
+  const { coordinator, east } = at;
+  const west = await CellAgent.start(t, coordinator, { host: 'h2', cell: 'west' });
+  await claimed(at);
+  await write(t, east, 7);
+  await east.said('snapshot', 'create', 'v@golden', '--via', 'coordinator');
+  for (const clone of ['c1', 'c2']) {
+    await east.said('clone', 'v@golden', clone);
+    await east.said('route', 'claim', clone, '--host', 'h1');
+  }
+  const words = ['cell', 'split', 'east', '--into', 'west', '--volumes', 'c1,c2'];
+  const refused = await east.cli(...words);
+  t.match(refused, {
+    code: 7,
+    stdout:
+      /\nc1 .*not begun: Volume c1 continues snapshots of volume v, which host h2 does not have\. .*--with-bases/,
+    stderr: /2 of 2 moves could not be begun\./,
+  });
+  t.match(
+    await east.said(...words, '--with-bases', '--dry-run'),
+    /\nc1 +west\/h2 .*would begin\nc2 .*would begin\nBefore c1, to host h2: 1 snapshot of volume v \(4M\), which it continues\.\nc2 waits for volume v, which it continues\.\n$/,
+  );
+  t.match(await east.said('host', 'show', 'h2'), /^(?![\s\S]*FOR OTHERS)/, 'nothing was begun');
+  t.match(
+    await east.said(...words, '--with-bases', '--wait'),
+    /\nVolume c1 is in cell west, at host h2\.\nVolume c2 is in cell west, at host h2\.\n$/,
+  );
+  for (const clone of ['c1', 'c2'])
+    t.match(await west.said('volume', 'list'), new RegExp(`\\n${clone} +4M .* ok `));
+  t.match(await west.said('volume', 'list'), /\nv +4M .* replica \(for c1 and 1 more\) /);
+  t.match(
+    await west.said('volume', 'show', 'v'),
+    /\nCell +replica, .*not served here, continued here by c1, c2 /,
+  );
+  const host = await east.said('host', 'show', 'h2');
+  t.match(host, /\nFOR OTHERS +THROUGH +CONTINUED BY +KEPT +ID\nv +snapshot 1 +c1, c2 +until \d{4}-/);
+  t.notMatch(host, 'WITHOUT A ROUTE');
+  t.equal(await east.said('replica', 'remove', 'v', '--host', 'h2'), 'Replicas of volume v: none.\n');
+  t.notMatch(await west.said('volume', 'list'), /\nv /);
+  const { client } = await RawNbd.open(west.daemon.nbdPath, 'c2');
+  const { data } = await client.command({ type: 0, offset: 0, length: 4096 });
+  client.close();
+  t.same(data, Buffer.alloc(4096, 7), 'what continues it keeps its data');
 });
 
 t.test('a lost primary: what would be lost is said before anything is done', async (t) => {

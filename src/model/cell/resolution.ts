@@ -166,10 +166,15 @@ function closingRoute({ route, performed, operation }: Resolution, decision: Dec
       ...route,
       active,
       epoch: highestEpoch({ route, x: decision.x, y: decision.y }),
-      lineageHead: performed.head,
+      lineageHead: later(route.lineageHead, performed.head),
     };
   }
   return { ...route, epoch: highestEpoch({ route, x: decision.x, y: decision.y }) };
+}
+
+/** A snapshot that was taken by a try of before may not be the last one any more. Both are on the owner's lineage. */
+function later(known: Head | null, performed: Head | null): Head | null {
+  return known !== null && performed !== null && known.seq > performed.seq ? known : performed;
 }
 
 /** Both cells have answered, or their time is over. */

@@ -4,6 +4,7 @@
 import type { Catalog } from '../../catalog/catalog.js';
 import type { HostAnswer } from '../../model/cell/answer.js';
 import type { HostCommand, HostRecord } from '../../model/cell/host-record.js';
+import type { Container } from '../../model/entities.js';
 import type { AgentApplication, Performed, SaidOutcome } from '../../protocol/client.js';
 import type {
   Digest,
@@ -176,14 +177,28 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
     if (!lineage || !full) return null;
     const { record } = lineage;
     const { id, epoch, head, state } = factsOf(record);
+    const role = roleOf(record);
     return {
       id,
       state,
-      role: roleOf(record),
+      role,
       epoch,
       seq: head?.seq ?? 0,
       served: this.#gate.whyNot(full) === null,
+      continuedBy: role === 'replica' ? this.#continuedBy(full) : [],
     };
+  }
+
+  /** By name. */
+  #continuedBy({ id }: Container): string[] {
+    const names = new Set<string>();
+    for (const line of this.#catalog.linesOf(id))
+      for (const version of this.#catalog.basesIn(line.id))
+        for (const child of this.#catalog.childrenOf(line.id, version)) {
+          const other = this.#catalog.containers.get(child.container);
+          if (other?.state === 'live' && other.id !== id) names.add(other.name);
+        }
+    return [...names].sort();
   }
 
   probe(volume: string, seqs: readonly number[]): Promise<HostAnswer> {

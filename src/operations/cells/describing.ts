@@ -11,6 +11,7 @@ import type { Lineages } from './lineages.js';
 
 /** A page stays far below the largest message. */
 const PAGE = Math.min(LIMITS.lineage, 4096);
+const DELETED = Math.min(LIMITS.lineage, 4096);
 
 export class Describing {
   readonly #catalog: Catalog;
@@ -33,7 +34,7 @@ export class Describing {
       throw new CellblockError('snapshot-not-found', `The volume has no snapshot ${after} here.`, {
         hint: 'Ask from the beginning.',
       });
-    const page = snapshots.slice(from, from + this.#page);
+    const page = firstOf(snapshots.slice(from), this.#page);
     const { name, kind, sizeBytes, attributes, description, allow } = container;
     return {
       name,
@@ -63,7 +64,23 @@ export class Describing {
       else if (!isHidden.has(snapshot.id)) continue;
       facts.push(this.#factsOf(snapshot, { seq: seq ?? next - 1, hidden: seq === null }));
     }
-    return facts.reverse();
+    return this.#withDeleted(volume, facts.reverse());
+  }
+
+  /** The ids of what was deleted go with the next visible one that is here: no snapshot ever has one of them again, wherever the volume is. */
+  #withDeleted(volume: string, facts: readonly SnapshotFacts[]): SnapshotFacts[] {
+    let last = 0;
+    return facts.map((one) => {
+      if (one.hidden) return one;
+      const deletedBefore: { id: string; seq: number }[] = [];
+      // Of very many the newest: a message has its bounds.
+      for (let seq = Math.max(last + 1, one.seq - DELETED); seq < one.seq; seq++) {
+        const id = this.#lineages.idAt(volume, seq);
+        if (id !== null) deletedBefore.push({ id, seq });
+      }
+      last = one.seq;
+      return deletedBefore.length === 0 ? one : { ...one, deletedBefore };
+    });
   }
 
   #factsOf(snapshot: Snapshot, place: { seq: number; hidden: boolean }): SnapshotFacts {
@@ -98,6 +115,18 @@ export class Describing {
       at = { line: this.#catalog.lines.get(base.line)!, upTo: base.version };
     }
   }
+}
+
+/** So many, those that were deleted before them counted in; one at the least. */
+function firstOf(snapshots: readonly SnapshotFacts[], most: number): SnapshotFacts[] {
+  const page: SnapshotFacts[] = [];
+  let count = 0;
+  for (const one of snapshots) {
+    count += 1 + (one.deletedBefore?.length ?? 0);
+    if (page.length > 0 && count > most) break;
+    page.push(one);
+  }
+  return page;
 }
 
 function newestListed(line: Line, upTo: number): string | null {

@@ -1,7 +1,7 @@
 // Operations on a volume by its owner: snapshots, those a coordinator asks for and those somebody takes here; resizes and deletes.
 //
 // Invariant: a snapshot is a child of the head the record has, under the record's epoch (I2), and becomes the head in the same group that
-// lists it; asked for again under the same id it is the same snapshot.
+// lists it; asked for again under the same id it is the same snapshot, however many were taken since, and also when it was deleted.
 
 import { CellblockError } from '../../base/errors.js';
 import type { Catalog, Change } from '../../catalog/catalog.js';
@@ -94,6 +94,9 @@ export class Performing {
     if (refused) return refused;
     const { already, next } = judged as Extract<Judgement, { ok: true }>;
     if (already) return { kind: 'done', head: next.head };
+    // Taken before, and others since, here or by the owner of then: never again under this id, also when it was deleted.
+    const seq = this.#lineages.seqOf(volume, id);
+    if (seq !== null) return { kind: 'done', head: { id, seq } };
     this.#hidden.refuseProvisional(volume);
     const container = this.#lineages.requireContainer(volume);
     await this.#take([{ wish: { volume: container.name, snapshot: name, id }, before: before!, next }], null);

@@ -66,10 +66,10 @@ export class Receiving implements CopyHost {
     this.#lineages.note(change, this.#require(volume), { container: container.id });
   }
 
-  arrived(volume: string, { id, seq, hidden }: SnapshotFacts, change: Change): void {
+  arrived(volume: string, { id, seq, hidden, deletedBefore = [] }: SnapshotFacts, change: Change): void {
     this.#require(volume);
     if (hidden) this.#lineages.hide(change, volume, [id]);
-    else this.#lineages.append(change, volume, { id, seq });
+    else for (const one of [...deletedBefore, { id, seq }]) this.#lineages.append(change, volume, one);
   }
 
   snapshot(id: string): Snapshot | null {

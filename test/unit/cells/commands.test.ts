@@ -52,6 +52,23 @@ t.test('a snapshot is a child of the head under the epoch, once, whatever is ask
   await host.store.end();
 });
 
+t.test(
+  'a snapshot of before is the same one after any number of others, and when it was deleted',
+  async (t) => {
+    const host = await CellHost.make();
+    await host.claimed();
+    const ids = Array.from({ length: 20 }, (_, at) => idOf(at + 1));
+    for (const [at, id] of ids.entries()) await host.snapshot(`s${at + 1}`, id);
+    const last = (await host.cells.probe(VOLUME, [])).lineageHead;
+    t.strictSame(await host.snapshot('s1', ids[0]!), { kind: 'done', head: { id: ids[0], seq: 1 } });
+    await host.store.operations.deleteSnapshots([{ volume: 'v', snapshot: 's2' }]);
+    t.strictSame(await host.snapshot('s2', ids[1]!), { kind: 'done', head: { id: ids[1], seq: 2 } });
+    t.strictSame((await host.cells.probe(VOLUME, [])).lineageHead, last, 'nothing was taken');
+    t.equal((await host.cells.describe(VOLUME, null)).snapshots.length, 19);
+    await host.store.end();
+  },
+);
+
 t.test('while a snapshot is being taken a probe says so, and waits for nothing', async (t) => {
   const host = await CellHost.make();
   await host.claimed();

@@ -19,11 +19,15 @@ t.test('a page at a time, until there are no more', async (t) => {
     seen.push(...page.snapshots.map(({ seq }) => seq));
     after = page.snapshots.at(-1)?.id ?? after;
     if (!page.more) {
-      t.equal(pages, 3);
+      t.equal(pages, 4, 'the id of what was deleted takes a place');
       break;
     }
   }
   t.strictSame(seen, [1, 2, 4, 5, 6, 7], 'what was deleted is left out, and its seq is not given again');
+  const whole = new Describing(catalog, new Lineages(catalog)).describe(VOLUME, null);
+  const [, , fourth, fifth] = whole.snapshots;
+  t.strictSame(fourth?.deletedBefore, [{ id: idOf(3), seq: 3 }], 'its id goes with the next one');
+  t.equal(fifth?.deletedBefore, undefined);
   t.strictSame(describing.describe(VOLUME, idOf(7)), {
     name: 'v',
     kind: 'volume',

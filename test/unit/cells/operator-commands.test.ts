@@ -1,12 +1,28 @@
 // Deltas that are carried, what an operator decides of a volume, and what a command finds that comes late.
 
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
 import { hiddenName, isHiddenName } from '../../../src/model/names.js';
 import { CellHost, idOf, MOVE, refusalOf, VOLUME } from '../../support/cell-host.js';
 import { metadataErrors } from '../../support/checked.js';
+import { FakeKernel } from '../../support/fake-kernel.js';
 
 const [S1, SEAL, FORK] = [idOf(1), idOf(0x5ea1), idOf(0xf0)];
 const [C1, C2, C3] = [idOf(0xc1), idOf(0xc2), idOf(0xc3)];
+
+const MACHINE = `<domain type='kvm'>
+  <name>m</name>
+  <uuid>6f1f0e0e-4f7e-4b63-9c55-0d6a9c1b2a10</uuid>
+  <devices>
+    <disk type='network' device='disk'>
+      <source protocol='nbd' name='v'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>
+`;
 
 function hiddenOf(host: CellHost): string[] {
   const { snapshots } = host.store.operations.parts.catalog;
@@ -124,6 +140,11 @@ t.test('a fork goes on under another id and another name, with a lineage of its 
   t.strictSame((await host.store.readAll('fork')).slice(0, 2), [10, 12], 'with what was written last');
   await host.write(1, [14], 'fork');
   t.match(await host.snapshot('two', idOf(2), { volume: FORK }), { head: { seq: 2 } });
+  t.match(
+    await host.cells.describe(FORK, null),
+    { snapshots: [{ base: null }, { base: { volume: FORK, snapshot: lineage[1]! } }] },
+    'what continues them names the new ids',
+  );
   await t.rejects(host.store.plane.connect('v'));
   await host.restart('power-loss');
   t.match(await host.cells.probe(FORK, []), { lineage: { ...lineage, 2: idOf(2) } });
@@ -158,5 +179,70 @@ t.test('a delete that finds nothing leaves its tombstone: what comes later is re
   await host.restart('power-loss');
   t.match(await host.cells.probe(VOLUME, []), { state: 'NONE', tombstone: { epoch: 3, why: 'delete' } });
   t.equal(refusalOf(await host.command({ do: 'receive', move: MOVE, peerCell: 'west' })), 'WRONG_STATE');
+  await host.store.end();
+});
+
+t.test('what the kernel has open is neither made a fork nor deleted under it', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'cellblock-kernel-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const kernel = new FakeKernel(directory);
+  const host = await CellHost.make({ kernelRoots: kernel.roots });
+  host.store.plane.kernel = kernel;
+  await host.claimed();
+  await host.snapshot('one', S1);
+  await host.snapshot('two', idOf(2));
+  const { operations } = host.store;
+  const busy = { code: 'kernel-device-in-use' };
+  await operations.attach('v@one', {});
+  const operation = { kind: 'snapshot-delete', id: S1, name: 'one' } as const;
+  await t.rejects(host.cells.perform({ volume: VOLUME, epoch: 1, parent: null, operation }), busy);
+  await host.command({ do: 'fence', releasedTo: 2 });
+  await t.rejects(host.command({ do: 'forget-snapshot', id: S1 }), busy);
+  await t.rejects(host.command({ do: 'keep-fork', volume: FORK, name: 'fork' }), busy, 'attached by its id');
+  await operations.detach('v@one', { force: true });
+  await host.command({ do: 'readmit' });
+  t.equal((await host.command({ do: 'adopt', epoch: 3 })).kind, 'done');
+  await operations.attach('v', {});
+  await host.command({ do: 'fence', releasedTo: 4 });
+  await t.rejects(host.command({ do: 'keep-fork', volume: FORK, name: 'fork' }), busy);
+  t.match(await host.cells.probe(VOLUME, []), { state: 'SEALED', lineageHead: { seq: 2 } });
+  await operations.detach('v', { force: true });
+  t.equal((await host.command({ do: 'keep-fork', volume: FORK, name: 'fork' })).kind, 'done');
+  await host.store.end();
+});
+
+t.test('no fork is made while a snapshot of several volumes is neither published nor dropped', async (t) => {
+  const host = await owner();
+  const group = idOf(9);
+  await host.cells.group(group, { do: 'quiesce', volumes: [VOLUME], limitMs: 60_000 });
+  const parent = { id: S1, seq: 1 };
+  await host.cells.group(group, {
+    do: 'cut',
+    members: [{ volume: VOLUME, epoch: 1, parent, id: idOf(2), name: 'both' }],
+  });
+  await host.cells.group(group, { do: 'resume' });
+  await host.command({ do: 'fence', releasedTo: 2 });
+  await t.rejects(host.command({ do: 'keep-fork', volume: FORK, name: 'fork' }), { code: 'volume-busy' });
+  await host.cells.group(group, { do: 'drop' });
+  t.equal((await host.command({ do: 'keep-fork', volume: FORK, name: 'fork' })).kind, 'done');
+  t.strictSame(await metadataErrors(host.store), []);
+  await host.store.end();
+});
+
+t.test('snapshots of virtual machines go on naming those of a disk that became a fork', async (t) => {
+  const host = await CellHost.make();
+  const { operations } = host.store;
+  await operations.createVolume('v', { sizeBytes: 65_536n });
+  await operations.vms.create('m', MACHINE, [{ slot: 'vda', volume: 'v' }]);
+  await operations.vms.snapshot('m', 'now');
+  await host.cells.claim(VOLUME, 'v');
+  await host.command({ do: 'fence', releasedTo: 2 });
+  const disks = () => operations.vms.show('m').snapshotList.flatMap((taken) => taken.disks);
+  const [before] = disks();
+  t.ok(before!.snapshot);
+  t.equal((await host.command({ do: 'keep-fork', volume: FORK, name: 'fork' })).kind, 'done');
+  t.strictSame(disks(), [{ slot: 'vda', snapshot: before!.snapshot!.replace('v@', 'fork@') }]);
+  await host.restart('power-loss');
+  t.strictSame(disks().length, 1);
   await host.store.end();
 });

@@ -82,7 +82,7 @@ async function write({ host }: Copy, block: number, value: number): Promise<void
 
 async function bring(
   copy: Copy,
-  of: { id: string; seq: number; hidden?: boolean; name: string },
+  of: Pick<SnapshotFacts, 'id' | 'seq' | 'name' | 'deletedBefore'> & { hidden?: boolean },
 ): Promise<void> {
   const { catalog, files, snapshots } = copy.host.store.operations.parts;
   if (!copy.puller.host.containerOf(VOLUME)) {
@@ -275,3 +275,23 @@ t.test(
     await host.store.end();
   },
 );
+
+t.test('ids of what was deleted before the copy come along: no snapshot has one of them again', async (t) => {
+  const copy = await copying();
+  const { host, puller } = copy;
+  await host.cells.pull(VOLUME, PULL);
+  const [gone, other] = [idOf(0x90), idOf(0x91)];
+  const deletedBefore = [
+    { id: gone, seq: 1 },
+    { id: other, seq: 2 },
+  ];
+  await bring(copy, { id: S2, seq: 3, name: 'three', deletedBefore });
+  await puller.host.complete(VOLUME, { move: MOVE, through: head(S2, 3), lineageHead: head(S2, 3) });
+  await host.command({ do: 'activate', epoch: 2, from: head(S2, 3) });
+  t.match((await host.cells.probe(VOLUME, [1])).lineage, { 1: gone, 2: other, 3: S2 });
+  // An operation of long ago, of a coordinator whose state came from a backup.
+  t.strictSame(await host.snapshot('again', gone), { kind: 'done', head: { id: gone, seq: 1 } });
+  t.strictSame((await host.cells.probe(VOLUME, [])).lineageHead, head(S2, 3), 'nothing was taken');
+  t.match(await host.cells.describe(VOLUME, null), { snapshots: [{ id: S2, deletedBefore }] });
+  await host.store.end();
+});

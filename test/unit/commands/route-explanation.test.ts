@@ -56,6 +56,7 @@ const EXPLAINED: Explained = {
   afterwards: 'the sealed copy is stale since the new head',
   decisions: [],
   evidence: null,
+  elsewhere: [],
 };
 
 function page(changes: { details?: Partial<RouteDetails>; explained?: Partial<Explained> } = {}): string {

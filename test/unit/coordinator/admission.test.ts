@@ -235,3 +235,104 @@ t.test(
     }
   },
 );
+
+t.test(
+  'what was decided against is not touched before it is sealed, and what nobody decided not at all',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the move', () => world.route('db').journal === null);
+    const none = async () => {
+      t.equal(
+        await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }),
+        'volume-not-quarantined',
+      );
+      t.equal(await world.refused('quarantine-discard', { volume: 'db' }), 'volume-not-quarantined');
+    };
+    await none();
+    t.match(world.host('east-1').answer(id), { state: 'SEALED' }, 'what a move has left is no fork');
+    const held = world.host('east-1').volumes.get(id)!;
+    held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
+    held.content = 999;
+    await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+    world.fateOf = (_from, host, what) => (host === 'east-1' && what === 'fence' ? 'lost' : 'delivered');
+    await world.done('quarantine-adopt', { volume: 'db', cell: 'west' });
+    t.equal(await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }), 'host-not-connected');
+    t.equal(world.state.table.named('fork'), null, 'no route was made for it');
+    t.equal(await world.refused('quarantine-discard', { volume: 'db' }), 'host-not-connected');
+    world.fateOf = () => 'delivered';
+    await world.until('the seal', () => world.route('db').alternate?.mustSeal === null);
+    t.equal(await world.refused('quarantine-keep-fork', { volume: 'db', as: 'db' }), 'route-exists');
+    t.equal(await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }), 'done');
+    await none();
+  },
+);
+
+/** Comes back with this backup, and an operator readmits it. */
+async function readmitted(
+  world: CoordinatorWorld,
+  name: string,
+  backup: ReturnType<ReturnType<CoordinatorWorld['host']>['backup']>,
+): Promise<ReadmitResult> {
+  world.disconnect(name);
+  world.host(name).restore(backup);
+  world.host(name).boot = 1;
+  await world.connect(name);
+  t.match(await show(world, name), { regressed: true });
+  return world.done<'host-readmit', ReadmitResult>('host-readmit', { host: name });
+}
+
+t.test(
+  'the owner under an epoch of before has the last snapshot, and not what was written: it stays faulted',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    world.host('east-1').boot = 5;
+    await world.connect('east-1');
+    const backup = world.host('east-1').backup();
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the seal', () => {
+      if (world.host('east-1').answer(id).state !== 'SEALED') return false;
+      world.host('west-1').copies = false;
+      return true;
+    });
+    await world.until('its note', () => world.route('db').journal?.phase === 'SEALED');
+    await world.done('move-cancel', { volume: 'db' });
+    await world.until('the end', () => world.route('db').journal === null);
+    t.match(world.route('db'), { epoch: 2, active: { primary: 'east-1' } });
+    const { faulted, readmitted: taken } = await readmitted(world, 'east-1', backup);
+    t.match(faulted, [{ volume: id, because: /^its epoch is 1, that of the volume 2/ }]);
+    t.same(taken, []);
+    t.equal(world.host('east-1').answer(id).state, 'FAULTED');
+  },
+);
+
+t.test(
+  'a replica is readmitted as one; and who was readmitted is not held back at his next hello',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    world.host('east-2').boot = 5;
+    await world.connect('east-2');
+    const backup = world.host('east-2').backup();
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+    await world.until('it there', () => world.host('east-2').lineage(id).length === 3);
+    t.match(await readmitted(world, 'east-2', backup), { readmitted: [id], faulted: [] });
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING', replica: {} });
+    await world.until('it to have everything again', () => world.host('east-2').lineage(id).length === 3);
+    world.disconnect('east-2');
+    await world.connect('east-2');
+    t.match(await show(world, 'east-2'), { regressed: false });
+
+    // An owner whose last snapshot was given up by an operator.
+    const own = world.host('east-1').backup();
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's4' }] });
+    t.match(await readmitted(world, 'east-1', own), { faulted: [{ volume: id }] });
+    world.disconnect('east-1');
+    await world.connect('east-1');
+    t.match(await show(world, 'east-1'), { regressed: false }, 'what it has now is what counts');
+  },
+);

@@ -2,7 +2,7 @@
 
 import t from 'tap';
 
-import type { MoveStarted, MoveStatus, RouteDetails } from '../../../src/coordinator/results.js';
+import type { HostDetails, MoveStarted, MoveStatus, RouteDetails } from '../../../src/coordinator/results.js';
 import { CoordinatorWorld } from '../../support/coordinator-world.js';
 
 const HOSTS = { 'east-1': 'east', 'west-1': 'west' };
@@ -91,7 +91,9 @@ t.test('bases of bases come first of all', async (t) => {
   const grandchild = await world.volume('grandchild', 'east-1', 1);
   continues(world, grandchild, clone, 0);
   const arrived: string[] = [];
-  world.fateOf = (_from, host) => {
+  const pulls: string[] = [];
+  world.fateOf = (_from, host, what) => {
+    if (what === 'pull') pulls.push(`${names(world, host, base)} ${names(world, host, clone)}`);
     for (const [what, id] of Object.entries({ base, clone, grandchild }))
       if (host === 'west-1' && names(world, 'west-1', id) !== '' && !arrived.includes(what))
         arrived.push(what);
@@ -105,6 +107,11 @@ t.test('bases of bases come first of all', async (t) => {
   });
   await moved(world, 'grandchild');
   t.strictSame(arrived, ['base', 'clone', 'grandchild']);
+  t.strictSame(
+    pulls.slice(0, 3),
+    [' ', 's1,s2 ', 's1,s2 s1'],
+    'none is begun before the one it continues is there',
+  );
 });
 
 t.test('while it is under way its base is pinned, and the move says what it waits for', async (t) => {
@@ -155,10 +162,13 @@ t.test('another leader goes on with it', async (t) => {
   world.host('west-1').copies = false;
   await ask(world);
   await world.pass(1_000);
+  // Its commands are heard no more.
+  world.running.isDead = true;
   await world.lead();
   world.host('west-1').copies = true;
   await moved(world);
   t.equal(names(world, 'west-1', base), 's1,s2');
+  world.running.isDead = true;
   await world.lead();
   await world.pass(61_000, 1_000);
   t.equal(world.host('west-1').answer(base).state, 'NONE');
@@ -178,4 +188,98 @@ t.test('what cannot be brought is refused with the reason', async (t) => {
     explain: false,
   });
   t.equal(shown.route.journal, null);
+});
+
+const show = (world: CoordinatorWorld) =>
+  world.done<'host-show', HostDetails>('host-show', { host: 'west-1' });
+
+t.test('what is brought shows as that at its host, with whom it is for, and not as a stray', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base } = await family(world);
+  world.host('west-1').copies = false;
+  await ask(world);
+  await world.pass(500);
+  const entry = { name: 'base', id: base, seq: 2, for: ['clone'] };
+  t.match((await show(world)).bases, [{ ...entry, complete: false, keptUntil: null }]);
+  t.equal(await world.refused('replica-remove', { volume: 'base', host: 'west-1' }), 'volume-pinned');
+  world.host('west-1').copies = true;
+  await moved(world);
+  await world.connect('west-1');
+  const after = await show(world);
+  t.match(after, { bases: [{ ...entry, complete: true, keptUntil: /^20/ }], strays: [] });
+  t.same(after.strays, []);
+  await world.pass(61_000, 1_000);
+  await world.connect('west-1');
+  t.match(await show(world), { bases: [], strays: [] });
+  t.same([(await show(world)).bases, (await show(world)).strays], [[], []]);
+});
+
+t.test('it can be removed before its time, and where nobody knows of it any more', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base, clone } = await family(world);
+  const backup = world.state.copy();
+  await ask(world);
+  await moved(world);
+  t.match(await world.done('replica-remove', { volume: 'base', host: 'west-1' }), { replicas: [] });
+  t.equal(world.host('west-1').answer(base).state, 'NONE');
+  t.ok(world.host('west-1').owns(clone), 'what continues it stays');
+  t.same((await show(world)).bases, []);
+  t.equal(await world.refused('replica-remove', { volume: 'base', host: 'west-1' }), 'replica-not-found');
+  t.equal(await world.refused('replica-remove', { volume: 'base', host: 'east-1' }), 'replica-not-found');
+  t.equal(await world.refused('replica-remove', { volume: 'clone', host: 'west-1' }), 'replica-not-found');
+
+  const other = await CoordinatorWorld.begin(HOSTS);
+  const there = await family(other);
+  await ask(other);
+  await moved(other);
+  // Its records come from a backup of before.
+  other.state = backup;
+  await other.lead();
+  t.match((await show(other)).strays, [{ name: 'base', state: 'RECEIVING' }, { name: 'clone' }]);
+  await other.done('replica-remove', { volume: 'base', host: 'west-1' });
+  t.equal(other.host('west-1').answer(there.base).state, 'NONE');
+  t.equal(await other.refused('replica-remove', { volume: 'clone', host: 'west-1' }), 'replica-not-found');
+  t.ok(other.host('west-1').owns(there.clone), 'an owner is no beginning');
+});
+
+t.test('what has become another part of its volume meanwhile is not purged', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base } = await family(world);
+  await ask(world);
+  await moved(world);
+  const held = world.host('west-1').volumes.get(base)!;
+  held.record = { ...held.record, state: 'SEALED', replica: false, released: 9 };
+  await world.pass(61_000, 1_000);
+  t.equal(world.host('west-1').answer(base).state, 'SEALED', 'nobody has said that it is not needed');
+  t.notOk(world.state.recordKeys.some((key) => key.startsWith('base/')));
+});
+
+t.test('where the route has another part of the base, nothing is brought beside it', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base } = await family(world);
+  const move = async (cell: string) => {
+    await world.done('move-start', { volume: 'base', cell, withBases: false, dryRun: false });
+    await moved(world, 'base');
+  };
+  await move('west');
+  await move('east');
+  world.write(base);
+  await world.done('snapshot-create', { snapshots: [{ volume: 'base', name: 's4' }] });
+  continues(world, world.route('clone').volume, base, 3);
+  t.match(world.host('west-1').answer(base), { state: 'SEALED' }, 'kept from the move');
+  const asked = { volume: 'clone', cell: 'west', withBases: true, dryRun: false };
+  t.equal(await world.refused('move-start', asked), 'move-bases-not-carried');
+  t.match(world.host('west-1').answer(base), { state: 'SEALED' });
+});
+
+t.test('what has become a part of its own move is not removed', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const { base } = await family(world);
+  await ask(world);
+  await moved(world);
+  world.fateOf = (_from, _host, what) => (what === 'receive' ? 'lost' : 'delivered');
+  await world.done('move-start', { volume: 'base', cell: 'west', withBases: false, dryRun: false });
+  t.match(world.host('west-1').answer(base), { state: 'RECEIVING', replica: {} });
+  t.equal(await world.refused('replica-remove', { volume: 'base', host: 'west-1' }), 'replica-not-found');
+  t.match(world.host('west-1').answer(base), { state: 'RECEIVING', replica: {} });
 });

@@ -219,3 +219,22 @@ t.test(
     t.equal(world.violation('db'), null);
   },
 );
+
+t.test(
+  'what is left of a move is kept when it has a snapshot that the owner lacks, and it is said',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(TWO_CELLS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', ...start });
+    await moved(world, 'db');
+    const held = world.host('east-1').volumes.get(id)!;
+    const head = { id: 'e'.repeat(32), seq: 3 };
+    held.snapshots.push({ ...held.snapshots[0]!, ...head, name: 'only-here' });
+    held.record = { ...held.record, head };
+    await world.pass(120_000, 1_000);
+    t.match(world.host('east-1').answer(id), { state: 'SEALED', lineageHead: head });
+    t.match(await world.done('move-status', { volume: 'db' }), {
+      troubles: [{ because: /Host east-1 has a snapshot that the owner is not known to have/ }],
+    });
+  },
+);

@@ -123,3 +123,25 @@ t.test('a volume in quarantine, one that is deleted, and one whose owner is sile
   world.state.table.set({ ...route, status: 'gone' });
   t.match(await whyNot(world, 's1'), /^volume-not-found: /);
 });
+
+t.test(
+  'what an operator has decided against keeps its snapshots until he says what becomes of it',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', ...start });
+    await moved(world, 'db');
+    const held = world.host('east-1').volumes.get(id)!;
+    held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
+    held.content = 999;
+    await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+    await world.done('quarantine-adopt', { volume: 'db', cell: 'west' });
+    t.same((await remove(world, 's1')).unconfirmed, [], 'before it is sealed');
+    await world.until('its seal', () => world.route('db').alternate?.mustSeal === null);
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+    t.same((await remove(world, 's2')).unconfirmed, [], 'and after it');
+    await world.pass(5_000);
+    t.equal(names(world, 'west-1', id), 's3');
+    t.equal(names(world, 'east-1', id), 's1,s2');
+  },
+);

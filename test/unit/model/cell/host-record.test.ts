@@ -186,3 +186,90 @@ t.test(
     );
   },
 );
+
+/** What the record knows and no other host can. */
+const REFUSED: [what: string, before: HostRecord, command: HostCommand, refusal: string][] = [
+  [
+    'a fork of who was never released',
+    record('SEALED'),
+    { do: 'keep-fork', volume: id('2'), name: 'f' },
+    'WRONG_STATE',
+  ],
+  [
+    'a fork of a copy that is faulted, whole or not',
+    record('FAULTED', { faultedFrom: 'STAGED', released: 5 }),
+    { do: 'keep-fork', volume: id('2'), name: 'f' },
+    'WRONG_STATE',
+  ],
+  [
+    'a replica in place of who may be the owner',
+    record('SEALED'),
+    { do: 'replicate', epoch: 5 },
+    'WRONG_STATE',
+  ],
+  [
+    'a replica of what was deleted',
+    record('GONE', { tombstone: { epoch: 4, why: 'delete' } }),
+    { do: 'replicate', epoch: 5 },
+    'WRONG_STATE',
+  ],
+  [
+    'a copy in place of who may be the owner',
+    record('SEALED'),
+    { do: 'receive', move: MOVE, peerCell: 'east' },
+    'WRONG_STATE',
+  ],
+  ['a purge of who may be the owner', record('SEALED'), { do: 'purge' }, 'WRONG_STATE'],
+  [
+    'an owner under the epoch it has',
+    record('SEALED', { released: 5 }),
+    { do: 'adopt', epoch: 4 },
+    'STALE_EPOCH',
+  ],
+  [
+    'an owner under the epoch it has released the volume to',
+    record('SEALED', { released: 7 }),
+    { do: 'adopt', epoch: 7 },
+    'STALE_EPOCH',
+  ],
+  [
+    'an owner with a copy that was not complete when it was faulted',
+    record('FAULTED', { faultedFrom: 'RECEIVING' }),
+    { do: 'adopt', epoch: 9 },
+    'INCOMPLETE',
+  ],
+  [
+    'a fence of a copy',
+    record('FAULTED', { faultedFrom: 'STAGED' }),
+    { do: 'fence', releasedTo: 9 },
+    'WRONG_STATE',
+  ],
+  ['a delete of the last snapshot', record('ACTIVE'), { do: 'forget-snapshot', id: HEAD.id }, 'INCOMPLETE'],
+  [
+    'a delete of a snapshot during a move',
+    record('OUTGOING'),
+    { do: 'forget-snapshot', id: id('e') },
+    'OTHER_MOVE',
+  ],
+  [
+    'a delete of a snapshot of who may be the owner',
+    record('SEALED'),
+    { do: 'forget-snapshot', id: id('e') },
+    'WRONG_STATE',
+  ],
+];
+
+for (const [what, before, command, refusal] of REFUSED)
+  t.test(`refused: ${what}`, (t) => {
+    t.match(judge(VOLUME, before, command), { ok: false, refusal });
+    t.end();
+  });
+
+t.test('readmitted, a volume is what it was, and never more', (t) => {
+  for (const state of ['ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED'] as const)
+    t.match(judge(VOLUME, record('FAULTED', { faultedFrom: state }), { do: 'readmit' }), {
+      ok: true,
+      next: { state, faultedFrom: null },
+    });
+  t.end();
+});
