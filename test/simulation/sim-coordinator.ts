@@ -74,15 +74,15 @@ export class SimCoordinator implements Party {
 
   #open(): void {
     const { world, name } = this;
-    const under = world.etcd.state.store();
     const log = world.logOf(name);
-    this.#leadership = new LeaseLeadership(world, this, {
-      self: { coordinator: name, address: this.address },
-      store: under,
-    });
+    const leadership = new LeaseLeadership(world, this, { coordinator: name, address: this.address });
+    this.#leadership = leadership;
     this.#coordinator = new Coordinator({
-      store: storeOver(world, this, { under, onPut: (changes) => world.noted(changes) }),
-      leadership: this.#leadership,
+      store: storeOver(world, this, {
+        under: () => leadership.store,
+        onPut: (changes) => world.noted(changes),
+      }),
+      leadership,
       clock: world.clock,
       log,
       freshId,
