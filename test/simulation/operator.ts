@@ -6,11 +6,10 @@ import { ask, snapshot } from './actions.js';
 import type { SimVolume } from './oracle.js';
 import type { World } from './world.js';
 
-const FINAL = 'final';
-
 export class Operator {
   readonly #world: World;
   readonly #done = new Set<string>();
+  #snapshots = 0;
 
   constructor(world: World) {
     this.#world = world;
@@ -77,8 +76,10 @@ export class Operator {
     await ask(this.#world, 'route-forget', { volume: volume.name });
   }
 
+  /** Each under a name of its own: one that nobody has answered for may have been taken. */
   async #snapshot({ name }: SimVolume): Promise<boolean> {
-    return snapshot(this.#world, name, FINAL);
+    this.#snapshots += 1;
+    return snapshot(this.#world, name, `final${this.#snapshots}`);
   }
 
   async #readmit(): Promise<void> {

@@ -77,6 +77,8 @@ export class SimHost implements Party {
   boots = 0;
   /** It was restored from a backup that lacks something, and nobody has readmitted it. */
   isStale = false;
+  /** Volumes that a backup of it has brought back, by id: whether they were deleted meanwhile it cannot know. */
+  readonly broughtBack = new Set<string>();
   /** Told of each snapshot that is cut here. */
   onCut: (cut: Cut) => void = () => undefined;
 
@@ -198,7 +200,8 @@ export class SimHost implements Party {
   }
 
   /** While nothing runs. */
-  async restore({ disk, entries }: Backup): Promise<void> {
+  async restore({ disk, entries, marks }: Backup): Promise<void> {
+    for (const [volume, { state }] of marks) if (state !== 'GONE') this.broughtBack.add(volume);
     this.disk = disk.copy();
     this.#database = emptyDatabase();
     await this.#database.batch(entries.map(([key, value]) => ({ type: 'put' as const, key, value })));
