@@ -147,17 +147,27 @@ export class CellVerbs {
     volume: name,
     host,
   }: Arguments<'replica-remove'>): Promise<{ volume: string; replicas: string[] }> {
+    const { book, locks } = this.#parts;
+    const { volume } = await book.named(name);
+    // Held, or a copy that is begun again meanwhile would be nobody's.
+    return locks.run(volume, async () => {
+      const { active } = await book.named(name);
+      if (!active.replicas.includes(host)) throw noReplica(name, host);
+      // Purged first: what the route names no more nobody would purge.
+      await this.#purge(host, volume);
+      return this.#storeReplicas(volume, name, ({ active: now }) =>
+        now.replicas.filter((each) => each !== host),
+      );
+    });
+  }
+
+  async #purge(host: string, volume: string): Promise<void> {
     const { hosts, settings } = this.#parts;
-    const { volume, active } = await this.#parts.book.named(name);
-    if (!active.replicas.includes(host)) throw noReplica(name, host);
-    // Purged first: what the route names no more nobody would purge.
     if (!hosts.isConnected(host)) throw hostSilent(host, settings);
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
-    if (answer?.state !== 'NONE') {
-      const outcome = await hosts.command(host, { volume, command: { do: 'purge' } }, settings.commandMs);
-      if (outcome.kind !== 'done') throw hostSilent(host, settings);
-    }
-    return this.#changeReplicas(name, ({ active: now }) => now.replicas.filter((each) => each !== host));
+    if (answer?.state === 'NONE') return;
+    const outcome = await hosts.command(host, { volume, command: { do: 'purge' } }, settings.commandMs);
+    if (outcome.kind !== 'done') throw hostSilent(host, settings);
   }
 
   /**
@@ -211,16 +221,24 @@ export class CellVerbs {
     name: string,
     change: (route: Route) => string[],
   ): Promise<{ volume: string; replicas: string[] }> {
-    const { book, locks, wake } = this.#parts;
+    const { book, locks } = this.#parts;
     const { volume } = await book.named(name);
-    return locks.run(volume, async () => {
-      const route = await book.change(volume, (now) => ({
-        ...now,
-        active: { ...now.active, replicas: change(now) },
-      }));
-      wake(volume);
-      return { volume: name, replicas: route?.active.replicas ?? [] };
-    });
+    return locks.run(volume, () => this.#storeReplicas(volume, name, change));
+  }
+
+  /** By whoever holds the volume. */
+  async #storeReplicas(
+    volume: string,
+    name: string,
+    change: (route: Route) => string[],
+  ): Promise<{ volume: string; replicas: string[] }> {
+    const { book, wake } = this.#parts;
+    const route = await book.change(volume, (now) => ({
+      ...now,
+      active: { ...now.active, replicas: change(now) },
+    }));
+    wake(volume);
+    return { volume: name, replicas: route?.active.replicas ?? [] };
   }
 
   async #summary(cell: string, volumes: number): Promise<CellSummary> {
