@@ -269,19 +269,27 @@ t.test(
   },
 );
 
-t.test('a replica at a host that has come back from a backup is begun when it is readmitted', async (t) => {
-  const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' });
-  const id = await world.volume('db', 'east-1', 2);
-  const backup = world.host('east-2').backup();
-  await world.done('replica-add', { volume: 'db', host: 'east-2' });
-  await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
-  for (const restore of [() => undefined, () => world.host('east-2').restore(backup)]) {
-    world.disconnect('east-2');
-    restore();
-    await world.connect('east-2');
-  }
-  await world.pass(10_000);
-  t.equal(world.host('east-2').answer(id).state, 'NONE');
-  await world.done('host-readmit', { host: 'east-2' });
-  await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
-});
+for (const copies of [true, false])
+  t.test(
+    `a replica that is ${copies ? 'complete' : 'under way'}, whose host comes back from a backup, is begun when that is readmitted`,
+    async (t) => {
+      const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' });
+      const id = await world.volume('db', 'east-1', 2);
+      const host = world.host('east-2');
+      const backup = host.backup();
+      host.copies = copies;
+      await world.done('replica-add', { volume: 'db', host: 'east-2' });
+      await world.until('the replica', () => host.answer(id).replica !== null);
+      if (copies) await world.until('all of it', () => host.lineage(id).length === 2);
+      for (const restore of [() => undefined, () => host.restore(backup)]) {
+        world.disconnect('east-2');
+        restore();
+        await world.connect('east-2');
+      }
+      await world.pass(10_000);
+      t.equal(host.answer(id).state, 'NONE');
+      host.copies = true;
+      await world.done('host-readmit', { host: 'east-2' });
+      await world.until('the replica', () => host.lineage(id).length === 2);
+    },
+  );
