@@ -42,6 +42,12 @@ export async function ask<V extends Verb>(
 const DO: { [D in Action['do']]: (world: World, action: Of<D>) => void } = {
   snapshot: (world, { volume, name }) => void snapshot(world, volume, name),
   group: (world, { volumes, name }) => void group(world, volumes, name),
+  'crash in group': (world, { volumes, name, ...crash }) => {
+    crashAtBatch(world, crash);
+    void group(world, volumes, name);
+  },
+  'snapshot at seal': (world, { volume, name }) =>
+    world.atSeal.set(volume, () => void snapshot(world, volume, name)),
   'local snapshot': (world, { volume, name }) => void localSnapshot(world, volume, name),
   move: (world, { volume, cell }) =>
     void ask(world, 'move-start', { volume, cell, withBases: false, dryRun: false }),
@@ -53,6 +59,10 @@ const DO: { [D in Action['do']]: (world: World, action: Of<D>) => void } = {
   drain: (world, { host }) => void ask(world, 'host-drain', { host, dryRun: false }),
   delete: (world, { volume }) => void remove(world, volume),
   'crash host': (world, action) => crashHost(world, action),
+  'crash at snapshot': (world, { host, how, afterMs, downMs }) =>
+    world.atSnapshot.set(host, () =>
+      world.scheduler.after(afterMs, () => crashOf(world, { host, how, downMs }), world.scheduler.world),
+    ),
   'lose primary': (world, action) => void losePrimary(world, action),
   'restore host': (world, action) => void restoreHost(world, action),
   'crash coordinator': (world, { coordinator, how, downMs }) =>
@@ -150,20 +160,23 @@ async function remove(world: World, volume: string): Promise<void> {
 }
 
 function crashHost(world: World, { host: name, how, batches, downMs }: Of<'crash host'>): void {
+  if (how === 'stop') stopHost(world, world.host(name), downMs);
+  else if (batches === 0) crashOf(world, { host: name, how, downMs });
+  else crashAtBatch(world, { host: name, how, batches, downMs });
+}
+
+type Crash = Pick<Of<'crash at snapshot'>, 'host' | 'how' | 'downMs'>;
+
+function crashOf(world: World, { host: name, how, downMs }: Crash): void {
   const host = world.host(name);
-  if (how === 'stop') {
-    stopHost(world, host, downMs);
-    return;
-  }
-  const crash = (): void => {
-    noteCrash(world, name);
-    host.crash(how);
-    world.scheduler.after(downMs, () => host.start(), world.scheduler.world);
-  };
-  if (batches === 0) {
-    crash();
-    return;
-  }
+  noteCrash(world, name);
+  host.crash(how);
+  world.scheduler.after(downMs, () => host.start(), world.scheduler.world);
+}
+
+function crashAtBatch(world: World, { batches, ...dies }: Crash & { batches: number }): void {
+  const { host: name } = dies;
+  const crash = (): void => crashOf(world, dies);
   world.crashAtBatch.set(name, { left: batches, crash });
   // It is not waited for for ever.
   world.scheduler.after(3_000, () => {

@@ -57,6 +57,8 @@ export interface HostWorld {
   dialCoordinator(from: SimHost, address: string): Wire;
   /** The database takes its time, fails when it is told to, and the host may die around any batch. */
   late(level: Level, process: Process, name: string): void;
+  /** This host begins to take a snapshot. */
+  snapshotBegins(host: string): void;
   logOf(name: string): Log;
   trace(who: string, what: string): void;
 }
@@ -140,8 +142,13 @@ export class SimHost implements Party {
       { ...COPIES, connect, atOnce: 2, connections: 1 },
     );
     parts.cells.copies = this.#copies;
-    const { create } = parts.snapshots;
+    const { create, createLocked } = parts.snapshots;
+    parts.snapshots.createLocked = (wishes, options) => {
+      world.snapshotBegins(name);
+      return createLocked.call(parts.snapshots, wishes, options);
+    };
     parts.snapshots.create = (wishes, options) => {
+      world.snapshotBegins(name);
       for (const { volume, id } of wishes) if (id) world.oracle.taking(this, volume, id);
       return create.call(parts.snapshots, wishes, options);
     };

@@ -3,6 +3,7 @@
 
 import type { Level } from '../../src/catalog/level.js';
 import type { Change } from '../../src/coordinator/store.js';
+import type { Route } from '../../src/model/cell/route.js';
 import type { Log } from '../../src/protocol/log.js';
 import type { Wire } from '../../src/protocol/socket.js';
 import type { Clock } from '../../src/protocol/timing.js';
@@ -43,6 +44,10 @@ export class World {
   readonly violations: string[] = [];
   /** Batches of hosts until the next one that kills its host; by host. */
   readonly crashAtBatch = new Map<string, { left: number; crash: () => void }>();
+  /** What happens when a host begins to take a snapshot, by host; once. */
+  readonly atSnapshot = new Map<string, () => void>();
+  /** What happens when the source of a move of a volume is about to be sealed, by the name of the volume; once. */
+  readonly atSeal = new Map<string, () => void>();
   /** Batches of hosts that are not written. */
   readonly failingBatches = new Map<string, number>();
   verbose = false;
@@ -149,6 +154,15 @@ export class World {
     }
   }
 
+  /** A coordinator has stored this route. */
+  routed({ name, journal }: Route): void {
+    if (journal?.phase === 'SEALING') happens(this.atSeal, name);
+  }
+
+  snapshotBegins(host: string): void {
+    happens(this.atSnapshot, host);
+  }
+
   /** Nothing goes wrong from now on, and everybody is there. */
   heal(): void {
     this.isHealed = true;
@@ -156,6 +170,8 @@ export class World {
     this.network.slowness = 0;
     this.etcd.trouble = 0;
     this.crashAtBatch.clear();
+    this.atSnapshot.clear();
+    this.atSeal.clear();
     this.failingBatches.clear();
     this.network.healAll();
     for (const party of [...this.hosts.values(), ...this.coordinators.values()]) {
@@ -176,6 +192,12 @@ export class World {
   leader(): SimCoordinator | null {
     return [...this.coordinators.values()].find(({ isReady }) => isReady) ?? null;
   }
+}
+
+function happens(what: Map<string, () => void>, key: string): void {
+  const happening = what.get(key);
+  what.delete(key);
+  happening?.();
 }
 
 function asText(facts: object): string {
