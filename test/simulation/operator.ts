@@ -105,7 +105,9 @@ export class Operator {
   async #adopt(volume: SimVolume, route: Route): Promise<void> {
     const { oracle } = this.#world;
     // Whoever decides looks at both first.
-    if ([route.active, route.alternate].some((place) => place && !this.#world.host(place.primary).isConnected))
+    if (
+      [route.active, route.alternate].some((place) => place && !this.#world.host(place.primary).isConnected)
+    )
       return;
     this.#world.excused('quarantined', `${volume.name} is in quarantine without a cause`);
     const places = [route.active, ...(route.alternate ? [route.alternate] : [])].map((place) => ({

@@ -85,8 +85,7 @@ const perform = (at: Side): Step => ({ do: 'perform', at });
 function stay({ route, y }: Situation): Effect {
   const { alternate, journal } = route;
   // Of a place without its replicas: what those have would be nobody's.
-  const prune =
-    (y.state === 'NONE' || y.state === 'FAULTED') && alternate?.replicas.length === 0 && !journal;
+  const prune = (y.state === 'NONE' || y.state === 'FAULTED') && alternate?.replicas.length === 0 && !journal;
   const steps: Step[] = prune ? [perform('x'), { do: 'prune-alternate' }] : [perform('x')];
   return effect(
     'perform',

@@ -236,27 +236,30 @@ t.test(
   },
 );
 
-t.test('a complete copy may have fewer snapshots than the owner it was; a sealed owner may not', async (t) => {
-  for (const [isCopy, state] of [
-    [true, 'STAGED'],
-    [false, 'FAULTED'],
-  ] as const) {
-    const host = await CellHost.make();
-    await host.claimed();
-    await host.snapshot('one', idOf(1));
-    await host.seal(SEAL);
-    await host.command({ do: 'release', releasedTo: 2 });
-    if (isCopy) {
-      const move = idOf(0xbac);
-      await host.command({ do: 'receive', move, peerCell: 'west' });
-      const through = { id: idOf(1), seq: 1 };
-      t.equal((await host.command({ do: 'staged', move, through, lineageHead: through })).kind, 'done');
+t.test(
+  'a complete copy may have fewer snapshots than the owner it was; a sealed owner may not',
+  async (t) => {
+    for (const [isCopy, state] of [
+      [true, 'STAGED'],
+      [false, 'FAULTED'],
+    ] as const) {
+      const host = await CellHost.make();
+      await host.claimed();
+      await host.snapshot('one', idOf(1));
+      await host.seal(SEAL);
+      await host.command({ do: 'release', releasedTo: 2 });
+      if (isCopy) {
+        const move = idOf(0xbac);
+        await host.command({ do: 'receive', move, peerCell: 'west' });
+        const through = { id: idOf(1), seq: 1 };
+        t.equal((await host.command({ do: 'staged', move, through, lineageHead: through })).kind, 'done');
+      }
+      await host.welcome({ regressed: false, highest: [{ id: VOLUME, epoch: 1, seq: 2 }] });
+      t.match(await host.cells.probe(VOLUME, []), { state });
+      await host.store.end();
     }
-    await host.welcome({ regressed: false, highest: [{ id: VOLUME, epoch: 1, seq: 2 }] });
-    t.match(await host.cells.probe(VOLUME, []), { state });
-    await host.store.end();
-  }
-});
+  },
+);
 
 t.test(
   'a device of the kernel loses its connections with the volume, and gets them again with it',

@@ -66,23 +66,26 @@ for (const [what, happens] of Object.entries(lower))
     t.match(await show(world, 'east-1'), { regressed: true }, 'another leader knows it too');
   });
 
-t.test('a host with a copy on its way back, of less than it had as the owner, is not older than it was', async (t) => {
-  const world = await CoordinatorWorld.begin(HOSTS);
-  const id = await world.volume('db', 'east-1', 2);
-  await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
-  await world.until('the purge', () => world.route('db').alternate === null, 120_000);
-  for (const host of ['east-1', 'east-2']) world.host(host).copies = false;
-  await world.done('move-start', { volume: 'db', cell: 'east', withBases: false, dryRun: false });
-  await world.until('the copy', () => world.host('east-1').answer(id).state === 'RECEIVING');
-  t.equal(world.host('east-1').answer(id).lineageHead, null);
-  world.disconnect('east-1');
-  t.ok(await world.connect('east-1'));
-  t.match(await show(world, 'east-1'), { regressed: false });
-  world.host('east-1').copies = true;
-  await world.until('the move', () => world.route('db').journal === null);
-  t.equal(world.route('db').active.primary, 'east-1');
-  t.equal(world.disagreement('db'), null);
-});
+t.test(
+  'a host with a copy on its way back, of less than it had as the owner, is not older than it was',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the purge', () => world.route('db').alternate === null, 120_000);
+    for (const host of ['east-1', 'east-2']) world.host(host).copies = false;
+    await world.done('move-start', { volume: 'db', cell: 'east', withBases: false, dryRun: false });
+    await world.until('the copy', () => world.host('east-1').answer(id).state === 'RECEIVING');
+    t.equal(world.host('east-1').answer(id).lineageHead, null);
+    world.disconnect('east-1');
+    t.ok(await world.connect('east-1'));
+    t.match(await show(world, 'east-1'), { regressed: false });
+    world.host('east-1').copies = true;
+    await world.until('the move', () => world.route('db').journal === null);
+    t.equal(world.route('db').active.primary, 'east-1');
+    t.equal(world.disagreement('db'), null);
+  },
+);
 
 t.test('a backup from before a move serves nothing: it is sealed, then readmitted', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);

@@ -294,18 +294,25 @@ for (const copies of [true, false])
     },
   );
 
-t.test('what the replicas of the cell of before have is purged before the route names that cell no more', async (t) => {
-  const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' });
-  const id = await world.volume('db', 'east-1', 2);
-  await world.done('replica-add', { volume: 'db', host: 'east-2' });
-  await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
-  await world.done('move-start', { volume: 'db', cell: 'west', ...start });
-  await moved(world, 'db');
-  world.fateOf = (_from, host, what) => (what === 'purge' && host === 'east-2' ? 'lost' : 'delivered');
-  await world.until('the purge', () => world.host('east-1').answer(id).state === 'NONE', 120_000);
-  await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
-  t.match(world.route('db').alternate, { primary: 'east-1', replicas: ['east-2'] }, 'an operation leaves it');
-  world.fateOf = () => 'delivered';
-  await world.until('the end', () => world.route('db').alternate === null);
-  t.equal(world.host('east-2').answer(id).state, 'NONE');
-});
+t.test(
+  'what the replicas of the cell of before have is purged before the route names that cell no more',
+  async (t) => {
+    const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' });
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', ...start });
+    await moved(world, 'db');
+    world.fateOf = (_from, host, what) => (what === 'purge' && host === 'east-2' ? 'lost' : 'delivered');
+    await world.until('the purge', () => world.host('east-1').answer(id).state === 'NONE', 120_000);
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+    t.match(
+      world.route('db').alternate,
+      { primary: 'east-1', replicas: ['east-2'] },
+      'an operation leaves it',
+    );
+    world.fateOf = () => 'delivered';
+    await world.until('the end', () => world.route('db').alternate === null);
+    t.equal(world.host('east-2').answer(id).state, 'NONE');
+  },
+);
