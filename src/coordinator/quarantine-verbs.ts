@@ -4,7 +4,7 @@
 
 import { createHash } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
-import type { CellAnswer } from '../model/cell/answer.js';
+import { type CellAnswer, hasNothing } from '../model/cell/answer.js';
 import { highestEpoch } from '../model/cell/guards.js';
 import type { HostCommand } from '../model/cell/host-record.js';
 import type { Place, Route } from '../model/cell/route.js';
@@ -193,8 +193,7 @@ function chosenOf(route: Route, cell: string, x: CellAnswer): Place {
   const { active, alternate } = route;
   const found = [active, alternate].filter((place): place is Place => place?.cell === cell);
   if (found.length === 0) throw noCell(route, cell);
-  const hasNothing = x.state === 'NONE' || x.state === 'RECEIVING';
-  return found.length > 1 && hasNothing ? found[1]! : found[0]!;
+  return found.length > 1 && hasNothing(x) ? found[1]! : found[0]!;
 }
 
 /** The part of a volume that an operator has decided against. */
