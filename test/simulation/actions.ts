@@ -2,8 +2,9 @@
 
 import type { Call } from '../../src/protocol/exchange.js';
 import type { Arguments, Verb } from '../../src/protocol/verbs.js';
+import { isKnownToBeOlder } from './backups.js';
 import type { Action } from './plan.js';
-import type { Backup, SimHost } from './sim-host.js';
+import type { SimHost } from './sim-host.js';
 import type { World } from './world.js';
 
 type Of<Do extends Action['do']> = Extract<Action, { do: Do }>;
@@ -253,28 +254,15 @@ async function restoreHost(world: World, { host: name, afterMs, downMs }: Of<'re
   const backup = await host.backup();
   world.trace(name, 'a backup is made');
   await scheduler.sleep(afterMs);
-  if (world.isHealed || !(await isKnownToBeOlder(world, name, backup))) {
+  if (world.isHealed || !(await isKnownToBeOlder(world.etcd, name, { ...backup, boots: backup.boots + 1 }))) {
     world.statistics.count('backup not restored');
     return;
   }
   host.crash('power-loss');
   await host.restore(backup);
   host.isStale = true;
+  world.restored.set(name, backup);
   world.oracle.restored(host);
   world.statistics.count('backup restored');
   scheduler.after(downMs, () => host.start(), scheduler.world);
-}
-
-/** Whether the coordinators can know that it lacks something; what nobody was told of nobody can miss. */
-async function isKnownToBeOlder(world: World, name: string, backup: Backup): Promise<boolean> {
-  const store = world.etcd.state.store();
-  const known = await store.get('host', name);
-  if (known && known.boot > backup.boots + 1) return true;
-  const marks = await store.list('highest', `${name}/`);
-  return marks.some(({ volume, epoch, seq }) => {
-    const then = backup.marks.get(volume);
-    if (!then || epoch > then.epoch) return true;
-    // What is no owner may have fewer than the owner it once was.
-    return epoch === then.epoch && seq > then.seq && !['RECEIVING', 'STAGED', 'GONE'].includes(then.state);
-  });
 }

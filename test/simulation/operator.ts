@@ -68,7 +68,7 @@ export class Operator {
     return id === null ? table.named(name) : table.route(id);
   }
 
-  /** The only host that had it came back without it. */
+  /** The only host that had it came back without it, or with a copy that was not complete then. */
   async #forget(volume: SimVolume): Promise<void> {
     this.#world.excused('lost', `${volume.name} is lost without a cause`);
     this.#world.oracle.lost(volume, null);
@@ -121,7 +121,8 @@ export class Operator {
     });
     usable.sort((a, b) => rankOf(b.record!) - rankOf(a.record!));
     const chosen = usable[0];
-    if (!chosen) return this.#world.violated(`${volume.name} is in quarantine, and no host has it`);
+    // What was complete is lost, with the backup that brought back the beginning of a copy.
+    if (!chosen) return this.#forget(volume);
     const head: Head | null = chosen.record!.head;
     oracle.lost(volume, head);
     await ask(this.#world, 'quarantine-adopt', { volume: volume.name, cell: chosen.place.cell });

@@ -57,6 +57,8 @@ export interface HostWorld {
   dialCoordinator(from: SimHost, address: string): Wire;
   /** The database takes its time, fails when it is told to, and the host may die around any batch. */
   late(level: Level, process: Process, name: string): void;
+  /** It is open, and will say so. */
+  lookAtBackup(host: SimHost): Promise<void>;
   /** This host begins to take a snapshot. */
   snapshotBegins(host: string): void;
   logOf(name: string): Log;
@@ -154,6 +156,8 @@ export class SimHost implements Party {
     };
     this.boots = parts.catalog.boots;
     this.operations = operations;
+    await world.lookAtBackup(this);
+    if (process.isDead) return;
     this.#membership = new Membership({
       settings,
       operations,
