@@ -154,7 +154,8 @@ export class World {
       if (change.kind === 'decision' && change.value) this.statistics.decided(change.value);
       if (change.kind === 'group' && change.value)
         this.oracle.groups.set(change.value.id, change.value.members);
-      if (change.kind === 'highest' && change.value === null) void this.lookAtBackup(this.host(change.key.split('/')[0]!));
+      if (change.kind === 'highest' && change.value === null)
+        void this.lookAtBackup(this.host(change.key.split('/')[0]!));
     }
   }
 

@@ -273,25 +273,32 @@ t.test('of two parts in one cell an operator adopts the one that has something',
   t.match(await world.done('snapshot-create', snapshot), { host: 'east-1', seq: 3 });
 });
 
-t.test('a volume of which only a copy is left that was never complete can be forgotten, and no other', async (t) => {
-  const world = await CoordinatorWorld.begin(HOSTS);
-  const id = await world.volume('db', 'east-1', 2);
-  world.host('west-1').copies = false;
-  await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
-  await world.until('the copy', () => world.route('db').journal?.phase === 'COPYING');
-  const backup = world.host('west-1').backup();
-  world.host('west-1').copies = true;
-  await world.until('the purge', () => world.route('db').alternate === null, 120_000);
-  t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use');
-  world.disconnect('west-1');
-  world.host('west-1').restore(backup);
-  await world.connect('west-1');
-  const snapshot = { snapshots: [{ volume: 'db', name: 's3' }] };
-  t.equal(await world.refused('snapshot-create', snapshot), 'volume-quarantined');
-  world.disconnect('west-1');
-  t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use', 'a silent host may have it');
-  await world.connect('west-1');
-  await world.done('route-forget', { volume: 'db' });
-  t.equal(world.state.table.named('db'), null);
-  t.equal(world.host('west-1').answer(id).state, 'FAULTED', 'what its host has stays there');
-});
+t.test(
+  'a volume of which only a copy is left that was never complete can be forgotten, and no other',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    world.host('west-1').copies = false;
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the copy', () => world.route('db').journal?.phase === 'COPYING');
+    const backup = world.host('west-1').backup();
+    world.host('west-1').copies = true;
+    await world.until('the purge', () => world.route('db').alternate === null, 120_000);
+    t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use');
+    world.disconnect('west-1');
+    world.host('west-1').restore(backup);
+    await world.connect('west-1');
+    const snapshot = { snapshots: [{ volume: 'db', name: 's3' }] };
+    t.equal(await world.refused('snapshot-create', snapshot), 'volume-quarantined');
+    world.disconnect('west-1');
+    t.equal(
+      await world.refused('route-forget', { volume: 'db' }),
+      'route-in-use',
+      'a silent host may have it',
+    );
+    await world.connect('west-1');
+    await world.done('route-forget', { volume: 'db' });
+    t.equal(world.state.table.named('db'), null);
+    t.equal(world.host('west-1').answer(id).state, 'FAULTED', 'what its host has stays there');
+  },
+);
