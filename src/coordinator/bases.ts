@@ -9,7 +9,7 @@ import { isOnLineage } from '../model/cell/answer.js';
 import type { Route } from '../model/cell/route.js';
 import { askHost } from './asking.js';
 import type { Copies } from './copies.js';
-import { newPlace } from './hosts-view.js';
+import { newPlace, whyNoCopy } from './hosts-view.js';
 import type { Ports } from './ports.js';
 import { hostsOf } from './route-book.js';
 import type { BaseRecord, Change } from './store.js';
@@ -188,8 +188,9 @@ export class Bases {
     const answer = await askHost(this.#parts, host, { volume, seqs: [through.seq] });
     if (!answer) return { do: 'retry', hosts, why: whySilent(host) };
     if (!answer.replica) {
-      const epoch = Math.max(route.epoch, 1);
-      return this.#command(volume, host, { do: 'replicate', epoch });
+      const heldBack = await whyNoCopy(this.#parts, host);
+      if (heldBack) return { do: 'retry', hosts, why: heldBack };
+      return this.#command(volume, host, { do: 'replicate', epoch: Math.max(route.epoch, 1) });
     }
     const { completeThrough } = answer.replica;
     if (isOnLineage(through, answer, completeThrough?.seq ?? 0)) {

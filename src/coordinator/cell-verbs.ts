@@ -150,15 +150,29 @@ export class CellVerbs {
     volume: name,
     host,
   }: Arguments<'replica-remove'>): Promise<{ volume: string; replicas: string[] }> {
+    const { book, locks } = this.#parts;
+    const before = await book.named(name);
+    const { volume } = before;
+    if (!before.active.replicas.includes(host)) return this.#removeBeginning(before, host);
+    // Held, or a copy that is begun again meanwhile would be nobody's.
+    return locks.run(volume, async () => {
+      const { active } = await book.named(name);
+      if (!active.replicas.includes(host)) throw noReplica(name, host);
+      // Purged first: what the route names no more nobody would purge.
+      await this.#purge(host, volume);
+      return this.#storeReplicas(volume, name, ({ active: now }) =>
+        now.replicas.filter((each) => each !== host),
+      );
+    });
+  }
+
+  async #purge(host: string, volume: string): Promise<void> {
     const { hosts, settings } = this.#parts;
-    const route = await this.#parts.book.named(name);
-    const { volume, active } = route;
-    if (!active.replicas.includes(host)) return this.#removeBeginning(route, host);
-    // Purged first: what the route names no more nobody would purge.
     if (!hosts.isConnected(host)) throw hostSilent(host, settings);
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
-    if (answer?.state !== 'NONE') await this.#purge(host, volume);
-    return this.#changeReplicas(name, ({ active: now }) => now.replicas.filter((each) => each !== host));
+    if (answer?.state === 'NONE') return;
+    const outcome = await hosts.command(host, { volume, command: { do: 'purge' } }, settings.commandMs);
+    if (outcome.kind !== 'done') throw hostSilent(host, settings);
   }
 
   /** What a host has of the volume for others, or has kept of it without anybody knowing: no route names it, and it serves nobody. */
@@ -183,12 +197,6 @@ export class CellVerbs {
       log.info({ event: 'base-removed', volume, host }, 'what a host had of a volume for others is purged');
       return { volume: name, replicas: route.active.replicas };
     });
-  }
-
-  async #purge(host: string, volume: string): Promise<void> {
-    const { hosts, settings } = this.#parts;
-    const outcome = await hosts.command(host, { volume, command: { do: 'purge' } }, settings.commandMs);
-    if (outcome.kind !== 'done') throw hostSilent(host, settings);
   }
 
   /**
@@ -242,16 +250,24 @@ export class CellVerbs {
     name: string,
     change: (route: Route) => string[],
   ): Promise<{ volume: string; replicas: string[] }> {
-    const { book, locks, wake } = this.#parts;
+    const { book, locks } = this.#parts;
     const { volume } = await book.named(name);
-    return locks.run(volume, async () => {
-      const route = await book.change(volume, (now) => ({
-        ...now,
-        active: { ...now.active, replicas: change(now) },
-      }));
-      wake(volume);
-      return { volume: name, replicas: route?.active.replicas ?? [] };
-    });
+    return locks.run(volume, () => this.#storeReplicas(volume, name, change));
+  }
+
+  /** By whoever holds the volume. */
+  async #storeReplicas(
+    volume: string,
+    name: string,
+    change: (route: Route) => string[],
+  ): Promise<{ volume: string; replicas: string[] }> {
+    const { book, wake } = this.#parts;
+    const route = await book.change(volume, (now) => ({
+      ...now,
+      active: { ...now.active, replicas: change(now) },
+    }));
+    wake(volume);
+    return { volume: name, replicas: route?.active.replicas ?? [] };
   }
 
   async #summary(cell: string, volumes: number): Promise<CellSummary> {

@@ -15,6 +15,7 @@ import type { Hosts, Ports } from './ports.js';
 import { DEFAULT_SETTINGS, type Settings } from './settings.js';
 import type { CoordinatorStore, Leadership } from './store.js';
 import { notLeader, Term } from './term.js';
+import { storeOfTerm } from './term-store.js';
 
 export interface CoordinatorOptions {
   store: CoordinatorStore;
@@ -122,7 +123,7 @@ export class Coordinator implements CoordinatorApplication {
       const term = new Term(clock, leadership);
       this.#term = term;
       try {
-        const leading = await Leading.begin(this.#ports(), term);
+        const leading = await Leading.begin(this.#portsOf(term), term);
         if (!term.isOver) this.#leading = leading;
         return;
       } catch (error) {
@@ -142,8 +143,9 @@ export class Coordinator implements CoordinatorApplication {
     this.#leading = null;
   }
 
-  #ports(): Ports {
-    const { store, leadership, clock, log, freshId, random } = this.#options;
+  #portsOf(term: Term): Ports {
+    const { leadership, clock, log, freshId, random } = this.#options;
+    const store = storeOfTerm(this.#options.store, term);
     return { store, leadership, clock, log, freshId, random, hosts: this.#hosts!, settings: this.#settings };
   }
 }

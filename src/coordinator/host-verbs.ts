@@ -119,16 +119,19 @@ export class HostVerbs {
       else result.faulted.push({ volume: facts.id, because });
       now.push(facts);
     }
-    for await (const route of this.#parts.book.all())
-      if (hostsOf(route).includes(host) && !now.some(({ id }) => id === route.volume))
-        result.missing.push(route.name);
+    const missing: string[] = [];
+    for await (const { name, volume, ...places } of this.#parts.book.all())
+      if (hostsOf(places).includes(host) && !now.some(({ id }) => id === volume)) {
+        result.missing.push(name);
+        missing.push(volume);
+      }
     const { storeId, boot } = hello;
     await store.put([
       { kind: 'host', key: host, value: { ...record, storeId, boot, regressed: false } },
       ...highest.reset(host, now),
     ]);
     // What was left alone because of it may go on.
-    for (const { id } of now) this.#parts.wake(id);
+    for (const id of [...now.map((facts) => facts.id), ...missing]) this.#parts.wake(id);
     log.warn({ event: 'host-readmitted', host }, 'an operator has readmitted a host');
     return result;
   }

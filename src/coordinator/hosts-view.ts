@@ -6,6 +6,7 @@ import type { Hello } from '../protocol/messages.js';
 import type { Ports } from './ports.js';
 import type { RouteBook } from './route-book.js';
 import type { HostRecord } from './store.js';
+import type { Why } from './troubles.js';
 
 export type HostsViewParts = Pick<Ports, 'hosts' | 'store' | 'settings'> & { book: RouteBook };
 
@@ -21,6 +22,15 @@ export async function hostNamed({ store }: Pick<Ports, 'store'>, host: string): 
     hint: 'Run `cellblock host list`.',
     facts: { host },
   });
+}
+
+/** Why the host is given nothing to copy; null: it is. What it had may be older than it was, and nothing at it is served before an operator has said so. */
+export async function whyNoCopy({ store }: Pick<Ports, 'store'>, host: string): Promise<Why | null> {
+  if (!(await store.get('host', host))?.regressed) return null;
+  return {
+    because: `Host ${host} has come back older than it was, and is held back.`,
+    hint: `Look at \`cellblock host show ${host}\`, then readmit it with \`cellblock host readmit ${host}\`; it goes on by itself then.`,
+  };
 }
 
 export function helloOf({ hosts }: Pick<Ports, 'hosts'>, host: string): Hello | null {

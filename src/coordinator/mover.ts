@@ -6,10 +6,11 @@
 import type { Situation } from '../model/cell/guards.js';
 import { copyTarget, type MoveEffect, planMove } from '../model/cell/move-plan.js';
 import type { Head, Place, Route } from '../model/cell/route.js';
-import { sameHead } from '../model/cell/route.js';
-import { askBoth } from './asking.js';
+import { isBefore, sameHead } from '../model/cell/route.js';
+import { askBoth, askHost } from './asking.js';
 import type { Bases } from './bases.js';
 import type { Copies } from './copies.js';
+import { whyNoCopy } from './hosts-view.js';
 import type { Operations } from './operations.js';
 import { type Ports, timeOf } from './ports.js';
 import type { RouteBook } from './route-book.js';
@@ -75,9 +76,17 @@ export class Mover {
         await operations.runHeld(route.volume, { kind: 'settle' }, 'coordinator');
         return AGAIN;
       case 'await-answer':
+        if (await this.#isReplica(route)) return this.#command(route, receiveAt(route));
         log.debug({ event: 'move-waits', volume: route.volume, because: effect.because }, 'a move waits');
         return { do: 'retry', hosts: hostsOf(route), why: whySilent(...this.#silent(situation)) };
     }
+  }
+
+  /** What no route names, left from before, or brought for another volume: it has no say, and the move would wait for its answer for ever. */
+  async #isReplica({ volume, journal, alternate }: Route): Promise<boolean> {
+    if (!isBefore(journal, 'SEALING') || alternate?.primary !== journal?.toHost) return false;
+    const answer = await askHost(this.#parts, alternate!.primary, { volume, seqs: [] });
+    return answer?.replica != null;
   }
 
   #silent({ route: { active, alternate }, x, y }: Situation): string[] {
@@ -92,6 +101,8 @@ export class Mover {
     const { volume } = route;
     const both = hostsOf(route);
     if (!hosts.isConnected(place.primary)) return { do: 'retry', hosts: both, why: whySilent(place.primary) };
+    const heldBack = command.do === 'receive' ? await whyNoCopy(this.#parts, place.primary) : null;
+    if (heldBack) return { do: 'retry', hosts: both, why: heldBack };
     const outcome = await hosts.command(place.primary, { volume, command }, settings.commandMs);
     if (outcome.kind !== 'done') {
       const why = whyNotDone(place.primary, command.do, outcome);
@@ -176,6 +187,12 @@ function waitsForItsTurn(host: string, atOnce: number): Why {
     because: `Host ${host} receives ${atOnce} copies already, as many as it gets at once: this one waits for its turn.`,
     hint: 'It goes on by itself when one of the others has ended.',
   };
+}
+
+/** What is there becomes the beginning of the copy. */
+function receiveAt({ alternate, journal }: Route): Extract<MoveEffect, { kind: 'command' }> {
+  const { move, from } = journal!;
+  return { kind: 'command', place: alternate!, command: { do: 'receive', move, peerCell: from } };
 }
 
 function hostsOf({ active, alternate }: Route): string[] {

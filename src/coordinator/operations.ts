@@ -79,6 +79,9 @@ export class Operations {
     const { clock, settings, freshId } = this.#parts;
     const untilMs = clock.now().uptimeMs + settings.operationMs;
     const before = await this.#endEarlier(volume, operation, untilMs);
+    // Before it is written down: what is refused is not done later, when nobody expects it.
+    const held = before ? null : this.#parts.whyHeld(volume);
+    if (held) throw held;
     const record = before ?? { id: freshId(), volume, operation: operation, begun: timeOf(clock), askedBy };
     try {
       if (!before && isWrittenDown(operation)) await this.#writeDown(record);

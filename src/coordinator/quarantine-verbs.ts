@@ -4,7 +4,7 @@
 
 import { createHash } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
-import type { HostAnswer } from '../model/cell/answer.js';
+import { type CellAnswer, type HostAnswer, hasNothing } from '../model/cell/answer.js';
 import { highestEpoch } from '../model/cell/guards.js';
 import type { HostCommand } from '../model/cell/host-record.js';
 import type { Place, Route } from '../model/cell/route.js';
@@ -55,7 +55,7 @@ export class QuarantineVerbs {
     const { volume } = await book.named(name);
     return locks.run(volume, async () => {
       const route = await this.#undecided(volume, name, cell);
-      const others = isDecided(route, cell) ? [] : await ownersElsewhere(this.#parts, route);
+      const others = isDecided(route) && route.active.cell === cell ? [] : await ownersElsewhere(this.#parts, route);
       const owner = others.find((one) => one.cell === cell);
       if (owner) return this.#takeIn(route, owner, others);
       if (route.status === 'lost' || !placeOf(route, cell)) throw noCell(route, cell, others);
@@ -121,7 +121,10 @@ export class QuarantineVerbs {
 
   async #adopt(route: Route, cell: string): Promise<AdoptResult> {
     const { store, book, wake, log } = this.#parts;
-    const decided = isDecided(route, cell) ? route : await this.#decide(route, cell);
+    const answers = await askBoth(this.#parts, route, []);
+    const chosen = chosenOf(route, cell, answers[0]);
+    const isDecidedSo = chosen === route.active && isDecided(route);
+    const decided = isDecidedSo ? route : await this.#decide(route, chosen, answers);
     const { volume, active, alternate } = decided;
     await this.#command(active.primary, volume, { do: 'adopt', epoch: active.epoch });
     const answer = await askHost(this.#parts, active.primary, { volume, seqs: [] });
@@ -151,11 +154,8 @@ export class QuarantineVerbs {
   }
 
   /** Stored before the host is told: it stays in quarantine until that one has taken it. */
-  async #decide(route: Route, cell: string): Promise<Route> {
+  async #decide(route: Route, chosen: Place, [x, y]: readonly [CellAnswer, CellAnswer]): Promise<Route> {
     const { active, alternate } = route;
-    const chosen = placeOf(route, cell);
-    if (!chosen) throw noCell(route, cell, []);
-    const [x, y] = await askBoth(this.#parts, route, []);
     const epoch = Math.max(highestEpoch({ route, x, y }), x.released ?? 0, y.released ?? 0) + 1;
     const other: Place | null = chosen === active ? alternate : active;
     const decided: Route = {
@@ -252,8 +252,16 @@ function forkId({ volume, epoch, name }: { volume: string; epoch: number; name: 
 }
 
 /** It was decided so before, and the host may not have heard. */
-function isDecided({ active, alternate }: Route, cell: string): boolean {
-  return active.cell === cell && active.needsRepair && alternate?.mustSeal !== null;
+function isDecided({ active, alternate }: Route): boolean {
+  return active.needsRepair && alternate?.mustSeal !== null;
+}
+
+/** Of two parts in one cell the active one, unless that says itself that it has nothing to go on with. `x`: its answer. */
+function chosenOf(route: Route, cell: string, x: CellAnswer): Place {
+  const { active, alternate } = route;
+  const found = [active, alternate].filter((place): place is Place => place?.cell === cell);
+  if (found.length === 0) throw noCell(route, cell, []);
+  return found.length > 1 && hasNothing(x) ? found[1]! : found[0]!;
 }
 
 /** The part of a volume that an operator has decided against. */

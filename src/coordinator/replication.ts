@@ -6,12 +6,13 @@ import type { HostAnswer } from '../model/cell/answer.js';
 import type { Head, Route } from '../model/cell/route.js';
 import { askHost } from './asking.js';
 import type { Copies } from './copies.js';
+import { whyNoCopy } from './hosts-view.js';
 import type { Ports } from './ports.js';
 import type { Next } from './tender.js';
 import { REST } from './tender.js';
 import { type Why, whyNotDone, whySilent } from './troubles.js';
 
-export type ReplicationParts = Pick<Ports, 'hosts' | 'settings' | 'log'> & { copies: Copies };
+export type ReplicationParts = Pick<Ports, 'hosts' | 'store' | 'settings' | 'log'> & { copies: Copies };
 
 export class Replication {
   readonly #parts: ReplicationParts;
@@ -84,6 +85,8 @@ export class Replication {
     { state }: HostAnswer,
   ): Promise<{ isDone: false; why: Why | null }> {
     const { hosts, settings, log } = this.#parts;
+    const heldBack = await whyNoCopy(this.#parts, host);
+    if (heldBack) return { isDone: false, why: heldBack };
     const outcome = await hosts.command(
       host,
       { volume, command: { do: 'replicate', epoch } },

@@ -44,6 +44,8 @@ export class Retirement {
     ];
     if (silent.length > 0) return { do: 'retry', hosts, why: whySilent(...silent) };
     if (!owns(x.state) || owns(y.state)) return this.#settle(route);
+    const isLeft = y.state === 'NONE' || y.state === 'FAULTED';
+    if (isLeft && alternate.replicas.length > 0) return this.#purgeReplicas(route, alternate);
     if (y.state === 'FAULTED') return REST;
     if (y.state === 'NONE') return this.#prune(route);
     // Other volumes are on the move from there, and their changes are told since snapshots of this one.
@@ -106,15 +108,24 @@ export class Retirement {
     return { do: 'wait', milliseconds: this.#parts.settings.copyStallMs, hosts: [], why };
   }
 
-  async #prune({ volume, alternate }: Route): Promise<Next> {
-    for (const host of alternate!.replicas) {
+  /** Before the place is: the route names them no more then. */
+  async #purgeReplicas({ volume }: Route, { primary, replicas }: Place): Promise<Next> {
+    for (const host of replicas) {
       const answer = await askHost(this.#parts, host, { volume, seqs: [] });
       if (!answer) return { do: 'retry', hosts: [host], why: whySilent(host) };
       if (answer.state !== 'NONE') return this.#command(volume, host, { do: 'purge' });
     }
+    return this.#change(volume, primary, (alternate) => ({ ...alternate, replicas: [] }));
+  }
+
+  async #prune({ volume, alternate }: Route): Promise<Next> {
+    return this.#change(volume, alternate!.primary, () => null);
+  }
+
+  async #change(volume: string, primary: string, change: (alternate: Place) => Place | null): Promise<Next> {
     await this.#parts.book.change(volume, (route) =>
-      route.journal === null && route.alternate?.primary === alternate!.primary
-        ? { ...route, alternate: null }
+      route.journal === null && route.alternate?.primary === primary
+        ? { ...route, alternate: change(route.alternate) }
         : null,
     );
     return AGAIN;

@@ -70,7 +70,7 @@ export class RouteBook {
 }
 
 /** Every host that has, or has had, a part of it. */
-export function hostsOf({ active, alternate }: Route): string[] {
+export function hostsOf({ active, alternate }: Pick<Route, 'active' | 'alternate'>): string[] {
   const places = alternate ? [active, alternate] : [active];
   return [...new Set(places.flatMap(({ primary, replicas }) => [primary, ...replicas]))];
 }

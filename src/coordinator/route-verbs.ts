@@ -1,6 +1,7 @@
 // Routes as people look at them: which there are, what is known of one and why it was decided so; and how a volume gets one and loses it.
 
 import { CellblockError } from '../base/errors.js';
+import { hasNothing } from '../model/cell/answer.js';
 import { decide } from '../model/cell/decide.js';
 import type { Place, Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
@@ -141,7 +142,7 @@ export class RouteVerbs {
     return locks.run(route.volume, async () => {
       const now = await store.route(route.volume);
       if (!now) return summaryOf(route);
-      if (now.status !== 'lost' && now.status !== 'gone' && !(await this.#isElsewhere(now))) throw inUse(now);
+      if (!(await this.#mayBeForgotten(now))) throw inUse(now);
       if (!(await store.removeRoute(now.volume, now.gen))) throw inUse(now);
       await store.put([
         ...(await decisions.forget(now.volume)),
@@ -153,6 +154,17 @@ export class RouteVerbs {
       log.warn({ event: 'route-forgotten', volume: now.volume, name }, 'an operator has dropped a route');
       return summaryOf(now);
     });
+  }
+
+  async #mayBeForgotten(route: Route): Promise<boolean> {
+    if (route.status === 'lost' || route.status === 'gone') return true;
+    return (await this.#isElsewhere(route)) || (await this.#isNowhere(route));
+  }
+
+  /** It waits for an operator to decide, and neither cell has anything that it could go on with. */
+  async #isNowhere(route: Route): Promise<boolean> {
+    if (route.status !== 'quarantined') return false;
+    return (await askBoth(this.#parts, route, [])).every(hasNothing);
   }
 
   /** The host has another store now: the one it was in will not answer again. */

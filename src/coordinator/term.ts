@@ -1,6 +1,7 @@
 // One time of leading. What was begun in it ends with it: everything asks the term after each wait.
 //
-// Invariant: the store refuses the writes of whoever does not lead; the term only spares them the asking.
+// Invariant: the store refuses the writes of whoever does not lead; the term only spares them the asking, and refuses those of an earlier term of the same
+// coordinator (term-store.ts).
 
 import { CellblockError } from '../base/errors.js';
 import type { Clock } from '../protocol/timing.js';

@@ -2,8 +2,9 @@
 
 import type { Call } from '../../src/protocol/exchange.js';
 import type { Arguments, Verb } from '../../src/protocol/verbs.js';
+import { isKnownToBeOlder } from './backups.js';
 import type { Action } from './plan.js';
-import type { Backup, SimHost } from './sim-host.js';
+import type { SimHost } from './sim-host.js';
 import type { World } from './world.js';
 
 type Of<Do extends Action['do']> = Extract<Action, { do: Do }>;
@@ -42,6 +43,12 @@ export async function ask<V extends Verb>(
 const DO: { [D in Action['do']]: (world: World, action: Of<D>) => void } = {
   snapshot: (world, { volume, name }) => void snapshot(world, volume, name),
   group: (world, { volumes, name }) => void group(world, volumes, name),
+  'crash in group': (world, { volumes, name, ...crash }) => {
+    crashAtBatch(world, crash);
+    void group(world, volumes, name);
+  },
+  'snapshot at seal': (world, { volume, name }) =>
+    world.atSeal.set(volume, () => void snapshot(world, volume, name)),
   'local snapshot': (world, { volume, name }) => void localSnapshot(world, volume, name),
   move: (world, { volume, cell }) =>
     void ask(world, 'move-start', { volume, cell, withBases: false, dryRun: false }),
@@ -53,6 +60,10 @@ const DO: { [D in Action['do']]: (world: World, action: Of<D>) => void } = {
   drain: (world, { host }) => void ask(world, 'host-drain', { host, dryRun: false }),
   delete: (world, { volume }) => void remove(world, volume),
   'crash host': (world, action) => crashHost(world, action),
+  'crash at snapshot': (world, { host, how, afterMs, downMs }) =>
+    world.atSnapshot.set(host, () =>
+      world.scheduler.after(afterMs, () => crashOf(world, { host, how, downMs }), world.scheduler.world),
+    ),
   'lose primary': (world, action) => void losePrimary(world, action),
   'restore host': (world, action) => void restoreHost(world, action),
   'crash coordinator': (world, { coordinator, how, downMs }) =>
@@ -150,20 +161,23 @@ async function remove(world: World, volume: string): Promise<void> {
 }
 
 function crashHost(world: World, { host: name, how, batches, downMs }: Of<'crash host'>): void {
+  if (how === 'stop') stopHost(world, world.host(name), downMs);
+  else if (batches === 0) crashOf(world, { host: name, how, downMs });
+  else crashAtBatch(world, { host: name, how, batches, downMs });
+}
+
+type Crash = Pick<Of<'crash at snapshot'>, 'host' | 'how' | 'downMs'>;
+
+function crashOf(world: World, { host: name, how, downMs }: Crash): void {
   const host = world.host(name);
-  if (how === 'stop') {
-    stopHost(world, host, downMs);
-    return;
-  }
-  const crash = (): void => {
-    noteCrash(world, name);
-    host.crash(how);
-    world.scheduler.after(downMs, () => host.start(), world.scheduler.world);
-  };
-  if (batches === 0) {
-    crash();
-    return;
-  }
+  noteCrash(world, name);
+  host.crash(how);
+  world.scheduler.after(downMs, () => host.start(), world.scheduler.world);
+}
+
+function crashAtBatch(world: World, { batches, ...dies }: Crash & { batches: number }): void {
+  const { host: name } = dies;
+  const crash = (): void => crashOf(world, dies);
   world.crashAtBatch.set(name, { left: batches, crash });
   // It is not waited for for ever.
   world.scheduler.after(3_000, () => {
@@ -240,28 +254,15 @@ async function restoreHost(world: World, { host: name, afterMs, downMs }: Of<'re
   const backup = await host.backup();
   world.trace(name, 'a backup is made');
   await scheduler.sleep(afterMs);
-  if (world.isHealed || !(await isKnownToBeOlder(world, name, backup))) {
+  if (world.isHealed || !(await isKnownToBeOlder(world.etcd, name, { ...backup, boots: backup.boots + 1 }))) {
     world.statistics.count('backup not restored');
     return;
   }
   host.crash('power-loss');
   await host.restore(backup);
   host.isStale = true;
+  world.restored.set(name, backup);
   world.oracle.restored(host);
   world.statistics.count('backup restored');
   scheduler.after(downMs, () => host.start(), scheduler.world);
-}
-
-/** Whether the coordinators can know that it lacks something; what nobody was told of nobody can miss. */
-async function isKnownToBeOlder(world: World, name: string, backup: Backup): Promise<boolean> {
-  const store = world.etcd.state.store();
-  const known = await store.get('host', name);
-  if (known && known.boot > backup.boots + 1) return true;
-  const marks = await store.list('highest', `${name}/`);
-  return marks.some(({ volume, epoch, seq }) => {
-    const then = backup.marks.get(volume);
-    if (!then || epoch > then.epoch) return true;
-    // What is no owner may have fewer than the owner it once was.
-    return epoch === then.epoch && seq > then.seq && !['RECEIVING', 'STAGED', 'GONE'].includes(then.state);
-  });
 }

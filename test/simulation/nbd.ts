@@ -104,7 +104,10 @@ export class NbdConnection {
           .then(
             (value) => answer(() => resolve(value)),
             (error: Error) =>
-              answer(() => (error instanceof ConnectionLost ? this.#fail(error) : reject(error))),
+              answer(() => {
+                if (error instanceof ConnectionLost) this.#fail(error);
+                reject(error);
+              }),
           );
       });
     });

@@ -6,11 +6,10 @@ import { ask, snapshot } from './actions.js';
 import type { SimVolume } from './oracle.js';
 import type { World } from './world.js';
 
-const FINAL = 'final';
-
 export class Operator {
   readonly #world: World;
   readonly #done = new Set<string>();
+  #snapshots = 0;
 
   constructor(world: World) {
     this.#world = world;
@@ -69,7 +68,7 @@ export class Operator {
     return id === null ? table.named(name) : table.route(id);
   }
 
-  /** The only host that had it came back without it. */
+  /** The only host that had it came back without it, or with a copy that was not complete then. */
   async #forget(volume: SimVolume): Promise<void> {
     this.#world.excused('lost', `${volume.name} is lost without a cause`);
     this.#world.oracle.lost(volume, null);
@@ -77,8 +76,10 @@ export class Operator {
     await ask(this.#world, 'route-forget', { volume: volume.name });
   }
 
+  /** Each under a name of its own: one that nobody has answered for may have been taken. */
   async #snapshot({ name }: SimVolume): Promise<boolean> {
-    return snapshot(this.#world, name, FINAL);
+    this.#snapshots += 1;
+    return snapshot(this.#world, name, `final${this.#snapshots}`);
   }
 
   async #readmit(): Promise<void> {
@@ -103,6 +104,11 @@ export class Operator {
   /** The cell that has most goes on. */
   async #adopt(volume: SimVolume, route: Route): Promise<void> {
     const { oracle } = this.#world;
+    // Whoever decides looks at both first.
+    if (
+      [route.active, route.alternate].some((place) => place && !this.#world.host(place.primary).isConnected)
+    )
+      return;
     this.#world.excused('quarantined', `${volume.name} is in quarantine without a cause`);
     const places = [route.active, ...(route.alternate ? [route.alternate] : [])].map((place) => ({
       place,
@@ -115,7 +121,8 @@ export class Operator {
     });
     usable.sort((a, b) => rankOf(b.record!) - rankOf(a.record!));
     const chosen = usable[0];
-    if (!chosen) return this.#world.violated(`${volume.name} is in quarantine, and no host has it`);
+    // What was complete is lost, with the backup that brought back the beginning of a copy.
+    if (!chosen) return this.#forget(volume);
     const head: Head | null = chosen.record!.head;
     oracle.lost(volume, head);
     await ask(this.#world, 'quarantine-adopt', { volume: volume.name, cell: chosen.place.cell });

@@ -10,6 +10,18 @@ const VOLUMES = ['a', 'b', 'c'];
 export type Action = { atMs: number } & (
   | { do: 'snapshot'; volume: string; name: string }
   | { do: 'group'; volumes: string[]; name: string }
+  /** A host dies around that write of its database, counted from when it is asked for. */
+  | {
+      do: 'crash in group';
+      volumes: string[];
+      name: string;
+      host: string;
+      how: 'process-death' | 'power-loss';
+      batches: number;
+      downMs: number;
+    }
+  /** When the source of its next move is about to be sealed. */
+  | { do: 'snapshot at seal'; volume: string; name: string }
   | { do: 'local snapshot'; volume: string; name: string }
   | { do: 'move'; volume: string; cell: string }
   | { do: 'cancel'; volume: string }
@@ -24,6 +36,14 @@ export type Action = { atMs: number } & (
       host: string;
       how: 'process-death' | 'power-loss' | 'stop';
       batches: number;
+      downMs: number;
+    }
+  /** So long after it has begun to take its next snapshot. */
+  | {
+      do: 'crash at snapshot';
+      host: string;
+      how: 'process-death' | 'power-loss';
+      afterMs: number;
       downMs: number;
     }
   | { do: 'lose primary'; volume: string; downMs: number }
@@ -106,6 +126,22 @@ const MAKES: readonly [weight: number, make: Make][] = [
     (draw, number) =>
       draw.volumes.length < 2 ? null : { do: 'group', volumes: [...draw.volumes], name: `g${number}` },
   ],
+  [
+    1.5,
+    (draw, number) =>
+      draw.volumes.length < 2
+        ? null
+        : {
+            do: 'crash in group',
+            volumes: [...draw.volumes],
+            name: `g${number}`,
+            host: draw.host,
+            how: draw.of(['process-death', 'power-loss'] as const),
+            batches: draw.between(1, 3),
+            downMs: draw.downMs,
+          },
+  ],
+  [2, (draw, number) => ({ do: 'snapshot at seal', volume: draw.volume, name: `s${number}` })],
   [1, (draw, number) => ({ do: 'local snapshot', volume: draw.volume, name: `l${number}` })],
   [9, (draw) => ({ do: 'move', volume: draw.volume, cell: draw.cell })],
   [2, (draw) => ({ do: 'cancel', volume: draw.volume })],
@@ -127,6 +163,16 @@ const MAKES: readonly [weight: number, make: Make][] = [
       host: draw.host,
       how: draw.of(['process-death', 'power-loss', 'stop'] as const),
       batches: draw.isSo(0.6) ? draw.between(1, 12) : 0,
+      downMs: draw.downMs,
+    }),
+  ],
+  [
+    1.5,
+    (draw) => ({
+      do: 'crash at snapshot',
+      host: draw.host,
+      how: draw.of(['process-death', 'power-loss'] as const),
+      afterMs: draw.between(0, 4),
       downMs: draw.downMs,
     }),
   ],

@@ -101,7 +101,10 @@ class Run {
     });
     this.restMs = scheduler.nowMs - healed;
     if (failed()) return this.#why();
-    if (!isQuiet) return this.#why(`it does not come to rest: ${last}`);
+    if (!isQuiet) {
+      await this.#until(30_000, () => this.#tellHowItIs());
+      return this.#why(`it does not come to rest: ${last}`);
+    }
     for (const writer of writers) writer.isResting = true;
     await scheduler.run(scheduler.nowMs + 8_000, failed);
     endLooking();
@@ -164,6 +167,23 @@ class Run {
     }
   }
 
+  /** For whoever reads the trace. */
+  async #tellHowItIs(): Promise<void> {
+    const { oracle, etcd, hosts } = this.#world;
+    for (const { name, id } of oracle.volumes.values()) {
+      const route = id === null ? null : etcd.state.table.route(id);
+      this.#world.trace(name, `route ${JSON.stringify(route)}`);
+      for (const host of hosts.values())
+        this.#world.trace(name, `at ${host.name}: ${JSON.stringify(id && host.lineage(id)?.record)}`);
+      if (!route) continue;
+      const shown = await ask(this.#world, 'route-show', { volume: name, explain: true });
+      this.#world.trace(
+        name,
+        `in the way: ${JSON.stringify(shown?.troubles)}; ${JSON.stringify(shown?.explained)}`,
+      );
+    }
+  }
+
   /** Every snapshot, at every host that has it, and what the owners serve. */
   async #check(): Promise<void> {
     const { oracle, etcd } = this.#world;
@@ -188,6 +208,8 @@ class Run {
     // Of a volume whose route was dropped hosts keep what they have.
     if (lossAccepted) return;
     for (const host of this.#world.hosts.values()) {
+      // Its tombstone was not in the backup, and when all have confirmed a delete nothing is left of it elsewhere: what came back is unclaimed.
+      if (host.broughtBack.has(id!)) continue;
       const state = host.lineage(id!)?.record.state;
       if (state !== undefined && state !== 'GONE')
         this.#world.violated(`${name} was deleted, and is ${state} at ${host.name}`);

@@ -3,6 +3,7 @@
 import { Coordinator } from '../../src/coordinator/coordinator.js';
 import type { Settings } from '../../src/coordinator/settings.js';
 import type { Change } from '../../src/coordinator/store.js';
+import type { Route } from '../../src/model/cell/route.js';
 import { freshId } from '../../src/protocol/exchange.js';
 import type { Log } from '../../src/protocol/log.js';
 import { CoordinatorServer } from '../../src/protocol/server.js';
@@ -40,6 +41,7 @@ export interface CoordinatorWorld extends EtcdWorld {
   trace(who: string, what: string): void;
   /** This was stored. */
   noted(changes: readonly Change[]): void;
+  routed(route: Route): void;
 }
 
 export class SimCoordinator implements Party {
@@ -74,15 +76,16 @@ export class SimCoordinator implements Party {
 
   #open(): void {
     const { world, name } = this;
-    const under = world.etcd.state.store();
     const log = world.logOf(name);
-    this.#leadership = new LeaseLeadership(world, this, {
-      self: { coordinator: name, address: this.address },
-      store: under,
-    });
+    const leadership = new LeaseLeadership(world, this, { coordinator: name, address: this.address });
+    this.#leadership = leadership;
     this.#coordinator = new Coordinator({
-      store: storeOver(world, this, { under, onPut: (changes) => world.noted(changes) }),
-      leadership: this.#leadership,
+      store: storeOver(world, this, {
+        under: () => leadership.store,
+        onPut: (changes) => world.noted(changes),
+        onRoute: (route) => world.routed(route),
+      }),
+      leadership,
       clock: world.clock,
       log,
       freshId,

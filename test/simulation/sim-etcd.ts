@@ -11,6 +11,7 @@ import type {
   Leadership,
   RecordKind,
 } from '../../src/coordinator/store.js';
+import type { Route } from '../../src/model/cell/route.js';
 import { type Fate, MemoryState, type MemoryStore } from '../support/memory-coordinator-store.js';
 import type { Network, Party } from './network.js';
 import type { Process, Scheduler } from './scheduler.js';
@@ -40,13 +41,14 @@ export class SimEtcd {
     return this.#random.next() < 0.5 ? 'stored' : 'lost';
   }
 
-  /** Who leads now: the one who asks, if nobody else does. */
-  claim(leader: Leader, store: MemoryStore, nowMs: number): Leader {
-    if (this.#holder && this.#holder.store !== store && nowMs < this.#untilMs) return this.#holder.leader;
+  /** Who leads now: the one who asks, if nobody else does. `isOwn`: by the key of this store. */
+  claim(leader: Leader, store: MemoryStore, nowMs: number): { leader: Leader; isOwn: boolean } {
+    if (this.#holder && this.#holder.store !== store && nowMs < this.#untilMs)
+      return { leader: this.#holder.leader, isOwn: false };
     if (this.#holder?.store !== store) this.state.leader = store.number;
     this.#holder = { leader, store };
     this.#untilMs = nowMs + LEASE_MS;
-    return leader;
+    return { leader, isOwn: true };
   }
 
   release(store: MemoryStore): void {
@@ -107,50 +109,79 @@ class Way {
   }
 }
 
-/** What a coordinator sees of the store, over the network. `onPut`: told of what was stored. */
+/**
+ * What a coordinator sees of the store, over the network. `under`: that of its present time of leading, so a write that was sent in an earlier one, and
+ * comes later, is refused, as etcd does whose key of leadership it compares. `onPut`, `onRoute`: told of what was stored.
+ */
 export function storeOver(
   world: EtcdWorld,
   from: Party,
-  { under, onPut }: { under: MemoryStore; onPut: (changes: readonly Change[]) => void },
+  {
+    under,
+    onPut,
+    onRoute,
+  }: {
+    under: () => MemoryStore;
+    onPut: (changes: readonly Change[]) => void;
+    onRoute: (route: Route) => void;
+  },
 ): CoordinatorStore {
   const way = new Way(world, from);
-  const read = <T>(work: () => Promise<T>) =>
-    way.ask(work, () => unreachable('the simulated network is cut'));
-  const write = <T>(work: () => Promise<T>) => way.ask(work, () => uncertain('the simulated network is cut'));
+  type Work<T> = (store: MemoryStore) => Promise<T>;
+  const sent = <T>(work: Work<T>, late: (why: string) => Error): Promise<T> => {
+    const store = under();
+    return way.ask(
+      () => work(store),
+      () => late('the simulated network is cut'),
+    );
+  };
+  const read = <T>(work: Work<T>) => sent(work, unreachable);
+  const write = <T>(work: Work<T>) => sent(work, uncertain);
   return {
-    route: (volume) => read(() => under.route(volume)),
-    routeNamed: (name) => read(() => under.routeNamed(name)),
-    routes: (after, limit) => read(() => under.routes(after, limit)),
-    get: (kind, key) => read(() => under.get(kind, key)),
-    list: <K extends RecordKind>(kind: K, prefix?: string) => read(() => under.list(kind, prefix)),
-    createRoute: (route) => write(() => under.createRoute(route)),
-    replaceRoute: (route) => write(() => under.replaceRoute(route)),
-    removeRoute: (volume, gen) => write(() => under.removeRoute(volume, gen)),
+    route: (volume) => read((store) => store.route(volume)),
+    routeNamed: (name) => read((store) => store.routeNamed(name)),
+    routes: (after, limit) => read((store) => store.routes(after, limit)),
+    get: (kind, key) => read((store) => store.get(kind, key)),
+    list: <K extends RecordKind>(kind: K, prefix?: string) => read((store) => store.list(kind, prefix)),
+    createRoute: (route) => write((store) => store.createRoute(route)),
+    replaceRoute: (route) =>
+      write(async (store) => {
+        const replaced = await store.replaceRoute(route);
+        if (replaced.stored) onRoute(replaced.route);
+        return replaced;
+      }),
+    removeRoute: (volume, gen) => write((store) => store.removeRoute(volume, gen)),
     put: (changes) =>
-      write(async () => {
-        await under.put(changes);
+      write(async (store) => {
+        await store.put(changes);
         onPut(changes);
       }),
     close: async () => undefined,
   };
 }
 
+/** Whoever has led never leads again by the same key: a new time of leading is a new store, with a number of its own. */
 export class LeaseLeadership implements Leadership {
   readonly #world: EtcdWorld;
   readonly #self: Leader;
-  readonly #store: MemoryStore;
   readonly #way: Way;
   readonly #listeners: (() => void)[] = [];
+  #store: MemoryStore;
   #known: Leader | null = null;
   #untilMs = 0;
   #told = false;
   #isOver = false;
 
-  constructor(world: EtcdWorld, from: Party, { self, store }: { self: Leader; store: MemoryStore }) {
+  constructor(world: EtcdWorld, from: Party, self: Leader) {
     this.#world = world;
     this.#self = self;
-    this.#store = store;
     this.#way = new Way(world, from);
+    this.#store = world.etcd.state.store();
+  }
+
+  /** By which it writes now, if it leads. */
+  get store(): MemoryStore {
+    return this.#store;
   }
 
   get isLeader(): boolean {
@@ -175,13 +206,18 @@ export class LeaseLeadership implements Leadership {
     if (this.#isOver) return;
     const { scheduler, etcd } = this.#world;
     const sentMs = scheduler.nowMs;
+    const store = this.#store;
     try {
-      const leader = await this.#way.ask(
-        async () => etcd.claim(this.#self, this.#store, scheduler.nowMs),
+      const { leader, isOwn } = await this.#way.ask(
+        async () => etcd.claim(this.#self, store, scheduler.nowMs),
         () => unreachable('the simulated network is cut'),
       );
-      this.#known = leader;
-      if (leader === this.#self) this.#untilMs = Math.max(this.#untilMs, sentMs + LEASE_MS * TRUSTED);
+      // Its time may be over by its own clock, which nobody has told it yet: then it does not lead by that key again.
+      this.#tell();
+      if (store !== this.#store) return;
+      // A key of its own that it has given up leads nobody.
+      this.#known = leader === this.#self && !isOwn ? null : leader;
+      if (isOwn) this.#untilMs = Math.max(this.#untilMs, sentMs + LEASE_MS * TRUSTED);
     } catch {
       if (!this.isLeader) this.#known = null;
     }
@@ -191,14 +227,29 @@ export class LeaseLeadership implements Leadership {
 
   #tell(): void {
     if (this.isLeader === this.#told) return;
-    this.#told = this.isLeader;
+    if (this.#told) void this.resign();
+    else this.#tellThat(true);
+  }
+
+  #tellThat(isLeader: boolean): void {
+    if (this.#told === isLeader) return;
+    this.#told = isLeader;
     for (const listener of this.#listeners) listener();
   }
 
+  /** Resolves when the store knows it, or cannot be told: then the lease ends by itself. */
   async resign(): Promise<void> {
+    const store = this.#store;
+    this.#store = this.#world.etcd.state.store();
+    this.#known = null;
     this.#untilMs = 0;
-    this.#tell();
-    this.#world.etcd.release(this.#store);
+    this.#tellThat(false);
+    await this.#way
+      .ask(
+        async () => this.#world.etcd.release(store),
+        () => unreachable('the simulated network is cut'),
+      )
+      .catch(() => undefined);
   }
 
   close(): Promise<void> {

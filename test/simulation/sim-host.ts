@@ -57,6 +57,10 @@ export interface HostWorld {
   dialCoordinator(from: SimHost, address: string): Wire;
   /** The database takes its time, fails when it is told to, and the host may die around any batch. */
   late(level: Level, process: Process, name: string): void;
+  /** It is open, and will say so. */
+  lookAtBackup(host: SimHost): Promise<void>;
+  /** This host begins to take a snapshot. */
+  snapshotBegins(host: string): void;
   logOf(name: string): Log;
   trace(who: string, what: string): void;
 }
@@ -77,6 +81,8 @@ export class SimHost implements Party {
   boots = 0;
   /** It was restored from a backup that lacks something, and nobody has readmitted it. */
   isStale = false;
+  /** Volumes that a backup of it has brought back, by id: whether they were deleted meanwhile it cannot know. */
+  readonly broughtBack = new Set<string>();
   /** Told of each snapshot that is cut here. */
   onCut: (cut: Cut) => void = () => undefined;
 
@@ -138,13 +144,20 @@ export class SimHost implements Party {
       { ...COPIES, connect, atOnce: 2, connections: 1 },
     );
     parts.cells.copies = this.#copies;
-    const { create } = parts.snapshots;
+    const { create, createLocked } = parts.snapshots;
+    parts.snapshots.createLocked = (wishes, options) => {
+      world.snapshotBegins(name);
+      return createLocked.call(parts.snapshots, wishes, options);
+    };
     parts.snapshots.create = (wishes, options) => {
+      world.snapshotBegins(name);
       for (const { volume, id } of wishes) if (id) world.oracle.taking(this, volume, id);
       return create.call(parts.snapshots, wishes, options);
     };
     this.boots = parts.catalog.boots;
     this.operations = operations;
+    await world.lookAtBackup(this);
+    if (process.isDead) return;
     this.#membership = new Membership({
       settings,
       operations,
@@ -198,7 +211,8 @@ export class SimHost implements Party {
   }
 
   /** While nothing runs. */
-  async restore({ disk, entries }: Backup): Promise<void> {
+  async restore({ disk, entries, marks }: Backup): Promise<void> {
+    for (const [volume, { state }] of marks) if (state !== 'GONE') this.broughtBack.add(volume);
     this.disk = disk.copy();
     this.#database = emptyDatabase();
     await this.#database.batch(entries.map(([key, value]) => ({ type: 'put' as const, key, value })));

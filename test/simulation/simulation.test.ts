@@ -15,7 +15,7 @@ t.setTimeout(3_600_000);
 
 const FIRST = Number(process.env.CELLBLOCK_SEED ?? 1);
 const SEEDS = byEffort({ quick: 20, normal: 200, long: 2_000 });
-/** Within so many seeds each broken rule has to be found out. */
+/** Within so many seeds, from the one that is noted with it on, each broken rule has to be found out. */
 const MOST_SEEDS = 300;
 const LAST_LINES = 80;
 

@@ -3,16 +3,18 @@
 
 import type { Level } from '../../src/catalog/level.js';
 import type { Change } from '../../src/coordinator/store.js';
+import type { Route } from '../../src/model/cell/route.js';
 import type { Log } from '../../src/protocol/log.js';
 import type { Wire } from '../../src/protocol/socket.js';
 import type { Clock } from '../../src/protocol/timing.js';
+import { isKnownToBeOlder } from './backups.js';
 import { Chance } from './chance.js';
 import { Network, type Party } from './network.js';
 import { Oracle } from './oracle.js';
 import { type Process, Scheduler } from './scheduler.js';
 import { SimCoordinator } from './sim-coordinator.js';
 import { SimEtcd } from './sim-etcd.js';
-import { SimHost } from './sim-host.js';
+import { type Backup, SimHost } from './sim-host.js';
 import type { Statistics } from './statistics.js';
 import { Wires } from './wires.js';
 
@@ -43,6 +45,12 @@ export class World {
   readonly violations: string[] = [];
   /** Batches of hosts until the next one that kills its host; by host. */
   readonly crashAtBatch = new Map<string, { left: number; crash: () => void }>();
+  /** The backups that hosts were restored from, last, by host. */
+  readonly restored = new Map<string, Backup>();
+  /** What happens when a host begins to take a snapshot, by host; once. */
+  readonly atSnapshot = new Map<string, () => void>();
+  /** What happens when the source of a move of a volume is about to be sealed, by the name of the volume; once. */
+  readonly atSeal = new Map<string, () => void>();
   /** Batches of hosts that are not written. */
   readonly failingBatches = new Map<string, number>();
   verbose = false;
@@ -146,7 +154,29 @@ export class World {
       if (change.kind === 'decision' && change.value) this.statistics.decided(change.value);
       if (change.kind === 'group' && change.value)
         this.oracle.groups.set(change.value.id, change.value.members);
+      if (change.kind === 'highest' && change.value === null)
+        void this.lookAtBackup(this.host(change.key.split('/')[0]!));
     }
+  }
+
+  /**
+   * Whether anybody can still know that it came back from a backup: with a volume that is deleted goes what was known of it, and a host that is started
+   * often enough has the boot counter it had.
+   */
+  async lookAtBackup(host: SimHost): Promise<void> {
+    const backup = this.restored.get(host.name);
+    if (!host.isStale || !backup) return;
+    const boots = host.operations ? host.boots : backup.boots + 1;
+    if (!(await isKnownToBeOlder(this.etcd, host.name, { ...backup, boots }))) host.isStale = false;
+  }
+
+  /** A coordinator has stored this route. */
+  routed({ name, journal }: Route): void {
+    if (journal?.phase === 'SEALING') happens(this.atSeal, name);
+  }
+
+  snapshotBegins(host: string): void {
+    happens(this.atSnapshot, host);
   }
 
   /** Nothing goes wrong from now on, and everybody is there. */
@@ -156,6 +186,8 @@ export class World {
     this.network.slowness = 0;
     this.etcd.trouble = 0;
     this.crashAtBatch.clear();
+    this.atSnapshot.clear();
+    this.atSeal.clear();
     this.failingBatches.clear();
     this.network.healAll();
     for (const party of [...this.hosts.values(), ...this.coordinators.values()]) {
@@ -176,6 +208,12 @@ export class World {
   leader(): SimCoordinator | null {
     return [...this.coordinators.values()].find(({ isReady }) => isReady) ?? null;
   }
+}
+
+function happens(what: Map<string, () => void>, key: string): void {
+  const happening = what.get(key);
+  what.delete(key);
+  happening?.();
 }
 
 function asText(facts: object): string {

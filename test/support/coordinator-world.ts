@@ -33,7 +33,8 @@ export const SETTINGS: Partial<Settings> = {
 /** Never settles: whoever waits for it is dead. */
 const never = <T>(): Promise<T> => new Promise<T>(() => undefined);
 
-export type Fate = 'delivered' | 'lost' | 'answer lost';
+/** `late`: it arrives later than what is sent after it. */
+export type Fate = 'delivered' | 'late' | 'lost' | 'answer lost';
 
 /** A coordinator that runs, or ran until it was killed. */
 export class Running {
@@ -121,8 +122,9 @@ export class Running {
         await this.#world.after(1_000);
         return null;
       }
+      if (fate === 'late') await this.#world.after(500);
       const given = answer(there);
-      if (fate === 'delivered') return given;
+      if (fate !== 'answer lost') return given;
       await this.#world.after(1_000);
       return null;
     });
@@ -201,7 +203,7 @@ export class CoordinatorWorld {
   /** What becomes of messages. */
   fateOf: (from: Running, host: string, what: string) => Fate = () => 'delivered';
   /** What becomes of writes to the store; whoever writes knows nothing of it, unless it is delivered. */
-  fateOfWrite: (what: string) => Fate = () => 'delivered';
+  fateOfWrite: (what: string) => Exclude<Fate, 'late'> = () => 'delivered';
 
   constructor(
     hosts: Record<string, string>,

@@ -80,6 +80,12 @@ export const NO_RECORD: CellAnswer = {
 
 export const NO_ANSWER: CellAnswer = { ...NO_RECORD, state: 'UNKNOWN' };
 
+/** Nothing a volume could go on with: no record, or a copy that was never complete. */
+export function hasNothing({ state, move }: Pick<CellAnswer, 'state' | 'move'>): boolean {
+  if (state === 'NONE' || state === 'RECEIVING') return true;
+  return state === 'FAULTED' && move?.role === 'destination' && move.phase !== 'STAGED';
+}
+
 /** What the hosts of a place that have answered make it say. Answers of other hosts are ignored. */
 export function answerOf(place: Place, answers: readonly HostAnswer[]): CellAnswer {
   const of = (host: string) => answers.find((answer) => answer.host === host && answer.cell === place.cell);

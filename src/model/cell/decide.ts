@@ -83,7 +83,9 @@ const effect = (outcome: Outcome, afterwards: string, steps: Step[] = []): Effec
 const perform = (at: Side): Step => ({ do: 'perform', at });
 
 function stay({ route, y }: Situation): Effect {
-  const prune = (y.state === 'NONE' || y.state === 'FAULTED') && route.alternate && !route.journal;
+  const { alternate, journal } = route;
+  // Of a place without its replicas: what those have would be nobody's.
+  const prune = (y.state === 'NONE' || y.state === 'FAULTED') && alternate?.replicas.length === 0 && !journal;
   const steps: Step[] = prune ? [perform('x'), { do: 'prune-alternate' }] : [perform('x')];
   return effect(
     'perform',

@@ -270,9 +270,11 @@ export class SnapshotCopy {
   /** Whoever cannot answer now is asked again, as the source is. */
   async #askDigest(what: { host: string; snapshot: string; since: string | null }): Promise<Digest> {
     const { signal } = this.#of;
-    const gone = new Promise<never>((_, reject) =>
-      signal.addEventListener('abort', () => reject(stopped()), { once: true }),
-    );
+    let aborted: () => void = () => undefined;
+    const gone = new Promise<never>((_, reject) => {
+      aborted = () => reject(stopped());
+      signal.addEventListener('abort', aborted);
+    });
     try {
       return await Promise.race([this.#host.digestOf(this.#of.volume, what), gone]);
     } catch (cause) {
@@ -282,6 +284,8 @@ export class SnapshotCopy {
         `The digest of what ${what.host} has could not be had: ${asCellblockError(cause).message}`,
         { hint: 'Check that the host and a coordinator are reached.', cause },
       );
+    } finally {
+      signal.removeEventListener('abort', aborted);
     }
   }
 

@@ -210,6 +210,58 @@ t.test('HAZARDS 23: a host that comes back older serves nothing until it is read
 });
 
 t.test(
+  'a copy on its way back to a former owner may have fewer snapshots than that one had: it goes on after a reconnect',
+  async (t) => {
+    const seen = (epoch: number) => ({ regressed: false, highest: [{ id: VOLUME, epoch, seq: 1 }] });
+    const back = idOf(0xbac);
+    const host = await CellHost.make();
+    await host.claimed();
+    await host.snapshot('one', idOf(1));
+    await host.seal(SEAL);
+    await host.command({ do: 'release', releasedTo: 2 });
+    await host.command({ do: 'purge' });
+    await host.command({ do: 'receive', move: back, peerCell: 'west' });
+    await host.welcome(seen(1));
+    const copy = { state: 'RECEIVING', epoch: 1, lineageHead: null, move: { id: back } };
+    t.match(await host.cells.probe(VOLUME, []), copy);
+    await host.restart('process-death', seen(1));
+    t.match(await host.cells.probe(VOLUME, []), copy, 'after a start too');
+    t.same(
+      host.events.filter(({ name }) => name === 'faulted'),
+      [],
+    );
+    await host.welcome(seen(2));
+    t.match(await host.cells.probe(VOLUME, []), { state: 'FAULTED' }, 'a lower epoch is an old backup');
+    await host.store.end();
+  },
+);
+
+t.test(
+  'a complete copy may have fewer snapshots than the owner it was; a sealed owner may not',
+  async (t) => {
+    for (const [isCopy, state] of [
+      [true, 'STAGED'],
+      [false, 'FAULTED'],
+    ] as const) {
+      const host = await CellHost.make();
+      await host.claimed();
+      await host.snapshot('one', idOf(1));
+      await host.seal(SEAL);
+      await host.command({ do: 'release', releasedTo: 2 });
+      if (isCopy) {
+        const move = idOf(0xbac);
+        await host.command({ do: 'receive', move, peerCell: 'west' });
+        const through = { id: idOf(1), seq: 1 };
+        t.equal((await host.command({ do: 'staged', move, through, lineageHead: through })).kind, 'done');
+      }
+      await host.welcome({ regressed: false, highest: [{ id: VOLUME, epoch: 1, seq: 2 }] });
+      t.match(await host.cells.probe(VOLUME, []), { state });
+      await host.store.end();
+    }
+  },
+);
+
+t.test(
   'a device of the kernel loses its connections with the volume, and gets them again with it',
   async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'cellblock-kernel-'));

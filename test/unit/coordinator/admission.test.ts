@@ -5,6 +5,7 @@ import t from 'tap';
 import type { HostDetails, ReadmitResult } from '../../../src/coordinator/results.js';
 import type { Hello } from '../../../src/protocol/messages.js';
 import { CoordinatorWorld } from '../../support/coordinator-world.js';
+import { forked } from './forked.js';
 
 const HOSTS = { 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' };
 
@@ -64,6 +65,27 @@ for (const [what, happens] of Object.entries(lower))
     await world.lead();
     t.match(await show(world, 'east-1'), { regressed: true }, 'another leader knows it too');
   });
+
+t.test(
+  'a host with a copy on its way back, of less than it had as the owner, is not older than it was',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the purge', () => world.route('db').alternate === null, 120_000);
+    for (const host of ['east-1', 'east-2']) world.host(host).copies = false;
+    await world.done('move-start', { volume: 'db', cell: 'east', withBases: false, dryRun: false });
+    await world.until('the copy', () => world.host('east-1').answer(id).state === 'RECEIVING');
+    t.equal(world.host('east-1').answer(id).lineageHead, null);
+    world.disconnect('east-1');
+    t.ok(await world.connect('east-1'));
+    t.match(await show(world, 'east-1'), { regressed: false });
+    world.host('east-1').copies = true;
+    await world.until('the move', () => world.route('db').journal === null);
+    t.equal(world.route('db').active.primary, 'east-1');
+    t.equal(world.disagreement('db'), null);
+  },
+);
 
 t.test('a backup from before a move serves nothing: it is sealed, then readmitted', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);
@@ -195,23 +217,13 @@ t.test(
   async (t) => {
     for (const end of ['keep-fork', 'discard'] as const) {
       const world = await CoordinatorWorld.begin(HOSTS);
-      const id = await world.volume('db', 'east-1', 2);
-      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
-      await world.until('the move', () => world.route('db').journal === null);
-      // Somebody has made the old owner one again, by hand.
-      const held = world.host('east-1').volumes.get(id)!;
-      held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
-      held.content = 999;
-      world.fateOf = (_from, host, what) =>
-        what === 'probe' && host === 'east-1' ? 'delivered' : 'delivered';
-      t.equal(
-        await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] }),
-        'volume-quarantined',
-      );
+      const id = await forked(world);
       t.equal(
         await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' }),
         'volume-quarantined',
       );
+      // Nothing is heard of the cell that is decided against: the other one goes on all the same.
+      world.fateOf = (_from, host) => (host === 'east-1' ? 'lost' : 'delivered');
       t.match(await world.done('quarantine-adopt', { volume: 'db', cell: 'west' }), {
         host: 'west-1',
         epoch: 3,
@@ -220,6 +232,12 @@ t.test(
       t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] }), {
         cell: 'west',
       });
+      const ending =
+        end === 'keep-fork'
+          ? await world.refused('quarantine-keep-fork', { volume: 'db', as: 'fork' })
+          : await world.refused('quarantine-discard', { volume: 'db' });
+      t.equal(ending, 'host-not-connected', 'what it has waits until it is sealed');
+      world.fateOf = () => 'delivered';
       await world.until('the seal', () => world.host('east-1').answer(id).state === 'SEALED');
       await world.until('its note', () => world.route('db').alternate?.mustSeal === null);
       if (end === 'keep-fork')
@@ -334,5 +352,54 @@ t.test(
     world.disconnect('east-1');
     await world.connect('east-1');
     t.match(await show(world, 'east-1'), { regressed: false }, 'what it has now is what counts');
+  },
+);
+
+t.test('of two parts in one cell an operator adopts the one that has something', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  const backup = world.host('east-2').backup();
+  await world.done('host-drain', { host: 'east-1', dryRun: false });
+  await world.until('the move', () => world.route('db').active.primary === 'east-2');
+  await world.until('its end', () => world.route('db').journal === null);
+  world.disconnect('east-2');
+  world.host('east-2').restore(backup);
+  await world.connect('east-2');
+  await world.done('host-readmit', { host: 'east-2' });
+  const snapshot = { snapshots: [{ volume: 'db', name: 's3' }] };
+  t.equal(await world.refused('snapshot-create', snapshot), 'volume-quarantined');
+  const adopted = { host: 'east-1', epoch: 3, left: 'east-2' };
+  t.match(await world.done('quarantine-adopt', { volume: 'db', cell: 'east' }), adopted);
+  t.ok(world.host('east-1').owns(id));
+  t.match(await world.done('snapshot-create', snapshot), { host: 'east-1', seq: 3 });
+});
+
+t.test(
+  'a volume of which only a copy is left that was never complete can be forgotten, and no other',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    world.host('west-1').copies = false;
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the copy', () => world.route('db').journal?.phase === 'COPYING');
+    const backup = world.host('west-1').backup();
+    world.host('west-1').copies = true;
+    await world.until('the purge', () => world.route('db').alternate === null, 120_000);
+    t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use');
+    world.disconnect('west-1');
+    world.host('west-1').restore(backup);
+    await world.connect('west-1');
+    const snapshot = { snapshots: [{ volume: 'db', name: 's3' }] };
+    t.equal(await world.refused('snapshot-create', snapshot), 'volume-quarantined');
+    world.disconnect('west-1');
+    t.equal(
+      await world.refused('route-forget', { volume: 'db' }),
+      'route-in-use',
+      'a silent host may have it',
+    );
+    await world.connect('west-1');
+    await world.done('route-forget', { volume: 'db' });
+    t.equal(world.state.table.named('db'), null);
+    t.equal(world.host('west-1').answer(id).state, 'FAULTED', 'what its host has stays there');
   },
 );

@@ -283,3 +283,27 @@ t.test('what has become a part of its own move is not removed', async (t) => {
   t.equal(await world.refused('replica-remove', { volume: 'base', host: 'west-1' }), 'replica-not-found');
   t.match(world.host('west-1').answer(base), { state: 'RECEIVING', replica: {} });
 });
+t.test(
+  'a base is not brought to a host that has come back from a backup, until it is readmitted',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const { base, clone } = await family(world);
+    const host = world.host('west-1');
+    const backup = host.backup();
+    host.copies = false;
+    await ask(world);
+    await world.until('its begin', () => host.answer(base).replica !== null);
+    for (const restore of [() => undefined, () => host.restore(backup)]) {
+      world.disconnect('west-1');
+      restore();
+      await world.connect('west-1');
+    }
+    await world.pass(10_000);
+    t.equal(host.answer(base).state, 'NONE');
+    host.copies = true;
+    await world.done('host-readmit', { host: 'west-1' });
+    await moved(world);
+    t.ok(host.owns(clone));
+    t.equal(names(world, 'west-1', base), 's1,s2');
+  },
+);

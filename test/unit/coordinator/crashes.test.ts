@@ -3,8 +3,9 @@
 // what was asked for, once.
 
 import t, { type Test } from 'tap';
-import { CoordinatorWorld, type Fate, type Running } from '../../support/coordinator-world.js';
+import { CoordinatorWorld, type Running } from '../../support/coordinator-world.js';
 import { byEffort } from '../../support/effort.js';
+import { forked } from './forked.js';
 
 interface Scenario {
   hosts: Record<string, string>;
@@ -21,6 +22,9 @@ interface Scenario {
   wrong: (world: CoordinatorWorld) => string | null;
 }
 
+/** Whoever asks again gives it so long. */
+const ASKED_AGAIN_MS = 2_000;
+
 const TWO = { 'east-1': 'east', 'west-1': 'west' };
 
 const names = (world: CoordinatorWorld, host: string, volume: string) =>
@@ -31,19 +35,6 @@ const names = (world: CoordinatorWorld, host: string, volume: string) =>
     .join();
 
 const differs = (is: string, should: string) => (is === should ? null : `${is} instead of ${should}`);
-
-/** Moved to the west, and the old owner made one again by hand, which has gone on: nobody can say by rule which of them is the volume. */
-async function forked(world: CoordinatorWorld): Promise<string> {
-  const id = await world.volume('db', 'east-1', 2);
-  await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
-  await world.until('the move', () => world.route('db').journal === null);
-  const held = world.host('east-1').volumes.get(id)!;
-  held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
-  held.content = 999;
-  const refused = await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
-  if (refused !== 'volume-quarantined') throw new Error(`the fork was ${refused}`);
-  return id;
-}
 
 /** The west goes on, and what the east has waits for the operator. */
 async function decided(world: CoordinatorWorld): Promise<void> {
@@ -185,7 +176,7 @@ const scenarios: Record<string, Scenario> = {
     done: ['replica-not-found'],
     afterwards: async (world) => {
       await world.until('the new owner', () => world.host('east-2').owns(world.route('db').volume));
-      await world.connect('east-1');
+      await comesBack(world, 'east-1');
     },
     isOver: (world) => !world.host('east-1').owns(world.route('db').volume),
     wrong: (world) => world.disagreement('db') ?? differs(names(world, 'east-2', 'db'), 's1,s2'),
@@ -266,15 +257,41 @@ async function comesToRest(world: CoordinatorWorld, { isOver, afterwards }: Scen
   await world.pass(500);
 }
 
-/** How many steps it takes. */
-async function whole(t: Test, scenario: Scenario): Promise<number> {
+/** As a host does whose hello could not be looked at: again, until it is admitted. */
+async function comesBack(world: CoordinatorWorld, host: string): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    if (await world.connect(host).catch(() => false)) return;
+    if (tries === 10) throw new Error(`${host} is not admitted`);
+    await world.pass(100);
+  }
+}
+
+/** How much there is to go wrong. */
+interface Counts {
+  steps: number;
+  messages: number;
+  writes: number;
+}
+
+async function whole(t: Test, scenario: Scenario): Promise<Counts> {
   const world = await CoordinatorWorld.begin(scenario.hosts);
   await scenario.prepare(world);
   const before = world.running.steps.length;
+  const counts = { messages: 0, writes: 0 };
+  world.fateOf = () => {
+    counts.messages += 1;
+    return 'delivered';
+  };
+  world.fateOfWrite = () => {
+    counts.writes += 1;
+    return 'delivered';
+  };
   await world.settled(scenario.act(world));
+  // As long as a trouble is given time before it is asked for again.
+  await world.pass(ASKED_AGAIN_MS);
   await comesToRest(world, scenario);
   t.equal(scenario.wrong(world), null, 'without a crash');
-  return world.running.steps.length - before;
+  return { steps: world.running.steps.length - before, ...counts };
 }
 
 async function crashed(scenario: Scenario, after: number): Promise<string | null> {
@@ -299,34 +316,49 @@ async function crashed(scenario: Scenario, after: number): Promise<string | null
   return wrong && `${where}: ${wrong}`;
 }
 
-type Trouble = (world: CoordinatorWorld, step: number) => void;
+type Fate = 'lost' | 'answer lost';
+
+/** From now on; what it returns says whether it has come to it. */
+type Trouble = (world: CoordinatorWorld, number: number) => () => boolean;
+
+const nth = (number: number, fate: Fate): { fateOf: () => Fate | 'delivered'; hasCome: () => boolean } => {
+  let count = 0;
+  return {
+    fateOf: () => {
+      count += 1;
+      return count === number ? fate : 'delivered';
+    },
+    hasCome: () => count >= number,
+  };
+};
 
 /** One message that is lost, or is not answered in time. */
 const losing =
   (fate: Fate): Trouble =>
-  (world, step) => {
-    let messages = 0;
-    world.fateOf = () => {
-      messages += 1;
-      return messages === step ? fate : 'delivered';
-    };
+  (world, number) => {
+    const { fateOf, hasCome } = nth(number, fate);
+    world.fateOf = fateOf;
+    return hasCome;
   };
 
 /** One write of which nobody knows what has become of it. */
 const doubting =
   (fate: Fate): Trouble =>
-  (world, step) => {
-    let writes = 0;
-    world.fateOfWrite = () => {
-      writes += 1;
-      return writes === step ? fate : 'delivered';
-    };
+  (world, number) => {
+    const { fateOf, hasCome } = nth(number, fate);
+    world.fateOfWrite = fateOf;
+    return hasCome;
   };
 
 /** Another leads after so many steps; the one of before goes on as if it did not know, and is heard by the hosts. */
 const deposing: Trouble = (world, step) => {
   const before = world.running;
-  before.onStep(before.steps.length + step, () => void takeOver(world, before));
+  let hasCome = false;
+  before.onStep(before.steps.length + step, () => {
+    hasCome = true;
+    void takeOver(world, before);
+  });
+  return () => hasCome;
 };
 
 async function takeOver(world: CoordinatorWorld, before: Running): Promise<void> {
@@ -340,24 +372,23 @@ async function takeOver(world: CoordinatorWorld, before: Running): Promise<void>
   before.leadership.take();
 }
 
-async function troubled(scenario: Scenario, trouble: Trouble, step: number): Promise<string | null> {
+async function troubled(scenario: Scenario, trouble: Trouble, number: number): Promise<string | null> {
   const world = await CoordinatorWorld.begin(scenario.hosts);
   await scenario.prepare(world);
   const before = world.running;
-  trouble(world, step);
+  const hasCome = trouble(world, number);
   const first = await outcomeOf(world, scenario.act(world));
-  await world.pass(2_000);
-  // Whoever joins afterwards is told of no trouble of its own: it would only try again.
-  world.fateOfWrite = () => 'delivered';
+  await world.pass(ASKED_AGAIN_MS);
   const again =
     first === 'done' && world.running === before ? first : await outcomeOf(world, scenario.act(world));
-  const where = `step ${step}: ${first}, asked again: ${again}`;
+  const where = `number ${number}: ${first}, asked again: ${again}`;
   if (again !== 'done' && !scenario.done.includes(again)) return where;
   try {
     await comesToRest(world, scenario);
   } catch (error) {
     return `${where}; ${(error as Error).message}`;
   }
+  if (!hasCome()) return `${where}: it has not come to that`;
   const wrong = scenario.wrong(world);
   return wrong && `${where}: ${wrong}`;
 }
@@ -370,25 +401,36 @@ async function outcomeOf(world: CoordinatorWorld, work: Promise<unknown>): Promi
 }
 
 /** All of them, or some where there is little time. */
-function* stepsOf(steps: number): Generator<number> {
-  const every = byEffort({ quick: Math.max(1, Math.floor(steps / 8)), normal: 1, long: 1 });
-  for (let step = 1; step <= steps; step += every) yield step;
+function* numbersTo(last: number): Generator<number> {
+  const every = byEffort({ quick: Math.max(1, Math.floor(last / 8)), normal: 1, long: 1 });
+  for (let number = 1; number <= last; number += every) yield number;
 }
 
-const troubles: Record<string, (scenario: Scenario, step: number) => Promise<string | null>> = {
-  'the coordinator dies': crashed,
-  'a message is lost': (scenario, step) => troubled(scenario, losing('lost'), step),
-  'an answer is lost': (scenario, step) => troubled(scenario, losing('answer lost'), step),
-  'a write is lost': (scenario, step) => troubled(scenario, doubting('lost'), step),
-  'a write is stored, and nobody knows': (scenario, step) =>
-    troubled(scenario, doubting('answer lost'), step),
-  'another coordinator leads': (scenario, step) => troubled(scenario, deposing, step),
+interface Going {
+  /** What may go wrong so. */
+  of: keyof Counts;
+  run: (scenario: Scenario, number: number) => Promise<string | null>;
+}
+
+const goes = (of: keyof Counts, trouble: Trouble): Going => ({
+  of,
+  run: (scenario, number) => troubled(scenario, trouble, number),
+});
+
+const troubles: Record<string, Going> = {
+  'the coordinator dies': { of: 'steps', run: crashed },
+  'a message is lost': goes('messages', losing('lost')),
+  'an answer is lost': goes('messages', losing('answer lost')),
+  'a write is lost': goes('writes', doubting('lost')),
+  'a write is stored, and nobody knows': goes('writes', doubting('answer lost')),
+  'another coordinator leads': goes('steps', deposing),
 };
 
 for (const [what, scenario] of Object.entries(scenarios))
   t.test(what, async (t) => {
-    const steps = await whole(t, scenario);
-    t.comment(`${steps} steps`);
-    for (const [happens, run] of Object.entries(troubles))
-      for (const step of stepsOf(steps)) t.equal(await run(scenario, step), null, `${happens}, step ${step}`);
+    const counts = await whole(t, scenario);
+    t.comment(`${counts.steps} steps: ${counts.messages} messages, ${counts.writes} writes`);
+    for (const [happens, { of, run }] of Object.entries(troubles))
+      for (const number of numbersTo(counts[of]))
+        t.equal(await run(scenario, number), null, `${happens}, ${of} ${number}`);
   });

@@ -97,6 +97,11 @@ t.test(
     await world.connect('west-1');
     await world.until('the end', () => world.isQuiet);
     t.same(taken(world, ids), [1, 1, 1], 'another leader has told it');
+    const there = world
+      .host('east-1')
+      .lineage(ids[0]!)
+      .map(({ name }) => name);
+    t.same(there, ['s1', 'all'], 'what was refused meanwhile is not done later');
     t.equal(world.disagreement('c'), null);
     t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
   },

@@ -238,3 +238,100 @@ t.test(
     });
   },
 );
+
+t.test('a replica that is removed while its copy is being begun leaves nothing behind', async (t) => {
+  const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' });
+  const id = await world.volume('db', 'east-1', 2);
+  world.fateOf = (_from, _host, what) => (what === 'replicate' ? 'late' : 'delivered');
+  await world.done('replica-add', { volume: 'db', host: 'east-2' });
+  await world.done('replica-remove', { volume: 'db', host: 'east-2' });
+  await world.pass(5_000);
+  t.ok(world.host('east-2').heard.includes('replicate'), 'it had been begun');
+  t.same(world.route('db').active.replicas, []);
+  t.equal(world.host('east-2').answer(id).state, 'NONE');
+});
+
+t.test('a destination that has a replica of it which no route names is taken all the same', async (t) => {
+  const world = await CoordinatorWorld.begin(TWO_CELLS);
+  const id = await world.volume('db', 'east-1', 2);
+  world.host('west-1').command(id, { do: 'replicate', epoch: 1 });
+  await world.done('move-start', { volume: 'db', cell: 'west', ...start });
+  await moved(world, 'db');
+  t.ok(world.host('west-1').owns(id));
+  t.equal(world.disagreement('db'), null);
+});
+
+t.test(
+  'a destination that has come back from a backup gets nothing until it is readmitted; then the move goes on',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(TWO_CELLS);
+    const id = await world.volume('db', 'east-1', 2);
+    const backup = world.host('west-1').backup();
+    world.host('west-1').copies = false;
+    await world.done('move-start', { volume: 'db', cell: 'west', ...start });
+    await world.until('the copy', () => world.route('db').journal?.phase === 'COPYING');
+    // It has said that it has a part of it.
+    world.disconnect('west-1');
+    await world.connect('west-1');
+    world.disconnect('west-1');
+    world.host('west-1').restore(backup);
+    world.host('west-1').copies = true;
+    await world.connect('west-1');
+    await world.pass(10_000);
+    t.equal(world.host('west-1').answer(id).state, 'NONE');
+    const { troubles } = await world.done<'move-status', MoveStatus>('move-status', { volume: 'db' });
+    t.match(troubles, [{ because: /west-1 has come back older than it was/, hint: /host readmit west-1/ }]);
+    await world.done('host-readmit', { host: 'west-1' });
+    await moved(world, 'db');
+    t.ok(world.host('west-1').owns(id));
+    t.equal(world.disagreement('db'), null);
+  },
+);
+
+for (const copies of [true, false])
+  t.test(
+    `a replica that is ${copies ? 'complete' : 'under way'}, whose host comes back from a backup, is begun when that is readmitted`,
+    async (t) => {
+      const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' });
+      const id = await world.volume('db', 'east-1', 2);
+      const host = world.host('east-2');
+      const backup = host.backup();
+      host.copies = copies;
+      await world.done('replica-add', { volume: 'db', host: 'east-2' });
+      await world.until('the replica', () => host.answer(id).replica !== null);
+      if (copies) await world.until('all of it', () => host.lineage(id).length === 2);
+      for (const restore of [() => undefined, () => host.restore(backup)]) {
+        world.disconnect('east-2');
+        restore();
+        await world.connect('east-2');
+      }
+      await world.pass(10_000);
+      t.equal(host.answer(id).state, 'NONE');
+      host.copies = true;
+      await world.done('host-readmit', { host: 'east-2' });
+      await world.until('the replica', () => host.lineage(id).length === 2);
+    },
+  );
+
+t.test(
+  'what the replicas of the cell of before have is purged before the route names that cell no more',
+  async (t) => {
+    const world = await CoordinatorWorld.begin({ 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' });
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', ...start });
+    await moved(world, 'db');
+    world.fateOf = (_from, host, what) => (what === 'purge' && host === 'east-2' ? 'lost' : 'delivered');
+    await world.until('the purge', () => world.host('east-1').answer(id).state === 'NONE', 120_000);
+    await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+    t.match(
+      world.route('db').alternate,
+      { primary: 'east-1', replicas: ['east-2'] },
+      'an operation leaves it',
+    );
+    world.fateOf = () => 'delivered';
+    await world.until('the end', () => world.route('db').alternate === null);
+    t.equal(world.host('east-2').answer(id).state, 'NONE');
+  },
+);

@@ -184,3 +184,40 @@ t.test('a late answer of a deposed coordinator changes nothing: its writes are r
   t.equal(world.disagreement('db'), null);
   t.equal(world.host('east-1').lineage(id).length, 2, 'the new leader has ended it');
 });
+
+t.test(
+  'what waits when a coordinator stops leading is not begun when the same one leads again',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(TWO_CELLS);
+    await world.volume('db', 'east-1', 1);
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    // A step of the move holds the volume, and waits for an answer.
+    let isAsked = false;
+    world.fateOf = (_from, _host, what) => {
+      isAsked ||= what === 'probe';
+      return 'lost';
+    };
+    await world.until('a step', () => isAsked);
+    const refused = world.call('snapshot-create', { snapshots: [{ volume: 'db', name: 's2' }] }).then(
+      () => 'done',
+      (error) => error.code,
+    );
+    await world.rest();
+    const { leadership, coordinator } = world.running;
+    leadership.take();
+    world.fateOf = () => 'delivered';
+    leadership.give();
+    await world.until('a leader', () => coordinator.isReady);
+    await world.connectAll();
+    t.equal(await world.settled(refused), 'not-leader');
+    await world.until('rest', () => world.isQuiet);
+    t.equal(world.disagreement('db'), null);
+    t.same(
+      world
+        .host('west-1')
+        .lineage(world.route('db').volume)
+        .map(({ name }) => name),
+      ['s1'],
+    );
+  },
+);
