@@ -222,7 +222,7 @@ t.test('doctor: 0 without a problem, 13 with one, and the same as JSON', async (
   const words = { api: agent.apiPath, sourcesOf: here.sourcesOf };
   const well = await runCli(['doctor'], words);
   t.equal(well.code, 0, well.stdout + well.stderr);
-  t.match(well.stdout, /^ok {7}The agent answers at .* \[agent-reachable\]$/m);
+  t.match(well.stdout, /^ok {7}The agent answers at /m);
   t.match(well.stdout, /\n0 problems, \d+ warnings?, \d+ ok, \d+ not checked\.\n$/);
   agent.diagnosis.journal.usedBytes = agent.diagnosis.journal.sizeBytes;
   const ill = await runCli(['doctor', '--quiet'], words);
@@ -243,7 +243,7 @@ t.test('doctor without an agent says why, and looks at the rest', async (t) => {
   const done = await runCli(['doctor'], { api: here.at('none.sock'), sourcesOf: here.sourcesOf });
   t.equal(done.code, 13);
   t.match(done.stdout, /PROBLEM {2}No agent: the socket .*none\.sock does not exist\./);
-  t.match(done.stdout, /PROBLEM {2}The agent will not start with its configuration: .*line 2/);
+  t.match(done.stdout, /PROBLEM {2}The agent will not start with its configuration:[^[]*line\s+2/);
   t.match(done.stdout, /- {8}Not checked because the agent is not reached\. \[store-state\]/);
   t.ok(existsSync(here.at('store')));
 });

@@ -154,7 +154,8 @@ async function journalPart(
   const lines = ran.stdout.split('\n').filter((line) => line !== '' && only.test(line));
   if (lines.length === 0) return { missing: 'the journal of the last day has nothing of it' };
   // First as a whole: a key goes over several lines.
-  return { names: 'lines', text: scrubText(`${lines.map(scrubLine).join('\n')}\n`) };
+  const scrubbed = scrubText(lines.join('\n')).split('\n').map(scrubLine);
+  return { names: 'lines', text: `${scrubbed.join('\n')}\n` };
 }
 
 async function checkPart(check: CheckStore): Promise<Content | Missing> {

@@ -12,10 +12,11 @@ const SECRET_KEY = new RegExp(SECRET_NAME, 'i');
 /** Of a file: its name is no secret. */
 const PLACE_KEY = /(file|path|directory)$/i;
 
-const PEM = /-----BEGIN [A-Z0-9 ]+-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g;
+/** Without an end: as many lines as the longest key has. */
+const PEM = /-----BEGIN [A-Z0-9 ]+-----(?:[\s\S]*?-----END [A-Z0-9 ]+-----|(?:.*\n?){0,120})/g;
 const AUTHORIZATION = /(authorization["']?\s*[:=]\s*["']?)(?:[A-Za-z]+ )?[^\s"',}]+/gi;
 const BEARER = /\b(Bearer\s+)[^\s"',}]+/gi;
-const VALUE = `"(?:[^"\\\\]|\\\\.)*"|'[^']*'|[^\\s"',;}]+`;
+const VALUE = `"(?:[^"\\\\\n]|\\\\.)*"|'[^'\n]*'|[^\\s"',;}]+`;
 const ASSIGNMENT = new RegExp(`([\\w.-]*(?:${SECRET_NAME})[\\w.-]*["']?\\s*[:=]\\s*)(?:${VALUE})`, 'gi');
 /** Lines NAME:HEXKEY of pre-shared keys; devices of the kernel are named in the same way. */
 const NAMED_KEY = /\b(?!cellblock:)([\w.@-]+):[0-9a-f]{32,}\b/gi;

@@ -36,7 +36,7 @@ function agree(facts: Facts): Finding {
 function addon({ command }: Facts): Finding {
   if (command.addonProblem === null) return ok('The native part can be loaded.');
   return problem(
-    `The native part cannot be loaded: ${command.addonProblem}`,
+    command.addonProblem,
     'Install cellblock anew, for this machine and this Node; the agent will not start again as it is.',
   );
 }

@@ -38,7 +38,7 @@ export interface Facts {
 export interface CommandFacts {
   version: string;
   node: string;
-  /** Null: the native part can be loaded. */
+  /** A sentence; null: the native part can be loaded. */
   addonProblem: string | null;
   uid: number;
   user: string;

@@ -34,7 +34,7 @@ const CASES: Record<string, Case[]> = {
   'versions-addon': [
     [
       'it cannot be loaded',
-      (facts) => void (facts.command.addonProblem = 'it is not there.'),
+      (facts) => void (facts.command.addonProblem = 'The native part of cellblock cannot be loaded: it is not there.'),
       'problem',
       /cannot be loaded: it is not there/,
     ],
