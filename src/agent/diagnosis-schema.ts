@@ -70,7 +70,9 @@ export const Diagnosis = titled('Diagnosis', {
     closed({
       addresses: Type.Array(Type.String()),
       clockDifferenceMs: nullable(
-        Type.Number({ description: 'Clock of the coordinator less that of this host, at its last heartbeat.' }),
+        Type.Number({
+          description: 'Clock of the coordinator less that of this host, at its last heartbeat.',
+        }),
       ),
     }),
   ),

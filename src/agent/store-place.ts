@@ -20,10 +20,7 @@ const UNKNOWN = { uid: null, mode: null, mount: null, sizeBytes: null, freeBytes
 const PERMISSIONS = 0o7777;
 
 /** Never throws. `mountinfo`: tests have another one. */
-export async function storePlace(
-  directory: string,
-  mountinfo = '/proc/self/mountinfo',
-): Promise<StorePlace> {
+export async function storePlace(directory: string, mountinfo = '/proc/self/mountinfo'): Promise<StorePlace> {
   try {
     const { uid, mode } = await stat(directory);
     const { blocks, bavail, bsize } = await statfs(directory, { bigint: true });

@@ -7,8 +7,8 @@ import { EXIT_CODE_MEANINGS, EXIT_CODES, exitCodeLines } from '../agent/exit-cod
 import { CellblockError } from '../base/errors.js';
 import { addAgentCommands } from './agent-commands.js';
 import { addAttachCommands } from './attach-commands.js';
-import { addCellCommands } from './cell-commands.js';
 import { addSupportBundleCommand } from './bundle/support-bundle-command.js';
+import { addCellCommands } from './cell-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
 import { type ContextOf, contextMaker } from './context.js';

@@ -2,7 +2,16 @@
 // and nothing secret in a bundle, wherever it was planted.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -48,7 +57,14 @@ function place(t: Test, said: Record<string, Ran> = {}): Place {
   const at = (path: string) => join(root, path);
   const sourcesOf: SourcesOf = ({ api, signal }, { store, config }) => ({
     ...systemSources({ api, signal, version: '1.2.3', store, configuration: config }),
-    roots: { proc: at('proc'), sys: at('sys'), etc: at('etc'), run: at('run'), modules: at('lib'), store: at('store') },
+    roots: {
+      proc: at('proc'),
+      sys: at('sys'),
+      etc: at('etc'),
+      run: at('run'),
+      modules: at('lib'),
+      store: at('store'),
+    },
     run: async (command) => said[command] ?? null,
     addonProblem: () => null,
     user: { uid: 0, name: 'root', groups: [0] },
@@ -88,7 +104,11 @@ async function plant(t: Test) {
   const here = place(t, { journalctl: { code: 0, stdout: `${journal}\n` } });
   const files = {
     psk: write(here, 'tls/keys.psk', `alice:${SECRETS.pskFile}\n`),
-    key: write(here, 'tls/key.pem', `-----BEGIN PRIVATE KEY-----\n${SECRETS.keyFile}\n-----END PRIVATE KEY-----\n`),
+    key: write(
+      here,
+      'tls/key.pem',
+      `-----BEGIN PRIVATE KEY-----\n${SECRETS.keyFile}\n-----END PRIVATE KEY-----\n`,
+    ),
     token: write(here, 'token', `${SECRETS.tokenFile}\n`),
     user: write(here, 'etcd-user', `root:${SECRETS.etcdUser}\n`),
   };
@@ -113,14 +133,24 @@ coordinator:
     `LISTEN=wss://0.0.0.0:7443\nSTATE=etcd://u:${SECRETS.statePassword}@e1:2379\nMORE=--etcd-user ${files.user} --token ${files.token} --x ${SECRETS.variable}\nY=${SECRETS.variable}\n`,
   );
   write(here, `proc/cmdline`, SECRETS.kernelWords);
-  write(here, `proc/${process.pid}/cmdline`, `node\0--nbd\0wss://u:${SECRETS.commandLine}@h\0--x=${SECRETS.commandLine}\0`);
+  write(
+    here,
+    `proc/${process.pid}/cmdline`,
+    `node\0--nbd\0wss://u:${SECRETS.commandLine}@h\0--x=${SECRETS.commandLine}\0`,
+  );
   const agent = await startFakeAgent(t);
   agent.diagnosis.program.configuration = here.at('etc/cellblock/cellblock.yaml');
   agent.diagnosis.files.push({ ...agent.diagnosis.files[1]!, key: 'nbd.tls.psk', path: files.psk });
   const { operations } = agent;
-  await operations.createVolume('payroll', { sizeBytes: 4096n, description: `password: ${SECRETS.description}` });
+  await operations.createVolume('payroll', {
+    sizeBytes: 4096n,
+    description: `password: ${SECRETS.description}`,
+  });
   await operations.createSnapshots([{ volume: 'payroll', snapshot: 'before-strike' }]);
-  await operations.createFile('letter', { sizeBytes: 5n, attributes: { xattrs: { 'user.k': SECRETS.xattr } } });
+  await operations.createFile('letter', {
+    sizeBytes: 5n,
+    attributes: { xattrs: { 'user.k': SECRETS.xattr } },
+  });
   operations.addTask({
     kind: 'import',
     subject: 'payroll',
@@ -143,7 +173,14 @@ t.test('nothing secret that was planted is in the bundle', { skip }, async (t) =
   for (const [where, secret] of Object.entries(SECRETS)) t.notOk(whole.includes(secret), `that of ${where}`);
   t.equal(statSync(file).mode & 0o777, 0o600, 'for the caller alone');
   // And it is not empty: what it is for is in it.
-  for (const name of ['doctor.txt', 'doctor.json', 'facts.json', 'status.json', 'store-status.json', 'volumes.json'])
+  for (const name of [
+    'doctor.txt',
+    'doctor.json',
+    'facts.json',
+    'status.json',
+    'store-status.json',
+    'volumes.json',
+  ])
     t.ok((parts.get(name)?.length ?? 0) > 10, name);
   t.match(parts.get('snapshots.json'), /payroll@before-strike/);
   t.match(parts.get('tasks.json'), /\[redacted\]@h failed/);
@@ -153,29 +190,38 @@ t.test('nothing secret that was planted is in the bundle', { skip }, async (t) =
   t.match(parts.get('coordinator.env'), /STATE=etcd:\/\/\[redacted\]@e1:2379\nMORE=--etcd-user /);
   t.match(parts.get('command-line.txt'), /--nbd wss:\/\/\[redacted\]@h --x=\[redacted\]/);
   t.match(parts.get('check.json'), /"clean": true/);
-  const { parts: listed } = JSON.parse(parts.get('manifest.json')!) as { parts: { name: string; sizeBytes: number | null }[] };
+  const { parts: listed } = JSON.parse(parts.get('manifest.json')!) as {
+    parts: { name: string; sizeBytes: number | null }[];
+  };
   t.same(
-    listed.filter(({ sizeBytes }) => sizeBytes !== null).map(({ name }) => name).sort(),
+    listed
+      .filter(({ sizeBytes }) => sizeBytes !== null)
+      .map(({ name }) => name)
+      .sort(),
     [...parts.keys()].filter((name) => name !== 'manifest.json').sort(),
     'what is in it is what it says',
   );
 });
 
-t.test('--anonymise: no name of a volume, snapshot or file is in it, and each has one other', { skip }, async (t) => {
-  const { here, agent } = await plant(t);
-  const file = here.at('bundle.tar.gz');
-  const words = ['support-bundle', '--output', file, '--anonymise'];
-  const done = await runCli(words, { api: agent.apiPath, sourcesOf: here.sourcesOf });
-  t.equal(done.code, 0, done.stderr);
-  const parts = unpack(here, file);
-  const whole = [...parts.values()].join('\n');
-  for (const name of ['payroll', 'before-strike', 'letter', 'dismissed', 'friday']) t.notMatch(whole, name);
-  const [volume] = JSON.parse(parts.get('volumes.json')!) as { name: string }[];
-  t.match(parts.get('snapshots.json'), `"${volume!.name}@snapshot-`);
-  t.match(parts.get('metrics.txt'), `{volume="${volume!.name}"}`);
-  t.match(parts.get('agent.log'), `"volume":"${volume!.name}"`);
-  t.match(parts.get('configuration.yaml'), `default_export: ${volume!.name}`);
-});
+t.test(
+  '--anonymise: no name of a volume, snapshot or file is in it, and each has one other',
+  { skip },
+  async (t) => {
+    const { here, agent } = await plant(t);
+    const file = here.at('bundle.tar.gz');
+    const words = ['support-bundle', '--output', file, '--anonymise'];
+    const done = await runCli(words, { api: agent.apiPath, sourcesOf: here.sourcesOf });
+    t.equal(done.code, 0, done.stderr);
+    const parts = unpack(here, file);
+    const whole = [...parts.values()].join('\n');
+    for (const name of ['payroll', 'before-strike', 'letter', 'dismissed', 'friday']) t.notMatch(whole, name);
+    const [volume] = JSON.parse(parts.get('volumes.json')!) as { name: string }[];
+    t.match(parts.get('snapshots.json'), `"${volume!.name}@snapshot-`);
+    t.match(parts.get('metrics.txt'), `{volume="${volume!.name}"}`);
+    t.match(parts.get('agent.log'), `"volume":"${volume!.name}"`);
+    t.match(parts.get('configuration.yaml'), `default_export: ${volume!.name}`);
+  },
+);
 
 t.test('without an agent there are fewer parts, and each that is missing says why', { skip }, async (t) => {
   const here = place(t);
@@ -196,14 +242,18 @@ t.test('without an agent there are fewer parts, and each that is missing says wh
   t.match(parts.get('doctor.txt'), /PROBLEM {2}No agent: the socket .* does not exist/);
   t.match(parts.get('check.json'), /Bad\./);
   t.match(parts.get('kernel.txt'), /== .*\/meminfo/);
-  for (const { name, missing } of said.parts) t.equal(missing === null, parts.has(name), `${name}: ${missing}`);
+  for (const { name, missing } of said.parts)
+    t.equal(missing === null, parts.has(name), `${name}: ${missing}`);
   t.equal(said.parts.find(({ name }) => name === 'volumes.json')?.missing, 'the agent is not reached');
 });
 
 t.test('a file that is there is not replaced, and nothing else is left', { skip }, async (t) => {
   const here = place(t);
   const file = write(here, 'there/b.tar.gz', 'mine');
-  const done = await runCli(['support-bundle', '--output', file], { api: '/none', sourcesOf: here.sourcesOf });
+  const done = await runCli(['support-bundle', '--output', file], {
+    api: '/none',
+    sourcesOf: here.sourcesOf,
+  });
   t.equal(done.code, 4);
   t.match(done.stderr, /exists already/);
   t.equal(readFileSync(file, 'utf8'), 'mine');

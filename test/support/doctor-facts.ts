@@ -51,7 +51,13 @@ export function soundDiagnosis(): Diagnosis {
     cache: { limitBytes: 64n << 20n, residentBytes: 1n << 20n },
     inFlightBytes: 0n,
     files: [
-      { key: 'nbd.tls.certificate', path: '/tls/cert.pem', holds: 'certificates', ...FILE, certificate: CERTIFICATE },
+      {
+        key: 'nbd.tls.certificate',
+        path: '/tls/cert.pem',
+        holds: 'certificates',
+        ...FILE,
+        certificate: CERTIFICATE,
+      },
       { key: 'nbd.tls.key', path: '/tls/key.pem', holds: 'secret', ...FILE, mode: 0o600, certificate: null },
       {
         key: 'coordinator.tls.certificate',
@@ -98,7 +104,14 @@ function soundStatus(): Status {
         milliseconds: 5,
       },
     },
-    counts: { volumes: 3, snapshots: 1, connections: 2, openDevices: 2, pendingDeletes: 0, pendingPunches: 0 },
+    counts: {
+      volumes: 3,
+      snapshots: 1,
+      connections: 2,
+      openDevices: 2,
+      pendingDeletes: 0,
+      pendingPunches: 0,
+    },
     coordinator: {
       host: 'h1',
       cell: 'east',
@@ -115,7 +128,10 @@ function soundStatus(): Status {
 const UNIT = { loadState: 'loaded', activeState: 'active', fileState: 'enabled', result: 'success' };
 
 export interface SoundFacts extends Facts {
-  agent: AgentFacts & { diagnosis: Diagnosis; attachments: Exclude<AgentFacts['attachments'], { unknown: string }> };
+  agent: AgentFacts & {
+    diagnosis: Diagnosis;
+    attachments: Exclude<AgentFacts['attachments'], { unknown: string }>;
+  };
   store: Exclude<Facts['store'], { unknown: string }>;
   group: Exclude<Facts['group'], { unknown: string }>;
   configuration: Exclude<Facts['configuration'], { unknown: string }>;

@@ -76,5 +76,10 @@ function failed(why: string): CommandError {
 }
 
 export function exists(path: string): CommandError {
-  return new CommandError('exists', 'file-exists', `${path} exists already.`, 'Choose another name with --output.');
+  return new CommandError(
+    'exists',
+    'file-exists',
+    `${path} exists already.`,
+    'Choose another name with --output.',
+  );
 }

@@ -52,7 +52,10 @@ export async function gatherParts(
     { name: 'command-line.txt', content: await commandLinePart(sources, facts) },
     { name: 'kernel.txt', content: { names: 'none', text: scrubText(await kernelText(sources.roots)) } },
     { name: 'agent.log', content: await journalPart(sources, ['--unit=cellblockd.service']) },
-    { name: 'coordinator.log', content: await journalPart(sources, ['--unit=cellblock-coordinator.service']) },
+    {
+      name: 'coordinator.log',
+      content: await journalPart(sources, ['--unit=cellblock-coordinator.service']),
+    },
     { name: 'kernel.log', content: await journalPart(sources, ['--dmesg'], OF_DISKS) },
     ...(check ? [{ name: 'check.json', content: await checkPart(check) }] : []),
   ];
@@ -147,7 +150,14 @@ async function journalPart(
   which: readonly string[],
   only: RegExp = /^/,
 ): Promise<Content | Missing> {
-  const how = ['--since=-24h', '--output=short-iso', '--no-hostname', '--no-pager', '--quiet', `--lines=${LINES}`];
+  const how = [
+    '--since=-24h',
+    '--output=short-iso',
+    '--no-hostname',
+    '--no-pager',
+    '--quiet',
+    `--lines=${LINES}`,
+  ];
   const ran = await run('journalctl', [...which, ...how]);
   if (ran === null) return { missing: 'there is no journalctl, or it does not come to an end' };
   if (ran.code !== 0) return { missing: `journalctl ended with ${ran.code}` };

@@ -7,13 +7,61 @@ export type NameKind = 'volume' | 'snapshot' | 'host' | 'cell' | 'client';
 
 /** Values at these keys are words of the program, or times: names that look like them are not to be told from them. */
 const WORDS: ReadonlySet<string> = new Set([
-  ...['verdict', 'area', 'check', 'state', 'kind', 'role', 'unit', 'engine', 'engineWanted', 'mode', 'type', 'holds'],
-  ...['code', 'level', 'id', 'key', 'loadState', 'activeState', 'fileState', 'result', 'error', 'errno', 'event'],
-  ...['created', 'at', 'time', 'expires', 'started', 'ended', 'changed', 'from', 'version', 'node', 'release'],
+  ...[
+    'verdict',
+    'area',
+    'check',
+    'state',
+    'kind',
+    'role',
+    'unit',
+    'engine',
+    'engineWanted',
+    'mode',
+    'type',
+    'holds',
+  ],
+  ...[
+    'code',
+    'level',
+    'id',
+    'key',
+    'loadState',
+    'activeState',
+    'fileState',
+    'result',
+    'error',
+    'errno',
+    'event',
+  ],
+  ...[
+    'created',
+    'at',
+    'time',
+    'expires',
+    'started',
+    'ended',
+    'changed',
+    'from',
+    'version',
+    'node',
+    'release',
+  ],
 ]);
 /** At these keys stands VOLUME or VOLUME@SNAPSHOT, also of what is gone. */
 const REFERENCES: ReadonlySet<string> = new Set([
-  ...['name', 'volume', 'fullName', 'subject', 'clonedFrom', 'clones', 'target', 'source', 'export', 'origin'],
+  ...[
+    'name',
+    'volume',
+    'fullName',
+    'subject',
+    'clonedFrom',
+    'clones',
+    'target',
+    'source',
+    'export',
+    'origin',
+  ],
   ...['failedVolumes', 'volumes', 'targets'],
 ]);
 /** What people write, or what tells as much as a name. */
@@ -80,7 +128,8 @@ export class Pseudonyms {
     if (WORDS.has(key)) return text;
     if (REFERENCES.has(key)) return this.reference(text);
     if (key === 'host' || key === 'cell') return this.of(key, text);
-    if (key === 'allow') return text.replace(/^(tls:)(.+)$/s, (_all, how, who) => `${how}${this.of('client', who)}`);
+    if (key === 'allow')
+      return text.replace(/^(tls:)(.+)$/s, (_all, how, who) => `${how}${this.of('client', who)}`);
     return this.#message(text);
   }
 

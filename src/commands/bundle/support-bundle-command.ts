@@ -71,7 +71,12 @@ async function bundle(context: Context, options: BundleOptions, surroundings: Su
     'missing' in content ? [] : [{ name, text: contentText(content, names) }],
   );
   const contents = contentsOf(parts, files, names);
-  const manifest = { made: new Date(sources.nowMs()).toISOString(), version: sources.version, anonymised: names !== null, parts: contents };
+  const manifest = {
+    made: new Date(sources.nowMs()).toISOString(),
+    version: sources.version,
+    anonymised: names !== null,
+    parts: contents,
+  };
   const size = await writeArchive(path, {
     folder,
     files: [{ name: 'manifest.json', text: `${toJson(manifest)}\n` }, ...files],
@@ -125,7 +130,11 @@ function resultText({ file, sizeBytes, parts }: Contents): string {
   const rows = table(
     [
       { title: 'PART', cell: (part) => part.name },
-      { title: 'SIZE', cell: (part) => (part.sizeBytes === null ? '-' : formatBytes(part.sizeBytes)), align: 'right' },
+      {
+        title: 'SIZE',
+        cell: (part) => (part.sizeBytes === null ? '-' : formatBytes(part.sizeBytes)),
+        align: 'right',
+      },
       { title: '', cell: (part) => (part.missing === null ? '' : `not there because ${part.missing}`) },
     ],
     parts,

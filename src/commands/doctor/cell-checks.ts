@@ -1,15 +1,31 @@
 // Clocks, the coordinator of cells, and TLS.
 
 import { printable } from '../table.js';
-import { type Facts } from './facts.js';
-import { type Check, type Finding, given, listed, notChecked, ofAgent, ofDiagnosis, ok, problem, warning } from './finding.js';
+import type { Facts } from './facts.js';
+import {
+  type Check,
+  type Finding,
+  given,
+  listed,
+  notChecked,
+  ofAgent,
+  ofDiagnosis,
+  ok,
+  problem,
+  warning,
+} from './finding.js';
 
 /** What certificates and people bear. */
 const CLOCKS_APART_MS = 2_000;
 /** As the agent warns in its log. */
 const SOON_MS = 14 * 86_400_000;
 
-type File = { key: string; path: string; error: string | null; certificate: { from: string; expires: string } | null };
+type File = {
+  key: string;
+  path: string;
+  error: string | null;
+  certificate: { from: string; expires: string } | null;
+};
 
 function synchronised(facts: Facts): Finding {
   return given(facts.clock, ({ synchronised: isSo }) =>
@@ -28,7 +44,8 @@ function coordinatorsClock(facts: Facts): Finding {
     const { clockDifferenceMs: difference } = coordinator;
     if (difference === null) return notChecked('no coordinator has told its time yet');
     const seconds = (Math.abs(difference) / 1000).toFixed(1);
-    if (Math.abs(difference) < CLOCKS_APART_MS) return ok(`The clock of the coordinator is ${seconds} s away.`);
+    if (Math.abs(difference) < CLOCKS_APART_MS)
+      return ok(`The clock of the coordinator is ${seconds} s away.`);
     return warning(
       `The clock of the coordinator is ${seconds} s ${difference > 0 ? 'ahead of' : 'behind'} that of this host.`,
       'Synchronise both (`timedatectl set-ntp true`); certificates and times of snapshots go by them.',
@@ -97,7 +114,10 @@ function certificates(files: readonly File[], nowMs: number, remedy: string): Fi
   if (expired) return problem(`${expired.path} has expired on ${dayOf(expired.expires)}.`, remedy);
   const future = dated.find(({ from }) => Date.parse(from) > nowMs);
   if (future)
-    return problem(`${future.path} is not valid before ${dayOf(future.from)}.`, 'Look at the clock of this machine, and at that of whoever made the certificate.');
+    return problem(
+      `${future.path} is not valid before ${dayOf(future.from)}.`,
+      'Look at the clock of this machine, and at that of whoever made the certificate.',
+    );
   const soon = dated.find(({ expires }) => Date.parse(expires) - nowMs < SOON_MS);
   if (soon) return warning(`${soon.path} expires on ${dayOf(soon.expires)}.`, remedy);
   if (dated.length === 0) return ok('There are no certificates to expire.');

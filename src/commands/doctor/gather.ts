@@ -80,7 +80,9 @@ async function answerOf<Answer>(asked: Promise<Answer>, signal: AbortSignal): Pr
     const { code } = asCommandError(error);
     return {
       unknown:
-        code === 'route-not-found' ? 'the agent is older than this command' : `the agent does not tell (${code})`,
+        code === 'route-not-found'
+          ? 'the agent is older than this command'
+          : `the agent does not tell (${code})`,
     };
   }
 }
@@ -115,6 +117,7 @@ async function memoryFacts({ roots }: Sources): Promise<Facts['memory']> {
   };
   const totalBytes = bytes('MemTotal');
   const availableBytes = bytes('MemAvailable');
-  if (totalBytes === null || availableBytes === null) return { unknown: 'the kernel does not tell of memory' };
+  if (totalBytes === null || availableBytes === null)
+    return { unknown: 'the kernel does not tell of memory' };
   return { totalBytes, availableBytes };
 }

@@ -1,7 +1,18 @@
 // The kernel, and its devices.
 
 import { type Facts, isUnknown, type KernelDevice } from './facts.js';
-import { type Check, counted, type Finding, given, listed, notChecked, ofAgent, ok, problem, warning } from './finding.js';
+import {
+  type Check,
+  counted,
+  type Finding,
+  given,
+  listed,
+  notChecked,
+  ofAgent,
+  ok,
+  problem,
+  warning,
+} from './finding.js';
 
 /** The first that keeps what a device was connected with (`/sys/block/nbdN/backend`): by that a restarted agent finds its own. */
 const DEVICES_FOUND_AGAIN = [5, 14] as const;
@@ -74,7 +85,8 @@ function connections(facts: Facts): Finding {
       if (all.length === 0) return ok('Nothing is attached.');
       const dead = all.filter(({ connected }) => connected === 0);
       const fewer = all.filter(({ connected, connections }) => connected < connections);
-      const remedy = 'Look into the log of cellblockd; if it stays so, unmount and detach the device, and attach it again.';
+      const remedy =
+        'Look into the log of cellblockd; if it stays so, unmount and detach the device, and attach it again.';
       if (dead.length > 0)
         return problem(
           `Requests wait: ${listed(dead.map(({ device }) => device))} ${dead.length === 1 ? 'has' : 'have'} no connection to the agent.`,
@@ -96,8 +108,11 @@ function strangers(facts: Facts): Finding {
     return given(agent.attachments, (attachments) => {
       const known = new Set(attachments.map(({ device }) => device));
       const prefix = `cellblock:${agent.status.store.id}:`;
-      const lost = made.filter(({ identifier, device }) => identifier!.startsWith(prefix) && !known.has(device));
-      if (lost.length === 0) return ok(`${counted(devices.length, 'device')} of the nbd driver connected, none of them lost.`);
+      const lost = made.filter(
+        ({ identifier, device }) => identifier!.startsWith(prefix) && !known.has(device),
+      );
+      if (lost.length === 0)
+        return ok(`${counted(devices.length, 'device')} of the nbd driver connected, none of them lost.`);
       const first = lost[0]!.device;
       return warning(
         `The agent does not know ${listed(lost.map(({ device }) => device))}, which its store was attached as.`,
@@ -108,7 +123,8 @@ function strangers(facts: Facts): Finding {
 }
 
 function orphans(made: readonly KernelDevice[], all: number): Finding {
-  if (made.length === 0) return ok(`${counted(all, 'device')} of the nbd driver connected, none by cellblock.`);
+  if (made.length === 0)
+    return ok(`${counted(all, 'device')} of the nbd driver connected, none by cellblock.`);
   return problem(
     `${listed(made.map(({ device }) => device))} of cellblock ${made.length === 1 ? 'waits' : 'wait'} for an agent: requests fail when the dead-connection timeout has passed.`,
     'Start the agent of that store soon.',

@@ -25,7 +25,8 @@ async function driverState({ sys, modules }: Roots, release: string): Promise<Ke
   if (existsSync(join(sys, 'module/nbd')) || existsSync(join(sys, 'block/nbd0'))) return 'loaded';
   const directory = join(modules, release);
   const dependencies = await textOf(join(directory, 'modules.dep'));
-  if (dependencies === null) return { unknown: `there is no list of modules in ${directory}, as in a container` };
+  if (dependencies === null)
+    return { unknown: `there is no list of modules in ${directory}, as in a container` };
   return /(^|\/)nbd\.ko(\.\w+)?:/m.test(dependencies) ? 'loadable' : 'missing';
 }
 

@@ -1,7 +1,17 @@
 // Who may use the agent, and what the agent may.
 
 import { type Facts, isUnknown } from './facts.js';
-import { type Check, type Finding, given, listed, notChecked, ofDiagnosis, ok, problem, warning } from './finding.js';
+import {
+  type Check,
+  type Finding,
+  given,
+  listed,
+  notChecked,
+  ofDiagnosis,
+  ok,
+  problem,
+  warning,
+} from './finding.js';
 
 /** Numbers of capabilities(7), with what they are for. */
 const CAPABILITIES = [
@@ -23,14 +33,14 @@ function group(facts: Facts): Finding {
         `Make it with \`systemd-sysusers\` or \`groupadd --system ${name}\`, and restart the agent.`,
       );
     if (uid === 0) return ok(`The group ${name} is there; you are root.`);
-    if (held) return ok(`${user} is in the group ${name}.`);
+    if (held) return ok(`User ${user} is in the group ${name}.`);
     if (isListed)
       return warning(
-        `${user} is in the group ${name}, but was logged in before that.`,
+        `User ${user} is in the group ${name}, but was logged in before that.`,
         `Log in again, or run \`newgrp ${name}\`.`,
       );
     return warning(
-      `${user} is not in the group ${name}, whose members may use the agent.`,
+      `User ${user} is not in the group ${name}, whose members may use the agent.`,
       `Run \`usermod -aG ${name} ${user}\` as root, and log in again.`,
     );
   });
@@ -47,7 +57,9 @@ function capabilities(facts: Facts): Finding {
     const message = `The agent lacks ${lacking.map(({ name, use }) => `${name} (${use})`).join(', ')}.`;
     const remedy =
       'Run it as root, or give the unit these in CapabilityBoundingSet= and AmbientCapabilities=; without devices of the kernel it does not need them.';
-    return attached && lacking[0]!.name === 'CAP_SYS_ADMIN' ? problem(message, remedy) : warning(message, remedy);
+    return attached && lacking[0]!.name === 'CAP_SYS_ADMIN'
+      ? problem(message, remedy)
+      : warning(message, remedy);
   });
 }
 

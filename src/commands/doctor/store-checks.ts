@@ -2,7 +2,19 @@
 
 import { formatBytes, formatDuration } from '../format.js';
 import { type Facts, isUnknown } from './facts.js';
-import { type Check, counted, type Finding, given, listed, notChecked, ofAgent, ofDiagnosis, ok, problem, warning } from './finding.js';
+import {
+  type Check,
+  counted,
+  type Finding,
+  given,
+  listed,
+  notChecked,
+  ofAgent,
+  ofDiagnosis,
+  ok,
+  problem,
+  warning,
+} from './finding.js';
 
 const DAY_SECONDS = 86_400;
 const HOUR_SECONDS = 3600;
@@ -52,7 +64,8 @@ function recovery(facts: Facts): Finding {
   });
 }
 
-const MAKE_ROOM = 'Delete volumes or snapshots (`cellblock store status` says what that gives back), or enlarge the file system.';
+const MAKE_ROOM =
+  'Delete volumes or snapshots (`cellblock store status` says what that gives back), or enlarge the file system.';
 
 function space(facts: Facts): Finding {
   return ofAgent(facts, ({ status, diagnosis }) => {
@@ -62,13 +75,16 @@ function space(facts: Facts): Finding {
     const facts = `${formatBytes(freeBytes)} free, ${formatBytes(reserveBytes)} in reserve`;
     if (belowReserve) return problem(`The store is full: ${facts}; new writes are refused.`, MAKE_ROOM);
     const trend = isUnknown(diagnosis) ? null : diagnosis.store.trend;
-    const lasts = trend && trend.bytesPerSecond < 0 ? Number(freeBytes - reserveBytes) / -trend.bytesPerSecond : null;
+    const lasts =
+      trend && trend.bytesPerSecond < 0 ? Number(freeBytes - reserveBytes) / -trend.bytesPerSecond : null;
     if (lasts !== null && lasts < DAY_SECONDS) {
       const message = `${facts}: at the rate of the last ${formatDuration(trend!.seconds)} the store is full in ${formatDuration(lasts)}.`;
       return lasts < HOUR_SECONDS ? problem(message, MAKE_ROOM) : warning(message, MAKE_ROOM);
     }
     if (freeBytes < 2n * reserveBytes) return warning(`Little room is left: ${facts}.`, MAKE_ROOM);
-    return ok(`${facts}${lasts === null ? '' : `; enough for ${formatDuration(lasts)} at the present rate`}.`);
+    return ok(
+      `${facts}${lasts === null ? '' : `; enough for ${formatDuration(lasts)} at the present rate`}.`,
+    );
   });
 }
 
@@ -101,9 +117,12 @@ function fileSystem(facts: Facts): Finding {
 }
 
 function describe(type: string, directory: string): string {
-  if (type === 'tmpfs' || type === 'ramfs') return `${directory} lies in memory (${type}): a restart of the machine ends it.`;
-  if (type === 'overlay') return `${directory} lies on overlay, the file system of a container: it goes with the container.`;
-  if (type.startsWith('fuse')) return `${directory} lies on ${type}: whether it punches holes, and what a flush means there, depends on its program.`;
+  if (type === 'tmpfs' || type === 'ramfs')
+    return `${directory} lies in memory (${type}): a restart of the machine ends it.`;
+  if (type === 'overlay')
+    return `${directory} lies on overlay, the file system of a container: it goes with the container.`;
+  if (type.startsWith('fuse'))
+    return `${directory} lies on ${type}: whether it punches holes, and what a flush means there, depends on its program.`;
   if (/^(nfs4|cifs|smb3|ceph|glusterfs|lustre)$/.test(type))
     return `${directory} lies on ${type}: what a flush means, and who else has it open, depends on a server.`;
   return `${directory} lies on ${type}, which was not tried.`;
@@ -112,7 +131,11 @@ function describe(type: string, directory: string): string {
 function mountOptions(facts: Facts): Finding {
   return withMount(facts, ({ point, options }) => {
     const has = (...wanted: string[]) => wanted.find((option) => options.includes(option));
-    if (has('ro')) return problem(`${point}, where the store lies, is mounted read-only.`, `Run \`mount -o remount,rw ${point}\`, after a look at \`dmesg\`.`);
+    if (has('ro'))
+      return problem(
+        `${point}, where the store lies, is mounted read-only.`,
+        `Run \`mount -o remount,rw ${point}\`, after a look at \`dmesg\`.`,
+      );
     const noBarriers = has('nobarrier', 'barrier=0');
     if (noBarriers)
       return problem(
@@ -120,17 +143,26 @@ function mountOptions(facts: Facts): Finding {
         `Take ${noBarriers} out of /etc/fstab, and mount it again.`,
       );
     const slow = has('sync', 'dirsync');
-    if (slow) return warning(`${point} is mounted with ${slow}: every write waits for the disk.`, `Take ${slow} out of /etc/fstab; flushes are durable without it.`);
+    if (slow)
+      return warning(
+        `${point} is mounted with ${slow}: every write waits for the disk.`,
+        `Take ${slow} out of /etc/fstab; flushes are durable without it.`,
+      );
     return ok(`${point} is mounted with ${options.slice(0, 6).join(',')}.`);
   });
 }
 
 type Place = Exclude<Facts['store'], { unknown: string }>;
 
-function withMount(facts: Facts, look: (mount: NonNullable<Place['mount']>, place: Place) => Finding): Finding {
+function withMount(
+  facts: Facts,
+  look: (mount: NonNullable<Place['mount']>, place: Place) => Finding,
+): Finding {
   return given(facts.store, (place) => {
     if (place.error !== null) return notChecked(`${place.directory} cannot be looked at (${place.error})`);
-    return place.mount === null ? notChecked('the table of mounts does not say where it lies') : look(place.mount, place);
+    return place.mount === null
+      ? notChecked('the table of mounts does not say where it lies')
+      : look(place.mount, place);
   });
 }
 

@@ -1,11 +1,23 @@
 // Units of systemd.
 
 import { type Facts, isUnknown, type SystemdFacts } from './facts.js';
-import { type Check, type Finding, given, listed, notChecked, ofDiagnosis, ok, problem, warning } from './finding.js';
+import {
+  type Check,
+  type Finding,
+  given,
+  listed,
+  notChecked,
+  ofDiagnosis,
+  ok,
+  problem,
+  warning,
+} from './finding.js';
 
 function withUnit(facts: Facts, look: (facts: SystemdFacts) => Finding): Finding {
   return given(facts.systemd, (systemd) =>
-    systemd.service.loadState === 'loaded' ? look(systemd) : notChecked('cellblockd.service is not installed'),
+    systemd.service.loadState === 'loaded'
+      ? look(systemd)
+      : notChecked('cellblockd.service is not installed'),
   );
 }
 
@@ -18,7 +30,10 @@ function unit(facts: Facts): Finding {
         'Run `systemctl start cellblockd`, and look into `journalctl -u cellblockd -e`.',
       );
     if (activeState !== 'active')
-      return warning(`cellblockd.service is ${activeState}.`, 'Wait, or look into `journalctl -u cellblockd -e`.');
+      return warning(
+        `cellblockd.service is ${activeState}.`,
+        'Wait, or look into `journalctl -u cellblockd -e`.',
+      );
     const { agent } = facts;
     if (!isUnknown(agent) && agent.status.pid !== mainPid)
       return warning(
@@ -31,7 +46,10 @@ function unit(facts: Facts): Finding {
         'Look into `journalctl -u cellblockd` why it ended.',
       );
     if (fileState === 'disabled')
-      return warning('cellblockd.service does not start with the machine.', 'Run `systemctl enable cellblockd`.');
+      return warning(
+        'cellblockd.service does not start with the machine.',
+        'Run `systemctl enable cellblockd`.',
+      );
     return ok('cellblockd.service is active.');
   });
 }
@@ -48,10 +66,14 @@ function descriptorStore(facts: Facts): Finding {
   return withUnit(facts, ({ service: { descriptorStoreMax } }) =>
     ofDiagnosis(facts, ({ program: { keepsClients, maxConnections } }) => {
       if (!keepsClients) return ok('Clients are not kept through a restart.');
-      if (descriptorStoreMax > maxConnections) return ok(`There is room for ${descriptorStoreMax} clients in a restart.`);
+      if (descriptorStoreMax > maxConnections)
+        return ok(`There is room for ${descriptorStoreMax} clients in a restart.`);
       const remedy = `Set FileDescriptorStoreMax=${maxConnections + 1} or more in cellblockd.service.`;
       return descriptorStoreMax === 0
-        ? problem('The agent has --keep-clients, but systemd keeps nothing: a restart ends all connections.', remedy)
+        ? problem(
+            'The agent has --keep-clients, but systemd keeps nothing: a restart ends all connections.',
+            remedy,
+          )
         : warning(
             `systemd keeps ${descriptorStoreMax} sockets in a restart, fewer than the ${maxConnections} clients there may be.`,
             remedy,
@@ -64,7 +86,9 @@ function sockets(facts: Facts): Finding {
   return withUnit(facts, ({ sockets: all }) => {
     const there = all.filter(({ loadState }) => loadState === 'loaded');
     if (there.length === 0) return notChecked('no socket units are installed');
-    const off = there.filter(({ activeState, fileState }) => activeState !== 'active' || fileState === 'disabled');
+    const off = there.filter(
+      ({ activeState, fileState }) => activeState !== 'active' || fileState === 'disabled',
+    );
     if (off.length === 0) return ok(`${listed(there.map(({ name }) => name))}: active.`);
     const names = off.map(({ name }) => name);
     return warning(

@@ -29,27 +29,47 @@ const CASES: Record<string, Case[]> = {
     ],
   ],
   'versions-agree': [
-    ['another version runs', (facts) => void (facts.agent.status.version = '1.2.2'), 'warning', /1\.2\.3.*1\.2\.2/],
+    [
+      'another version runs',
+      (facts) => {
+        facts.agent.status.version = '1.2.2';
+      },
+      'warning',
+      /1\.2\.3.*1\.2\.2/,
+    ],
   ],
   'versions-addon': [
     [
       'it cannot be loaded',
-      (facts) => void (facts.command.addonProblem = 'The native part of cellblock cannot be loaded: it is not there.'),
+      (facts) => {
+        facts.command.addonProblem = 'The native part of cellblock cannot be loaded: it is not there.';
+      },
       'problem',
       /cannot be loaded: it is not there/,
     ],
   ],
   'versions-node': [
-    ['that of the command is too old', (facts) => void (facts.command.node = '18.19.0'), 'problem', /18\.19\.0/],
+    [
+      'that of the command is too old',
+      (facts) => {
+        facts.command.node = '18.19.0';
+      },
+      'problem',
+      /18\.19\.0/,
+    ],
     [
       'that of the agent is too old',
-      (facts) => void (facts.agent.diagnosis.program.node = '18.1.0'),
+      (facts) => {
+        facts.agent.diagnosis.program.node = '18.1.0';
+      },
       'problem',
       /18\.1\.0/,
     ],
     [
       'that of the agent is another one',
-      (facts) => void (facts.agent.diagnosis.program.node = '99.0.0'),
+      (facts) => {
+        facts.agent.diagnosis.program.node = '99.0.0';
+      },
       'warning',
       /99\.0\.0/,
     ],
@@ -57,27 +77,92 @@ const CASES: Record<string, Case[]> = {
   'configuration-valid': [
     [
       'a key is unknown',
-      (facts) => void (facts.configuration.problem = { message: 'line 3: there is no key "x".', hint: 'Known: y.' }),
+      (facts) => {
+        facts.configuration.problem = { message: 'line 3: there is no key "x".', hint: 'Known: y.' };
+      },
       'problem',
       /will not start.*line 3/,
     ],
   ],
   'configuration-in-force': [
-    ['changed since the start', (facts) => void (facts.configuration.changed = inDays(1)), 'warning', /not in force/],
-    ['the agent has none', (facts) => void (facts.configuration.inForce = false), 'warning', /without/],
+    [
+      'changed since the start',
+      (facts) => {
+        facts.configuration.changed = inDays(1);
+      },
+      'warning',
+      /not in force/,
+    ],
+    [
+      'the agent has none',
+      (facts) => {
+        facts.configuration.inForce = false;
+      },
+      'warning',
+      /without/,
+    ],
   ],
   'kernel-version': [
-    ['too old', (facts) => void (facts.kernel.release = '5.10.0-28-amd64'), 'warning', /5\.10/],
-    ['much too old', (facts) => void (facts.kernel.release = '4.19.0'), 'warning', /4\.19/],
+    [
+      'too old',
+      (facts) => {
+        facts.kernel.release = '5.10.0-28-amd64';
+      },
+      'warning',
+      /5\.10/,
+    ],
+    [
+      'much too old',
+      (facts) => {
+        facts.kernel.release = '4.19.0';
+      },
+      'warning',
+      /4\.19/,
+    ],
   ],
   'kernel-nbd-driver': [
-    ['not loaded', (facts) => void (facts.kernel.nbd = 'loadable'), 'warning', /not loaded/],
-    ['not there', (facts) => void (facts.kernel.nbd = 'missing'), 'warning', /no nbd driver for Linux 6\.1/],
-    ['not known', (facts) => void (facts.kernel.nbd = { unknown: 'so' }), 'not-checked', /because so\./],
+    [
+      'not loaded',
+      (facts) => {
+        facts.kernel.nbd = 'loadable';
+      },
+      'warning',
+      /not loaded/,
+    ],
+    [
+      'not there',
+      (facts) => {
+        facts.kernel.nbd = 'missing';
+      },
+      'warning',
+      /no nbd driver for Linux 6\.1/,
+    ],
+    [
+      'not known',
+      (facts) => {
+        facts.kernel.nbd = { unknown: 'so' };
+      },
+      'not-checked',
+      /because so\./,
+    ],
   ],
   'kernel-nbd-partitions': [
-    ['none seen', (facts) => void (facts.kernel.nbdMaxPart = 0), 'warning', /max_part=0/],
-    ['no driver', (facts) => void (facts.kernel.nbd = 'loadable'), 'not-checked', /not loaded/],
+    [
+      'none seen',
+      (facts) => {
+        facts.kernel.nbdMaxPart = 0;
+      },
+      'warning',
+      /max_part=0/,
+    ],
+    [
+      'no driver',
+      (facts) => {
+        facts.kernel.nbd = 'loadable';
+      },
+      'not-checked',
+      /not loaded/,
+    ],
   ],
   'kernel-io-uring': [
     [
@@ -91,7 +176,9 @@ const CASES: Record<string, Case[]> = {
     ],
     [
       'forbidden by a container',
-      (facts) => void (facts.agent.diagnosis.program.engine = 'workers'),
+      (facts) => {
+        facts.agent.diagnosis.program.engine = 'workers';
+      },
       'warning',
       /io_uring is forbidden\./,
     ],
@@ -106,27 +193,64 @@ const CASES: Record<string, Case[]> = {
     ],
   ],
   'devices-connections': [
-    ['one is missing', (facts) => void (facts.agent.attachments[0]!.connected = 1), 'warning', /nbd0 \(1 of 2\)/],
-    ['none is there', (facts) => void (facts.agent.attachments[0]!.connected = 0), 'problem', /nbd0 has no connection/],
+    [
+      'one is missing',
+      (facts) => {
+        facts.agent.attachments[0]!.connected = 1;
+      },
+      'warning',
+      /nbd0 \(1 of 2\)/,
+    ],
+    [
+      'none is there',
+      (facts) => {
+        facts.agent.attachments[0]!.connected = 0;
+      },
+      'problem',
+      /nbd0 has no connection/,
+    ],
   ],
   'devices-known': [
-    ['one is lost', (facts) => void (facts.agent.attachments = []), 'warning', /does not know \/dev\/nbd0/],
+    [
+      'one is lost',
+      (facts) => {
+        facts.agent.attachments = [];
+      },
+      'warning',
+      /does not know \/dev\/nbd0/,
+    ],
     ['nobody serves it', unreached, 'problem', /\/dev\/nbd0 of cellblock waits/],
   ],
   'permissions-group': [
-    ['there is none', (facts) => void (facts.group.exists = false), 'warning', /no group cellblock/],
+    [
+      'there is none',
+      (facts) => {
+        facts.group.exists = false;
+      },
+      'warning',
+      /no group cellblock/,
+    ],
     [
       'the caller is not in it',
       (facts) => void Object.assign(facts.group, { listed: false, held: false }),
       'warning',
-      /ann is not in/,
+      /User ann is not in/,
     ],
-    ['logged in before', (facts) => void (facts.group.held = false), 'warning', /logged in before/],
+    [
+      'logged in before',
+      (facts) => {
+        facts.group.held = false;
+      },
+      'warning',
+      /logged in before/,
+    ],
   ],
   'permissions-capabilities': [
     [
       'no CAP_SYS_ADMIN, with devices',
-      (facts) => void (facts.agent.diagnosis.process.capabilities = '0000000000000001'),
+      (facts) => {
+        facts.agent.diagnosis.process.capabilities = '0000000000000001';
+      },
       'problem',
       /CAP_SYS_ADMIN/,
     ],
@@ -143,44 +267,85 @@ const CASES: Record<string, Case[]> = {
   'permissions-descriptors': [
     [
       'nearly all open',
-      (facts) => void Object.assign(facts.agent.diagnosis.process, { openDescriptors: 8200, descriptorLimit: 10_000 }),
+      (facts) =>
+        void Object.assign(facts.agent.diagnosis.process, { openDescriptors: 8200, descriptorLimit: 10_000 }),
       'warning',
       /8200 of 10000/,
     ],
     [
       'all open',
-      (facts) => void Object.assign(facts.agent.diagnosis.process, { openDescriptors: 9900, descriptorLimit: 10_000 }),
+      (facts) =>
+        void Object.assign(facts.agent.diagnosis.process, { openDescriptors: 9900, descriptorLimit: 10_000 }),
       'problem',
       /about to be refused/,
     ],
     [
       'fewer than clients',
-      (facts) => void (facts.agent.diagnosis.process.descriptorLimit = 1024),
+      (facts) => {
+        facts.agent.diagnosis.process.descriptorLimit = 1024;
+      },
       'warning',
       /1024 descriptors.*4096 clients/,
     ],
   ],
   'permissions-store': [
-    ['open to others', (facts) => void (facts.store.mode = 0o755), 'warning', /Everybody/],
-    ['not to be seen', (facts) => void Object.assign(facts.store, { mode: null, error: 'EACCES' }), 'not-checked', /EACCES/],
+    [
+      'open to others',
+      (facts) => {
+        facts.store.mode = 0o755;
+      },
+      'warning',
+      /Everybody/,
+    ],
+    [
+      'not to be seen',
+      (facts) => void Object.assign(facts.store, { mode: null, error: 'EACCES' }),
+      'not-checked',
+      /EACCES/,
+    ],
   ],
   'permissions-keys': [
     [
       'a key is open to others',
-      (facts) => void (facts.agent.diagnosis.files[1]!.mode = 0o644),
+      (facts) => {
+        facts.agent.diagnosis.files[1]!.mode = 0o644;
+      },
       'problem',
       /\/tls\/key\.pem \(nbd\.tls\.key\)/,
     ],
   ],
   'store-state': [
-    ['read-only', (facts) => void (facts.agent.status.store.state = 'read-only'), 'problem', /read-only/],
-    ['healing', (facts) => void (facts.agent.status.store.state = 'healing'), 'warning', /tries again/],
-    ['stopping', (facts) => void (facts.agent.status.store.state = 'stopping'), 'warning', /stopping/],
+    [
+      'read-only',
+      (facts) => {
+        facts.agent.status.store.state = 'read-only';
+      },
+      'problem',
+      /read-only/,
+    ],
+    [
+      'healing',
+      (facts) => {
+        facts.agent.status.store.state = 'healing';
+      },
+      'warning',
+      /tries again/,
+    ],
+    [
+      'stopping',
+      (facts) => {
+        facts.agent.status.store.state = 'stopping';
+      },
+      'warning',
+      /stopping/,
+    ],
   ],
   'store-failed-volumes': [
     [
       'some',
-      (facts) => void (facts.agent.status.failedVolumes = ['a', 'b', 'c', 'd', 'e', 'f', 'g']),
+      (facts) => {
+        facts.agent.status.failedVolumes = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+      },
       'problem',
       /a, b, c, d, e and 2 more\./,
     ],
@@ -194,29 +359,57 @@ const CASES: Record<string, Case[]> = {
     ],
   ],
   'store-space': [
-    ['full', (facts) => void (facts.agent.status.store.space!.belowReserve = true), 'problem', /new writes are refused/],
+    [
+      'full',
+      (facts) => {
+        facts.agent.status.store.space!.belowReserve = true;
+      },
+      'problem',
+      /new writes are refused/,
+    ],
     [
       'little left',
-      (facts) => void (facts.agent.status.store.space!.freeBytes = 300n << 20n),
+      (facts) => {
+        facts.agent.status.store.space!.freeBytes = 300n << 20n;
+        facts.agent.diagnosis.store.trend = null;
+      },
       'warning',
       /Little room.*300M free/,
     ],
     [
       'full within a day',
-      (facts) => void (facts.agent.diagnosis.store.trend = { bytesPerSecond: -10_000_000, seconds: 3600 }),
+      (facts) => {
+        facts.agent.diagnosis.store.trend = { bytesPerSecond: -10_000_000, seconds: 3600 };
+      },
       'warning',
       /full in 15h/,
     ],
     [
       'full within an hour',
-      (facts) => void (facts.agent.diagnosis.store.trend = { bytesPerSecond: -200_000_000, seconds: 3600 }),
+      (facts) => {
+        facts.agent.diagnosis.store.trend = { bytesPerSecond: -200_000_000, seconds: 3600 };
+      },
       'problem',
       /full in 45m/,
     ],
   ],
   'store-file-system': [
-    ['vfat', (facts) => void (facts.store.mount!.type = 'vfat'), 'problem', /cannot punch holes/],
-    ['NFS 3', (facts) => void (facts.store.mount!.type = 'nfs'), 'problem', /nfs/],
+    [
+      'vfat',
+      (facts) => {
+        facts.store.mount!.type = 'vfat';
+      },
+      'problem',
+      /cannot punch holes/,
+    ],
+    [
+      'NFS 3',
+      (facts) => {
+        facts.store.mount!.type = 'nfs';
+      },
+      'problem',
+      /nfs/,
+    ],
     [
       'NFS 4.1',
       (facts) => void Object.assign(facts.store.mount!, { type: 'nfs4', options: ['rw', 'vers=4.1'] }),
@@ -229,69 +422,191 @@ const CASES: Record<string, Case[]> = {
       'warning',
       /depends on a server/,
     ],
-    ['FUSE', (facts) => void (facts.store.mount!.type = 'fuse.sshfs'), 'warning', /depends on its program/],
-    ['memory', (facts) => void (facts.store.mount!.type = 'tmpfs'), 'warning', /in memory/],
-    ['a container', (facts) => void (facts.store.mount!.type = 'overlay'), 'warning', /container/],
-    ['anything else', (facts) => void (facts.store.mount!.type = 'minix'), 'warning', /not tried/],
+    [
+      'FUSE',
+      (facts) => {
+        facts.store.mount!.type = 'fuse.sshfs';
+      },
+      'warning',
+      /depends on its program/,
+    ],
+    [
+      'memory',
+      (facts) => {
+        facts.store.mount!.type = 'tmpfs';
+      },
+      'warning',
+      /in memory/,
+    ],
+    [
+      'a container',
+      (facts) => {
+        facts.store.mount!.type = 'overlay';
+      },
+      'warning',
+      /container/,
+    ],
+    [
+      'anything else',
+      (facts) => {
+        facts.store.mount!.type = 'minix';
+      },
+      'warning',
+      /not tried/,
+    ],
   ],
   'store-mount-options': [
-    ['read-only', (facts) => void (facts.store.mount!.options = ['ro']), 'problem', /read-only/],
-    ['no barriers', (facts) => void (facts.store.mount!.options = ['rw', 'nobarrier']), 'problem', /nobarrier/],
-    ['barrier=0', (facts) => void (facts.store.mount!.options = ['rw', 'barrier=0']), 'problem', /barrier=0/],
-    ['synchronous', (facts) => void (facts.store.mount!.options = ['rw', 'sync']), 'warning', /every write waits/],
+    [
+      'read-only',
+      (facts) => {
+        facts.store.mount!.options = ['ro'];
+      },
+      'problem',
+      /read-only/,
+    ],
+    [
+      'no barriers',
+      (facts) => {
+        facts.store.mount!.options = ['rw', 'nobarrier'];
+      },
+      'problem',
+      /nobarrier/,
+    ],
+    [
+      'barrier=0',
+      (facts) => {
+        facts.store.mount!.options = ['rw', 'barrier=0'];
+      },
+      'problem',
+      /barrier=0/,
+    ],
+    [
+      'synchronous',
+      (facts) => {
+        facts.store.mount!.options = ['rw', 'sync'];
+      },
+      'warning',
+      /every write waits/,
+    ],
   ],
   'load-journal': [
-    ['half full', (facts) => void (facts.agent.diagnosis.journal.usedBytes = 40n << 20n), 'warning', /63 %/],
-    ['full', (facts) => void (facts.agent.diagnosis.journal.usedBytes = 48n << 20n), 'problem', /writes wait/],
+    [
+      'half full',
+      (facts) => {
+        facts.agent.diagnosis.journal.usedBytes = 40n << 20n;
+      },
+      'warning',
+      /63 %/,
+    ],
+    [
+      'full',
+      (facts) => {
+        facts.agent.diagnosis.journal.usedBytes = 48n << 20n;
+      },
+      'problem',
+      /writes wait/,
+    ],
   ],
   'load-memory': [
-    ['low', (facts) => void (facts.memory.availableBytes = 1n << 20n), 'warning', /1M of 16G/],
+    [
+      'low',
+      (facts) => {
+        facts.memory.availableBytes = 1n << 20n;
+      },
+      'warning',
+      /1M of 16G/,
+    ],
     [
       'the limit is near',
-      (facts) => void (facts.agent.diagnosis.process.memoryUsedBytes = 1000n << 20n),
+      (facts) => {
+        facts.agent.diagnosis.process.memoryUsedBytes = 1000n << 20n;
+      },
       'problem',
       /about to kill/,
     ],
     [
       'swapped out',
-      (facts) => void (facts.agent.diagnosis.process.swappedBytes = 100n << 20n),
+      (facts) => {
+        facts.agent.diagnosis.process.swappedBytes = 100n << 20n;
+      },
       'warning',
       /100M of the agent are swapped/,
     ],
   ],
   'clock-synchronised': [
-    ['it is not', (facts) => void (facts.clock = { synchronised: false }), 'warning', /not synchronised/],
+    [
+      'it is not',
+      (facts) => {
+        facts.clock = { synchronised: false };
+      },
+      'warning',
+      /not synchronised/,
+    ],
   ],
   'clock-coordinator': [
     [
       'behind',
-      (facts) => void (facts.agent.diagnosis.coordinator!.clockDifferenceMs = -5000),
+      (facts) => {
+        facts.agent.diagnosis.coordinator!.clockDifferenceMs = -5000;
+      },
       'warning',
       /5\.0 s behind/,
     ],
     [
       'ahead',
-      (facts) => void (facts.agent.diagnosis.coordinator!.clockDifferenceMs = 61_000),
+      (facts) => {
+        facts.agent.diagnosis.coordinator!.clockDifferenceMs = 61_000;
+      },
       'warning',
       /61\.0 s ahead/,
     ],
-    ['in no cell', (facts) => void (facts.agent.diagnosis.coordinator = null), 'not-checked', /in no cell/],
+    [
+      'in no cell',
+      (facts) => {
+        facts.agent.diagnosis.coordinator = null;
+      },
+      'not-checked',
+      /in no cell/,
+    ],
   ],
   'coordinator-connected': [
-    ['not connected', (facts) => void (facts.agent.status.coordinator!.connected = false), 'problem', /no coordinator\./],
+    [
+      'not connected',
+      (facts) => {
+        facts.agent.status.coordinator!.connected = false;
+      },
+      'problem',
+      /no coordinator\./,
+    ],
     [
       'not connected, and volumes wait',
       (facts) => void Object.assign(facts.agent.status.coordinator!, { connected: false, serving: false }),
       'problem',
       /volumes of cells wait/,
     ],
-    ['nobody leads', (facts) => void (facts.agent.status.coordinator!.leader = null), 'warning', /leads/],
-    ['not serving', (facts) => void (facts.agent.status.coordinator!.serving = false), 'warning', /not served yet/],
+    [
+      'nobody leads',
+      (facts) => {
+        facts.agent.status.coordinator!.leader = null;
+      },
+      'warning',
+      /leads/,
+    ],
+    [
+      'not serving',
+      (facts) => {
+        facts.agent.status.coordinator!.serving = false;
+      },
+      'warning',
+      /not served yet/,
+    ],
   ],
   'coordinator-certificates': [
     [
       'expired',
-      (facts) => void (facts.agent.diagnosis.files[2]!.certificate!.expires = inDays(-1)),
+      (facts) => {
+        facts.agent.diagnosis.files[2]!.certificate!.expires = inDays(-1);
+      },
       'problem',
       /\/cell\/cert\.pem has expired on 2026-05-31/,
     ],
@@ -299,52 +614,138 @@ const CASES: Record<string, Case[]> = {
   'tls-certificates': [
     [
       'expired',
-      (facts) => void (facts.agent.diagnosis.files[0]!.certificate!.expires = inDays(-1)),
+      (facts) => {
+        facts.agent.diagnosis.files[0]!.certificate!.expires = inDays(-1);
+      },
       'problem',
       /\/tls\/cert\.pem has expired on 2026-05-31/,
     ],
     [
       'about to expire',
-      (facts) => void (facts.agent.diagnosis.files[0]!.certificate!.expires = inDays(13)),
+      (facts) => {
+        facts.agent.diagnosis.files[0]!.certificate!.expires = inDays(13);
+      },
       'warning',
       /expires on 2026-06-14/,
     ],
     [
       'not valid yet',
-      (facts) => void (facts.agent.diagnosis.files[0]!.certificate!.from = inDays(1)),
+      (facts) => {
+        facts.agent.diagnosis.files[0]!.certificate!.from = inDays(1);
+      },
       'problem',
       /not valid before/,
     ],
-    ['lost', (facts) => void (facts.agent.diagnosis.files[1]!.error = 'ENOENT'), 'problem', /\/tls\/key\.pem.*ENOENT/],
-    ['off', (facts) => void (facts.agent.status.tls.mode = 'off'), 'not-checked', /TLS is off/],
+    [
+      'lost',
+      (facts) => {
+        facts.agent.diagnosis.files[1]!.error = 'ENOENT';
+      },
+      'problem',
+      /\/tls\/key\.pem.*ENOENT/,
+    ],
+    [
+      'off',
+      (facts) => {
+        facts.agent.status.tls.mode = 'off';
+      },
+      'not-checked',
+      /TLS is off/,
+    ],
   ],
   'tls-in-clear': [
     [
       'served to everybody',
-      (facts) => void facts.agent.status.listeners.push('tcp:0.0.0.0:10809', 'tcp:[::1]:1', 'tcp:localhost:1'),
+      (facts) =>
+        void facts.agent.status.listeners.push('tcp:0.0.0.0:10809', 'tcp:[::1]:1', 'tcp:localhost:1'),
       'warning',
       /reaches tcp:0\.0\.0\.0:10809 can/,
     ],
   ],
   'systemd-unit': [
-    ['failed', (facts) => void (facts.systemd.service.activeState = 'failed'), 'problem', /is failed/],
-    ['starting', (facts) => void (facts.systemd.service.activeState = 'activating'), 'warning', /activating/],
-    ['another agent answers', (facts) => void (facts.systemd.service.mainPid = 5), 'warning', /pid 77.*pid 5/],
-    ['restarted', (facts) => void (facts.systemd.service.restarts = 3), 'warning', /3 times/],
-    ['not enabled', (facts) => void (facts.systemd.service.fileState = 'disabled'), 'warning', /not start with/],
-    ['not installed', (facts) => void (facts.systemd.service.loadState = 'not-found'), 'not-checked', /not installed/],
+    [
+      'failed',
+      (facts) => {
+        facts.systemd.service.activeState = 'failed';
+      },
+      'problem',
+      /is failed/,
+    ],
+    [
+      'starting',
+      (facts) => {
+        facts.systemd.service.activeState = 'activating';
+      },
+      'warning',
+      /activating/,
+    ],
+    [
+      'another agent answers',
+      (facts) => {
+        facts.systemd.service.mainPid = 5;
+      },
+      'warning',
+      /pid 77.*pid 5/,
+    ],
+    [
+      'restarted',
+      (facts) => {
+        facts.systemd.service.restarts = 3;
+      },
+      'warning',
+      /3 times/,
+    ],
+    [
+      'not enabled',
+      (facts) => {
+        facts.systemd.service.fileState = 'disabled';
+      },
+      'warning',
+      /not start with/,
+    ],
+    [
+      'not installed',
+      (facts) => {
+        facts.systemd.service.loadState = 'not-found';
+      },
+      'not-checked',
+      /not installed/,
+    ],
   ],
   'systemd-watchdog': [
-    ['none', (facts) => void (facts.systemd.service.watchdogMs = 0), 'warning', /Nobody restarts/],
+    [
+      'none',
+      (facts) => {
+        facts.systemd.service.watchdogMs = 0;
+      },
+      'warning',
+      /Nobody restarts/,
+    ],
   ],
   'systemd-kept-clients': [
-    ['nothing is kept', (facts) => void (facts.systemd.service.descriptorStoreMax = 0), 'problem', /keeps nothing/],
-    ['too few', (facts) => void (facts.systemd.service.descriptorStoreMax = 100), 'warning', /100 sockets/],
+    [
+      'nothing is kept',
+      (facts) => {
+        facts.systemd.service.descriptorStoreMax = 0;
+      },
+      'problem',
+      /keeps nothing/,
+    ],
+    [
+      'too few',
+      (facts) => {
+        facts.systemd.service.descriptorStoreMax = 100;
+      },
+      'warning',
+      /100 sockets/,
+    ],
   ],
   'systemd-sockets': [
     [
       'not active',
-      (facts) => void (facts.systemd.sockets[1]!.activeState = 'inactive'),
+      (facts) => {
+        facts.systemd.sockets[1]!.activeState = 'inactive';
+      },
       'warning',
       /enabled: cellblockd-api\.socket;/,
     ],
@@ -388,17 +789,48 @@ t.test('what is no fault is none', async (t) => {
     return examine(facts).checks.find(({ check }) => check === id)!.verdict;
   };
   const fine: [string, (facts: SoundFacts) => void][] = [
-    ['store-space', (facts) => void (facts.agent.diagnosis.store.trend = { bytesPerSecond: 5e8, seconds: 600 })],
-    ['store-space', (facts) => void (facts.agent.diagnosis.store.trend = null)],
-    ['store-recovery', (facts) => void (facts.agent.status.store.recovery.clean = false)],
-    ['kernel-version', (facts) => void (facts.kernel.release = '5.14.0')],
+    [
+      'store-space',
+      (facts) => {
+        facts.agent.diagnosis.store.trend = { bytesPerSecond: 5e8, seconds: 600 };
+      },
+    ],
+    [
+      'store-space',
+      (facts) => {
+        facts.agent.diagnosis.store.trend = null;
+      },
+    ],
+    [
+      'store-recovery',
+      (facts) => {
+        facts.agent.status.store.recovery.clean = false;
+      },
+    ],
+    [
+      'kernel-version',
+      (facts) => {
+        facts.kernel.release = '5.14.0';
+      },
+    ],
     ['permissions-group', (facts) => void Object.assign(facts, { command: { ...facts.command, uid: 0 } })],
     [
       'kernel-io-uring',
-      ({ agent }) => void Object.assign(agent.diagnosis.program, { engine: 'workers', engineWanted: 'workers' }),
+      ({ agent }) =>
+        void Object.assign(agent.diagnosis.program, { engine: 'workers', engineWanted: 'workers' }),
     ],
-    ['systemd-kept-clients', ({ agent }) => void (agent.diagnosis.program.keepsClients = false)],
-    ['coordinator-connected', ({ agent }) => void (agent.status.coordinator = null)],
+    [
+      'systemd-kept-clients',
+      ({ agent }) => {
+        agent.diagnosis.program.keepsClients = false;
+      },
+    ],
+    [
+      'coordinator-connected',
+      ({ agent }) => {
+        agent.status.coordinator = null;
+      },
+    ],
     [
       'tls-in-clear',
       ({ agent: { status } }) => {
@@ -406,7 +838,12 @@ t.test('what is no fault is none', async (t) => {
         status.listeners.push('tcp:0.0.0.0:10809');
       },
     ],
-    ['devices-connections', ({ agent }) => void (agent.attachments = [])],
+    [
+      'devices-connections',
+      ({ agent }) => {
+        agent.attachments = [];
+      },
+    ],
   ];
   for (const [id, change] of fine) t.equal(verdictOf(id, change), 'ok', id);
 });
@@ -438,7 +875,10 @@ t.test('for people: what is wrong, what to do, and how much of each', async (t) 
   facts.clock = { unknown: 'there is no timedatectl' };
   const report = examine(facts);
   const all = reportText(report, { all: true });
-  t.match(all, /^PROBLEM {2}Read-only since their disk failed: web\\u\{7\}\. \[store-failed-volumes\]\n {9}Look at/m);
+  t.match(
+    all,
+    /^PROBLEM {2}Read-only since their disk failed: web\\u\{7\}\. \[store-failed-volumes\]\n {9}Look at/m,
+  );
   t.match(all, /^- {8}Not checked because there is no timedatectl\. \[clock-synchronised\]$/m);
   t.match(all, new RegExp(`\\n1 problem, 0 warnings, ${CHECKS.length - 2} ok, 1 not checked\\.\\n$`));
   const brief = reportText(report, { all: false });

@@ -24,7 +24,10 @@ function tree(t: Test, files: Record<string, string>): (path: string) => string 
   return (path) => join(root, path);
 }
 
-function sourcesIn(at: (path: string) => string, more: Partial<Sources> & { said?: Record<string, Ran> } = {}): Sources {
+function sourcesIn(
+  at: (path: string) => string,
+  more: Partial<Sources> & { said?: Record<string, Ran> } = {},
+): Sources {
   const { said = {}, ...rest } = more;
   return {
     api: new ApiClient(at('api.sock')),
@@ -121,7 +124,11 @@ t.test('what stands in files of the kernel and is said by programs', async (t) =
       },
     ],
   });
-  t.match(facts.configuration, { path: '/srv/cb.yaml', problem: { message: /does not exist/ } }, 'that of the unit');
+  t.match(
+    facts.configuration,
+    { path: '/srv/cb.yaml', problem: { message: /does not exist/ } },
+    'that of the unit',
+  );
   t.match(facts.store, { directory: '/srv/store', error: 'ENOENT' }, 'that of the unit');
   t.same(facts.agent, { unknown: 'the agent is not reached' });
   t.match(facts.socket.failure?.message, /does not exist/);
@@ -132,7 +139,14 @@ t.test('what is not there says why', async (t) => {
   const facts = await gatherFacts(sourcesIn(at));
   t.match(facts.kernel.nbd, { unknown: /no list of modules/ });
   t.match(facts.kernel.devices, { unknown: /not to be seen/ });
-  for (const fact of [facts.memory, facts.clock, facts.group, facts.systemd, facts.store, facts.configuration])
+  for (const fact of [
+    facts.memory,
+    facts.clock,
+    facts.group,
+    facts.systemd,
+    facts.store,
+    facts.configuration,
+  ])
     t.match(fact, { unknown: /^[a-z].*[^.]$/ });
 });
 
@@ -151,7 +165,11 @@ t.test('what the agent tells stands before what is guessed', async (t) => {
   agent.diagnosis.program.configuration = at('own.yaml');
   utimesSync(at('own.yaml'), 1000, 1000);
   const facts = await gatherFacts(sourcesIn(at, { api: new ApiClient(agent.apiPath) }));
-  t.match(facts.agent, { status: { version: '1.2.3' }, attachments: [], diagnosis: { process: { pid: 77 } } });
+  t.match(facts.agent, {
+    status: { version: '1.2.3' },
+    attachments: [],
+    diagnosis: { process: { pid: 77 } },
+  });
   t.match(facts.store, { directory: '/var/lib/cellblock', mount: { type: 'ext4' }, freeBytes: 1n << 39n });
   t.same(facts.configuration, {
     path: at('own.yaml'),
@@ -159,7 +177,11 @@ t.test('what the agent tells stands before what is guessed', async (t) => {
     inForce: true,
     changed: '1970-01-01T00:16:40.000Z',
   });
-  t.same(facts.group, { name: 'staff', exists: true, listed: false, held: false }, 'the group of its configuration');
+  t.same(
+    facts.group,
+    { name: 'staff', exists: true, listed: false, held: false },
+    'the group of its configuration',
+  );
 });
 
 t.test('a configuration that does not fit together is found, though each key is right', async (t) => {
@@ -170,8 +192,10 @@ t.test('a configuration that does not fit together is found, though each key is 
 
 t.test('of a process: who it is, what it may, and the lowest limit of memory above it', async (t) => {
   const at = tree(t, {
-    'proc/9/status': 'Name:\tx\nUid:\t0\t7\t0\t0\nCapEff:\t0000000000200001\nVmRSS:\t   2048 kB\nVmSwap:\t 4 kB\n',
-    'proc/9/limits': 'Limit  Soft  Hard  Units\nMax open files            1024                 4096                 files\n',
+    'proc/9/status':
+      'Name:\tx\nUid:\t0\t7\t0\t0\nCapEff:\t0000000000200001\nVmRSS:\t   2048 kB\nVmSwap:\t 4 kB\n',
+    'proc/9/limits':
+      'Limit  Soft  Hard  Units\nMax open files            1024                 4096                 files\n',
     'proc/9/fd/0': '',
     'proc/9/fd/1': '',
     'proc/9/cgroup': '0::/a/b\n',
@@ -190,7 +214,10 @@ t.test('of a process: who it is, what it may, and the lowest limit of memory abo
     memoryUsedBytes: 400n,
   });
   const nobody = await processFacts(10, { proc: at('proc'), sys: at('sys') });
-  t.same(Object.values(nobody).filter((value) => value !== null), []);
+  t.same(
+    Object.values(nobody).filter((value) => value !== null),
+    [],
+  );
 });
 
 t.test('a store lies on the nearest mount, and of two at a place on the later one', async (t) => {
@@ -201,7 +228,11 @@ t.test('a store lies on the nearest mount, and of two at a place on the later on
     '25 23 8:4 / /srv rw - ext4 /dev/sdd1 rw',
     'nonsense',
   ].join('\n');
-  t.match(mountOf(table, '/var/lib'), { point: '/', type: 'ext4', options: ['rw', 'relatime', 'errors=remount-ro'] });
+  t.match(mountOf(table, '/var/lib'), {
+    point: '/',
+    type: 'ext4',
+    options: ['rw', 'relatime', 'errors=remount-ro'],
+  });
   t.match(mountOf(table, '/srv/x'), { point: '/srv', source: '/dev/sdd1' });
   t.match(mountOf(table, '/srv/my store/s'), { type: 'btrfs' });
   t.match(mountOf(table, '/srvx'), { point: '/' });

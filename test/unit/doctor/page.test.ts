@@ -16,5 +16,8 @@ t.test('every check stands in docs/troubleshooting.md', async (t) => {
 t.test('no check stands there that is none', async (t) => {
   const named = [...page.matchAll(/`(([a-z]+)-[a-z-]+)`/g)].filter(([, , area]) => areas.has(area!));
   const known = new Set(CHECKS.map(({ id }) => id));
-  t.same([...new Set(named.map(([, name]) => name))].filter((name) => !known.has(name!)), []);
+  t.same(
+    [...new Set(named.map(([, name]) => name))].filter((name) => !known.has(name!)),
+    [],
+  );
 });

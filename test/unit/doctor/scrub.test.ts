@@ -86,7 +86,14 @@ coordinator:
 `;
   const redacted = redactedConfiguration(text, directory)!;
   t.notMatch(redacted, 'hunter2');
-  for (const kept of ['unix:/run/nbd.sock', 'tcp:127.0.0.1:1', 'key: there.key', 'c1:7443', 'password: ', 'level: '])
+  for (const kept of [
+    'unix:/run/nbd.sock',
+    'tcp:127.0.0.1:1',
+    'key: there.key',
+    'c1:7443',
+    'password: ',
+    'level: ',
+  ])
     t.match(redacted, kept);
   t.equal(redactedConfiguration('a: [', directory), null, 'what cannot be read is not shown');
   t.equal(redactedConfiguration('hunter2', directory), '"[redacted: not what this key takes]"\n');
@@ -94,7 +101,16 @@ coordinator:
 
 t.test('of command lines and variables only what is plainly harmless stays', async (t) => {
   t.same(
-    redactedWords(['--store', '/', '--nbd=tcp:127.0.0.1:1', '--api', '/no/such/hunter2', '-n', '5', 'hunter2']),
+    redactedWords([
+      '--store',
+      '/',
+      '--nbd=tcp:127.0.0.1:1',
+      '--api',
+      '/no/such/hunter2',
+      '-n',
+      '5',
+      'hunter2',
+    ]),
     ['--store', '/', '--nbd=tcp:127.0.0.1:1', '--api', '[redacted]', '-n', '5', '[redacted]'],
   );
   t.equal(
@@ -120,10 +136,15 @@ t.test('pseudonyms are the same everywhere, and words of the program stay', asyn
   ]);
   t.equal(names.text('web-1, web and (web) on webs'), 'volume-2, volume-3 and (volume-3) on webs');
   t.equal(
-    names.line('2026-01-01 cellblockd[7]: {"level":"info","volume":"gone@x","msg":"Volume \\"web\\" and \\"lost\\""}'),
+    names.line(
+      '2026-01-01 cellblockd[7]: {"level":"info","volume":"gone@x","msg":"Volume \\"web\\" and \\"lost\\""}',
+    ),
     '2026-01-01 cellblockd[7]: {"level":"info","volume":"volume-4@snapshot-2","msg":"Volume \\"volume-3\\" and \\"volume-5\\""}',
   );
-  t.equal(names.metrics('x{volume="web",kind="read"} 1\ny{export="gone@x"} 2\n'), 'x{volume="volume-3",kind="read"} 1\ny{export="volume-4@snapshot-2"} 2\n');
+  t.equal(
+    names.metrics('x{volume="web",kind="read"} 1\ny{export="gone@x"} 2\n'),
+    'x{volume="volume-3",kind="read"} 1\ny{export="volume-4@snapshot-2"} 2\n',
+  );
   t.equal(names.metrics('x{volume="a\\"b"} 1'), 'x{volume="volume-6"} 1');
   t.equal(names.of('volume', 'a"b'), 'volume-6', 'escaped in metrics, and not elsewhere');
 });
