@@ -3,6 +3,7 @@
 import type { Logger } from 'pino';
 import type { Operations } from '../operations/operations.js';
 import type { CoordinatorCalls, MembershipStatus } from './coordinator-calls.js';
+import type { Diagnosis } from './diagnosis-schema.js';
 import type { Inspection } from './inspection.js';
 import type { Metrics } from './metrics.js';
 import type { TlsStatus } from './tls.js';
@@ -11,6 +12,8 @@ export interface AgentParts {
   operations: Operations;
   inspection: Inspection;
   metrics: Metrics;
+  /** What of its installation only the agent knows. */
+  diagnose(): Promise<Diagnosis>;
   log: Logger;
   version: string;
   /** Addresses served, port 0 resolved. */

@@ -3,8 +3,8 @@
 
 import type { ErrorKind } from '../base/errors.js';
 
-/** Besides the kinds of the table of errors: nobody answers. */
-export type FailureKind = ErrorKind | 'unreachable';
+/** Besides the kinds of the table of errors: nobody answers; an examination found something wrong. */
+export type FailureKind = ErrorKind | 'unreachable' | 'unhealthy';
 
 export const EXIT_CODES: Readonly<Record<FailureKind, number>> = {
   internal: 1,
@@ -19,6 +19,7 @@ export const EXIT_CODES: Readonly<Record<FailureKind, number>> = {
   corrupt: 10,
   version: 11,
   unreachable: 12,
+  unhealthy: 13,
   cancelled: 130,
 };
 
@@ -26,7 +27,7 @@ export const EXIT_CODES: Readonly<Record<FailureKind, number>> = {
 export const EXIT_BROKEN_PIPE = 141;
 
 export const EXIT_CODE_MEANINGS: readonly (readonly [number, string])[] = [
-  [0, 'done; for `store check`: the store is clean'],
+  [0, 'done; for `store check`: the store is clean; for `doctor`: no problem'],
   [EXIT_CODES.internal, 'a defect of cellblock'],
   [EXIT_CODES.invalid, 'a wrong command, option, name, size or configuration'],
   [EXIT_CODES['not-found'], 'no such volume, snapshot, task or file'],
@@ -39,6 +40,7 @@ export const EXIT_CODE_MEANINGS: readonly (readonly [number, string])[] = [
   [EXIT_CODES.corrupt, 'the store is damaged; `store check` found problems'],
   [EXIT_CODES.version, 'the store was made by a newer version'],
   [EXIT_CODES.unreachable, 'no agent answers'],
+  [EXIT_CODES.unhealthy, '`doctor` found a problem; warnings are none'],
   [EXIT_CODES.cancelled, 'interrupted or cancelled'],
   [EXIT_BROKEN_PIPE, 'the reader of the output went away'],
 ];

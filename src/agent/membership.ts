@@ -81,6 +81,11 @@ export class Membership implements CoordinatorCalls {
     };
   }
 
+  /** Time of day of the coordinator less that of this host; null: it has told none. */
+  get clockDifferenceMs(): number | null {
+    return this.#client.clockDifferenceMs;
+  }
+
   #application(): AgentApplication {
     const { cells } = this.#options.operations.parts;
     return {

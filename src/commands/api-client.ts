@@ -70,6 +70,14 @@ export class ApiClient {
     return this.#answer(options);
   }
 
+  /** Asks what is answered in words, not in JSON. */
+  async text(options: ApiRequest): Promise<string> {
+    const response = await this.#send(options);
+    const text = await textOf(response);
+    if (!isSuccess(response)) throw errorOf(response, text);
+    return text;
+  }
+
   /**
    * Asks for a change. An interrupt does not take back what was sent, so the answer is waited for all the same, within bounds; a
    * caller that has more to do looks at its signal afterwards.

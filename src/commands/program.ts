@@ -7,10 +7,12 @@ import { EXIT_CODE_MEANINGS, EXIT_CODES, exitCodeLines } from '../agent/exit-cod
 import { CellblockError } from '../base/errors.js';
 import { addAgentCommands } from './agent-commands.js';
 import { addAttachCommands } from './attach-commands.js';
+import { addSupportBundleCommand } from './bundle/support-bundle-command.js';
 import { addCellCommands } from './cell-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
 import { type ContextOf, contextMaker } from './context.js';
+import { addDoctorCommand, type SourcesOf, sourcesMaker } from './doctor/doctor-command.js';
 import { addExportCommand } from './export-volume.js';
 import { addHostCommands } from './host-commands.js';
 import { addImportCommand } from './import-volume.js';
@@ -30,6 +32,8 @@ export interface ProgramOptions {
   /** Aborted when the user wants to stop. */
   signal: AbortSignal;
   offlineCheck: OfflineCheck;
+  /** Where `doctor` looks; default: at this machine. */
+  sourcesOf?: SourcesOf;
   /** See ApiClient; default there. */
   patienceMs?: number;
   /** False: what the words were made from is not UTF-8, and they are not what was typed. */
@@ -72,7 +76,14 @@ function failureOf(error: unknown, signal: AbortSignal): CommandError {
   return signal.aborted && (!isFinding || isCancelled) ? interrupted() : asCommandError(error);
 }
 
-export function makeProgram({ version, streams, signal, offlineCheck, patienceMs }: ProgramOptions): Command {
+export function makeProgram({
+  version,
+  streams,
+  signal,
+  offlineCheck,
+  patienceMs,
+  sourcesOf = sourcesMaker(version),
+}: ProgramOptions): Command {
   const contextOf: ContextOf = contextMaker({ streams, signal, patienceMs });
   const program = new Command('cellblock')
     .description(
@@ -111,6 +122,8 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
   addRouteCommands(program, contextOf);
   addServeStdioCommand(program, contextOf, streams.stdin);
   addAgentCommands(program, contextOf, offlineCheck);
+  addDoctorCommand(program, contextOf, sourcesOf);
+  addSupportBundleCommand(program, contextOf, { sourcesOf, offlineCheck });
   return program;
 }
 

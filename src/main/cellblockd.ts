@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The agent's process: command line, configuration, log, signals. What it consists of is in composition.ts.
 
+import { resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { readConfiguration } from '../agent/configuration.js';
 import { AGENT_EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
@@ -23,7 +24,7 @@ async function main(words: string[]): Promise<number> {
   try {
     const read = readSettings(words);
     if (read === undefined) return 0;
-    const { settings, passed, keepsClients } = read;
+    const { settings, passed, keepsClients, configuration } = read;
     const log = makeLogger({ level: settings.log.level, journald: process.env.JOURNAL_STREAM !== undefined });
     const manager = managerOf(process, log);
     return await runUntilStopped({ log, manager }, async () => {
@@ -35,6 +36,7 @@ async function main(words: string[]): Promise<number> {
         plane: loadPlane(),
         log,
         debug,
+        configuration,
         clients: { resumed: clients, kept: keepsClients && manager.listens ? clients : null },
       });
     });
@@ -44,10 +46,16 @@ async function main(words: string[]): Promise<number> {
   }
 }
 
+interface Read {
+  settings: Settings;
+  passed: PassedSockets;
+  keepsClients: boolean;
+  /** The file, absolute; null: none was given. */
+  configuration: string | null;
+}
+
 /** Undefined: help or version was asked for and printed. */
-function readSettings(
-  words: string[],
-): { settings: Settings; passed: PassedSockets; keepsClients: boolean } | undefined {
+function readSettings(words: string[]): Read | undefined {
   const command = new Command('cellblockd')
     .description('The storage agent: serves the volumes of one store over NBD.')
     .requiredOption('--store <directory>', 'the store; made when the directory is missing or empty')
@@ -98,7 +106,7 @@ function readSettings(
     line,
     listening(passed),
   );
-  return { settings, passed, keepsClients };
+  return { settings, passed, keepsClients, configuration: config === undefined ? null : resolve(config) };
 }
 
 /** Those named api have to be unix sockets: on TCP everybody could have the API. */

@@ -7,11 +7,13 @@ import type { Logger } from 'pino';
 import { requireFreeAddresses } from '../agent/addresses.js';
 import type { AgentParts } from '../agent/agent-parts.js';
 import { deviceNames } from '../agent/device-names.js';
+import { diagnose } from '../agent/diagnosis.js';
 import type { KeptClients } from '../agent/kept-clients.js';
 import { copyCredentialsOf, Membership } from '../agent/membership.js';
 import { Metrics } from '../agent/metrics.js';
 import { serveMetrics } from '../agent/metrics-server.js';
 import type { Settings } from '../agent/settings.js';
+import { SpaceTrend } from '../agent/space-trend.js';
 import { Tls } from '../agent/tls.js';
 import { giveToGroup, listenOnDescriptor, listenOnUnixSocket } from '../agent/unix-socket.js';
 import { asCellblockError, CellblockError, systemCode } from '../base/errors.js';
@@ -43,6 +45,8 @@ export interface Surroundings {
   debug: boolean;
   /** Clients that an earlier agent left, and who takes those of this one at its stop; null: they are told. */
   clients?: { resumed: KeptClients; kept: KeptClients | null };
+  /** The file the settings come from, absolute; null: there is none. */
+  configuration?: string | null;
 }
 
 /** Control API requests under way get this long at a stop; streams never end by themselves. */
@@ -50,9 +54,10 @@ const API_STOP_MS = 2000;
 
 export async function composeAgent(
   settings: Settings,
-  { plane, log, debug, clients }: Surroundings,
+  { plane, log, debug, clients, configuration = null }: Surroundings,
 ): Promise<RunningAgent> {
   const stops = new Stops(log);
+  const started = new Date().toISOString();
   try {
     const { store, engine, nbd, api, metrics: metricsSettings, limits, coordinator } = settings;
 
@@ -115,10 +120,27 @@ export async function composeAgent(
       deviceNames: () => deviceNames(operations),
       copies: () => operations.parts.copies,
     });
+    const trend = new SpaceTrend({
+      freeBytes: async () => (await operations.freeSpace())?.freeBytes ?? null,
+      monotonicMs: () => performance.now(),
+    });
+    trend.start();
+    stops.add('free space', async () => trend.stop());
     const parts: AgentParts = {
       operations,
       inspection: inspectionOf(operations),
       metrics,
+      diagnose: () =>
+        diagnose({
+          settings,
+          version,
+          configuration,
+          keepsClients: Boolean(clients?.kept),
+          started,
+          status: () => operations.status(),
+          trend: () => trend.now,
+          clockDifferenceMs: () => membership?.clockDifferenceMs ?? null,
+        }),
       log,
       version,
       listeners,

@@ -139,6 +139,11 @@ export class AgentClient {
     return this.#machine.isLive;
   }
 
+  /** See HostMachine. */
+  get clockDifferenceMs(): number | null {
+    return this.#machine.clockDifferenceMs;
+  }
+
   start(): void {
     if (this.#state !== 'idle') return;
     this.#state = 'running';

@@ -52,6 +52,7 @@ export class HostMachine {
   #session: Session | null = null;
   #openedMs = 0;
   #tickedMs: number | undefined;
+  #clockDifferenceMs: number | null = null;
 
   constructor(times: Partial<typeof TIMES> = {}) {
     this.#times = { ...TIMES, ...times } as typeof TIMES;
@@ -59,6 +60,14 @@ export class HostMachine {
 
   get isLive(): boolean {
     return this.#phase === 'live';
+  }
+
+  /**
+   * Time of day of the coordinator less that of this host, as of its last heartbeat; how long that was on its way is in it. Null: none has
+   * come. Only told: nothing goes by it.
+   */
+  get clockDifferenceMs(): number | null {
+    return this.#clockDifferenceMs;
   }
 
   /** A WebSocket to a coordinator is open. Throws for facts that the schema of a hello refuses. */
@@ -186,6 +195,7 @@ export class HostMachine {
   }
 
   #receive(message: Message, now: Clocks): HostEffect[] {
+    if (message.type === 'ping') this.#clockDifferenceMs = message.clockMs - Math.round(now.clockMs);
     return this.#carry(this.#session!.conversation.receive(message, now));
   }
 

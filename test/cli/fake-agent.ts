@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import type { AgentParts } from '../../src/agent/agent-parts.js';
 import { makeApiServer } from '../../src/agent/api-server.js';
+import type { Diagnosis } from '../../src/agent/diagnosis-schema.js';
 import type { DifferencePage, Inspection, StoreSpace } from '../../src/agent/inspection.js';
 import { Metrics } from '../../src/agent/metrics.js';
 import type { Api } from '../../src/agent/route-types.js';
@@ -31,6 +32,7 @@ import type {
 } from '../../src/operations/types.js';
 import type { SettingChanges } from '../../src/operations/volume-settings.js';
 import type { PlaneCounters } from '../../src/plane/treaty.js';
+import { soundDiagnosis } from '../support/doctor-facts.js';
 
 const EPOCH = '2026-01-02T03:04:05.000Z';
 
@@ -483,6 +485,7 @@ export interface FakeAgent {
   operations: FakeOperations;
   inspection: FakeInspection;
   listeners: string[];
+  diagnosis: Diagnosis;
 }
 
 /** Starts one on a socket of its own; ends with the test. */
@@ -491,6 +494,7 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
   const operations = new FakeOperations();
   const inspection = new FakeInspection(operations);
   const listeners: string[] = [];
+  const diagnosis = soundDiagnosis();
   const parts: AgentParts = {
     operations: operations as unknown as Operations,
     inspection,
@@ -505,6 +509,7 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
         counts: { snapshots: 0, receivedBytes: 0n, changedBytes: 0n, mismatches: 0, breaks: 0 },
       }),
     }),
+    diagnose: async () => diagnosis,
     log: pino({ level: 'silent' }),
     version: '1.2.3',
     listeners,
@@ -521,7 +526,7 @@ export async function startFakeAgent(t: { teardown(clean: () => unknown): void }
     await api.close();
     rmSync(directory, { recursive: true });
   });
-  return { apiPath, directory, api, operations, inspection, listeners };
+  return { apiPath, directory, api, operations, inspection, listeners, diagnosis };
 }
 
 export function emptyCounters(): PlaneCounters {

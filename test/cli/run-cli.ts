@@ -2,6 +2,7 @@
 
 import { Readable, Writable } from 'node:stream';
 import type { OfflineCheck } from '../../src/commands/check-command.js';
+import type { SourcesOf } from '../../src/commands/doctor/doctor-command.js';
 import { run } from '../../src/commands/program.js';
 
 export interface Outcome {
@@ -17,6 +18,7 @@ export interface CliOptions {
   signal?: AbortSignal;
   offlineCheck?: OfflineCheck;
   patienceMs?: number;
+  sourcesOf?: SourcesOf;
 }
 
 export async function runCli(words: string[], options: CliOptions = {}): Promise<Outcome> {
@@ -27,6 +29,7 @@ export async function runCli(words: string[], options: CliOptions = {}): Promise
     streams: { stdin: options.stdin ?? Readable.from([]), stdout, stderr },
     signal: options.signal ?? new AbortController().signal,
     offlineCheck: options.offlineCheck ?? (async () => ({ clean: true, problems: [], recordsSeen: 0n })),
+    ...(options.sourcesOf === undefined ? {} : { sourcesOf: options.sourcesOf }),
     ...(options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs }),
   });
   return {

@@ -3,6 +3,7 @@
 import type { AgentParts } from '../agent-parts.js';
 import { CheckQuery, CheckReport, DebugBusy, ErrorAnswer, Status, StoreSpace } from '../api-schema.js';
 import { checkLines } from '../check-lines.js';
+import { Diagnosis } from '../diagnosis-schema.js';
 import { JSON_LINES, jsonLines } from '../json-lines.js';
 import type { Api } from '../route-types.js';
 import { statusOf } from '../status.js';
@@ -21,6 +22,18 @@ export function storeRoutes(api: Api, parts: AgentParts): void {
       },
     },
     async () => statusOf(parts),
+  );
+
+  api.get(
+    '/v1/diagnosis',
+    {
+      schema: {
+        tags,
+        summary: 'What of its installation only the agent knows: for `cellblock doctor`',
+        response: { 200: Diagnosis, default: ErrorAnswer },
+      },
+    },
+    async () => parts.diagnose(),
   );
 
   api.get(
