@@ -308,6 +308,28 @@ t.test('a base that was there with its own move, and is gone with it, is waited 
   t.equal(seen.at(-1), `${toHost}: s1,s2`);
 });
 
+t.test('what a move waits for is not forgotten while the move itself is being written down', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  await family(world);
+  for (const host of world.hosts.values()) host.copies = false;
+  await split(world, ['base']);
+  await world.pass(1_000);
+  // The base is looked after meanwhile: its copy is under way.
+  let slow = 0;
+  world.state.fate = async (what): Promise<'answered'> => {
+    if (what === 'replaceRoute' && slow++ === 0) await world.after(2_000);
+    return 'answered';
+  };
+  t.match(await split(world, ['one']), { moves: [{ awaited: ['base'] }] });
+  t.ok(slow > 0, 'its journal was stored late');
+  await world.pass(3_000);
+  const status = await world.done<'move-status', MoveStatus>('move-status', { volume: 'one' });
+  t.match(status.troubles, [{ because: /of volume base is brought to host west-. first/ }]);
+  for (const host of world.hosts.values()) host.copies = true;
+  await moved(world, 'base', 'one');
+  t.equal(world.disagreement('one'), null);
+});
+
 t.test('what its volume has left is kept while others are on the move from there', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS, { settings: { graceMs: 0 } });
   const { base } = await family(world);
