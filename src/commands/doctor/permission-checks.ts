@@ -86,7 +86,7 @@ function storeMode(facts: Facts): Finding {
     if (mode === null) return notChecked(`the store may not be looked at (${error})`);
     if ((mode & 0o005) === 0) return ok('Others may not look into the store.');
     return warning(
-      `Everybody on this machine may look into ${directory}, where the data of all volumes is.`,
+      `Everybody on this machine may look into ${directory}, and see what volumes there are.`,
       `Run \`chmod o-rwx ${directory}\`.`,
     );
   });

@@ -53,7 +53,8 @@ function failed(facts: Facts): Finding {
 function recovery(facts: Facts): Finding {
   return ofAgent(facts, ({ status }) => {
     const { clean, isNew, powerLoss, entriesCounted } = status.store.recovery;
-    if (isNew || clean) return ok('The last start followed a clean stop.');
+    if (isNew) return ok('The store was made by the last start.');
+    if (clean) return ok('The last start followed a clean stop.');
     // Whoever has not asked for a day will not want to know.
     if (!powerLoss || status.uptimeSeconds > DAY_SECONDS)
       return ok(`The last start brought ${entriesCounted} entries of the journal in, as after a crash.`);
@@ -173,7 +174,7 @@ const JOURNAL_FILLING = 0.5;
 function journal(facts: Facts): Finding {
   return ofDiagnosis(facts, ({ journal: { sizeBytes, usedBytes } }) => {
     const part = Number(usedBytes) / Number(sizeBytes);
-    const used = `The journal is full to ${Math.round(part * 100)} % (${formatBytes(usedBytes)} of ${formatBytes(sizeBytes)})`;
+    const used = `${Math.round(part * 100)} % of the journal are used (${formatBytes(usedBytes)} of ${formatBytes(sizeBytes)})`;
     const remedy =
       'Look whether the disk is busy (`iostat -x 1`) and into the log of cellblockd; the size of a journal is fixed when a store is made (store.journal).';
     if (part >= JOURNAL_FULL) return problem(`${used}: writes wait for the metadata.`, remedy);
