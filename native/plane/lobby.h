@@ -24,8 +24,8 @@ class Lobby final : public Watcher {
   static constexpr uint64_t kIdleShare = 2;         // while there is not
   static constexpr uint64_t kWindowNs = 8'000'000;  // how much there is, is looked at over so long
   static constexpr uint64_t kOtherWork = 8;         // a processor for one part in so many is other work
-  // What a question to the directory costs where it is answered, which is not this thread: 150 us on a machine
-  // that is quiet, twice as much on one that is not, and JavaScript's own threads besides.
+  // What a question to the directory costs where it is answered, which is not this thread: 150 us on a
+  // machine that is quiet, twice as much on one that is not, and JavaScript's own threads besides.
   static constexpr int64_t kQuestionNs = 250'000;
 
   // `worked_ns`: processor time of the process so far, of all its threads.

@@ -55,7 +55,8 @@ export class QuarantineVerbs {
     const { volume } = await book.named(name);
     return locks.run(volume, async () => {
       const route = await this.#undecided(volume, name, cell);
-      const others = isDecided(route) && route.active.cell === cell ? [] : await ownersElsewhere(this.#parts, route);
+      const others =
+        isDecided(route) && route.active.cell === cell ? [] : await ownersElsewhere(this.#parts, route);
       const owner = others.find((one) => one.cell === cell);
       if (owner) return this.#takeIn(route, owner, others);
       if (route.status === 'lost' || !placeOf(route, cell)) throw noCell(route, cell, others);

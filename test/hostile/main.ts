@@ -186,7 +186,9 @@ async function price(program: string, daemon: Daemon, victim: Victim, setting: S
     passed &&= kept >= KEPT || attack === comparison || !setting.decides;
     const rates = [alone, with_].map((list) => Math.round(median(list.map(({ rate }) => rate))));
     const range = [Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2)).join(' - ');
-    console.log(`| ${attack.name} | ${rates.join(' | ')} | ${ofRequests.toFixed(2)} | ${kept.toFixed(2)} | ${range} |`);
+    console.log(
+      `| ${attack.name} | ${rates.join(' | ')} | ${ofRequests.toFixed(2)} | ${kept.toFixed(2)} | ${range} |`,
+    );
   }
   return passed;
 }

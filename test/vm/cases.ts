@@ -6,4 +6,10 @@ import { restartCases } from './restart-cases.js';
 import { syncCases } from './sync-cases.js';
 import { systemdCases } from './systemd-cases.js';
 
-export const cases: readonly VmCase[] = [...attachCases, ...restartCases, ...syncCases, ...clientCases, ...systemdCases];
+export const cases: readonly VmCase[] = [
+  ...attachCases,
+  ...restartCases,
+  ...syncCases,
+  ...clientCases,
+  ...systemdCases,
+];

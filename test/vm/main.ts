@@ -61,7 +61,13 @@ for (const [index, { name, summary, systemd = false, boots = 1 }] of wanted.entr
   const show = (line: string): void => console.log(`# ${line}`);
   const { code, kernel } = await (onHost
     ? runOnHost(name, show)
-    : runInGuest(name, { seconds: CASE_SECONDS, show, systemd, boots, files: systemd ? await packages() : [] }));
+    : runInGuest(name, {
+        seconds: CASE_SECONDS,
+        show,
+        systemd,
+        boots,
+        files: systemd ? await packages() : [],
+      }));
   const seconds = ((Date.now() - begun) / 1000).toFixed(1);
   console.log(`${code === 0 ? 'ok' : 'not ok'} ${title} # time=${seconds}s`);
   if (code === 0) continue;

@@ -23,7 +23,10 @@ async function build(): Promise<[string, string]> {
   await must('dpkg-deb', ['--raw-extract', older, tree]);
   const control = path.join(tree, 'DEBIAN/control');
   const text = readFileSync(control, 'utf8');
-  writeFileSync(control, text.replace(/^Version: .*$/m, (line) => `${line}.1~newer`));
+  writeFileSync(
+    control,
+    text.replace(/^Version: .*$/m, (line) => `${line}.1~newer`),
+  );
   const newer = path.join(folder, name.replace('_', '_newer_'));
   await must('dpkg-deb', ['--root-owner-group', '--build', tree, newer]);
   return [older, newer];

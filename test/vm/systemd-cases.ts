@@ -93,7 +93,9 @@ async function restarts(machine: Machine): Promise<void> {
     const writer = await Writer.start(SITE);
     const client = new Running('fio', [
       ...words('--name=client --ioengine=nbd --rw=randwrite --bs=4k --size=32M --iodepth=4 --rate_iops=200'),
-      ...words('--verify=crc32c --verify_state_save=0 --verify_fatal=1 --time_based --runtime=600 --eta=never'),
+      ...words(
+        '--verify=crc32c --verify_state_save=0 --verify_fatal=1 --time_based --runtime=600 --eta=never',
+      ),
       '--uri=nbd+unix:///vm?socket=/run/cellblock/nbd.sock',
     ]);
     await aWhile(BETWEEN_MS);
@@ -108,10 +110,16 @@ async function restarts(machine: Machine): Promise<void> {
       { everyMs: 200, hangMs: 180_000 },
     );
     await aWhile(BETWEEN_MS);
-    assert.equal(client.isOver, !keeps, `${name}: the NBD client ${keeps ? 'goes on' : 'is told'}: ${client.output}`);
+    assert.equal(
+      client.isOver,
+      !keeps,
+      `${name}: the NBD client ${keeps ? 'goes on' : 'is told'}: ${client.output}`,
+    );
     await client.stop('SIGKILL');
     const { writes, longestMs } = await writer.stop();
-    const stayed = keeps ? 'a client over the unix socket stayed connected' : 'a client over the unix socket had to connect again';
+    const stayed = keeps
+      ? 'a client over the unix socket stayed connected'
+      : 'a client over the unix socket had to connect again';
     machine.say(`${name}: 0 errors, ${writes} synced writes, longest stall ${longestMs} ms; ${stayed}`);
   }
   assert.deepEqual(await machine.ioErrors(), []);
