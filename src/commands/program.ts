@@ -10,6 +10,7 @@ import { addAttachCommands } from './attach-commands.js';
 import { addCellCommands } from './cell-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
+import { addCompletionCommand } from './completion-command.js';
 import { type ContextOf, contextMaker } from './context.js';
 import { addExportCommand } from './export-volume.js';
 import { addHostCommands } from './host-commands.js';
@@ -111,6 +112,7 @@ export function makeProgram({ version, streams, signal, offlineCheck, patienceMs
   addRouteCommands(program, contextOf);
   addServeStdioCommand(program, contextOf, streams.stdin);
   addAgentCommands(program, contextOf, offlineCheck);
+  addCompletionCommand(program, contextOf);
   return program;
 }
 
