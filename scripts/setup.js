@@ -1,6 +1,6 @@
 // Makes a machine ready: Debian packages, npm packages, both builds. Plain Node, so it runs on a fresh checkout.
 //
-//   node scripts/setup.js start|test|bench|boot|fuzz|vm
+//   node scripts/setup.js start|test|package|bench|boot|fuzz|vm
 //
 // What is there already is left alone: when nothing is missing this ends within a second. What cannot be put right
 // here is said in one sentence with the command that does it, and the exit code is 1.
@@ -51,8 +51,15 @@ const debianPackages = {
     'etcd-server',
     'iproute2',
     'util-linux',
+    'binutils',
+    'zsh',
+    'fish',
+    'man-db',
+    'groff-base',
+    'mandoc',
     ...fuzzing,
   ],
+  package: [...compiling, 'binutils'],
   fuzz: [...compiling, ...fuzzing],
   bench: [
     ...compiling,

@@ -1,7 +1,6 @@
 // docs/configuration.md, made from the schema of the configuration file, so that page and program cannot disagree.
 
-import type { TSchema } from '@sinclair/typebox';
-import { ConfigurationSchema } from './configuration-schema.js';
+import { type ConfigurationKey, configurationSections } from './configuration-keys.js';
 
 const HEAD = `# Configuration
 
@@ -25,29 +24,16 @@ log:
 `;
 
 export function configurationPage(): string {
-  const sections = Object.entries(ConfigurationSchema.properties).map(([name, section]) => {
-    const rows = keysOf(name, section).map(([key, schema]) =>
-      [`\`${key}\``, allowed(schema), shownDefault(schema), schema.description ?? ''].join(' | '),
+  const sections = configurationSections().map(({ name, keys }) => {
+    const rows = keys.map((key) =>
+      [`\`${key.path.join('.')}\``, key.allowed, shownDefault(key), key.description].join(' | '),
     );
     return `## ${name}\n\n| key | allowed | default | meaning |\n|---|---|---|---|\n${rows.map((row) => `| ${row} |\n`).join('')}`;
   });
   return [HEAD, ...sections].join('\n');
 }
 
-/** The keys below a mapping with their whole names, those of mappings in it included. */
-function keysOf(name: string, section: TSchema): [string, TSchema][] {
-  return Object.entries(section.properties as Record<string, TSchema>).flatMap(([key, schema]) =>
-    schema.properties === undefined
-      ? [[`${name}.${key}`, schema] as [string, TSchema]]
-      : keysOf(`${name}.${key}`, schema),
-  );
-}
-
-function allowed(schema: TSchema): string {
-  return String(schema.allowed);
-}
-
-function shownDefault(schema: TSchema): string {
-  if (schema.default === undefined) return '-';
-  return `\`${typeof schema.default === 'string' ? schema.default : JSON.stringify(schema.default)}\``;
+function shownDefault({ fallback }: ConfigurationKey): string {
+  if (fallback === undefined) return '-';
+  return `\`${typeof fallback === 'string' ? fallback : JSON.stringify(fallback)}\``;
 }

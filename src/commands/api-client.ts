@@ -2,7 +2,6 @@
 // what is wrong and what to do. Invariant: a change that was sent is not forgotten: either its answer comes, or the error says that it
 // may have been done and where to look.
 
-import { existsSync } from 'node:fs';
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import { EXIT_CODES, type FailureKind } from '../agent/exit-codes.js';
 import { CommandError } from './command-error.js';
@@ -40,16 +39,6 @@ export function apiPath(segments: readonly string[], query: Record<string, strin
     value === undefined ? [] : [`${encodeURIComponent(key)}=${encodeURIComponent(value)}`],
   );
   return given.length === 0 ? path : `${path}?${given.join('&')}`;
-}
-
-const LOCAL_SOCKET = './data/api.sock';
-const SYSTEM_SOCKET = '/run/cellblock/api.sock';
-
-/** The socket to talk to when none is named. */
-export function defaultApiSocket(environment: NodeJS.ProcessEnv = process.env): string {
-  const named = environment.CELLBLOCK_API;
-  if (named !== undefined && named !== '') return named;
-  return existsSync(LOCAL_SOCKET) ? LOCAL_SOCKET : SYSTEM_SOCKET;
 }
 
 const PATIENCE_MS = 15_000;

@@ -3,7 +3,8 @@
 import type { Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { CellblockError } from '../base/errors.js';
-import { ApiClient, defaultApiSocket } from './api-client.js';
+import { ApiClient } from './api-client.js';
+import { defaultApiSocket } from './api-socket.js';
 import { type Streams, Terminal } from './terminal.js';
 
 export interface Context {

@@ -11,6 +11,7 @@ import { addSupportBundleCommand } from './bundle/support-bundle-command.js';
 import { addCellCommands } from './cell-commands.js';
 import type { OfflineCheck } from './check-command.js';
 import { asCommandError, CommandError, interrupted } from './command-error.js';
+import { addCompletionCommand } from './completion-command.js';
 import { type ContextOf, contextMaker } from './context.js';
 import { addDoctorCommand, type SourcesOf, sourcesMaker } from './doctor/doctor-command.js';
 import { addExportCommand } from './export-volume.js';
@@ -124,6 +125,7 @@ export function makeProgram({
   addAgentCommands(program, contextOf, offlineCheck);
   addDoctorCommand(program, contextOf, sourcesOf);
   addSupportBundleCommand(program, contextOf, { sourcesOf, offlineCheck });
+  addCompletionCommand(program, contextOf);
   return program;
 }
 

@@ -1,7 +1,7 @@
 // What the program of a coordinator is told on its command line, checked: where it listens, who may come, where its state is.
 
 import { hostname } from 'node:os';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { CellblockError } from '../base/errors.js';
 import { isPlaceName } from '../model/cell/names.js';
 
@@ -65,6 +65,11 @@ export function coordinatorCommand(version: string): Command {
     .option('--announce <address>', 'where agents are sent when this one leads; else what it listens on')
     .option('--etcd-tls <directory>', 'ca.pem, cert.pem and key.pem for the connections to etcd')
     .option('--etcd-user <file>', 'NAME:PASSWORD for etcd')
+    .addOption(
+      new Option('--log-level <level>', 'how much is logged')
+        .choices(['error', 'warn', 'info', 'debug'])
+        .default('info'),
+    )
     .version(version)
     .allowExcessArguments(false)
     .configureOutput({ outputError: () => undefined })

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The coordinator's process: command line, log, signals. What it consists of is in coordinator-composition.ts.
 
-import { type Command, CommanderError, Option } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { COORDINATOR_EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
 import { type LogLevel, makeLogger } from '../agent/logger.js';
 import { asCellblockError } from '../base/errors.js';
@@ -39,16 +39,10 @@ async function main(words: string[]): Promise<number> {
 
 /** Undefined: help or version was asked for and printed. */
 function parsed(words: string[]): Command | undefined {
-  const command = coordinatorCommand(version)
-    .addOption(
-      new Option('--log-level <level>', 'how much is logged')
-        .choices(['error', 'warn', 'info', 'debug'])
-        .default('info'),
-    )
-    .addHelpText(
-      'after',
-      `\nSIGTERM: gives leadership back, tells the hosts and ends. SIGHUP: reads certificates and tokens again.\n\nExit codes:\n${exitCodeLines(COORDINATOR_EXIT_CODES)}`,
-    );
+  const command = coordinatorCommand(version).addHelpText(
+    'after',
+    `\nSIGTERM: gives leadership back, tells the hosts and ends. SIGHUP: reads certificates and tokens again.\n\nExit codes:\n${exitCodeLines(COORDINATOR_EXIT_CODES)}`,
+  );
   try {
     return command.parse(words, { from: 'user' });
   } catch (error) {

@@ -2,9 +2,9 @@
 // The agent's process: command line, configuration, log, signals. What it consists of is in composition.ts.
 
 import { resolve } from 'node:path';
-import { Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
+import { type AgentLine, agentCommand } from '../agent/command-line.js';
 import { readConfiguration } from '../agent/configuration.js';
-import { AGENT_EXIT_CODES, exitCodeLines } from '../agent/exit-codes.js';
 import { KeptClients } from '../agent/kept-clients.js';
 import { makeLogger } from '../agent/logger.js';
 import { makeSettings, type Settings } from '../agent/settings.js';
@@ -56,26 +56,7 @@ interface Read {
 
 /** Undefined: help or version was asked for and printed. */
 function readSettings(words: string[]): Read | undefined {
-  const command = new Command('cellblockd')
-    .description('The storage agent: serves the volumes of one store over NBD.')
-    .requiredOption('--store <directory>', 'the store; made when the directory is missing or empty')
-    .option('--config <file>', 'configuration, YAML; see docs/configuration.md')
-    .option('--nbd <address>', 'serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated', collect)
-    .option('--api <path>', 'unix socket of the control API')
-    .option('--default-export <name>', 'VOLUME or VOLUME@SNAPSHOT for clients that ask for no name')
-    .option(
-      '--allow-remote-without-tls',
-      'listen on TCP addresses other than loopback, though nothing is encrypted there and nobody has to prove who they are',
-    )
-    .option(
-      '--keep-clients',
-      'at a stop, leave connected clients with the service manager, so that a restart does not end their connections; its unit needs FileDescriptorStoreMax=',
-    )
-    .version(version)
-    .allowExcessArguments(false)
-    .configureOutput({ outputError: () => undefined })
-    .addHelpText('after', `\nExit codes:\n${exitCodeLines(AGENT_EXIT_CODES)}`)
-    .exitOverride();
+  const command = agentCommand(version);
   try {
     command.parse(words, { from: 'user' });
   } catch (error) {
@@ -90,15 +71,7 @@ function readSettings(words: string[]): Read | undefined {
     defaultExport,
     allowRemoteWithoutTls: allowRemote = false,
     keepClients: keepsClients = false,
-  } = command.opts<{
-    store: string;
-    config?: string;
-    nbd?: string[];
-    api?: string;
-    defaultExport?: string;
-    allowRemoteWithoutTls?: boolean;
-    keepClients?: boolean;
-  }>();
+  } = command.opts<AgentLine>();
   const line = { store, nbd, api, defaultExport, allowRemote };
   const passed = takePassedSockets(process.env, process.pid);
   const settings = makeSettings(
@@ -123,8 +96,4 @@ function apiPathOf(descriptor: number): string {
   }
   if (address.startsWith('unix:/')) return address.slice('unix:'.length);
   throw activationError(`The socket passed as api is ${address}, and no unix socket with a path.`);
-}
-
-function collect(value: string, before: string[] = []): string[] {
-  return [...before, value];
 }

@@ -1,9 +1,11 @@
 // `npm run docs`: writes the pages that are made from the program.
 
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { pages, protocolEntry } from './pages.js';
 
 for (const [path, content] of await pages()) {
+  mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, content);
   process.stdout.write(`${path}\n`);
 }

@@ -1,18 +1,20 @@
 // The pages of docs/ that are made from the program itself, so that they cannot disagree with it: `npm run docs` writes them, a test
 // compares them.
 
-import { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { pino } from 'pino';
 import type { AgentParts } from '../agent/agent-parts.js';
 import { makeApiServer } from '../agent/api-server.js';
+import { exampleConfiguration } from '../agent/configuration-example.js';
 import { configurationPage } from '../agent/configuration-page.js';
 import { EXIT_CODE_MEANINGS } from '../agent/exit-codes.js';
 import { HTTP_STATUS } from '../agent/http-status.js';
 import { openApiDocument } from '../agent/openapi.js';
+import { DESCRIBED, leaves, wordsTo } from '../commands/command-tree.js';
 import { makeProgram } from '../commands/program.js';
 import { asyncApiDocument } from '../protocol/asyncapi.js';
 import { currentEntry } from '../protocol/history.js';
+import { manPages } from './man-pages.js';
 
 /** Content by path, relative to the root of the project. */
 export async function pages(): Promise<Map<string, string>> {
@@ -22,6 +24,8 @@ export async function pages(): Promise<Map<string, string>> {
     ['docs/api.md', apiPage(document)],
     ['docs/cli.md', cliPage()],
     ['docs/configuration.md', configurationPage()],
+    ['packaging/cellblock.yaml', exampleConfiguration()],
+    ...manPages(),
     ['docs/coordinator-protocol.json', `${JSON.stringify(asyncApiDocument(), null, 2)}\n`],
   ]);
 }
@@ -113,25 +117,12 @@ const CLI_HEAD = `# The command line
 `;
 
 function cliPage(): string {
-  const program = makeProgram({
-    version: '1',
-    streams: { stdin: Readable.from([]), stdout: new Writable(), stderr: new Writable() },
-    signal: new AbortController().signal,
-    offlineCheck: async () => {
-      throw new Error('only for its help');
-    },
-  });
+  const program = makeProgram(DESCRIBED);
   const codes = EXIT_CODE_MEANINGS.map(([code, meaning]) => `| ${code} | ${meaning} |\n`).join('');
   return `${CLI_HEAD}\n## Exit codes\n\n\`cellblockd\` uses the same.\n\n| code | meaning |\n|---|---|\n${codes}\n## Commands\n\n${leaves(program).map(commandText).join('\n')}`;
 }
 
-function leaves(command: Command): Command[] {
-  return command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
-}
-
 function commandText(command: Command): string {
-  const names: string[] = [];
-  for (let at: Command | null = command; at !== null; at = at.parent) names.unshift(at.name());
   const usage = command.usage().replace('[options] ', '').replace('[options]', '');
   const rows = [
     ...command.registeredArguments
@@ -140,7 +131,7 @@ function commandText(command: Command): string {
     ...command.options.map((option) => `* \`${option.flags}\`: ${option.description}\n`),
   ];
   return (
-    `### ${names.join(' ')} ${usage}`.trimEnd() +
+    `### cellblock ${wordsTo(command).join(' ')} ${usage}`.trimEnd() +
     `\n\n${command.description()}\n${rows.length === 0 ? '' : `\n${rows.join('')}`}`
   );
 }
