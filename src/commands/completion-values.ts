@@ -124,6 +124,7 @@ const OPTIONS: Readonly<Record<string, Values>> = {
   '--post command': FILE,
   '--hook-timeout seconds': ANY,
   '--config file': FILE,
+  '--output file': FILE,
   '--disk slot=volume': ANY,
   '--connections count': ANY,
   '--device device': FILE,

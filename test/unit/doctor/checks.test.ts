@@ -774,7 +774,7 @@ for (const [id, cases] of Object.entries(CASES)) {
       const line = report.checks.find(({ check }) => check === id)!;
       t.equal(line.verdict, verdict, line.message);
       t.match(line.message, message);
-      t.match(line.message, /^([A-Z/\d]|cellblockd\.service ).*\.$/, 'a sentence');
+      t.match(line.message, /^([A-Z/\d]|cellblockd\.service |systemd ).*\.$/, 'a sentence');
       if (verdict === 'not-checked') t.equal(line.remedy, null);
       else t.match(line.remedy, /^[A-Z].*\.$/, 'and one on what to do');
       if (verdict === 'problem') t.equal(report.healthy, false);
