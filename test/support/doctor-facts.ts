@@ -56,7 +56,7 @@ export function soundDiagnosis(): Diagnosis {
         path: '/tls/cert.pem',
         holds: 'certificates',
         ...FILE,
-        certificate: CERTIFICATE,
+        certificate: { ...CERTIFICATE },
       },
       { key: 'nbd.tls.key', path: '/tls/key.pem', holds: 'secret', ...FILE, mode: 0o600, certificate: null },
       {
@@ -64,7 +64,7 @@ export function soundDiagnosis(): Diagnosis {
         path: '/cell/cert.pem',
         holds: 'certificates',
         ...FILE,
-        certificate: CERTIFICATE,
+        certificate: { ...CERTIFICATE },
       },
     ],
     coordinator: { addresses: ['wss://c1:7443'], clockDifferenceMs: 12 },
