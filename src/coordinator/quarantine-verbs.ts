@@ -201,13 +201,21 @@ export class QuarantineVerbs {
     return locks.run(volume, async () => {
       const fork = givenUp(await book.route(volume), name);
       if (fork.mustSeal !== null) throw hostSilent(fork.primary, this.#parts.settings);
-      await this.#command(fork.primary, volume, { do: 'purge' });
+      await this.#purge(fork.primary, volume);
       await this.#drop(volume, fork);
       return { volume: name, host: fork.primary };
     });
   }
 
+  async #purge(host: string, volume: string): Promise<void> {
+    const answer = await askHost(this.#parts, host, { volume, seqs: [] });
+    if (!answer) throw hostSilent(host, this.#parts.settings);
+    if (answer.state !== 'NONE') await this.#command(host, volume, { do: 'purge' });
+  }
+
+  /** With what its replicas have, which would be nobody's. */
   async #drop(volume: string, fork: Place): Promise<void> {
+    for (const host of fork.replicas) await this.#purge(host, volume);
     await this.#parts.book.change(volume, (now) =>
       now.alternate?.primary === fork.primary ? { ...now, alternate: null } : null,
     );

@@ -5,7 +5,7 @@ import t from 'tap';
 import type { HostDetails, ReadmitResult } from '../../../src/coordinator/results.js';
 import type { Hello } from '../../../src/protocol/messages.js';
 import { CoordinatorWorld } from '../../support/coordinator-world.js';
-import { forked } from './forked.js';
+import { forked, madeOwnerAgain } from './forked.js';
 
 const HOSTS = { 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' };
 
@@ -403,3 +403,26 @@ t.test(
     t.equal(world.host('west-1').answer(id).state, 'FAULTED', 'what its host has stays there');
   },
 );
+
+for (const [what, isThere] of [
+  ['has it', true],
+  ['has lost it', false],
+] as const)
+  t.test(`what is thrown away of a cell goes at its replicas too; its primary ${what}`, async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+    await world.until('the move', () => world.route('db').journal === null);
+    madeOwnerAgain(world, id);
+    const snapshot = { snapshots: [{ volume: 'db', name: 's3' }] };
+    t.equal(await world.refused('snapshot-create', snapshot), 'volume-quarantined');
+    await world.done('quarantine-adopt', { volume: 'db', cell: 'west' });
+    await world.until('the seal', () => world.route('db').alternate?.mustSeal === null);
+    if (!isThere) world.host('east-1').volumes.delete(id);
+    await world.done('quarantine-discard', { volume: 'db' });
+    t.equal(world.route('db').alternate, null);
+    t.equal(world.host('east-1').answer(id).state, 'NONE');
+    t.equal(world.host('east-2').answer(id).state, 'NONE');
+  });

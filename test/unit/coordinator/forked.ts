@@ -7,10 +7,15 @@ export async function forked(world: CoordinatorWorld): Promise<string> {
   const id = await world.volume('db', 'east-1', 2);
   await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
   await world.until('the move', () => world.route('db').journal === null);
-  const held = world.host('east-1').volumes.get(id)!;
-  held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
-  held.content = 999;
+  madeOwnerAgain(world, id);
   const refused = await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
   if (refused !== 'volume-quarantined') throw new Error(`the fork was ${refused}`);
   return id;
+}
+
+/** east-1, which it was moved away from. */
+export function madeOwnerAgain(world: CoordinatorWorld, id: string): void {
+  const held = world.host('east-1').volumes.get(id)!;
+  held.record = { ...held.record, state: 'ACTIVE', epoch: 2, released: null, sealedHead: null };
+  held.content = 999;
 }
