@@ -23,6 +23,8 @@ if [ ! -e $units/cellblock-vm.service ]; then
     lvm2-monitor.service mdadm.service nbd-server.service nbd-client.service; do
     ln -sfn /dev/null $units/$unit
   done
+  # Where it is there it keeps packages from starting their services, as in an image that is being built.
+  rm -f $root/usr/sbin/policy-rc.d
   : > $root/etc/fstab
   : > $root/etc/machine-id
   rm -f $root/etc/modules-load.d/*

@@ -41,7 +41,9 @@ async function property(unit: string, name: string): Promise<string> {
 async function install(machine: Machine): Promise<void> {
   const [older] = packages();
   await type(machine, `dpkg -i ${older}`);
-  assert.equal(await property('cellblockd', 'ActiveState'), 'active');
+  const state = await property('cellblockd', 'ActiveState');
+  if (state !== 'active') machine.say((await run('systemctl', ['status', '--no-pager', 'cellblockd'])).stdout);
+  assert.equal(state, 'active');
 }
 
 /** Five commands on a bare machine: what docs/install.md shows. */
