@@ -146,7 +146,8 @@ async function boot(
     '--mount-proc',
     'sh',
     '-c',
-    'setsid -w "$@"; exit $?',
+    // hostfs has a descriptor of the host's for each file that the guest has seen.
+    'ulimit -n $(ulimit -Hn); setsid -w "$@"; exit $?',
     'sh',
   ];
   const child = spawn('unshare', [...words, 'linux.uml', ...kernel], {
