@@ -42,7 +42,8 @@ async function install(machine: Machine): Promise<void> {
   const [older] = packages();
   await type(machine, `dpkg -i ${older}`);
   const state = await property('cellblockd', 'ActiveState');
-  if (state !== 'active') machine.say((await run('systemctl', ['status', '--no-pager', 'cellblockd'])).stdout);
+  if (state !== 'active')
+    machine.say((await run('systemctl', ['status', '--no-pager', 'cellblockd'])).stdout);
   assert.equal(state, 'active');
 }
 
