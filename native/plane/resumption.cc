@@ -1,5 +1,7 @@
 #include "plane/resumption.h"
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -19,6 +21,8 @@ Resumption::Resumption(Reactor& reactor, KeptClient client)
 
 void Resumption::start() {
   prepare_socket(channel_.fd());
+  // It came through an exec, and no child of ours shall hold it open.
+  fcntl(channel_.fd(), F_SETFD, FD_CLOEXEC);
   reactor_.wire_.connections.fetch_add(1);
   reactor_.wire_.clients.enter(client_.peer);
   until_ns_ = reactor_.loop_.clock_ns() + reactor_.wire_.options.handshake_timeout_ms * 1'000'000;

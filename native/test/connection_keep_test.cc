@@ -1,4 +1,5 @@
 // Clients that a stop leaves between two messages, and another process goes on with: here another host.
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -38,7 +39,11 @@ struct Keeping {
     auto kept = host.reactor().take_kept();
     TAP_EQ(kept.size(), size_t{1}, "one client is kept");
     if (kept.size() != 1) return;
+    fcntl(kept[0].fd, F_SETFD, 0);  // as what a service manager passes
+    const int fd = kept[0].fd;
     next.reactor().resume(std::move(kept[0]));
+    const int flags = fcntl(fd, F_GETFD);
+    TAP_OK(flags < 0 || (flags & FD_CLOEXEC), "no child of the next process inherits it");
     client.meet(next);
     client.pump();
   }
