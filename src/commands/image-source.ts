@@ -18,6 +18,8 @@ export interface ImageSource {
   sizeBytes: bigint | null;
   /** The content in order, to be called once. Pieces of data are full but the last before a hole or the end. */
   pieces(pool: BufferPool): AsyncIterable<SourcePiece>;
+  /** What it begins with, at most so many bytes; null: of a pipe nothing is read before it is used. */
+  head(bytes: number): Promise<Buffer | null>;
   /** May be called more than once; ends a read that waits. */
   close(): Promise<void>;
 }
@@ -33,6 +35,10 @@ export async function openSource(path: string, stdin: Readable, signal: AbortSig
     return {
       sizeBytes,
       pieces: (pool) => filePieces({ file, path, sizeBytes, nextExtent: extentFinder() }, pool),
+      head: async (bytes) => {
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+        return buffer.subarray(0, bytesRead);
+      },
       close: () => file.close(),
     };
   } catch (error) {
@@ -69,6 +75,7 @@ function streamSource(stream: Readable): ImageSource {
   return {
     sizeBytes: null,
     pieces: (pool) => streamPieces(stream, pool),
+    head: async () => null,
     close: async () => {
       stream.destroy();
     },

@@ -13,6 +13,7 @@ import { CommandError } from './command-error.js';
 import type { Context, ContextOf } from './context.js';
 import { connectExport } from './find-export.js';
 import { formatBytes } from './format.js';
+import { formatOf, HEAD_BYTES } from './image-format.js';
 import { type ImageSource, openSource } from './image-source.js';
 import { checkVolumeName } from './names.js';
 import type { Noun } from './noun.js';
@@ -24,6 +25,7 @@ export interface ImportOptions {
   hash?: string;
   force?: boolean;
   dryRun?: boolean;
+  asRaw?: boolean;
 }
 
 export function addImportCommand(
@@ -32,7 +34,7 @@ export function addImportCommand(
   { noun, stdin }: { noun: Noun; stdin: Readable },
 ): void {
   const { kind } = noun;
-  command
+  const importing = command
     .command('import')
     .description(
       kind === 'file'
@@ -48,6 +50,8 @@ export function addImportCommand(
     .action((name: string, file: string, options: ImportOptions, command: Command) =>
       importVolume(contextOf(command), { noun, name, file, stdin, ...options }),
     );
+  if (kind === 'volume')
+    importing.option('--as-raw', 'take an image of another format (qcow2, VMDK ...) as it is, byte for byte');
 }
 
 type Wanted = ImportOptions & { noun: Noun; name: string; file: string };
@@ -61,6 +65,7 @@ export async function importVolume(context: Context, options: Wanted & { stdin: 
   const hash = makeHash(options.hash);
   const source = await openSource(options.file, options.stdin, context.signal);
   try {
+    if (noun.kind === 'volume' && options.asRaw !== true) await refuseOtherFormats(source, options.file);
     const target = await findTarget(context, options, source);
     if (options.dryRun === true) return announce(context, { noun, target, source, file: options.file });
     if (target.existing !== null && options.force !== true) refuseToOverwrite(target.existing, noun);
@@ -72,6 +77,19 @@ export async function importVolume(context: Context, options: Wanted & { stdin: 
   } finally {
     await source.close();
   }
+}
+
+/** Nobody means it: a machine would find the format's own header in place of a disk. */
+async function refuseOtherFormats(source: ImageSource, file: string): Promise<void> {
+  const head = await source.head(HEAD_BYTES);
+  const found = head && formatOf(head);
+  if (!found) return;
+  throw new CommandError(
+    'invalid',
+    'image-not-raw',
+    `${file} is a ${found.format} image, not a raw one.`,
+    `Convert it: \`qemu-img convert -f ${found.qemu} -O raw ${file} IMAGE\`; or take it as it is with --as-raw.`,
+  );
 }
 
 /** A hash by its name, or none when none is asked for. */

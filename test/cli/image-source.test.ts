@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import t from 'tap';
 import { BufferPool } from '../../src/commands/buffer-pool.js';
+import { formatOf, HEAD_BYTES } from '../../src/commands/image-format.js';
 import { type ImageSource, openSource, type SourcePiece } from '../../src/commands/image-source.js';
 
 const MIB = 1024 * 1024;
@@ -86,4 +87,28 @@ t.test('closing ends the wait for a pipe that says nothing', async (t) => {
   const ended = t.rejects(shapeOf(source));
   await source.close();
   await ended;
+});
+
+t.test('what is no raw image is known by what it begins with', async (t) => {
+  const at = (offset: number, bytes: string) =>
+    Buffer.concat([Buffer.alloc(offset), Buffer.from(bytes, 'latin1')]);
+  const known: [Buffer, string | undefined][] = [
+    [at(0, 'QFI\xfb\0\0\0\x03'), 'qcow2'],
+    [at(0, 'KDMV\x01'), 'VMDK'],
+    [at(0, '# Disk DescriptorFile\nversion=1'), 'VMDK'],
+    [at(0, 'vhdxfile'), 'VHDX'],
+    [at(0, 'conectix'), 'VHD'],
+    [at(0x40, '\x7f\x10\xda\xbe'), 'VDI'],
+    [at(1, 'QFI\xfb'), undefined],
+    [at(0, 'QFI'), undefined],
+    [at(510, '\x55\xaa'), undefined],
+    [Buffer.alloc(0), undefined],
+  ];
+  for (const [head, format] of known) t.equal(formatOf(head)?.format, format);
+  const path = join(t.testdir(), 'short');
+  writeFileSync(path, 'abc');
+  const source = await openSource(path, Readable.from([]), never);
+  t.same(await source.head(HEAD_BYTES), Buffer.from('abc'));
+  t.strictSame(await shapeOf(source), ['data 3'], 'and is read from its begin afterwards');
+  t.equal(await (await openSource('-', Readable.from(['x']), never)).head(HEAD_BYTES), null);
 });
