@@ -147,7 +147,7 @@ async function boot(
     'sh',
     '-c',
     // hostfs has a descriptor of the host's for each file that the guest has seen.
-    'ulimit -n 1000000 || ulimit -n $(ulimit -Hn); setsid -w "$@"; exit $?',
+    'ulimit -n 1000000 2>/dev/null || ulimit -n $(ulimit -Hn); setsid -w "$@"; exit $?',
     'sh',
   ];
   const child = spawn('unshare', [...words, 'linux.uml', ...kernel], {
