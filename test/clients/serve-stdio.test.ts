@@ -310,7 +310,7 @@ t.test('an access list counts for whoever runs the command', async (t) => {
   };
   t.equal((await answer('disk')).length, HELLO_BYTES);
   t.match(await answer('other'), `is not for uid ${uid}`);
-  t.match(daemon.output, `"peer":"stdio:uid=${uid}"`);
+  await daemon.says(`"peer":"stdio:uid=${uid}"`);
 });
 
 t.test('the socket for it has the mode of that of the API, and goes with the agent', async (t) => {

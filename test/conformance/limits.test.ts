@@ -187,7 +187,7 @@ t.test('a client refused by an access list, and one dropped for its silence, are
     client.close();
     return end === REP.errPolicy;
   });
-  t.match(daemon.output, 'a client may not use this export');
+  await daemon.says('a client may not use this export');
   const metrics = await daemon.api.call<string>('GET', '/metrics');
   t.match(metrics, /cellblock_connections_refused_total\{reason="access"\} [1-9]\d*\n/);
   t.match(metrics, /cellblock_handshakes_timed_out_total [1-9]\d*\n/);

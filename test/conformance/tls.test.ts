@@ -8,7 +8,6 @@ import { Daemon } from '../support/daemon.js';
 import { CMD, MIB, OPT, REP } from '../support/nbd-wire.js';
 import { missing } from '../support/programs.js';
 import { RawNbd } from '../support/raw-nbd.js';
-import { until } from '../support/waiting.js';
 import { runAllCases } from './all-cases.js';
 import { type TlsTarget, tlsCases } from './tls-cases.js';
 
@@ -72,7 +71,7 @@ t.test('TLS', { skip }, async (t) => {
         }
       };
       await connect({ cert: certificates.read('client-cert.pem'), key: certificates.read('client-key.pem') });
-      await until('the certificate in the log', () => forced.output.includes('"identity":"x509:web-1"'));
+      await forced.says('"identity":"x509:web-1"');
       const psk = (key: Buffer) => ({
         pskCallback: () => ({ psk: key, identity: 'alice' }),
         checkServerIdentity: () => undefined,
@@ -81,14 +80,14 @@ t.test('TLS', { skip }, async (t) => {
         maxVersion: 'TLSv1.2',
       });
       await connect(psk(certificates.alicesKey));
-      await until('the key in the log', () => forced.output.includes('"identity":"psk:alice"'));
+      await forced.says('"identity":"psk:alice"');
       await t.rejects(connect(psk(Buffer.alloc(32, 1))), 'another key');
       await certificates.issue({ files: 'old', subject: '/CN=web-1', days: -1 });
       await t.rejects(
         connect({ cert: certificates.read('old-cert.pem'), key: certificates.read('old-key.pem') }),
         'an expired certificate',
       );
-      await until('the reason in the log', () => forced.output.includes('certificate has expired'));
+      await forced.says('certificate has expired');
       t.notMatch(forced.output, certificates.alicesKey.toString('hex'), 'no secret in the log');
     },
   );
@@ -122,14 +121,14 @@ t.test('TLS', { skip }, async (t) => {
       });
       certificates.replace('server', 'next');
       process.kill(forced.pid, 'SIGHUP');
-      await until('the reload in the log', () => forced.output.includes('TLS reloaded'));
+      await forced.says('TLS reloaded');
       t.equal(await subjectOf(), 'next', 'the next one');
       await serves();
 
       // The key of another certificate.
       copyFileSync(certificates.file('client-key.pem'), certificates.file('server-key.pem'));
       process.kill(forced.pid, 'SIGHUP');
-      await until('the refusal in the log', () => forced.output.includes('TLS stays as it was'));
+      await forced.says('TLS stays as it was');
       t.match(forced.output, /key does not belong to the certificate/);
       t.equal(await subjectOf(), 'next', 'it stays');
       await serves();

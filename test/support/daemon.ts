@@ -77,6 +77,14 @@ export class Daemon {
     return this.#process?.output ?? '';
   }
 
+  /** Until its log holds this. It is another process: what it wrote may come after what it answered. */
+  async says(text: string): Promise<void> {
+    await until(`"${text}" in the log`, () => {
+      if (this.hasEnded) throw new Error(`cellblockd ended without "${text}":\n${this.output}`);
+      return this.output.includes(text);
+    });
+  }
+
   get hasEnded(): boolean {
     return this.#process === null || this.#process.isOver;
   }
