@@ -175,6 +175,7 @@ function addService(root) {
   for (const folder of ['sysusers.d', 'tmpfiles.d', 'modules-load.d']) {
     root.copy(from('systemd', folder, 'cellblock.conf'), `usr/lib/${folder}/cellblock.conf`);
   }
+  root.copy(from('systemd/rules.d/60-cellblock.rules'), 'lib/udev/rules.d/60-cellblock.rules');
   root.copy(from('packaging/cellblock.yaml'), 'etc/cellblock/cellblock.yaml');
 }
 

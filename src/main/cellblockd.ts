@@ -37,6 +37,7 @@ async function main(words: string[]): Promise<number> {
         log,
         debug,
         configuration,
+        runtimeDirectory: process.env.RUNTIME_DIRECTORY ?? null,
         clients: { resumed: clients, kept: keepsClients && manager.listens ? clients : null },
       });
     });

@@ -2,7 +2,7 @@
 
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { requireFreeAddresses } from '../agent/addresses.js';
 import type { AgentParts } from '../agent/agent-parts.js';
@@ -45,6 +45,8 @@ export interface Surroundings {
   debug: boolean;
   /** Clients that an earlier agent left, and who takes those of this one at its stop; null: they are told. */
   clients?: { resumed: KeptClients; kept: KeptClients | null };
+  /** What a service manager made for it under /run, absolute; null: there is none. */
+  runtimeDirectory?: string | null;
   /** The file the settings come from, absolute; null: there is none. */
   configuration?: string | null;
 }
@@ -54,7 +56,7 @@ const API_STOP_MS = 2000;
 
 export async function composeAgent(
   settings: Settings,
-  { plane, log, debug, clients, configuration = null }: Surroundings,
+  { plane, log, debug, clients, runtimeDirectory = null, configuration = null }: Surroundings,
 ): Promise<RunningAgent> {
   const stops = new Stops(log);
   const started = new Date().toISOString();
@@ -77,6 +79,7 @@ export async function composeAgent(
       ...(coordinator === null
         ? {}
         : { cells: { ...coordinator, copyCredentials: () => copyCredentialsOf(coordinator) } }),
+      deviceNames: runtimeDirectory && join(runtimeDirectory, 'devices'),
       beforeMaking: () => requireFreeAddresses(settings),
     });
     const { storeId } = operations.status();

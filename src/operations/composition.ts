@@ -20,6 +20,7 @@ import { Failures } from './failures.js';
 import { Faults } from './faults.js';
 import { Files } from './files.js';
 import { Attachments } from './kernel/attachments.js';
+import { DeviceNames } from './kernel/device-names.js';
 import { KernelFiles } from './kernel/kernel-files.js';
 import type { PlaneClient } from './plane-client.js';
 import { openPlane } from './plane-open.js';
@@ -154,8 +155,10 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
     needsTls: options.needsTls ?? (() => false),
     windowBytes: meta.windowBytes,
   });
+  const kernelFiles = new KernelFiles(options.kernelRoots);
+  const deviceNames = new DeviceNames(options.deviceNames ?? null, kernelFiles, log);
   const attachments = new Attachments(
-    { catalog, client, exports, files: new KernelFiles(options.kernelRoots), log },
+    { catalog, client, exports, files: kernelFiles, names: deviceNames, log },
     meta.storeId,
   );
   const holdLimitMs = options.holdLimitMs ?? DEFAULTS.holdLimitMs;

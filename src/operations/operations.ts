@@ -318,7 +318,9 @@ export class Operations {
   async renameVolume(name: string, newName: string, kind?: ContainerKind): Promise<VolumeInfo> {
     this.#requireWritable();
     this.parts.localVerbs.refuse(requireKind(this.parts.catalog, name, kind ?? 'volume'), 'rename');
-    return this.#volumeInfo(await this.parts.volumes.rename(name, newName, kind));
+    const container = await this.parts.volumes.rename(name, newName, kind);
+    await this.parts.attachments.renamed(container);
+    return this.#volumeInfo(container);
   }
 
   /** Shrinking needs `force` (`shrink-needs-force`); what is behind the new end is gone for the volume, its snapshots keep it. */

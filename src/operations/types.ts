@@ -59,6 +59,8 @@ export interface OperationsOptions {
   beforeMaking?: () => Promise<void>;
   /** Who this host is in a cell; not given: in none, and records of cells that are there are kept. */
   cells?: CellOptions;
+  /** Where udev finds what devices of the kernel are of; not given, or null: they have numbers only. */
+  deviceNames?: string | null;
   /** Tests only: in place of who brings snapshots from other hosts. */
   copies?: (host: CopyHost) => Copies;
   /** Tests only: handed to the data plane. */

@@ -1,9 +1,9 @@
 // The kernel's nbd driver for tests of attachments: devices with connections that die and are replaced, and the files of /sys, /proc
 // and /dev that tell of them, in a directory of their own. It outlives the planes that are connected to it, as the real one does.
 
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { KernelRoots } from '../../src/operations/kernel/kernel-files.js';
 import type { KernelBackend, KernelDevice } from '../../src/plane/treaty.js';
 
@@ -33,6 +33,7 @@ export class FakeKernel {
       mkdirSync(join(this.#block(index), 'holders'), { recursive: true });
       writeFileSync(join(this.#block(index), 'dev'), `43:${index * 32}\n`);
       writeFileSync(join(this.#block(index), 'size'), '0\n');
+      writeFileSync(join(this.#block(index), 'uevent'), '');
     }
     this.#writeMounts();
     writeFileSync(join(this.roots.proc, 'swaps'), 'Filename\tType\tSize\tUsed\tPriority\n');
@@ -78,6 +79,26 @@ export class FakeKernel {
 
   connected(): number[] {
     return [...this.devices.keys()];
+  }
+
+  /** It finds the first partition. */
+  partition(index: number): void {
+    const part = join(this.#block(index), `nbd${index}p1`);
+    mkdirSync(join(part, 'holders'), { recursive: true });
+    writeFileSync(join(part, 'dev'), `43:${index * 32 + 1}\n`);
+    writeFileSync(join(part, 'uevent'), '');
+  }
+
+  /** Which nodes of the device udev was asked to look at since the last call. */
+  announced(index: number): string[] {
+    const nodes = [this.#block(index), join(this.#block(index), `nbd${index}p1`)];
+    const asked = nodes.filter((node) => {
+      const file = join(node, 'uevent');
+      const is = existsSync(file) && readFileSync(file, 'utf8') === 'change';
+      if (is) writeFileSync(file, '');
+      return is;
+    });
+    return asked.map((node) => basename(node));
   }
 
   /** The other end of a connection is gone. */

@@ -1,7 +1,15 @@
 // The package on a machine with systemd: from the first install to a mounted file system, restarts by systemd of every kind under load,
 // an upgrade, and a reboot with an entry in fstab. Commands are those a user types.
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { setTimeout as aWhile } from 'node:timers/promises';
 import { must, Running, run } from '../support/programs.js';
@@ -62,14 +70,24 @@ async function firstInstall(machine: Machine): Promise<void> {
   mkdirSync(SITE, { recursive: true });
   await type(machine, `mount /dev/nbd0 ${SITE}`);
   await type(machine, `df -h ${SITE}`);
-  assert.match(await property('cellblockd', 'StatusText'), /^Serving 1 volume to \d+ clients?$/);
+  const named = '/dev/cellblock/web';
+  await until('the name of the device', () => existsSync(named));
+  assert.equal(realpathSync(named), '/dev/nbd0');
+  // It is told every ten seconds.
+  await until('a status', async () =>
+    /^Serving 1 volume to \d+ clients?$/.test(await property('cellblockd', 'StatusText')),
+  );
   assert.equal(await property('cellblockd', 'WatchdogUSec'), '30s');
   // Removing it now would take the disk away from under the file system.
   const refused = await run('dpkg', ['-r', 'cellblock']);
   assert.notEqual(refused.code, 0, 'it is not removed from under a mounted file system');
   assert.equal(await property('cellblockd', 'ActiveState'), 'active', 'and goes on');
+  await shell('cellblock volume rename web www');
+  await until('the new name', () => existsSync('/dev/cellblock/www') && !existsSync(named));
+  await shell('cellblock volume rename www web');
   await shell(`umount ${SITE}`);
   await shell('cellblock detach web');
+  await until('the end of the name', () => !existsSync(named));
   await type(machine, 'dpkg -r cellblock');
   assert.ok(existsSync('/var/lib/cellblock'), 'the store stays');
   assert.ok(existsSync('/etc/cellblock/cellblock.yaml'), 'so does what was configured');
@@ -146,10 +164,9 @@ async function reboot(machine: Machine, boot: number): Promise<void> {
     await shell('cellblock volume create web --size 256M');
     await shell('systemctl enable --now cellblock-attach@web.service');
     await machine.format('/dev/nbd0', 'ext4');
-    const uuid = (await must('blkid', ['-s', 'UUID', '-o', 'value', '/dev/nbd0'])).trim();
     mkdirSync(SITE, { recursive: true });
     const options = 'defaults,_netdev,nofail,x-systemd.requires=cellblock-attach@web.service';
-    appendFileSync('/etc/fstab', `UUID=${uuid} ${SITE} ext4 ${options} 0 2\n`);
+    appendFileSync('/etc/fstab', `/dev/cellblock/web ${SITE} ext4 ${options} 0 2\n`);
     await shell('systemctl daemon-reload');
     await shell(`mount ${SITE}`);
     writeFileSync(path.join(SITE, 'kept'), 'as it was');

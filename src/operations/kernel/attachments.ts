@@ -107,6 +107,8 @@ export class Attachments {
     const { attachment } = link;
     const { blockBytes, ioTimeoutSeconds, deadTimeoutSeconds } = attachment;
     try {
+      // Before the kernel is asked: what it says of a new device has the name in it then.
+      await this.#links.giveName(link);
       const backend = await this.#links.lease(link, attachment.connections);
       const answer = await this.#client.kernelConnect(
         {
@@ -126,6 +128,8 @@ export class Attachments {
       throw error;
     }
     await this.#catalog.change().attachment(attachment).commit();
+    // The driver may have told of it before it knew whose it is.
+    await this.#links.giveName(link);
   }
 
   /** `name`: as attach(), or the device. `force`: whoever uses it gets errors. `attachment-not-found`, `kernel-device-in-use`. */
@@ -163,6 +167,11 @@ export class Attachments {
    * that was interrupted in the middle of being attached is found by what the kernel keeps of it.
    */
   async resume(): Promise<void> {
+    await this.#takeUp();
+    await this.#links.keepNames();
+  }
+
+  async #takeUp(): Promise<void> {
     if (this.#catalog.attachments.size === 0) return;
     const found = await this.#ownDevices();
     for (const attachment of [...this.#catalog.attachments.values()]) {
@@ -177,6 +186,7 @@ export class Attachments {
           continue;
         }
         await this.#catalog.change().attachment(attachment).commit();
+        await this.#links.giveName(link);
         this.#log.info(
           { device: `nbd${attachment.index}`, connections: attachment.connections },
           'a device of an earlier run is served again',
@@ -225,7 +235,7 @@ export class Attachments {
       if (what.id !== container && what.id !== snapshot) continue;
       throw new CellblockError(
         'kernel-device-in-use',
-        `${JSON.stringify(this.#nameOf(link) ?? what.name)} is attached as ${this.#nodeOf(link)}.`,
+        `${JSON.stringify(this.#links.nameOf(link) ?? what.name)} is attached as ${this.#nodeOf(link)}.`,
         { hint: 'Detach it first, with `cellblock detach`.' },
       );
     }
@@ -264,6 +274,12 @@ export class Attachments {
     };
   }
 
+  /** The container, or a snapshot of it, has another name. */
+  async renamed(container: Container): Promise<void> {
+    for (const link of this.#links.all())
+      if (link.attachment.container === container.id) await this.#links.giveName(link);
+  }
+
   /** The container has another size. */
   async sizeChanged(container: Container): Promise<void> {
     const link = this.#linkOf(container);
@@ -280,7 +296,7 @@ export class Attachments {
     const node = this.#nodeOf(link);
     const answer = await this.#client.claimNode(node);
     if (answer.error === 0) return;
-    const name = this.#nameOf(link) ?? node;
+    const name = this.#links.nameOf(link) ?? node;
     if (errnoName(answer.error) === 'EBUSY')
       throw deviceInUse(node, name, await this.#files.usersOf(link.attachment.index!));
     throw kernelError(`opening ${node}`, answer);
@@ -313,7 +329,7 @@ export class Attachments {
     const attached = this.#links.attached(link);
     const { readOnly, blockBytes, connections, ioTimeoutSeconds, deadTimeoutSeconds, created } = attachment;
     return {
-      name: this.#nameOf(link),
+      name: this.#links.nameOf(link),
       device: this.#nodeOf(link),
       readOnly,
       sizeBytes: attached ? sizeOf(attached) : 0n,
@@ -340,7 +356,7 @@ export class Attachments {
     const index = name.startsWith('/dev/') || !this.#isName(name) ? indexIn(name) : null;
     const link =
       index === null
-        ? this.#links.all().find((one) => this.#nameOf(one) === name)
+        ? this.#links.all().find((one) => this.#links.nameOf(one) === name)
         : this.#links.byIndex(index);
     if (!link || link.attachment.index === null) throw notAttached(name);
     return link;
@@ -348,19 +364,12 @@ export class Attachments {
 
   /** A volume may be called `nbd0`: then it is meant. */
   #isName(name: string): boolean {
-    return this.#links.all().some((link) => this.#nameOf(link) === name);
+    return this.#links.all().some((link) => this.#links.nameOf(link) === name);
   }
 
   #linkOf(container: Container): Link | undefined {
     const link = this.#links.byKey(attachmentKey(container, null));
     return link?.attachment.index === null ? undefined : link;
-  }
-
-  #nameOf(link: Link): string | null {
-    const attached = this.#links.attached(link);
-    if (!attached) return null;
-    const { container, snapshot } = attached;
-    return snapshot ? `${container.name}@${snapshot.name}` : container.name;
   }
 
   #nodeOf({ attachment }: Link): string {

@@ -48,6 +48,13 @@ export class KernelFiles {
     return text === null ? null : BigInt(text.trim()) * SECTOR_BYTES;
   }
 
+  /** Where udev is asked to look at the device and its partitions anew, in that order. Write only. */
+  async ueventsOf(index: number): Promise<string[]> {
+    const block = this.#block(index);
+    const partitions = (await namesIn(block)).filter((name) => name.startsWith(`nbd${index}p`));
+    return [block, ...partitions.map((name) => join(block, name))].map((node) => join(node, 'uevent'));
+  }
+
   /** N of each device there is; none where there is no driver. */
   async indices(): Promise<number[]> {
     const names = await namesIn(join(this.#roots.sys, 'block'));

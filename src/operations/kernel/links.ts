@@ -12,6 +12,7 @@ import type { Container, Snapshot } from '../../model/entities.js';
 import type { Exports } from '../exports.js';
 import { errnoName, type PlaneClient } from '../plane-client.js';
 import type { Logger } from '../types.js';
+import type { DeviceNames } from './device-names.js';
 import type { KernelFiles } from './kernel-files.js';
 
 /** Between attempts; doubled after each one, up to the last. */
@@ -43,6 +44,7 @@ export interface LinkCollaborators {
   client: PlaneClient;
   exports: Exports;
   files: KernelFiles;
+  names: DeviceNames;
   log: Logger;
 }
 
@@ -51,6 +53,7 @@ export class Links {
   readonly #client: PlaneClient;
   readonly #exports: Exports;
   readonly #files: KernelFiles;
+  readonly #names: DeviceNames;
   readonly #log: Logger;
   readonly #storeId: string;
   readonly #byKey = new Map<string, Link>();
@@ -62,6 +65,7 @@ export class Links {
     this.#client = collaborators.client;
     this.#exports = collaborators.exports;
     this.#files = collaborators.files;
+    this.#names = collaborators.names;
     this.#log = collaborators.log;
     this.#storeId = storeId;
   }
@@ -97,6 +101,7 @@ export class Links {
     link.ended = true;
     if (this.#byKey.get(link.attachment.key) === link) this.#byKey.delete(link.attachment.key);
     await this.#catalog.change().removeAttachment(link.attachment).commit();
+    await this.#names.take(this.identifier(link), link.attachment.index);
   }
 
   identifier({ attachment }: Link): string {
@@ -110,6 +115,25 @@ export class Links {
     if (attachment.snapshot === null) return { container, snapshot: null };
     const snapshot = this.#catalog.snapshots.get(attachment.snapshot);
     return snapshot ? { container, snapshot } : null;
+  }
+
+  /** VOLUME or VOLUME@SNAPSHOT; null: that is gone. */
+  nameOf(link: Link): string | null {
+    const attached = this.attached(link);
+    if (!attached) return null;
+    const { container, snapshot } = attached;
+    return snapshot ? `${container.name}@${snapshot.name}` : container.name;
+  }
+
+  /** Whatever it is called now. */
+  async giveName(link: Link): Promise<void> {
+    const name = this.nameOf(link);
+    if (name !== null) await this.#names.give(this.identifier(link), name, link.attachment.index);
+  }
+
+  /** At start, when all of an earlier run are known: what names none of them goes. */
+  keepNames(): Promise<void> {
+    return this.#names.keepOnly(new Set(this.all().map((link) => this.identifier(link))));
   }
 
   /** Leases for connections about to be made, which are this link's until they are told of as closed. */
