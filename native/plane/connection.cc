@@ -90,6 +90,9 @@ bool Connection::at_boundary() const {
 void Connection::ready(uint32_t events) {
   if (!is_open()) return;
   if (lingering_) return discard_input();
+  // It has given this connection up and asks for all of it elsewhere, before what is still unread here would be
+  // taken.
+  if (resends_ && (events & (EPOLLHUP | EPOLLERR))) return abort();
   if (events & EPOLLOUT) {
     if (reactor_.shared()) {
       reactor_.flush_soon(this);

@@ -6,8 +6,9 @@
 // down by itself alone.
 //
 // The kernel resends: what a connection did not answer it asks for once more on another one. So at a stop its
-// requests are left to that, where other clients are told ESHUTDOWN; and nothing of it is taken while the
-// device works on what it asked on a connection that is gone, or an old write could end behind a newer one.
+// requests are left to that, where other clients are told ESHUTDOWN; what it has shut is not read any more; and
+// nothing of it is taken while the device works on what it asked on a connection that is gone. Otherwise an old
+// write could end behind a newer one.
 #pragma once
 
 #include <array>

@@ -114,4 +114,22 @@ TAP_TEST("a connection that ends with nothing under way keeps nobody") {
   TAP_EQ(second.take(), kSimpleReply, "answered");
 }
 
+TAP_TEST("what is unread of a connection that it has shut is not taken: it asks for that on another one") {
+  Host host;
+  Kernel first(host);
+  Kernel second(host);
+  host.disk.hold = true;
+  first.put(write_of(1, 'a'));
+  shutdown(first.fd, SHUT_RDWR);
+  first.turns();
+  second.put(write_of(2, 'a'));
+  host.disk.remember = true;
+  host.disk.hold = false;
+  host.reactor().device_released(&host.disk);
+  second.turns();
+  TAP_EQ(second.take(), kSimpleReply, "the second time it is answered");
+  TAP_EQ(host.disk.seen.size(), 1u, "and it was done once");
+  TAP_EQ(host.directory.leases_open, 1u, "the first has given its lease back");
+}
+
 int main() { return run(); }
