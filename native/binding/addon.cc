@@ -123,6 +123,7 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
                            InstanceMethod<&NativePlane::set_tls>("setTls"),
                            InstanceMethod<&NativePlane::counters>("counters"),
                            command<&NativePlane::resume_client>("resumeClient"),
+                           command<&NativePlane::resume_kernel>("resumeKernel"),
                            command<&NativePlane::pulse>("pulse"),
                            command<&NativePlane::stop_serving>("stopServing"),
                            command<&NativePlane::keep_clients>("keepClients"),
@@ -494,6 +495,9 @@ class NativePlane : public Napi::ObjectWrap<NativePlane> {
   void stop_serving(Info info) { plane_->stop_serving(number_of(info[0]), number_of(info[1])); }
   void keep_clients(Info info) { plane_->keep_clients(number_of(info[0]), number_of(info[1])); }
   void resume_client(Info info) { plane_->resume(kept_of(info[0])); }
+  void resume_kernel(Info info) {
+    plane_->resume_kernel(kept_of(info[0]), number_of(info[1]), number_of(info[2]));
+  }
   void pulse(Info info) { plane_->pulse(number_of(info[0])); }
   void close(Info info) { stop(bool_of(info[0])); }
 

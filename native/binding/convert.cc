@@ -54,6 +54,7 @@ Napi::Object kept_to(Napi::Env env, const plane::KeptClient& client) {
   object["structured"] = Napi::Boolean::New(env, terms.structured);
   object["extended"] = Napi::Boolean::New(env, terms.extended);
   object["transmissionFlags"] = Napi::Number::New(env, terms.transmission_flags);
+  object["kernel"] = Napi::Boolean::New(env, client.resends);
   Napi::Array contexts = Napi::Array::New(env, terms.contexts.size());
   for (uint32_t i = 0; i < terms.contexts.size(); i++) {
     Napi::Object context = Napi::Object::New(env);
@@ -375,6 +376,7 @@ plane::KeptClient kept_of(const Napi::Value& value) {
   client.negotiated.structured = bool_of(from["structured"]);
   client.negotiated.extended = bool_of(from["extended"]);
   client.negotiated.transmission_flags = static_cast<uint16_t>(number_of(from["transmissionFlags"]));
+  client.resends = bool_of(from["kernel"]);
   const Napi::Array contexts = Napi::Value(from["contexts"]).As<Napi::Array>();
   for (uint32_t i = 0; i < contexts.Length(); i++) {
     const Napi::Object context = Napi::Value(contexts[i]).As<Napi::Object>();

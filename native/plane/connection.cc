@@ -90,8 +90,8 @@ bool Connection::at_boundary() const {
 void Connection::ready(uint32_t events) {
   if (!is_open()) return;
   if (lingering_) return discard_input();
-  // It has given this connection up and asks for all of it elsewhere, before what is still unread here would be
-  // taken.
+  // It has given this connection up and asks for all of it elsewhere, before what is still unread here would
+  // be taken.
   if (resends_ && (events & (EPOLLHUP | EPOLLERR))) return abort();
   if (events & EPOLLOUT) {
     if (reactor_.shared()) {
@@ -381,7 +381,7 @@ void Connection::keep() {
   if (!is_open() || stopping_) return;
   // What TLS knows of a socket no other process can have; the program that handed one over waits for this
   // one.
-  if (channel_.session() || companion_ || resends_) return stop();
+  if (channel_.session() || companion_) return stop();
   stopping_ = true;
   keeping_ = true;
   reactor_.run_soon(this);
@@ -391,6 +391,7 @@ void Connection::leave() {
   KeptClient client;
   client.peer = peer_;
   client.negotiated = negotiated_;
+  client.resends = resends_;
   client.input.assign(carry_.data(), carry_.data() + carried_);
   if (input_) client.input.insert(client.input.end(), input_at_, input_end_);
   if (in_epoll_) reactor_.loop_.unwatch(channel_.fd(), this);

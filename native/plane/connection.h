@@ -6,9 +6,9 @@
 // down by itself alone.
 //
 // The kernel resends: what a connection did not answer it asks for once more on another one. So at a stop its
-// requests are left to that, where other clients are told ESHUTDOWN; what it has shut is not read any more; and
-// nothing of it is taken while the device works on what it asked on a connection that is gone. Otherwise an old
-// write could end behind a newer one.
+// requests are left to that, where other clients are told ESHUTDOWN; what it has shut is not read any more;
+// and nothing of it is taken while the device works on what it asked on a connection that is gone. Otherwise
+// an old write could end behind a newer one.
 #pragma once
 
 #include <array>
@@ -44,7 +44,7 @@ class Connection final : public Watcher {
   void retry();  // the device was released, or there is budget again
   void stop();   // finish what is in flight, ESHUTDOWN for the rest (see above), close
   // Finish what is in flight, take nothing more, and leave the socket to the reactor: for the next process. A
-  // connection that cannot be carried over (TLS, one handed over by a program, one of the kernel) is stopped.
+  // connection that cannot be carried over (TLS, one handed over by a program) is stopped.
   void keep();
   void abort();  // close now; what the device has is forgotten when it comes back
 

@@ -1,5 +1,7 @@
 #include "plane/kernel_devices.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,7 +63,7 @@ void KernelDevices::connect(uint64_t ticket, kernel::ConnectOptions options, Ker
   control_.post([this, ticket, options = std::move(options), backend = std::move(backend)](
                     kernel::Driver* driver, int error) mutable {
     KernelAnswer answer{ticket, error, 0, {}};
-    options.sockets = make_connections(backend);
+    options.sockets = make_connections(backend, options.identifier);
     if (driver) {
       const kernel::Outcome outcome = driver->connect(options, answer.index);
       answer.error = outcome.error;
@@ -76,7 +78,7 @@ void KernelDevices::reconfigure(uint64_t ticket, kernel::ReconfigureOptions opti
   control_.post([this, ticket, options = std::move(options), backend = std::move(backend)](
                     kernel::Driver* driver, int error) mutable {
     KernelAnswer answer{ticket, error, options.index, {}};
-    options.sockets = make_connections(backend);
+    options.sockets = make_connections(backend, options.identifier);
     if (driver) {
       const kernel::Outcome outcome = driver->reconfigure(options);
       answer.error = outcome.error;
@@ -106,11 +108,13 @@ void KernelDevices::status(uint64_t ticket) {
   });
 }
 
-void Plane::serve_kernel(int fd, uint64_t handle, uint64_t lease, nbd::Negotiated negotiated) {
+void Plane::serve_kernel(int fd, uint64_t handle, uint64_t lease, nbd::Negotiated negotiated,
+                         std::vector<std::byte> input) {
   auto settled = std::make_shared<Settled>();
   settled->fd = fd;
   settled->peer.name = "kernel";
   settled->negotiated = std::move(negotiated);
+  settled->input = std::move(input);
   settled->lease.id = lease;
   settled->resends = true;
   wire_->connections.fetch_add(1);
@@ -128,8 +132,21 @@ void Plane::serve_kernel(int fd, uint64_t handle, uint64_t lease, nbd::Negotiate
   close(lease);
 }
 
+void Plane::resume_kernel(KeptClient client, uint64_t handle, uint64_t lease) {
+  // It came through an exec, and no child of ours shall hold it open.
+  fcntl(client.fd, F_SETFD, FD_CLOEXEC);
+  // Shut: the kernel waited too long, and asks again elsewhere for what may be in it.
+  pollfd socket{client.fd, 0, 0};
+  if (poll(&socket, 1, 0) > 0) {
+    ::close(client.fd);
+    return close(lease);
+  }
+  serve_kernel(client.fd, handle, lease, std::move(client.negotiated), std::move(client.input));
+}
+
 // The kernel's ends; a pair that cannot be made is a connection less, and its lease is closed.
-std::vector<int> KernelDevices::make_connections(const KernelBackend& backend) {
+std::vector<int> KernelDevices::make_connections(const KernelBackend& backend,
+                                                 const std::string& identifier) {
   std::vector<int> ends;
   for (const uint64_t lease : backend.leases) {
     int pair[2];
@@ -141,6 +158,7 @@ std::vector<int> KernelDevices::make_connections(const KernelBackend& backend) {
     enlarge(pair[1]);
     nbd::Negotiated negotiated;
     negotiated.transmission_flags = flags_of(backend.read_only);
+    negotiated.name = identifier;
     plane_.serve_kernel(pair[1], backend.handle, lease, std::move(negotiated));
     ends.push_back(pair[0]);
   }

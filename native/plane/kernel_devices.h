@@ -51,7 +51,7 @@ class KernelDevices {
   using Claims = std::map<std::string, kernel::BlockDevice>;
   using Work = std::function<int(Claims&)>;
 
-  std::vector<int> make_connections(const KernelBackend& backend);
+  std::vector<int> make_connections(const KernelBackend& backend, const std::string& identifier);
   void on_device(uint64_t ticket, Work work);
 
   Plane& plane_;

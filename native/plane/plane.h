@@ -132,7 +132,11 @@ class Plane final : public Directory, public volume::Keeper {
   void set_transaction_log(uint64_t ticket, uint64_t handle, const std::string& path, bool with_data);
 
   // A socket whose other end the kernel gets, and a lease on the open device `handle`; both are taken over.
-  void serve_kernel(int fd, uint64_t handle, uint64_t lease, nbd::Negotiated negotiated);
+  // `input`: what was received on it already.
+  void serve_kernel(int fd, uint64_t handle, uint64_t lease, nbd::Negotiated negotiated,
+                    std::vector<std::byte> input = {});
+  // One that keep_clients() of an earlier process left.
+  void resume_kernel(KeptClient client, uint64_t handle, uint64_t lease);
 
   void list_reply(uint64_t ticket, std::vector<ExportName> exports);
   void describe_reply(uint64_t ticket, ExportDescription description);

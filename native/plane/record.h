@@ -37,6 +37,8 @@ struct KeptClient {
   Peer peer;
   nbd::Negotiated negotiated;
   std::vector<std::byte> input;  // received and not looked at
+  // The kernel: it has no name to ask for, so the negotiated one is its device's identifier.
+  bool resends = false;
 };
 struct ClientsKept {
   uint64_t ticket;

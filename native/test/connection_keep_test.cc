@@ -152,34 +152,76 @@ TAP_TEST("a payload that does not come in time ends its client, not the others")
   TAP_EQ(idle.ask(request(C::read, 2, 0, 10)).data.size(), size_t{10}, "the other goes on");
 }
 
-TAP_TEST("who cannot be kept is stopped: the kernel's, and one a program handed over") {
+// A connection that began without a handshake: a new one, whose other end is answered, or what was kept of
+// one.
+int without_handshake(Host& host, bool of_kernel, std::vector<std::byte> input = {}, int fd = -1) {
+  int ends[2] = {-1, fd};
+  if (fd < 0) {
+    TAP_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0, "a pair");
+    if (!of_kernel) fd = dup(ends[1]);
+  }
+  plane::Settled settled;
+  settled.fd = ends[1];
+  settled.resends = of_kernel;
+  settled.input = std::move(input);
+  if (!of_kernel) settled.companion = std::make_shared<plane::Companion>(fd);
+  settled.lease.device = &host.disk;
+  settled.negotiated.name = "disk";
+  host.directory.leases_open++;
+  host.wire.connections.fetch_add(1);
+  host.reactor().serve(std::move(settled));
+  return ends[0];
+}
+
+TAP_TEST("who cannot be kept is stopped: one a program handed over") {
   Host host;
-  int ends[2];
-  TAP_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0, "a pair");
-  int program[2];
-  TAP_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, program), 0, "another");
-  host.directory.leases_open++;
-  for (const bool of_kernel : {true, false}) {
-    plane::Settled settled;
-    settled.fd = of_kernel ? ends[1] : program[1];
-    settled.resends = of_kernel;
-    if (!of_kernel) settled.companion = std::make_shared<plane::Companion>(dup(program[1]));
-    settled.lease.device = &host.disk;
-    settled.negotiated.name = "disk";
-    host.wire.connections.fetch_add(1);
-    host.reactor().serve(std::move(settled));
-  }
-  host.directory.leases_open++;
+  const int program = without_handshake(host, false);
   Keeping stop(host);
-  for (int fd : {ends[0], program[0]}) {
-    stop.turns();
-    char byte;
-    TAP_EQ(recv(fd, &byte, 1, 0), ssize_t{0}, "closed");
-    close(fd);
-  }
+  stop.turns();
+  char byte;
+  TAP_EQ(recv(program, &byte, 1, 0), ssize_t{0}, "closed");
+  close(program);
   stop.turns();
   TAP_OK(stop.done, "done");
   TAP_EQ(host.reactor().take_kept().size(), size_t{0}, "nobody is kept");
+}
+
+TAP_TEST("the kernel is kept when what the device has is answered, and told of nothing else") {
+  Host host;
+  Host next;
+  const int kernel = without_handshake(host, true);
+  const auto put = [&](const std::string& bytes) {
+    TAP_EQ(send(kernel, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()),
+           "sent");
+  };
+  const auto got = [&] {
+    char room[4096];
+    return recv(kernel, room, sizeof room, 0);
+  };
+  host.disk.wait = true;
+  put(request(C::write, 1, 0, 5) + "hello");
+  host.turn();
+  Keeping stop(host);
+  stop.turns();
+  put(request(C::write, 2, 5, 5) + "later");
+  stop.turns();
+  TAP_OK(!stop.done, "not while the device has one");
+  host.disk.complete();
+  stop.turns();
+  TAP_OK(stop.done, "then");
+  TAP_EQ(got(), ssize_t{16}, "one reply");
+  TAP_EQ(got(), ssize_t{-1}, "no more, and no end");
+  auto kept = host.reactor().take_kept();
+  TAP_EQ(kept.size(), size_t{1}, "kept");
+  if (kept.size() != 1) return;
+  TAP_OK(kept[0].resends, "known for what it is");
+  TAP_EQ(host.directory.leases_open, size_t{0}, "the old lease is given back");
+  same_content(host, next);
+  without_handshake(next, true, std::move(kept[0].input), kept[0].fd);
+  for (int i = 0; i < 4; i++) next.turn();
+  TAP_EQ(got(), ssize_t{16}, "the other one is answered by the next");
+  TAP_EQ(std::memcmp(next.disk.bytes().data(), "hellolater", 10), 0, "both are there");
+  close(kernel);
 }
 
 TAP_TEST("a handshake is not kept") {

@@ -1,4 +1,4 @@
-// NBD clients whose sockets outlive the agent: at an orderly stop the service manager keeps the sockets and a sealed file that says what was
+// NBD clients and devices of the kernel whose sockets outlive the agent: at an orderly stop the service manager keeps the sockets and a sealed file that says what was
 // negotiated on each; the next agent goes on with them. A socket that is in no such file is closed: its client connects again.
 //
 // Sockets are known by the kernel's number for them (SO_COOKIE), since a manager hands them back in any order.
@@ -14,7 +14,7 @@ import type { ServiceManager } from './service-manager.js';
 export const SOCKET_NAME = 'kept-client';
 export const FILE_NAME = 'kept-clients';
 
-const FORMAT = 1;
+const FORMAT = 2;
 const MAX_FILE_BYTES = 256 << 20;
 
 export interface PassedClients {
@@ -44,6 +44,7 @@ interface Surroundings {
 
 export class KeptClients {
   readonly #parts: Surroundings;
+  #taken: readonly KeptClient[] | null = null;
 
   constructor(parts: Surroundings) {
     this.#parts = parts;
@@ -59,7 +60,7 @@ export class KeptClients {
     try {
       // The file first: sockets without it would be of no use.
       const kept = manager.keep(FILE_NAME, [file]) && manager.keep(SOCKET_NAME, descriptors);
-      if (kept) log.info({ clients: clients.length }, 'clients wait for the next agent');
+      if (kept) log.info(counts(clients), 'clients wait for the next agent');
     } finally {
       for (const one of [file, ...descriptors]) closeSync(one);
     }
@@ -70,17 +71,23 @@ export class KeptClients {
     return { ...rest, cookie, input: Buffer.from(input).toString('base64') };
   }
 
-  /** Takes over what an earlier agent of this store left, and closes everything else. Answers how many. */
-  resume(storeId: string, resume: (client: KeptClient) => void): number {
+  /** What an earlier agent of this store left, whose caller closes it or goes on with it; everything else is closed. Asked again: the same. */
+  take(storeId: string): readonly KeptClient[] {
+    this.#taken ??= this.#take(storeId);
+    return this.#taken;
+  }
+
+  #take(storeId: string): KeptClient[] {
     const { manager, native, passed, log } = this.#parts;
-    if (passed.files.length + passed.sockets.length === 0) return 0;
+    if (passed.files.length + passed.sockets.length === 0) return [];
     const known = new Map(
       passed.files.flatMap((file) => this.#read(file, storeId)).map((one) => [one.cookie, one]),
     );
-    // First: what the manager keeps of a socket would keep it open when it is closed here.
+    // First: what the manager keeps of a socket would keep it open when it is closed here; and were this process to die, the next one would
+    // go on where the file says, and not where the client is by then.
     manager.forget(FILE_NAME);
     manager.forget(SOCKET_NAME);
-    let count = 0;
+    const clients: KeptClient[] = [];
     for (const descriptor of passed.sockets) {
       const client = known.get(String(native.socketCookie(descriptor)));
       if (client === undefined) {
@@ -89,11 +96,10 @@ export class KeptClients {
         continue;
       }
       const { cookie: _cookie, input, ...rest } = client;
-      resume({ ...rest, descriptor, input: Buffer.from(input, 'base64') });
-      count += 1;
+      clients.push({ ...rest, descriptor, input: Buffer.from(input, 'base64') });
     }
-    log.info({ clients: count }, 'clients of the agent before are taken over');
-    return count;
+    log.info(counts(clients), 'clients of the agent before are taken over');
+    return clients;
   }
 
   #read(file: number, storeId: string): StoredClient[] {
@@ -109,6 +115,11 @@ export class KeptClients {
     }
     return [];
   }
+}
+
+function counts(clients: readonly KeptClient[]): { clients: number; kernelConnections: number } {
+  const kernelConnections = clients.filter(({ kernel }) => kernel).length;
+  return { clients: clients.length - kernelConnections, kernelConnections };
 }
 
 function readStored(file: number): Stored {

@@ -79,6 +79,7 @@ export async function composeAgent(
       ...(coordinator === null
         ? {}
         : { cells: { ...coordinator, copyCredentials: () => copyCredentialsOf(coordinator) } }),
+      keptConnections: (storeId) => clients?.resumed.take(storeId).filter(({ kernel }) => kernel) ?? [],
       deviceNames: runtimeDirectory && join(runtimeDirectory, 'devices'),
       beforeMaking: () => requireFreeAddresses(settings),
     });
@@ -96,7 +97,8 @@ export async function composeAgent(
     });
     tls.load();
     // Before anybody new: they wait already.
-    clients?.resumed.resume(storeId, (client) => operations.resumeClient(client));
+    for (const client of clients?.resumed.take(storeId) ?? [])
+      if (!client.kernel) operations.resumeClient(client);
     const listeners: string[] = [];
     for (const descriptor of nbd.descriptors) {
       const bound = operations.listenOnDescriptor(descriptor, { allowRemote: nbd.allowRemote });

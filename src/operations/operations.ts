@@ -193,7 +193,7 @@ export class Operations {
     await syncs.finishUnfinished();
     await volumes.finishShrinks();
     await cells.reconcile();
-    await attachments.resume();
+    await attachments.resume(this.parts.options.keptConnections?.(this.parts.meta.storeId));
     await files.finish();
     punches.kick();
     reclaim.noteAll();

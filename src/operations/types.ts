@@ -5,7 +5,7 @@ import type { HostRecord } from '../model/cell/host-record.js';
 import type { ContainerKind } from '../model/entities.js';
 import type { FileAttributes } from '../model/file-attributes.js';
 import type { Limits, TransactionLogSetting } from '../model/volume-settings.js';
-import type { Plane, PlaneCounters } from '../plane/treaty.js';
+import type { KeptClient, Plane, PlaneCounters } from '../plane/treaty.js';
 import type { CopyCredentials } from './copy/source.js';
 import type { Copies, CopyHost } from './copy/treaty.js';
 import type { KernelRoots } from './kernel/kernel-files.js';
@@ -59,6 +59,8 @@ export interface OperationsOptions {
   beforeMaking?: () => Promise<void>;
   /** Who this host is in a cell; not given: in none, and records of cells that are there are kept. */
   cells?: CellOptions;
+  /** Connections of devices of the kernel that an earlier process of this store left. Asked for once; they are taken over. */
+  keptConnections?: (storeId: string) => readonly KeptClient[];
   /** Where udev finds what devices of the kernel are of; not given, or null: they have numbers only. */
   deviceNames?: string | null;
   /** Tests only: in place of who brings snapshots from other hosts. */

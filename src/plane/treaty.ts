@@ -189,6 +189,8 @@ export interface KeptClient {
   structured: boolean;
   extended: boolean;
   transmissionFlags: number;
+  /** It is a connection of a device of the kernel, and `exportName` the device's identifier. */
+  kernel: boolean;
   contexts: { id: number; kind: 'allocation' | 'depth' | 'changed'; snapshot: string }[];
   input: Uint8Array;
 }
@@ -528,6 +530,11 @@ export interface Plane {
   keepClients(ticket: number, deadlineMs: number): void;
   /** Goes on with one that keepClients() of an earlier process left; its export is asked for with open, and it is closed if it may not have it. */
   resumeClient(client: KeptClient): void;
+  /**
+   * The same of a connection of the kernel, which has no name to ask for: it goes on with this lease on an open device. Closed, and the lease with
+   * it, when the kernel has given it up meanwhile.
+   */
+  resumeKernel(client: KeptClient, handle: number, lease: number): void;
   /** Answered by done when every reactor has come by. */
   pulse(ticket: number): void;
   /**

@@ -1,13 +1,16 @@
 // The kernel's nbd driver for tests of attachments: devices with connections that die and are replaced, and the files of /sys, /proc
 // and /dev that tell of them, in a directory of their own. It outlives the planes that are connected to it, as the real one does.
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { basename, join } from 'node:path';
 import type { KernelRoots } from '../../src/operations/kernel/kernel-files.js';
-import type { KernelBackend, KernelDevice } from '../../src/plane/treaty.js';
+import type { KeptClient, KernelBackend, KernelDevice } from '../../src/plane/treaty.js';
 
 const { EBUSY, EINVAL, ENOENT } = constants.errno;
+
+/** In place of a lease: nobody reads it. */
+const KEPT = -1;
 
 interface Connected {
   identifier: string;
@@ -25,6 +28,9 @@ export class FakeKernel {
   readonly rereads: string[] = [];
   readonly #mounts = new Map<string, { number: string; source: string }>();
   readonly #inUse = new Set<number>();
+  readonly #kept = new Map<number, { index: number; slot: number }>();
+  /** Times a device was given new connections. */
+  reconfigured = 0;
 
   constructor(directory: string, devices = 4) {
     this.roots = { sys: join(directory, 'sys'), proc: join(directory, 'proc'), dev: '/dev' };
@@ -52,6 +58,7 @@ export class FakeKernel {
 
   reconfigure(wanted: { index: number; identifier: string; sizeBytes?: bigint }, { leases }: KernelBackend) {
     const { index } = wanted;
+    this.reconfigured += 1;
     const device = this.devices.get(index);
     if (device?.identifier !== wanted.identifier) return { error: EINVAL, index, taken: [] };
     if (wanted.sizeBytes !== undefined) device.sizeBytes = wanted.sizeBytes;
@@ -99,6 +106,46 @@ export class FakeKernel {
       return is;
     });
     return asked.map((node) => basename(node));
+  }
+
+  /** The other end of a connection is another process's from now on; null: it is none of the kernel's. */
+  keep(lease: number): KeptClient | null {
+    for (const [index, { identifier, links }] of this.devices) {
+      const slot = links.indexOf(lease);
+      if (slot < 0) continue;
+      const descriptor = openSync('/dev/null', 'r');
+      this.#kept.set(descriptor, { index, slot });
+      links[slot] = KEPT;
+      return {
+        descriptor,
+        peer: { name: 'kernel', uid: -1, identity: '', tls: false, host: '' },
+        exportName: identifier,
+        structured: false,
+        extended: false,
+        transmissionFlags: 0,
+        kernel: true,
+        contexts: [],
+        input: new Uint8Array(),
+      };
+    }
+    return null;
+  }
+
+  /** False: it has been given up. */
+  goOn({ descriptor, exportName }: KeptClient, lease: number): boolean {
+    const kept = this.#kept.get(descriptor);
+    this.#kept.delete(descriptor);
+    closeSync(descriptor);
+    const device = kept && this.devices.get(kept.index);
+    if (device?.identifier !== exportName || device.links[kept!.slot] !== KEPT) return false;
+    device.links[kept!.slot] = lease;
+    return true;
+  }
+
+  /** What it asked on a connection that waits for another process took too long. */
+  giveUp({ descriptor }: KeptClient): void {
+    const { index, slot } = this.#kept.get(descriptor)!;
+    this.devices.get(index)!.links[slot] = null;
   }
 
   /** The other end of a connection is gone. */

@@ -10,6 +10,7 @@ import type {
   ExtentsFile,
   FaultRecord,
   JournalScan,
+  KeptClient,
   KernelBackend,
   KernelDevice,
   Peer,
@@ -493,9 +494,16 @@ export class FakePlane implements Plane {
     this.#done(ticket);
   }
 
+  /** Those of the kernel only. */
   keepClients(ticket: number): void {
+    const clients = [...this.leases.keys()].flatMap((lease) => this.kernel?.keep(lease) ?? []);
     for (const lease of [...this.leases.keys()]) this.dropLease(lease);
-    this.emit({ kind: 'clients-kept', ticket, error: 0, clients: [] });
+    this.emit({ kind: 'clients-kept', ticket, error: 0, clients });
+  }
+
+  resumeKernel(client: KeptClient, handle: number, lease: number): void {
+    this.leases.set(lease, handle);
+    if (!this.kernel?.goOn(client, lease)) this.#endLease(lease);
   }
 
   stopServing(ticket: number): void {

@@ -153,6 +153,8 @@ async function restarts(machine: Machine): Promise<void> {
   assert.deepEqual(await machine.ioErrors(), []);
   await shell(`umount ${SITE}`);
   await machine.check('/dev/nbd0', 'ext4');
+  machine.say(await shell('findmnt -o TARGET,PROPAGATION /'));
+  machine.say(await shell('cat /proc/1/mountinfo'));
   await shell('cellblock detach web');
   assert.match(await shell('cellblock store check'), /clean|no problem|in order/i);
 }

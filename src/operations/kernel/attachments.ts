@@ -4,11 +4,13 @@
 // device of ours, whatever was interrupted. Nothing is attached twice. What the kernel uses (a mount, swap, a mapping, a partition that is
 // open) is neither detached nor changed under it: that is asked by taking the device exclusively, which whoever mounts it would have to.
 
+import { closeSync } from 'node:fs';
 import { CellblockError } from '../../base/errors.js';
 import type { Catalog } from '../../catalog/catalog.js';
 import { type Attachment, attachmentKey, identifierPrefix } from '../../model/attachment.js';
 import type { Container, Snapshot } from '../../model/entities.js';
 import { parseSnapshotReference } from '../../model/names.js';
+import type { KeptClient } from '../../plane/treaty.js';
 import { requireContainer, requireSnapshot } from '../lookup.js';
 import { errnoName, type PlaneClient } from '../plane-client.js';
 import type { Logger } from '../types.js';
@@ -163,19 +165,29 @@ export class Attachments {
   }
 
   /**
-   * At start, before anybody is served: devices of earlier runs get new connections, and what is not there any more is forgotten. One
-   * that was interrupted in the middle of being attached is found by what the kernel keeps of it.
+   * At start, before anybody is served: devices of earlier runs have connections again, those that were kept or new ones, and what is not there any
+   * more is forgotten. One that was interrupted in the middle of being attached is found by what the kernel keeps of it.
    */
-  async resume(): Promise<void> {
-    await this.#takeUp();
+  async resume(kept: readonly KeptClient[] = []): Promise<void> {
+    const links = [...this.#catalog.attachments.values()].map((attachment) => this.#links.add(attachment));
+    for (const link of links) {
+      const identifier = this.#links.identifier(link);
+      this.#links.hand(
+        link,
+        kept.filter(({ exportName }) => exportName === identifier),
+      );
+    }
+    const known = new Set(links.map((link) => this.#links.identifier(link)));
+    for (const { exportName, descriptor } of kept) if (!known.has(exportName)) closeSync(descriptor);
+    await this.#takeUp(links);
     await this.#links.keepNames();
   }
 
-  async #takeUp(): Promise<void> {
-    if (this.#catalog.attachments.size === 0) return;
+  async #takeUp(links: readonly Link[]): Promise<void> {
+    if (links.length === 0) return;
     const found = await this.#ownDevices();
-    for (const attachment of [...this.#catalog.attachments.values()]) {
-      const link = this.#links.add(attachment);
+    for (const link of links) {
+      const { attachment } = link;
       attachment.index = found.get(attachment.key) ?? null;
       try {
         const isThere = this.#links.attached(link) !== null;

@@ -4,11 +4,13 @@
 // Invariants: a device that is not ours any more is left alone and forgotten; work on one device goes in order, and none waits for
 // another; a new connection comes only after the old one's requests have ended, so none of them can end behind a newer one.
 
+import { closeSync } from 'node:fs';
 import { setTimeout as aWhile } from 'node:timers/promises';
 import { Mutex } from '../../base/mutex.js';
 import type { Catalog } from '../../catalog/catalog.js';
 import { type Attachment, identifierOf } from '../../model/attachment.js';
 import type { Container, Snapshot } from '../../model/entities.js';
+import type { KeptClient } from '../../plane/treaty.js';
 import type { Exports } from '../exports.js';
 import { errnoName, type PlaneClient } from '../plane-client.js';
 import type { Logger } from '../types.js';
@@ -26,6 +28,8 @@ export interface Link {
   readonly mutex: Mutex;
   /** Of its open connections. */
   readonly leases: Set<number>;
+  /** Connections an earlier process left, not gone on with yet. */
+  kept: KeptClient[];
   /** It is being detached, or gone: its connections are not made anew. */
   ended: boolean;
   /** A sync or the like goes on: see Attachments.claim. */
@@ -87,6 +91,7 @@ export class Links {
       attachment,
       mutex: new Mutex(),
       leases: new Set(),
+      kept: [],
       ended: false,
       restoring: false,
       attempts: 0,
@@ -99,6 +104,7 @@ export class Links {
   /** Durable when it resolves. */
   async remove(link: Link): Promise<void> {
     link.ended = true;
+    this.hand(link, []);
     if (this.#byKey.get(link.attachment.key) === link) this.#byKey.delete(link.attachment.key);
     await this.#catalog.change().removeAttachment(link.attachment).commit();
     await this.#names.take(this.identifier(link), link.attachment.index);
@@ -166,15 +172,25 @@ export class Links {
 
   stop(): void {
     this.#stopping = true;
+    for (const link of this.all()) this.hand(link, []);
   }
 
-  /** At start: gives a device of an earlier process its connections. False: it is not there any more. */
+  /**
+   * At start: a device of an earlier process goes on with the connections that one left, and gets new ones for the rest. False: it is not there any
+   * more.
+   */
   async takeUp(link: Link): Promise<boolean> {
     return link.mutex.run(async () => {
       if (!(await this.#isOurs(link))) return false;
       await this.#reconnect(link);
       return true;
     });
+  }
+
+  /** Connections an earlier process left; those it had before, and has not gone on with, are closed. */
+  hand(link: Link, kept: readonly KeptClient[]): void {
+    for (const { descriptor } of link.kept) closeSync(descriptor);
+    link.kept = [...kept];
   }
 
   async #restoreSoon(link: Link): Promise<void> {
@@ -222,11 +238,13 @@ export class Links {
   /** The caller holds the mutex. Its size too: it may have changed while nobody could say so. */
   async #reconnect(link: Link): Promise<void> {
     const attached = this.attached(link);
-    const missing = link.attachment.connections - link.leases.size;
     if (!attached) throw new Error('what is attached is gone');
+    await this.#goOn(link);
+    const missing = link.attachment.connections - link.leases.size;
     const sizeBytes = attached.snapshot?.sizeBytes ?? attached.container.sizeBytes;
     const index = link.attachment.index!;
     const grown = (await this.#files.sizeOf(index)) === sizeBytes ? {} : { sizeBytes };
+    if (missing === 0 && grown.sizeBytes === undefined) return;
     const backend = await this.lease(link, missing);
     const answer = await this.#client.kernelReconfigure(
       { index, identifier: this.identifier(link), ...grown },
@@ -234,6 +252,14 @@ export class Links {
     );
     if (answer.error !== 0)
       throw new Error(`the kernel refuses: ${errnoName(answer.error)} ${answer.sentence}`);
+  }
+
+  /** Its volume may not be served yet: then they wait, and the kernel's requests in them, until the next attempt. */
+  async #goOn(link: Link): Promise<void> {
+    if (link.kept.length === 0) return;
+    const { handle, leases } = await this.lease(link, link.kept.length);
+    const kept = link.kept.splice(0);
+    for (const [at, lease] of leases.entries()) this.#client.plane.resumeKernel(kept[at]!, handle, lease);
   }
 
   async #isOurs(link: Link): Promise<boolean> {

@@ -1,9 +1,10 @@
 // Attachments on a kernel of their own that outlives the agent: attached, found again after every death, refused while in use.
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import type { KeptClient } from '../../../src/plane/treaty.js';
 import { FakeKernel } from '../../support/fake-kernel.js';
 import { Store } from '../../support/store-harness.js';
 import { until } from '../../support/waiting.js';
@@ -141,6 +142,50 @@ for (const how of ['clean', 'process-death'] as const) {
     await store.operations.detach('a', { force: false });
     await restart(store, kernel, how);
     t.strictSame(await store.operations.listAttachments(), [], 'what was detached stays so');
+  });
+}
+
+for (const { back, givenUp } of [
+  { back: 2, givenUp: 0 },
+  { back: 1, givenUp: 0 },
+  { back: 2, givenUp: 1 },
+  { back: 2, givenUp: 2 },
+]) {
+  const what = `${back} of 2 come back, ${givenUp} of these the kernel has given up`;
+  t.test(`connections left at a stop: ${what}`, async (t) => {
+    const { store, kernel } = await scene(t);
+    await store.operations.attach('a', { connections: 2 });
+    let kept: readonly KeptClient[] = [];
+    await store.operations.close({
+      deadlineMs: 1000,
+      keep: (clients) => {
+        kept = clients;
+      },
+    });
+    t.equal(kept.length, 2);
+    t.ok(
+      kept.every(({ kernel: ofKernel, exportName }) => ofKernel && exportName.startsWith('cellblock:')),
+      'known by the device',
+    );
+    for (const lost of kept.slice(back)) {
+      kernel.giveUp(lost);
+      closeSync(lost.descriptor);
+    }
+    for (const one of kept.slice(0, givenUp)) kernel.giveUp(one);
+    const stranger = {
+      ...kept[0]!,
+      descriptor: openSync('/dev/null', 'r'),
+      exportName: 'cellblock:0:container-9',
+    };
+    const before = kernel.reconfigured;
+    await store.start({ keptConnections: () => [...kept.slice(0, back), stranger] }, ({ plane }) => {
+      plane.kernel = kernel;
+    });
+    await until('its connections', async () => isWhole(kernel));
+    t.equal(kernel.reconfigured > before, back < 2 || givenUp > 0, 'the kernel is asked only for what lacks');
+    t.throws(() => fstatSync(stranger.descriptor), { code: 'EBADF' }, 'what is of no device is closed');
+    t.match(await store.operations.listAttachments(), [{ name: 'a', connected: 2 }]);
+    await store.operations.detach('a', { force: false });
   });
 }
 
