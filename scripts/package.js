@@ -272,7 +272,7 @@ function addControl(root) {
       .map((name) => `/${name}\n`)
       .join(''),
   );
-  for (const script of ['postinst', 'prerm', 'postrm']) {
+  for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) {
     root.copy(from('packaging/debian', script), `DEBIAN/${script}`, 0o755);
   }
   return facts;
