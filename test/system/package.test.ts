@@ -296,18 +296,22 @@ t.test('removed: stopped; configuration, store and users stay', { skip: noLayer 
   t.match(await host.must('getent', 'group', 'cellblock'), /^cellblock:/);
 });
 
-t.test('installed again after a removal: started, and an upgrade of it starts nothing', { skip: noLayer }, async (t) => {
-  const host = await withSystemd(t, file);
-  await host.must('dpkg', '-r', 'cellblock');
-  t.equal(await state(host), 'config-files');
-  await host.askedOfSystemd();
-  await install(host, file);
-  const asked = await host.askedOfSystemd();
-  t.ok(asked.includes(`start ${UNITS}`), asked.join('\n'));
-  t.same(await host.has('/run/cellblock.installing'), [false]);
-  await install(host, await versionOf('99.0.0'));
-  t.notMatch((await host.askedOfSystemd()).join('\n'), `start ${UNITS}`, 'an upgrade starts nothing');
-});
+t.test(
+  'installed again after a removal: started, and an upgrade of it starts nothing',
+  { skip: noLayer },
+  async (t) => {
+    const host = await withSystemd(t, file);
+    await host.must('dpkg', '-r', 'cellblock');
+    t.equal(await state(host), 'config-files');
+    await host.askedOfSystemd();
+    await install(host, file);
+    const asked = await host.askedOfSystemd();
+    t.ok(asked.includes(`start ${UNITS}`), asked.join('\n'));
+    t.same(await host.has('/run/cellblock.installing'), [false]);
+    await install(host, await versionOf('99.0.0'));
+    t.notMatch((await host.askedOfSystemd()).join('\n'), `start ${UNITS}`, 'an upgrade starts nothing');
+  },
+);
 
 t.test(
   'purged: the configuration goes, a store with data stays and that is said',

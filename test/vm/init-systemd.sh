@@ -18,6 +18,9 @@ units=$root/etc/systemd/system
 if [ ! -e $units/cellblock-vm.service ]; then
   # The host's own services and mounts are not the guest's.
   rm -rf $units/*.wants $units/*.requires
+  # As every Debian has it.
+  mkdir $units/multi-user.target.wants
+  ln -s /lib/systemd/system/remote-fs.target $units/multi-user.target.wants/
   for unit in e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer man-db.timer \
     getty.target console-getty.service systemd-update-utmp.service systemd-timesyncd.service postgresql.service etcd.service \
     lvm2-monitor.service mdadm.service nbd-server.service nbd-client.service; do

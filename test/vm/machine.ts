@@ -180,7 +180,10 @@ export class Writer {
   /** What it timed; the file has every record it was told is stable. */
   async stop(): Promise<Timed> {
     await this.#running.stop('SIGTERM');
-    const timed = JSON.parse(this.#running.output.trimEnd().split('\n').at(-1)!) as Timed;
+    const { output } = this.#running;
+    const said = output.trimEnd().split('\n').at(-1)!;
+    assert.ok(said.startsWith('{'), `it came to its end: ${output}`);
+    const timed = JSON.parse(said) as Timed;
     assert.equal(timed.error, null, 'no write failed');
     const records = readFileSync(this.#file, 'utf8').split('\n').slice(0, timed.writes);
     assert.equal(
