@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { access, constants, mkdir, open, readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 
 import { CellblockError, systemCode } from '../base/errors.js';
 import type { Level } from '../catalog/level.js';
@@ -112,10 +112,14 @@ export async function prepareDirectory(directory: string): Promise<void> {
   }
 }
 
-/** mkdir -p of Node answers ENOENT where the file system is read-only; the parent that is there tells why. */
+/**
+ * For its owner alone: whoever can look into it can read every volume. mkdir -p of Node answers ENOENT where the file system is read-only; the
+ * parent that is there tells why.
+ */
 async function makeDirectory(directory: string): Promise<void> {
   try {
-    await mkdir(directory, { recursive: true });
+    await mkdir(dirname(resolve(directory)), { recursive: true });
+    await mkdir(directory, { recursive: true, mode: 0o700 });
   } catch (error) {
     if (systemCode(error) === 'ENOENT') await accessNearest(directory);
     throw error;

@@ -119,6 +119,18 @@ async function startDaemon(t: Test, words: string[]): Promise<Daemon> {
   return { process: child, ended, log: () => log };
 }
 
+t.test(
+  'a store that is made is for its owner alone, unlike its parents',
+  { skip: withoutAddon },
+  async (t) => {
+    const directory = place(t);
+    const store = join(directory, 'new/store');
+    await startDaemon(t, ['--store', store, '--nbd', `unix:${join(directory, 'nbd')}`]);
+    t.equal(statSync(store).mode & 0o777, 0o700);
+    t.equal(statSync(join(directory, 'new')).mode & 0o777, 0o777 & ~process.umask());
+  },
+);
+
 t.test('cellblockd from start to a clean stop', { skip: withoutAddon }, async (t) => {
   const directory = place(t);
   const api = join(directory, 'deeper', 'api.sock');
