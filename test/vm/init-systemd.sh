@@ -28,6 +28,8 @@ if [ ! -e $units/cellblock-vm.service ]; then
   done
   # Where it is there it keeps packages from starting their services, as in an image that is being built.
   rm -f $root/usr/sbin/policy-rc.d
+  # hostfs has a descriptor of the host's for each file that was opened: every page of the manual would be more than there are.
+  rm -f $root/var/lib/man-db/auto-update
   : > $root/etc/fstab
   : > $root/etc/machine-id
   rm -f $root/etc/modules-load.d/*
