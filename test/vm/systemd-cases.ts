@@ -122,6 +122,8 @@ async function restarts(machine: Machine): Promise<void> {
       how: () => shell('systemctl restart cellblockd'),
       keeps: true,
     },
+  ]);
+  await underLoad(machine, 10, [
     { name: 'kill -9', how: () => shell('systemctl kill -s KILL cellblockd'), keeps: false },
     // systemd's watchdog has to find it.
     { name: 'hangs', how: () => shell('systemctl kill -s STOP cellblockd'), keeps: false },
