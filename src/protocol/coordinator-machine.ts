@@ -6,7 +6,7 @@
 
 import { type Clocks, ClockWatch } from './clock-watch.js';
 import { asText, decode, encode } from './codec.js';
-import { Conversation, endsSession } from './conversation.js';
+import { Conversation, endsSession, type Incoming } from './conversation.js';
 import {
   type Admission,
   type ConnectionId,
@@ -20,7 +20,7 @@ import { type ConversationEffect, log } from './effects.js';
 import { FAULTS, type Fault, fault } from './faults.js';
 import type { Identity } from './identity.js';
 import { TIMES } from './limits.js';
-import type { Hello, Message, Refused, ReplyBody, RequestBody, TellBody } from './messages.js';
+import type { Hello, Refused, ReplyBody, RequestBody, TellBody } from './messages.js';
 import { Answered } from './requests.js';
 import { PROTOCOL_VERSION } from './version.js';
 import { VolumeHolders } from './volume-holders.js';
@@ -88,7 +88,7 @@ export class CoordinatorMachine {
     const decoded = decode(text);
     if ('fault' in decoded) return this.#break(connection, decoded.fault, now);
     const { message } = decoded;
-    if (connection.phase === 'live') return this.#live(connection, message, now);
+    if (connection.phase === 'live') return this.#live(connection, { message, bytes: text.length }, now);
     if (connection.phase === 'hello' && message.type === 'hello')
       return this.#hello(connection, message, now);
     return this.#break(
@@ -317,9 +317,9 @@ export class CoordinatorMachine {
     return answered;
   }
 
-  #live(connection: Connection, message: Message, now: Clocks): CoordinatorEffect[] {
+  #live(connection: Connection, incoming: Incoming, now: Clocks): CoordinatorEffect[] {
     const session = this.#sessionOn(connection)!;
-    return this.#carry(session, session.conversation.receive(message, now), now);
+    return this.#carry(session, session.conversation.receive(incoming, now), now);
   }
 
   #sessionOn(connection: Connection): Session | undefined {

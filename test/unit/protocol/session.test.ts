@@ -490,6 +490,39 @@ t.test('what was received is acknowledged, and kept no longer', async (t) => {
   t.ok(host.machine.isLive, 'so there is no end to what may be told');
 });
 
+t.test('who has nothing to say acknowledges after a while, or after much, and once', async (t) => {
+  const { world, host } = oneHost();
+  const wire = host.wire!;
+  const acks = (texts: readonly string[]) => said(texts).filter(({ type }) => type === 'ack');
+  const tell = (stage: string) =>
+    host.tell({ type: 'progress', of: null, volume: VOLUME, move: null, stage, done: 1, total: null });
+  const pass = (milliseconds: number) => world.pass(milliseconds, { settling: false });
+  /** What the coordinator says to that stays on the wire. */
+  const arrives = () => {
+    for (const text of wire.toCoordinator.splice(0)) world.text(wire, text);
+  };
+  tell('first');
+  arrives();
+  pass(750);
+  tell('second');
+  arrives();
+  t.same(acks(wire.toHost), [], 'what is said meanwhile would acknowledge it too');
+  pass(250);
+  t.same(acks(wire.toHost), [{ type: 'ack', ack: 2 }], 'a second after the first of them');
+  pass(750);
+  t.equal(acks(wire.toHost).length, 1, 'of nothing new nothing is said');
+  world.settle();
+  for (let number = 1; number <= 64; number++) tell('many');
+  arrives();
+  t.same(acks(wire.toHost), [{ type: 'ack', ack: 66 }], 'at once when they are many');
+  world.settle();
+  for (const number of [1, 2]) host.call(number);
+  world.settle();
+  for (const number of [1, 2]) world.reply('web-1', number, 'x'.repeat(600_000));
+  for (const text of wire.toHost.splice(0)) host.run(host.machine.text(text, world.now));
+  t.same(acks(wire.toCoordinator), [{ type: 'ack', ack: 2 }], 'or large');
+});
+
 t.test('more than the bounds that nobody acknowledges ends the session', async (t) => {
   const { world, host } = oneHost();
   for (let number = 1; number <= LIMITS.unacknowledged + 1; number++) world.ask('web-1', number);
