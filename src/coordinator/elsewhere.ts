@@ -18,15 +18,8 @@ type Asking = Pick<Ports, 'hosts' | 'settings'>;
 /** Of the hosts that have said in their hello to know the volume. */
 export async function heldElsewhere(parts: Asking, route: Route): Promise<Elsewhere[]> {
   const named = hostsOf(route);
-  const hosts = parts.hosts.hosts.filter(
-    ({ host, volumes }) =>
-      !named.includes(host) && volumes.some(({ id, state }) => id === route.volume && state !== 'GONE'),
-  );
-  const answers = await askAll(
-    parts,
-    hosts.map(({ host }) => host),
-    { volume: route.volume, seqs: [] },
-  );
+  const hosts = parts.hosts.holdersOf(route.volume).filter((host) => !named.includes(host));
+  const answers = await askAll(parts, hosts, { volume: route.volume, seqs: [] });
   return answers
     .filter(({ state }) => state !== 'NONE')
     .map(({ host, cell, state, epoch, lineageHead, replica }) => ({

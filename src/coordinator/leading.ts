@@ -11,6 +11,7 @@ import { CellVerbs } from './cell-verbs.js';
 import { Copies } from './copies.js';
 import { DecisionBook } from './decisions.js';
 import { Deletion } from './deletion.js';
+import { EvidenceBook } from './evidence.js';
 import { Groups } from './groups.js';
 import { Highest } from './highest.js';
 import { HostVerbs } from './host-verbs.js';
@@ -33,6 +34,12 @@ import type { Term } from './term.js';
 import { Troubles, type Why, whyOf } from './troubles.js';
 import { VolumeVerbs } from './volume-verbs.js';
 
+/** What of the store is known by heart. */
+interface Known {
+  highest: Highest;
+  evidence: EvidenceBook;
+}
+
 export class Leading {
   readonly #ports: Ports;
   readonly #term: Term;
@@ -47,7 +54,7 @@ export class Leading {
   readonly #tender: Tender;
   readonly #verbs: Verbs;
 
-  private constructor(ports: Ports, term: Term, highest: Highest) {
+  private constructor(ports: Ports, term: Term, { highest, evidence }: Known) {
     const { store } = ports;
     const locks = new Locks();
     const wake = (volume: string) => this.#tender.wake(volume);
@@ -66,6 +73,7 @@ export class Leading {
       locks,
       highest,
       decisions,
+      evidence,
       copies,
       troubles,
       snapshotDeletions,
@@ -76,10 +84,8 @@ export class Leading {
       ...common,
       deletedAtOwner: (route, snapshot) => snapshotDeletions.begin(route, snapshot),
       whyHeld: (volume) => this.#groups.whyHeld(volume),
-      evidence: async (route, { x, y, trials }) => {
-        const value = { volume: route.volume, at: timeOf(ports.clock), route, x, y, trials };
-        await store.put([{ kind: 'evidence', key: route.volume, value }]);
-      },
+      keepEvidence: (route, { x, y, trials }) =>
+        evidence.keep({ volume: route.volume, at: timeOf(ports.clock), route, x, y, trials }),
     });
     const parts = { ...common, operations };
     const deletion = new Deletion(parts);
@@ -125,7 +131,9 @@ export class Leading {
 
   /** Takes up what was left: nobody is admitted before it is known what that is. */
   static async begin(ports: Ports, term: Term): Promise<Leading> {
-    const leading = new Leading(ports, term, await Highest.load(ports.store));
+    const { store } = ports;
+    const known = { highest: await Highest.load(store), evidence: await EvidenceBook.load(store) };
+    const leading = new Leading(ports, term, known);
     await leading.#groups.takeUp();
     await leading.#operations.takeUp();
     const restless = [...(await leading.#snapshotDeletions.takeUp()), ...(await leading.#bases.takeUp())];

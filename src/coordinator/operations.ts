@@ -9,6 +9,7 @@ import type { End } from '../model/cell/resolution.js';
 import type { Head, Route } from '../model/cell/route.js';
 import { backoffMs } from './backoff.js';
 import { type DecisionBook, recordOf } from './decisions.js';
+import type { EvidenceBook } from './evidence.js';
 import type { Highest } from './highest.js';
 import type { Locks } from './locks.js';
 import { type Ports, timeOf } from './ports.js';
@@ -23,6 +24,7 @@ export type OperationsParts = Ports &
     locks: Locks;
     highest: Highest;
     decisions: DecisionBook;
+    evidence: EvidenceBook;
     troubles: Troubles;
     /** Why nothing may be done to this volume now; null: it may. */
     whyHeld: (volume: string) => Error | null;
@@ -192,7 +194,7 @@ export class Operations {
   /** What the route alone says. */
   async #whyNot(route: Route, operation: Operation): Promise<Error | null> {
     if (route.status === 'quarantined') {
-      const evidence = await this.#parts.store.get('evidence', route.volume);
+      const evidence = await this.#parts.evidence.of(route.volume);
       return quarantined(route.name, evidence?.trials.at(-2)?.because ?? 'an operator has to decide');
     }
     return route.status === 'gone' && operation.kind !== 'delete' ? deleted(route.name) : null;

@@ -11,6 +11,7 @@ import type { CoordinatorStore, Leadership } from './store.js';
 export type Hosts = Pick<
   CoordinatorServer,
   | 'hosts'
+  | 'holdersOf'
   | 'isConnected'
   | 'probe'
   | 'command'

@@ -40,7 +40,7 @@ export type ResolverParts = Pick<Ports, 'hosts' | 'clock' | 'random' | 'settings
   book: RouteBook;
   term: Term;
   /** Keeps why a volume is about to be put in quarantine. */
-  evidence: (route: Route, decision: Decision) => Promise<void>;
+  keepEvidence: (route: Route, decision: Decision) => Promise<void>;
 };
 
 export interface Asked {
@@ -140,7 +140,7 @@ class Resolving {
           return routed(resolution, true, effect.route);
         // Before the route says so: a crash in between must not lose it.
         if (resolution.finding?.result === 'quarantined')
-          await this.#parts.evidence(resolution.route, resolution.decision!);
+          await this.#parts.keepEvidence(resolution.route, resolution.decision!);
         const { stored, route } = await book.replace(effect.route);
         return route && routed(resolution, stored, route);
       }

@@ -9,6 +9,7 @@ import { askBoth } from './asking.js';
 import type { Bases } from './bases.js';
 import { type DecisionBook, stepText } from './decisions.js';
 import { heldElsewhere } from './elsewhere.js';
+import type { EvidenceBook } from './evidence.js';
 import { connected } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Operations } from './operations.js';
@@ -25,6 +26,7 @@ export type RouteVerbsParts = Ports & {
   locks: Locks;
   operations: Operations;
   decisions: DecisionBook;
+  evidence: EvidenceBook;
   replication: Replication;
   troubles: Troubles;
   snapshotDeletions: SnapshotDeletions;
@@ -61,7 +63,7 @@ export class RouteVerbs {
 
   /** Asks both cells and decides, and does nothing of it. */
   async #explain(route: Route): Promise<Explained> {
-    const { decisions, store } = this.#parts;
+    const { decisions, evidence } = this.#parts;
     let [x, y] = await askBoth(this.#parts, route, []);
     let decision = decide({ route, x, y });
     if (decision.seqs.length > 0) {
@@ -77,7 +79,7 @@ export class RouteVerbs {
       steps: decision.steps.map(stepText),
       afterwards: decision.afterwards,
       decisions: await decisions.of(route.volume),
-      evidence: await store.get('evidence', route.volume),
+      evidence: await evidence.of(route.volume),
       elsewhere: await heldElsewhere(this.#parts, route),
     };
   }

@@ -39,18 +39,22 @@ export function decode(text: string): Decoded {
 
 /** Throws what only a defect of the caller can cause: a message that its own schema refuses, or that is too large. */
 export function encode(message: Message): string {
+  return textOf(message, message);
+}
+
+/** As `encode`, without its place in the order, which `placed` adds. */
+export function encodeBody(body: Body): string {
+  return textOf({ ...body, seq: 1, ack: 0 } as Message, body);
+}
+
+/** `sent`: what is sent of the message now. It is written once: the text of a result is what most of an answer costs. */
+function textOf(message: Message, sent: Message | Body): string {
   const { type } = message;
   const check: TypeCheck<TSchema> = CHECKS[type];
   const wrong = check.Check(message) ? undefined : check.Errors(message).First();
   if (wrong)
     throw new TypeError(`a \`${type}\` that does not fit its schema: ${wrong.path} ${wrong.message}`);
-  return withinLimits(type, JSON.stringify(message));
-}
-
-/** As `encode`, without its place in the order, which `placed` adds. */
-export function encodeBody(body: Body): string {
-  encode({ ...body, seq: 1, ack: 0 } as Message);
-  return JSON.stringify(body);
+  return withinLimits(type, JSON.stringify(sent));
 }
 
 export function placed(bodyText: string, { seq, ack }: { seq: number; ack: number }): string {

@@ -28,8 +28,17 @@ import {
 } from './messages.js';
 import { type Answered, Asked } from './requests.js';
 
-/** Received messages that may wait before they are acknowledged by themselves. */
-const UNTOLD = 64;
+/**
+ * What was received may wait so long, and be so much, before it is acknowledged by itself: what is said meanwhile acknowledges it too. It is a small
+ * part of what a peer may keep, and of the time it may be silent.
+ */
+const UNTOLD = { messages: 64, bytes: 1 << 20, milliseconds: 1_000 };
+
+/** A message that came, and how long its text is. */
+export interface Incoming<M extends Message = Message> {
+  message: M;
+  bytes: number;
+}
 
 export interface ConversationOptions {
   side: Side;
@@ -47,6 +56,8 @@ export class Conversation {
   readonly #asked = new Asked();
   #connected = false;
   #heardMs = 0;
+  /** When the first message came that is not acknowledged. */
+  #untoldMs = 0;
   #pings = { sent: 0, answered: 0, sentMs: 0 };
   #peersClock = new ClockWatch();
 
@@ -103,7 +114,7 @@ export class Conversation {
     return this.#number(encodeBody(told));
   }
 
-  receive(message: Message, now: Clocks): ConversationEffect[] {
+  receive({ message, bytes }: Incoming, now: Clocks): ConversationEffect[] {
     this.#heardMs = now.uptimeMs;
     const peer = this.#options.side === 'host' ? 'coordinator' : 'host';
     if (!mayCome(message, peer)) return breaks('wrong-direction', `A ${peer} sends no \`${message.type}\`.`);
@@ -111,7 +122,7 @@ export class Conversation {
       const wrong = this.#link.acknowledge(message.ack);
       if (wrong) return [{ do: 'break', fault: wrong }];
     }
-    if (isNumbered(message)) return this.#numbered(message);
+    if (isNumbered(message)) return this.#numbered({ message, bytes }, now);
     switch (message.type) {
       case 'hello':
       case 'welcome':
@@ -145,7 +156,8 @@ export class Conversation {
       this.#pings.sentMs = now.uptimeMs;
       const number = ++this.#pings.sent;
       effects.push(...this.#send({ type: 'ping', number, ack: this.#link.tell(), ...rounded(now) }));
-    } else if (this.#link.untold > 0) effects.push(...this.#send({ type: 'ack', ack: this.#link.tell() }));
+    } else if (this.#link.untold > 0 && now.uptimeMs - this.#untoldMs >= UNTOLD.milliseconds)
+      effects.push(...this.#send({ type: 'ack', ack: this.#link.tell() }));
     return effects;
   }
 
@@ -154,8 +166,9 @@ export class Conversation {
     return [log('warn', code, { id }), ...this.#send({ type: 'error', code, message, id })];
   }
 
-  #numbered(message: NumberedMessage): ConversationEffect[] {
-    const received = this.#link.receive(message.seq);
+  #numbered({ message, bytes }: Incoming<NumberedMessage>, now: Clocks): ConversationEffect[] {
+    if (this.#link.untold === 0) this.#untoldMs = now.uptimeMs;
+    const received = this.#link.receive(message.seq, bytes);
     if (received === 'duplicate')
       return this.complain(
         'duplicate',
@@ -164,7 +177,8 @@ export class Conversation {
       );
     if (received !== 'deliver') return [{ do: 'break', fault: received }];
     const effects = this.#deliver(message);
-    if (this.#link.untold >= UNTOLD) effects.push(...this.#send({ type: 'ack', ack: this.#link.tell() }));
+    if (this.#link.untold >= UNTOLD.messages || this.#link.untoldBytes >= UNTOLD.bytes)
+      effects.push(...this.#send({ type: 'ack', ack: this.#link.tell() }));
     return effects;
   }
 

@@ -6,7 +6,7 @@
 
 import { type Clocks, ClockWatch } from './clock-watch.js';
 import { asText, decode, encode } from './codec.js';
-import { Conversation, endsSession } from './conversation.js';
+import { Conversation, endsSession, type Incoming } from './conversation.js';
 import {
   type Admission,
   type ConnectionId,
@@ -20,9 +20,10 @@ import { type ConversationEffect, log } from './effects.js';
 import { FAULTS, type Fault, fault } from './faults.js';
 import type { Identity } from './identity.js';
 import { TIMES } from './limits.js';
-import type { Hello, Message, Refused, ReplyBody, RequestBody, TellBody } from './messages.js';
+import type { Hello, Refused, ReplyBody, RequestBody, TellBody } from './messages.js';
 import { Answered } from './requests.js';
 import { PROTOCOL_VERSION } from './version.js';
+import { VolumeHolders } from './volume-holders.js';
 
 interface Connection {
   id: ConnectionId;
@@ -45,6 +46,8 @@ export class CoordinatorMachine {
   readonly #times: typeof TIMES;
   readonly #connections = new Map<ConnectionId, Connection>();
   readonly #sessions = new Map<string, Session>();
+  /** By the hellos of all sessions. */
+  readonly #holders = new VolumeHolders();
   /** What hosts have asked, of each the store it is in: kept beyond their sessions. */
   readonly #answered = new Map<string, { storeId: string; answered: Answered }>();
   readonly #ownClock = new ClockWatch();
@@ -60,6 +63,11 @@ export class CoordinatorMachine {
     return [...this.#sessions.values()]
       .filter(({ connection }) => connection !== null)
       .map(({ hello }) => hello);
+  }
+
+  /** The hosts with a connection that have said in their hello to hold a part of a volume. */
+  holdersOf(volume: string): string[] {
+    return this.#holders.of(volume).filter((host) => this.isConnected(host));
   }
 
   isConnected(host: string): boolean {
@@ -80,7 +88,7 @@ export class CoordinatorMachine {
     const decoded = decode(text);
     if ('fault' in decoded) return this.#break(connection, decoded.fault, now);
     const { message } = decoded;
-    if (connection.phase === 'live') return this.#live(connection, message, now);
+    if (connection.phase === 'live') return this.#live(connection, { message, bytes: text.length }, now);
     if (connection.phase === 'hello' && message.type === 'hello')
       return this.#hello(connection, message, now);
     return this.#break(
@@ -254,8 +262,10 @@ export class CoordinatorMachine {
     const effects: CoordinatorEffect[] = [];
     const old = this.#sessions.get(host);
     if (old && !before) effects.push(...this.#end(old, 'a new session has begun'));
+    if (before) this.#holders.remove(before.hello);
     const session = before ?? this.#newSession(hello);
     this.#sessions.set(host, session);
+    this.#holders.add(hello);
     Object.assign(connection, { phase: 'live' });
     Object.assign(session, { connection: connection.id, hello });
     const text = encode({
@@ -307,9 +317,9 @@ export class CoordinatorMachine {
     return answered;
   }
 
-  #live(connection: Connection, message: Message, now: Clocks): CoordinatorEffect[] {
+  #live(connection: Connection, incoming: Incoming, now: Clocks): CoordinatorEffect[] {
     const session = this.#sessionOn(connection)!;
-    return this.#carry(session, session.conversation.receive(message, now), now);
+    return this.#carry(session, session.conversation.receive(incoming, now), now);
   }
 
   #sessionOn(connection: Connection): Session | undefined {
@@ -382,7 +392,10 @@ export class CoordinatorMachine {
 
   #end(session: Session, because: string): CoordinatorEffect[] {
     const { host } = session;
-    if (this.#sessions.get(host) === session) this.#sessions.delete(host);
+    if (this.#sessions.get(host) === session) {
+      this.#sessions.delete(host);
+      this.#holders.remove(session.hello);
+    }
     const settled = session.conversation
       .end()
       .flatMap((effect) => (effect.do === 'settle' ? carried(session, effect) : []));

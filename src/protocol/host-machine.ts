@@ -6,7 +6,7 @@
 
 import { type Clocks, ClockWatch } from './clock-watch.js';
 import { decode, encode } from './codec.js';
-import { Conversation, endsSession } from './conversation.js';
+import { Conversation, endsSession, type Incoming } from './conversation.js';
 import { type ConversationEffect, type LogEvent, log, type Told } from './effects.js';
 import { FAULTS, type Fault, type FaultCode, fault } from './faults.js';
 import { TIMES } from './limits.js';
@@ -87,7 +87,8 @@ export class HostMachine {
     const decoded = decode(text);
     if ('fault' in decoded) return this.broken(decoded.fault);
     const { message } = decoded;
-    return this.#phase === 'live' ? this.#receive(message, now) : this.#greeted(message, now);
+    if (this.#phase !== 'live') return this.#greeted(message, now);
+    return this.#receive({ message, bytes: text.length }, now);
   }
 
   /** The peer broke the rules: the connection ends. */
@@ -194,9 +195,10 @@ export class HostMachine {
     });
   }
 
-  #receive(message: Message, now: Clocks): HostEffect[] {
+  #receive(incoming: Incoming, now: Clocks): HostEffect[] {
+    const { message } = incoming;
     if (message.type === 'ping') this.#clockDifferenceMs = message.clockMs - Math.round(now.clockMs);
-    return this.#carry(this.#session!.conversation.receive(message, now));
+    return this.#carry(this.#session!.conversation.receive(incoming, now));
   }
 
   #carry(wanted: readonly ConversationEffect[]): HostEffect[] {

@@ -19,6 +19,7 @@ export class Link {
   #sent = 0;
   #received = 0;
   #told = 0;
+  #untoldBytes = 0;
   #kept: Kept[] = [];
   #keptBytes = 0;
 
@@ -30,6 +31,10 @@ export class Link {
   /** How many were received that the peer does not know of. */
   get untold(): number {
     return this.#received - this.#told;
+  }
+
+  get untoldBytes(): number {
+    return this.#untoldBytes;
   }
 
   /** The peer acknowledges nothing: it does not read, and no more is kept for it. */
@@ -48,14 +53,17 @@ export class Link {
   /** What the peer is told has been received, for messages that are not numbered. */
   tell(): number {
     this.#told = this.#received;
+    this.#untoldBytes = 0;
     return this.#received;
   }
 
-  receive(seq: number): Received {
+  /** `bytes`: of its text. */
+  receive(seq: number, bytes: number): Received {
     if (seq <= this.#received) return 'duplicate';
     if (seq !== this.#received + 1)
       return fault('out-of-order', `Message ${seq} came where ${this.#received + 1} was expected.`);
     this.#received = seq;
+    this.#untoldBytes += bytes;
     return 'deliver';
   }
 

@@ -109,6 +109,11 @@ export class CoordinatorServer {
     return this.#machine.hosts;
   }
 
+  /** Those of them that have said there to hold a part of a volume. */
+  holdersOf(volume: string): string[] {
+    return this.#machine.holdersOf(volume);
+  }
+
   isConnected(host: string): boolean {
     return this.#machine.isConnected(host);
   }

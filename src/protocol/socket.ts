@@ -93,7 +93,8 @@ export class Socket {
 }
 
 function asString(data: RawData): string {
-  return Array.isArray(data) ? Buffer.concat(data).toString() : Buffer.from(data as Buffer).toString();
+  if (Array.isArray(data)) return Buffer.concat(data).toString();
+  return Buffer.isBuffer(data) ? data.toString() : Buffer.from(data).toString();
 }
 
 /** Undefined: nothing the peer has sent; the close that follows says it all. */

@@ -146,6 +146,10 @@ export class Running {
       get hosts() {
         return [...connected.values()];
       },
+      holdersOf: (volume) =>
+        [...connected.values()].flatMap(({ host, volumes }) =>
+          volumes.some(({ id, state }) => id === volume && state !== 'GONE') ? [host] : [],
+        ),
       isConnected: (host) => connected.has(host),
       probe: (host, { volume }) => this.#ask(host, 'probe', (there) => there.answer(volume)),
       command: async (host, { volume, command }) =>

@@ -106,6 +106,33 @@ t.test('a silent owner: nothing was sent, so nothing is left to be ended', async
 });
 
 t.test(
+  'why a volume is in quarantine is explained, also by whoever leads next, until it is decided',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(TWO_CELLS);
+    const id = await world.volume('db', 'east-1', 2);
+    const explained = async () =>
+      (
+        await world.done<'route-show', { explained: { evidence: { at: string } | null } }>('route-show', {
+          volume: 'db',
+          explain: true,
+        })
+      ).explained.evidence;
+    t.equal(await explained(), null);
+    const held = world.host('east-1').volumes.get(id)!;
+    held.snapshots.pop();
+    held.record = { ...held.record, head: { id: held.snapshots[0]!.id, seq: 1 } };
+    t.equal(await world.refused('snapshot-create', snapshot('s3')), 'volume-quarantined');
+    const evidence = await explained();
+    t.match(evidence, { volume: id, x: { state: 'ACTIVE' }, y: { state: 'NONE' } });
+    await world.lead();
+    t.same(await explained(), evidence);
+    await world.done('host-readmit', { host: 'east-1' });
+    await world.done('quarantine-adopt', { volume: 'db', cell: 'east' });
+    t.equal(await explained(), null);
+  },
+);
+
+t.test(
   'an owner without a snapshot that was taken has come back from somewhere: quarantine of this volume only',
   async (t) => {
     const world = await CoordinatorWorld.begin(TWO_CELLS);

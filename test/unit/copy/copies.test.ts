@@ -1,6 +1,7 @@
 // A copy of a volume brings its snapshots with their ids, sends only what has changed, goes on where it was, and lists nothing that differs.
 
 import { randomBytes } from 'node:crypto';
+import { getEventListeners } from 'node:events';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { hiddenName } from '../../../src/model/names.js';
@@ -309,6 +310,35 @@ t.test('a digest that differs: it is copied once more, then given up, and nothin
   await sameEverywhere(t, scene);
   t.equal(two.copies.counts.mismatches, 3);
 });
+
+t.test(
+  'a digest that is asked for again and again leaves nothing behind on what would stop the copy',
+  async (t) => {
+    const scene = await begin(t);
+    const { one, two } = scene;
+    await one.operations.createVolume('v', { sizeBytes: BigInt(MIB) });
+    await snapshot(one, 'v', 'a');
+    const signals = new Set<AbortSignal>();
+    const { addEventListener } = EventTarget.prototype;
+    t.teardown(() => {
+      EventTarget.prototype.addEventListener = addEventListener;
+    });
+    EventTarget.prototype.addEventListener = function (...given: Parameters<typeof addEventListener>) {
+      if (this instanceof AbortSignal) signals.add(this);
+      addEventListener.apply(this, given);
+    };
+    const listening: number[] = [];
+    const right = two.host.askDigest;
+    two.host.askDigest = async (what) => {
+      listening.push(Math.max(...[...signals].map((signal) => getEventListeners(signal, 'abort').length)));
+      if (listening.length < 8) throw new Error('the source is not reached');
+      return right(what);
+    };
+    t.match((await scene.copy()).told, { event: 'complete' });
+    t.equal(listening.length, 8);
+    t.ok(Math.max(...listening) <= listening[0]!, `${listening} listeners`);
+  },
+);
 
 t.test('a block that was stored wrong is found, whoever wrote it', async (t) => {
   const scene = await begin(t);

@@ -182,6 +182,39 @@ t.test('a session goes on over a new connection: nothing is lost, nothing comes 
   t.same(world.comings, ['web-1 joined', 'web-1 lost', 'web-1 resumed']);
 });
 
+t.test('who holds a volume is known by the last hello of every host that is connected', async (t) => {
+  const world = new ProtocolWorld();
+  const [other, third] = [idOf(0xb), idOf(0xc)];
+  const holding = (...ids: string[]) =>
+    ids.map((id) => ({ id, epoch: 1, head: null, state: 'ACTIVE' as const }));
+  const first = world.host('web-1').connect({ volumes: holding(VOLUME, other) });
+  const second = world.host('web-2').connect({ volumes: holding(VOLUME) });
+  const gone = { id: VOLUME, epoch: 1, head: null, state: 'GONE' as const };
+  const tombstone = world.host('web-3').connect({ volumes: [gone, ...holding(third)] });
+  t.same(world.machine.holdersOf(VOLUME), [], 'nobody before the hello is admitted');
+  world.settle();
+  const holders = () =>
+    Object.fromEntries([VOLUME, other, third].map((id) => [id, world.machine.holdersOf(id).sort()]));
+  t.same(holders(), { [VOLUME]: ['web-1', 'web-2'], [other]: ['web-1'], [third]: ['web-3'] });
+  first.cut();
+  t.same(holders(), { [VOLUME]: ['web-2'], [other]: [], [third]: ['web-3'] }, 'not without a connection');
+  first.connect({ volumes: holding(third) });
+  world.settle();
+  t.same(first.resumed, [false, true]);
+  t.same(holders(), { [VOLUME]: ['web-2'], [other]: [], [third]: ['web-1', 'web-3'] }, 'as it says now');
+  world.host('web-3').connect({ boot: 2, volumes: holding(other) });
+  world.settle();
+  t.equal(tombstone.wire, null);
+  t.same(holders(), { [VOLUME]: ['web-2'], [other]: ['web-3'], [third]: ['web-1'] }, 'nor as it was before');
+  second.cut();
+  world.pass(TIMES.resumeMs + TIMES.tickMs);
+  second.connect({ volumes: holding(VOLUME) });
+  world.settle();
+  t.same(holders()[VOLUME], ['web-2'], 'once, after its session of before has ended');
+  world.run(world.machine.dismiss());
+  t.same(holders(), { [VOLUME]: [], [other]: [], [third]: [] });
+});
+
 t.test('a host whose side of the connection died takes its session up at once', async (t) => {
   const { world, host } = oneHost();
   host.cut('host');
@@ -455,6 +488,39 @@ t.test('what was received is acknowledged, and kept no longer', async (t) => {
   world.settle();
   t.equal(world.seen.told.length, 3 * LIMITS.unacknowledged);
   t.ok(host.machine.isLive, 'so there is no end to what may be told');
+});
+
+t.test('who has nothing to say acknowledges after a while, or after much, and once', async (t) => {
+  const { world, host } = oneHost();
+  const wire = host.wire!;
+  const acks = (texts: readonly string[]) => said(texts).filter(({ type }) => type === 'ack');
+  const tell = (stage: string) =>
+    host.tell({ type: 'progress', of: null, volume: VOLUME, move: null, stage, done: 1, total: null });
+  const pass = (milliseconds: number) => world.pass(milliseconds, { settling: false });
+  /** What the coordinator says to that stays on the wire. */
+  const arrives = () => {
+    for (const text of wire.toCoordinator.splice(0)) world.text(wire, text);
+  };
+  tell('first');
+  arrives();
+  pass(750);
+  tell('second');
+  arrives();
+  t.same(acks(wire.toHost), [], 'what is said meanwhile would acknowledge it too');
+  pass(250);
+  t.same(acks(wire.toHost), [{ type: 'ack', ack: 2 }], 'a second after the first of them');
+  pass(750);
+  t.equal(acks(wire.toHost).length, 1, 'of nothing new nothing is said');
+  world.settle();
+  for (let number = 1; number <= 64; number++) tell('many');
+  arrives();
+  t.same(acks(wire.toHost), [{ type: 'ack', ack: 66 }], 'at once when they are many');
+  world.settle();
+  for (const number of [1, 2]) host.call(number);
+  world.settle();
+  for (const number of [1, 2]) world.reply('web-1', number, 'x'.repeat(600_000));
+  for (const text of wire.toHost.splice(0)) host.run(host.machine.text(text, world.now));
+  t.same(acks(wire.toCoordinator), [{ type: 'ack', ack: 2 }], 'or large');
 });
 
 t.test('more than the bounds that nobody acknowledges ends the session', async (t) => {
