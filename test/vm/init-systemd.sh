@@ -49,4 +49,6 @@ cd $root || exit 1
 mkdir -p run/old
 umount /proc /sys /dev/pts /dev/shm 2>/dev/null
 pivot_root . run/old || exit 1
+# As systemd makes it elsewhere: what is unmounted is unmounted for services, too.
+mount --make-rshared /
 exec chroot . /lib/systemd/systemd --unit=cellblock-vm.service </dev/console >/dev/console 2>&1

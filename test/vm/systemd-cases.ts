@@ -48,7 +48,7 @@ async function property(unit: string, name: string): Promise<string> {
 async function install(machine: Machine): Promise<void> {
   const [older] = packages();
   await type(machine, `dpkg -i ${older}`);
-  machine.say(await shell('findmnt -n -o TARGET,PROPAGATION /'));
+  assert.match(await shell('findmnt -n -o PROPAGATION /'), /shared/);
   const state = await property('cellblockd', 'ActiveState');
   if (state !== 'active')
     machine.say((await run('systemctl', ['status', '--no-pager', 'cellblockd'])).stdout);
