@@ -146,6 +146,7 @@ export const ERROR_CODES = {
   'host-not-found': 'not-found',
   'host-not-connected': 'busy',
   'host-not-regressed': 'refused',
+  'host-regressed': 'refused',
   'cell-not-found': 'not-found',
   'cell-exists': 'exists',
   'no-host-for-copy': 'refused',

@@ -1,13 +1,14 @@
 // Cells as people look at them: made, split when they carry too much, turned back; and the replicas of volumes within one.
 
 import { CellblockError } from '../base/errors.js';
+import type { CellAnswer } from '../model/cell/answer.js';
 import { highestEpoch } from '../model/cell/guards.js';
 import type { Head, Place, Route } from '../model/cell/route.js';
 import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import type { Bases } from './bases.js';
-import { allCells, allHosts, connected, existingCell } from './hosts-view.js';
+import { allCells, allHosts, connected, existingCell, requireReadmitted } from './hosts-view.js';
 import { busiest, measureLoad } from './load.js';
 import type { Locks } from './locks.js';
 import { startMoves } from './many-moves.js';
@@ -211,9 +212,10 @@ export class CellVerbs {
       if (!route || route.status === 'gone') throw deleted(name);
       const { active } = route;
       if (!active.replicas.includes(host)) throw noReplica(name, host);
-      const [x, y] = await askBoth(this.#parts, route, []);
+      const [x, y] = await this.#askAgain(route);
       if (owns(x.state)) throw primaryAnswers(route, active);
       if (owns(y.state)) throw primaryAnswers(route, route.alternate!);
+      await requireReadmitted(this.#parts, host);
       const through = await this.#replicaThrough(route, host);
       // Nobody would own the volume, and its primary could never come back as what it was.
       if (through === null) throw replicaEmpty(name, host);
@@ -236,6 +238,15 @@ export class CellVerbs {
       wake(volume);
       return { volume: name, host, epoch, loss };
     });
+  }
+
+  /** A host that came back while it was asked by its session of before has not been heard: what it goes on writing would be lost. */
+  async #askAgain(route: Route): Promise<[x: CellAnswer, y: CellAnswer]> {
+    const [x, y] = await askBoth(this.#parts, route, []);
+    const { hosts } = this.#parts;
+    const isThere = (answer: CellAnswer, place: Place | null) =>
+      answer.state === 'UNKNOWN' && place !== null && hosts.isConnected(place.primary);
+    return isThere(x, route.active) || isThere(y, route.alternate) ? askBoth(this.#parts, route, []) : [x, y];
   }
 
   /** Null: it has no snapshot. */

@@ -237,8 +237,10 @@ export class Groups {
     const raised: Change[] = [];
     for (const { volume, head } of published) {
       const { epoch } = members.find((member) => member.volume === volume)!;
+      // What a former owner has published is in nobody's lineage but its own: a replica has taken its place meanwhile.
+      const isOwner = ({ active }: Route) => active.primary === host && active.epoch === epoch;
       await book.change(volume, (route) =>
-        (route.lineageHead?.seq ?? 0) < head.seq ? { ...route, lineageHead: head } : null,
+        isOwner(route) && (route.lineageHead?.seq ?? 0) < head.seq ? { ...route, lineageHead: head } : null,
       );
       raised.push(...highest.raise(host, [{ id: volume, epoch, head, state: 'ACTIVE' }]));
       wake(volume);

@@ -33,6 +33,19 @@ export async function whyNoCopy({ store }: Pick<Ports, 'store'>, host: string): 
   };
 }
 
+/** Nothing of a host is served that came back older than it was, whoever decides what of a volume, before an operator has said so of the host. */
+export async function requireReadmitted({ store }: Pick<Ports, 'store'>, host: string): Promise<void> {
+  if (!(await store.get('host', host))?.regressed) return;
+  throw new CellblockError(
+    'host-regressed',
+    `Host ${host} has come back older than it was, and is held back.`,
+    {
+      hint: `Look at \`cellblock host show ${host}\`, and readmit it first: \`cellblock host readmit ${host}\`.`,
+      facts: { host },
+    },
+  );
+}
+
 export function helloOf({ hosts }: Pick<Ports, 'hosts'>, host: string): Hello | null {
   return hosts.hosts.find((hello) => hello.host === host) ?? null;
 }

@@ -80,8 +80,10 @@ export class Leading {
       bases,
       wake,
     };
+    const ownership = new Ownership(common);
     const operations: Operations = new Operations({
       ...common,
+      settleOwners: (volume) => ownership.settle(volume),
       deletedAtOwner: (route, snapshot) => snapshotDeletions.begin(route, snapshot),
       whyHeld: (volume) => this.#groups.whyHeld(volume),
       keepEvidence: (route, { x, y, trials }) =>
@@ -108,7 +110,7 @@ export class Leading {
       step: stepOf(
         { book, groups, deletion },
         {
-          ownership: new Ownership(parts),
+          ownership,
           mover,
           retirement: new Retirement(parts),
           replication,
@@ -217,13 +219,14 @@ function stepOf(
   return async (volume) => {
     const route = await book.route(volume);
     if (!route) return REST;
+    // Also of a volume of an unfinished group: that may wait for the very host whose place was taken.
+    const owned = route.status === 'open' ? await ownership.step(route) : REST;
+    if (owned.do === 'again') return owned;
     const held = groups.whyHeld(volume);
     // A group wakes its volumes when it is finished.
-    if (held) return { do: 'rest', why: whyOf(held) };
+    if (held) return soonest([owned, { do: 'rest', why: whyOf(held) }]);
     if (route.status === 'gone') return deletion.step(route);
     if (route.status !== 'open') return { do: 'rest', why: whyShut(route) };
-    const owned = await ownership.step(route);
-    if (owned.do === 'again') return owned;
     const moved = route.journal ? await mover.step(route) : await retirement.step(route);
     // The route may be another one by now.
     if (moved.do === 'again') return moved;

@@ -155,11 +155,11 @@ export class Operations {
   }
 
   async #carryOut(record: OperationRecord, untilMs: number): Promise<Performed> {
-    const { book, settings, whyHeld } = this.#parts;
+    const { settings, whyHeld, settleOwners } = this.#parts;
     const { volume, operation } = record;
     const held = whyHeld(volume);
     if (held) throw held;
-    const route = await book.route(volume);
+    const route = await settleOwners(volume);
     if (!route) {
       await this.#end(record, []);
       throw deleted(volume);

@@ -11,6 +11,12 @@ import { type Why, whyNotDone, whySilent } from './troubles.js';
 
 export type OwnershipParts = Pick<Ports, 'hosts' | 'settings' | 'log'> & { book: RouteBook };
 
+/** A host that has not heard what the route says of it. */
+interface Missing {
+  host: string;
+  why: Why;
+}
+
 export class Ownership {
   readonly #parts: OwnershipParts;
 
@@ -19,41 +25,53 @@ export class Ownership {
   }
 
   async step(route: Route): Promise<Next> {
-    const { alternate } = route;
+    const { alternate, volume } = route;
     if (alternate === null || alternate.mustSeal === null) return REST;
-    const promoted = await this.#promote(route);
-    return promoted ?? this.#seal(route, alternate, alternate.mustSeal);
-  }
-
-  /** Null: it is the owner. */
-  async #promote({ volume, active }: Route): Promise<Next | null> {
-    const { primary, epoch } = active;
-    const answer = await askHost(this.#parts, primary, { volume, seqs: [] });
-    if (!answer) return { do: 'retry', hosts: [primary], why: whySilent(primary) };
-    if (!answer.replica) return null;
-    const why = await this.#command(primary, volume, { do: 'promote', epoch });
-    return why ? { do: 'retry', hosts: [primary], why } : AGAIN;
-  }
-
-  async #seal({ volume }: Route, { primary }: Place, releasedTo: number): Promise<Next> {
-    const later = (why: Why): Next => ({ do: 'retry', hosts: [primary], why });
-    const answer = await askHost(this.#parts, primary, { volume, seqs: [] });
-    if (!answer) return later(whySilent(primary));
-    const owned = answer.state !== 'NONE' && answer.state !== 'RECEIVING' && answer.state !== 'STAGED';
-    if (owned && answer.replica === null) {
-      const fenced = await this.#command(primary, volume, { do: 'fence', releasedTo });
-      if (fenced) return later(fenced);
-      // It held the volume back when it heard that others are further; sealed, it may say what it has.
-      const readmitted =
-        answer.state === 'FAULTED' ? await this.#command(primary, volume, { do: 'readmit' }) : null;
-      if (readmitted) return later(readmitted);
-    }
-    await this.#parts.book.change(volume, (route) =>
-      route.alternate?.primary === primary && route.alternate.mustSeal !== null
-        ? { ...route, alternate: { ...route.alternate, mustSeal: null } }
+    // Neither waits for the other: one that does not answer must not keep the volume from being served, nor the other one serving it.
+    const [promotion, seal] = await Promise.all([
+      this.#promote(route),
+      this.#seal(volume, alternate, alternate.mustSeal),
+    ]);
+    const missing = [promotion, seal].filter((each) => each !== null);
+    if (missing[0]) return { do: 'retry', hosts: missing.map(({ host }) => host), why: missing[0].why };
+    // Last: it is what says that both have to hear of it.
+    await this.#parts.book.change(volume, (now) =>
+      now.alternate?.primary === alternate.primary && now.alternate.mustSeal !== null
+        ? { ...now, alternate: { ...now.alternate, mustSeal: null } }
         : null,
     );
     return AGAIN;
+  }
+
+  /** Whoever holds the volume and waits for its owner does what that one waits for. Gives the route as it is then; null: it is gone. */
+  async settle(volume: string): Promise<Route | null> {
+    let route = await this.#parts.book.route(volume);
+    if (route?.status === 'open' && (await this.step(route)).do === 'again')
+      route = await this.#parts.book.route(volume);
+    return route;
+  }
+
+  /** Null: it is the owner. */
+  async #promote({ volume, active }: Route): Promise<Missing | null> {
+    const { primary: host, epoch } = active;
+    const answer = await askHost(this.#parts, host, { volume, seqs: [] });
+    if (!answer) return { host, why: whySilent(host) };
+    if (!answer.replica) return null;
+    const why = await this.#command(host, volume, { do: 'promote', epoch });
+    return why && { host, why };
+  }
+
+  /** Null: it owns the volume no more. */
+  async #seal(volume: string, { primary: host }: Place, releasedTo: number): Promise<Missing | null> {
+    const answer = await askHost(this.#parts, host, { volume, seqs: [] });
+    if (!answer) return { host, why: whySilent(host) };
+    const owned = answer.state !== 'NONE' && answer.state !== 'RECEIVING' && answer.state !== 'STAGED';
+    if (!owned || answer.replica !== null) return null;
+    const fenced = await this.#command(host, volume, { do: 'fence', releasedTo });
+    if (fenced) return { host, why: fenced };
+    // It held the volume back when it heard that others are further; sealed, it may say what it has.
+    const why = answer.state === 'FAULTED' ? await this.#command(host, volume, { do: 'readmit' }) : null;
+    return why && { host, why };
   }
 
   /** Null: it was done. */

@@ -12,7 +12,7 @@ import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import { heldElsewhere, ownersElsewhere, requireTrueOwner } from './elsewhere.js';
-import { newPlace } from './hosts-view.js';
+import { newPlace, requireReadmitted } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import { givenUp as movesEnd } from './move-verbs.js';
 import type { Operations } from './operations.js';
@@ -124,6 +124,7 @@ export class QuarantineVerbs {
     const { store, book, wake, log } = this.#parts;
     const answers = await askBoth(this.#parts, route, []);
     const chosen = chosenOf(route, cell, answers[0]);
+    await requireReadmitted(this.#parts, chosen.primary);
     const isDecidedSo = chosen === route.active && isDecided(route);
     const decided = isDecidedSo ? route : await this.#decide(route, chosen, answers);
     const { volume, active, alternate } = decided;

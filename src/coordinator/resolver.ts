@@ -39,6 +39,11 @@ export interface Resolved {
 export type ResolverParts = Pick<Ports, 'hosts' | 'clock' | 'random' | 'settings'> & {
   book: RouteBook;
   term: Term;
+  /**
+   * Tells hosts what the route says of owners and they have not heard: a replica that was promoted says nothing that counts before. Gives the route
+   * as it is then; null: it is gone.
+   */
+  settleOwners: (volume: string) => Promise<Route | null>;
   /** Keeps why a volume is about to be put in quarantine. */
   keepEvidence: (route: Route, decision: Decision) => Promise<void>;
 };
@@ -88,7 +93,7 @@ class Resolving {
       const failed = resolution.end ? whyAgain(resolution, resolution.end) : failureIn(effect, resolution);
       if (failed === null) continue;
       if (!(await this.#pause())) return this.#ended({ result: 'retry', because: failed }, resolution.route);
-      const now = await this.#parts.book.route(this.#volume);
+      const now = await this.#parts.settleOwners(this.#volume);
       if (!now) return this.#ended({ result: 'not-found' }, null);
       resolution = { ...beginResolution(now, this.#operation), performed: resolution.performed };
     }

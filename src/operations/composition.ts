@@ -163,7 +163,7 @@ export async function build(options: OperationsOptions, level: Level, client: Pl
   );
   const holdLimitMs = options.holdLimitMs ?? DEFAULTS.holdLimitMs;
   const syncs = new Syncs(
-    { catalog, devices, client, rounds, reclaim, space, attachments, gate, log },
+    { catalog, devices, client, rounds, snapshots, reclaim, space, attachments, gate, log },
     { holdLimitMs },
   );
   const cells = new Cells(

@@ -35,7 +35,6 @@ const CUT_MEMBER_BYTES = 40; // and its name
 
 const ID_BYTES = 16;
 const IDS_AT_ONCE = 256;
-const ids: Buffer[] = [];
 
 const DURABLE = Promise.resolve();
 
@@ -63,6 +62,7 @@ export interface TakeOptions {
 }
 
 export class Snapshots {
+  readonly #ids: Buffer[] = [];
   readonly #catalog: Catalog;
   readonly #devices: Devices;
   readonly #client: PlaneClient;
@@ -87,6 +87,18 @@ export class Snapshots {
     this.#files = collaborators.files;
     this.#space = collaborators.space;
     this.#log = collaborators.log;
+  }
+
+  /**
+   * 16 random bytes, the id of a snapshot. Taken from the system for many at a time: one call each would be a good part of a snapshot's cost. Kept by
+   * the store, not by the process: in a simulation a run must not depend on what the one before it has left.
+   */
+  newId(): Buffer {
+    if (this.#ids.length === 0) {
+      const bytes = randomBytes(ID_BYTES * IDS_AT_ONCE);
+      for (let at = 0; at < bytes.length; at += ID_BYTES) this.#ids.push(bytes.subarray(at, at + ID_BYTES));
+    }
+    return this.#ids.pop()!;
   }
 
   async create(references: readonly SnapshotWish[], options: TakeOptions = {}): Promise<Snapshot[]> {
@@ -139,7 +151,7 @@ export class Snapshots {
     const wanted = references.map(({ volume, snapshot, id, created }): Wanted => {
       const container = this.#free(volume, snapshot);
       if (id !== undefined && this.#catalog.snapshots.has(id)) throw idTaken(id);
-      return { container, name: snapshot, id: id ? Buffer.from(id, 'hex') : newId(), created, expires };
+      return { container, name: snapshot, id: id ? Buffer.from(id, 'hex') : this.newId(), created, expires };
     });
     return wanted.some(({ container }) => this.#mayHaveData(container))
       ? { snapshots: await this.#cut(wanted, options), durable: DURABLE }
@@ -328,15 +340,6 @@ function isListed(catalog: Catalog, { line: id, version }: Base): boolean {
   const line = catalog.lines.get(id)!;
   const index = countUpTo(liveNumbers(line), version) - 1;
   return line.versions[index]?.version === version && line.versions[index].state === 'listed';
-}
-
-/** 16 random bytes, the id of a snapshot. Taken from the system for many at a time: one call each would be a good part of a snapshot's cost. */
-export function newId(): Buffer {
-  if (ids.length === 0) {
-    const bytes = randomBytes(ID_BYTES * IDS_AT_ONCE);
-    for (let at = 0; at < bytes.length; at += ID_BYTES) ids.push(bytes.subarray(at, at + ID_BYTES));
-  }
-  return ids.pop()!;
 }
 
 /** A cut is one entry of the journal, and an entry has at most so many bytes: see docs/architecture.md, "Journal". */

@@ -10,7 +10,7 @@ import { modifiedNow } from '../model/file-attributes.js';
 import { isUnfinished, type SyncMember, type SyncRecord } from '../model/sync.js';
 import type { Devices } from './devices.js';
 import type { Reclaim } from './reclaim.js';
-import { baseOf, newId, newLine } from './snapshots.js';
+import { baseOf, newLine, type Snapshots } from './snapshots.js';
 import type { SyncOptions, SyncPair } from './sync-types.js';
 
 /** Ended ones that are still shown. */
@@ -19,11 +19,18 @@ const RECORDS_KEPT = 200;
 export class SyncRecords {
   readonly #catalog: Catalog;
   readonly #devices: Devices;
+  readonly #snapshots: Snapshots;
   readonly #reclaim: Reclaim;
 
-  constructor(collaborators: { catalog: Catalog; devices: Devices; reclaim: Reclaim }) {
+  constructor(collaborators: {
+    catalog: Catalog;
+    devices: Devices;
+    snapshots: Snapshots;
+    reclaim: Reclaim;
+  }) {
     this.#catalog = collaborators.catalog;
     this.#devices = collaborators.devices;
+    this.#snapshots = collaborators.snapshots;
     this.#reclaim = collaborators.reclaim;
   }
 
@@ -66,7 +73,7 @@ export class SyncRecords {
     let name = `before-sync-${sync}`;
     for (let more = 2; this.#catalog.snapshotNamed(container, name); more++)
       name = `before-sync-${sync}-${more}`;
-    return { id: newId().toString('hex'), name, expires: new Date(expires).toISOString() };
+    return { id: this.#snapshots.newId().toString('hex'), name, expires: new Date(expires).toISOString() };
   }
 
   /** Resolves when it is durable. */

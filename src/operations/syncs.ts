@@ -22,6 +22,7 @@ import type { PlaneClient } from './plane-client.js';
 import type { Reclaim } from './reclaim.js';
 import type { Rounds } from './rounds.js';
 import { failedVolume } from './rounds.js';
+import type { Snapshots } from './snapshots.js';
 import type { Space } from './space.js';
 import { SyncRecords } from './sync-records.js';
 import type { SyncIdentity, SyncOptions, SyncPair, SyncResult } from './sync-types.js';
@@ -64,6 +65,7 @@ export class Syncs {
       devices: Devices;
       client: PlaneClient;
       rounds: Rounds;
+      snapshots: Snapshots;
       reclaim: Reclaim;
       space: Space;
       attachments: Attachments;

@@ -236,13 +236,10 @@ async function losePrimary(world: World, { volume: name, downMs }: Of<'lose prim
   world.crashAtBatch.delete(primary.name);
   // Whoever comes back before that is crashed by nobody else: it may only be down longer.
   await scheduler.sleep(1_500);
-  // From here on what the old primary has is given up, whether it is told or not.
+  // From here on what the old primary has may be given up, whether it is told or not; what of it is, the route says, whoever hears of it.
   volume.lossAccepted = true;
+  volume.mayTakePlace = replica;
   const done = await ask(world, 'cell-promote', { volume: name, host: replica, acceptLoss: true });
-  const loss = done?.loss as { completeThrough: { id: string; seq: number } | null } | undefined;
-  const now = etcd.state.table.named(name);
-  const through = loss ? loss.completeThrough : now?.active.primary === replica ? now.lineageHead : undefined;
-  if (through !== undefined) oracle.lost(volume, through);
   world.statistics.count(done ? 'promoted' : 'not promoted');
   scheduler.after(downMs, () => primary.start(), scheduler.world);
 }

@@ -5,6 +5,7 @@
 // belongs to one snapshot for ever, wherever it is; epochs of hosts and routes only rise; a snapshot holds what was acknowledged before its cut and
 // nothing that was begun after it; of a group all or none are there, of one instant.
 
+import type { Route } from '../../src/model/cell/route.js';
 import { owns } from '../../src/model/cell/states.js';
 import type { Lineage } from '../../src/model/lineage.js';
 import type { Operations } from '../../src/operations/operations.js';
@@ -14,6 +15,9 @@ import type { Cut } from './sim-plane.js';
 import type { Statistics } from './statistics.js';
 
 export const BLOCKS = 20;
+
+/** So often may be seen, when nothing goes wrong any more, that a host serves whose place was taken: it has to hear of it in about 5 s. */
+const SERVED_ON = 25;
 
 interface Block {
   /** The last write that was acknowledged; nothing older may be read. */
@@ -61,6 +65,12 @@ export class SimVolume {
   routeEpoch = 0;
   /** An operator has given up what some host had: two may serve it until that one hears. */
   lossAccepted = false;
+  /** The replica that an operator wants in the place of the primary; null: none. */
+  mayTakePlace: string | null = null;
+  /** Whoever owns it under a lower epoch has lost its place to a replica: what it acknowledges is given up. */
+  givenUpBelow = 0;
+  /** How often it was seen, by host, that one goes on serving whose place was taken. */
+  readonly servedOn = new Map<string, number>();
 
   constructor(name: string) {
     this.name = name;
@@ -73,6 +83,7 @@ export interface WatchedHost {
   readonly operations: Operations | null;
   /** It was restored from a backup that lacks something, and nobody has readmitted it. */
   readonly isStale: boolean;
+  readonly isConnected: boolean;
   lineages(): Lineage[];
   lineage(volume: string): Lineage | null;
   /** Whether clients are let in to the volume. */
@@ -84,6 +95,7 @@ export interface WatchedWorld {
   readonly statistics: Statistics;
   readonly etcd: SimEtcd;
   readonly hosts: ReadonlyMap<string, WatchedHost>;
+  readonly isHealed: boolean;
   violated(what: string): void;
 }
 
@@ -138,8 +150,10 @@ export class Oracle {
     const volume = this.volume(known.volume);
     const block = volume.blocks[known.block]!;
     this.#checkWriter(volume, host);
-    block.acknowledged = write;
-    block.history.push({ write, at: this.#lastWrite });
+    if (!hasLostPlace(volume, host)) {
+      block.acknowledged = write;
+      block.history.push({ write, at: this.#lastWrite });
+    }
     this.#settle(write);
     this.#world.statistics.count('writes acknowledged');
   }
@@ -224,7 +238,10 @@ export class Oracle {
   /** Everything that can be seen in this instant. */
   look(): void {
     for (const host of this.#world.hosts.values()) this.#lookAt(host);
-    for (const volume of this.volumes.values()) this.#lookAtServing(volume);
+    for (const volume of this.volumes.values()) {
+      this.#lookAtServing(volume);
+      this.#lookAtTakenPlace(volume);
+    }
     for (const volume of this.volumes.values()) {
       const route = volume.id === null ? null : this.#world.etcd.state.table.route(volume.id);
       if (!route) continue;
@@ -257,6 +274,31 @@ export class Oracle {
     if (id === null || volume.lossAccepted) return;
     const serving = [...this.#world.hosts.values()].filter((host) => host.serves(id)).map(({ name }) => name);
     if (serving.length > 1) this.#violated(`${serving} serve ${volume.name}`);
+  }
+
+  /** An operator's word for a replica is no leave to let the old primary go on. */
+  #lookAtTakenPlace(volume: SimVolume): void {
+    const { id, name, servedOn } = volume;
+    if (id === null || !this.#world.isHealed) return;
+    for (const host of this.#world.hosts.values()) {
+      const isServed = host.isConnected && host.serves(id) && hasLostPlace(volume, host);
+      const times = isServed ? (servedOn.get(host.name) ?? 0) + 1 : 0;
+      servedOn.set(host.name, times);
+      if (times > SERVED_ON)
+        this.#violated(`${host.name} goes on serving ${name}, and has lost its place to another`);
+    }
+  }
+
+  /** A coordinator has stored this route. */
+  routed({ volume: id, status, active, alternate, epoch, lineageHead }: Route): void {
+    const volume = this.byId(id);
+    if (!volume || volume.mayTakePlace === null) return;
+    // What an operator decides of a quarantine is another word.
+    if (status === 'quarantined') volume.mayTakePlace = null;
+    if (active.primary !== volume.mayTakePlace || alternate?.mustSeal !== epoch) return;
+    volume.mayTakePlace = null;
+    volume.givenUpBelow = epoch;
+    this.lost(volume, lineageHead);
   }
 
   /** The host's store is another one from now on. */
@@ -304,6 +346,11 @@ export class Oracle {
   #violated(what: string): void {
     this.#world.violated(what);
   }
+}
+
+function hasLostPlace({ id, givenUpBelow }: SimVolume, host: WatchedHost): boolean {
+  const record = id === null ? undefined : host.lineage(id)?.record;
+  return record !== undefined && record.epoch < givenUpBelow;
 }
 
 function instantOf({ blocks }: SimVolume): Pick<Instant, 'floors' | 'ceilings'> {

@@ -83,6 +83,8 @@ export class SimHost implements Party {
   isStale = false;
   /** Volumes that a backup of it has brought back, by id: whether they were deleted meanwhile it cannot know. */
   readonly broughtBack = new Set<string>();
+  /** Who has typed a verb here and waits for its answer. */
+  readonly #waiting = new Set<(outcome: CallOutcome) => void>();
   /** Told of each snapshot that is cut here. */
   onCut: (cut: Cut) => void = () => undefined;
 
@@ -183,6 +185,8 @@ export class SimHost implements Party {
     if (how === 'power-loss') this.disk.powerLoss();
     world.wires.died(process, how === 'power-loss' ? 'silently' : 'told');
     world.oracle.hostDied(this.name);
+    for (const hear of this.#waiting)
+      world.scheduler.after(0, () => hear({ kind: 'silent' }), world.scheduler.world);
     world.trace(this.name, how);
   }
 
@@ -219,10 +223,17 @@ export class SimHost implements Party {
     this.world.trace(this.name, 'is restored from a backup');
   }
 
-  /** A verb that somebody types here. */
-  call(call: Call): Promise<CallOutcome> {
-    if (!this.#membership) return Promise.resolve({ kind: 'silent' });
-    return this.#membership.call(call, { timeoutMs: CALL_MS, id: freshId() });
+  /** A verb that somebody types here; of an agent that dies nothing more is heard. */
+  async call(call: Call): Promise<CallOutcome> {
+    const membership = this.#membership;
+    if (!membership) return { kind: 'silent' };
+    let hear!: (outcome: CallOutcome) => void;
+    const heard = new Promise<CallOutcome>((resolve) => {
+      hear = resolve;
+    });
+    this.#waiting.add(hear);
+    void membership.call(call, { timeoutMs: CALL_MS, id: freshId() }).then(hear);
+    return heard.finally(() => this.#waiting.delete(hear));
   }
 
   get isConnected(): boolean {

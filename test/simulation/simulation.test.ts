@@ -43,6 +43,14 @@ t.test('one seed is one run', async (t) => {
   }
 });
 
+t.test('a run does not depend on what its process has run before', async (t) => {
+  // Both take local snapshots, whose ids the host makes itself.
+  const [before, seed] = [6803, 6805];
+  const alone = await runSeed(seed);
+  await runSeed(before);
+  t.strictSame((await runSeed(seed)).trace, alone.trace);
+});
+
 t.test(
   'a broken rule is found out',
   { skip: byEffort({ quick: 1, normal: 0, long: 0 }) === 1 },

@@ -171,7 +171,9 @@ export class World {
   }
 
   /** A coordinator has stored this route. */
-  routed({ name, journal }: Route): void {
+  routed(route: Route): void {
+    const { name, journal } = route;
+    this.oracle.routed(route);
     if (journal?.phase === 'SEALING') happens(this.atSeal, name);
   }
 

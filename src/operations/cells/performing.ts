@@ -12,7 +12,7 @@ import type { Lineage } from '../../model/lineage.js';
 import type { Performed, SaidOutcome } from '../../protocol/client.js';
 import type { PerformedOperation } from '../../protocol/exchange.js';
 import { requireContainer } from '../lookup.js';
-import { newId, type Snapshots, type SnapshotWish } from '../snapshots.js';
+import type { Snapshots, SnapshotWish } from '../snapshots.js';
 import { type Commands, refusedBy } from './commands.js';
 import type { Gate } from './gate.js';
 import type { HiddenSnapshots } from './hidden-snapshots.js';
@@ -161,7 +161,7 @@ export class Performing {
   }
 
   #localMember({ volume, snapshot }: { volume: string; snapshot: string }) {
-    const wish = { volume, snapshot, id: newId().toString('hex') };
+    const wish = { volume, snapshot, id: this.#snapshots.newId().toString('hex') };
     const before = this.#routed(volume)?.record ?? null;
     if (!before) return { wish, before, next: null };
     this.#gate.require(requireContainer(this.#catalog, volume));

@@ -212,6 +212,84 @@ t.test(
   },
 );
 
+/** A volume with two snapshots, and a replica that has both; its primary cannot be heard from then on, and serves. */
+async function withReplica(): Promise<{ world: CoordinatorWorld; id: string }> {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  await world.done('replica-add', { volume: 'db', host: 'east-2' });
+  await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+  world.fateOf = (_from, host) => (host === 'east-1' ? 'lost' : 'delivered');
+  return { world, id };
+}
+
+const PROMOTE = { volume: 'db', host: 'east-2', acceptLoss: true };
+
+t.test('an operation that waits for a promoted replica has it told, and goes on', async (t) => {
+  const { world, id } = await withReplica();
+  world.disconnect('east-1');
+  // It has the volume as soon as the promotion is stored, before anybody else.
+  const promoted = world.call('cell-promote', PROMOTE);
+  const asked = world.call('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+  await world.settled(promoted);
+  t.match(await world.settled(asked), { host: 'east-2', seq: 3 });
+  t.ok(world.host('east-2').owns(id));
+});
+
+t.test('an old primary that is heard again is sealed although the promoted replica is silent', async (t) => {
+  const { world, id } = await withReplica();
+  await world.done('cell-promote', PROMOTE);
+  await world.until('the new primary', () => world.host('east-2').owns(id));
+  t.ok(world.host('east-1').owns(id), 'it has heard of nothing');
+  world.fateOf = (_from, host) => (host === 'east-2' ? 'lost' : 'delivered');
+  await world.until('the seal', () => !world.host('east-1').owns(id));
+  t.not(world.route('db').alternate?.mustSeal, null, 'that both have heard is not known yet');
+  world.fateOf = () => 'delivered';
+  await world.until('its note', () => world.route('db').alternate?.mustSeal === null);
+});
+
+t.test('a primary that comes back while it is asked is not lost: no replica takes its place', async (t) => {
+  const { world, id } = await withReplica();
+  let asked = 0;
+  world.fateOf = (_from, host, what) =>
+    host === 'east-1' && what === 'probe' && ++asked === 1 ? 'lost' : 'delivered';
+  t.equal(await world.refused('cell-promote', PROMOTE), 'primary-answers');
+  t.match(world.route('db').active, { primary: 'east-1', epoch: 1 });
+  t.ok(world.host('east-1').owns(id));
+});
+
+t.test('what a host is held back with is not served by another word than its readmission', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 1);
+  const backup = world.host('east-1').backup();
+  const lost = { snapshots: [{ volume: 'db', name: 'lost' }] };
+  await world.done('snapshot-create', lost);
+  world.disconnect('east-1');
+  world.host('east-1').restore(backup);
+  await world.connect('east-1');
+  t.equal(await world.refused('snapshot-create', lost), 'volume-quarantined');
+  t.equal(await world.refused('quarantine-adopt', { volume: 'db', cell: 'east' }), 'host-regressed');
+  t.equal(world.host('east-1').answer(id).state, 'FAULTED');
+  t.match(world.route('db'), { status: 'quarantined', epoch: 1 }, 'nothing was decided');
+  await world.done('host-readmit', { host: 'east-1' });
+  await world.done('quarantine-adopt', { volume: 'db', cell: 'east' });
+  world.disconnect('east-1');
+  await world.connect('east-1');
+  t.ok(world.host('east-1').owns(id), 'it is served again when the host comes again');
+});
+
+t.test('a replica at a host that is held back takes no place', async (t) => {
+  const { world, id } = await withReplica();
+  world.host('east-2').boot = 5;
+  await world.connect('east-2');
+  world.disconnect('east-2');
+  world.host('east-2').boot = 4;
+  await world.connect('east-2');
+  t.equal(await world.refused('cell-promote', PROMOTE), 'host-regressed');
+  await world.done('host-readmit', { host: 'east-2' });
+  t.match(await world.done('cell-promote', PROMOTE), { epoch: 2 });
+  await world.until('the new primary', () => world.host('east-2').owns(id));
+});
+
 t.test(
   'a fork: one cell is adopted, the other one sealed, and kept as a volume of its own or discarded',
   async (t) => {

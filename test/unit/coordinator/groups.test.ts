@@ -134,6 +134,33 @@ t.test('a leader that dies before it has decided: the next one drops what one ho
   for (const host of world.hosts.values()) t.equal(host.groups.size, 0, `${host.name} keeps nothing of it`);
 });
 
+t.test(
+  'a replica takes its place although a group waits for the lost primary, and keeps its lineage',
+  async (t) => {
+    const world = await CoordinatorWorld.begin({ ...TWO, 'east-2': 'east' });
+    const ids = [await world.volume('a', 'east-1', 2), await world.volume('c', 'west-1')];
+    await world.done('replica-add', { volume: 'a', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(ids[0]!).length === 2);
+    world.fateOf = (_from, host, step) =>
+      step === 'publish' && host === 'east-1' ? 'answer lost' : 'delivered';
+    await world.done('snapshot-create', { snapshots: ['a', 'c'].map((volume) => ({ volume, name: 'all' })) });
+    world.disconnect('east-1');
+    const epoch = { volume: 'a', host: 'east-2', acceptLoss: true };
+    t.match(await world.done('cell-promote', epoch), { epoch: 2 });
+    await world.until('the new primary', () => world.host('east-2').owns(ids[0]!));
+    world.written.clear();
+    world.fateOf = () => 'delivered';
+    await world.connect('east-1');
+    await world.until('the end of the group', () => world.isQuiet);
+    t.equal(world.route('a').lineageHead?.seq, 2, 'what the old primary has published is no part of it');
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'a', name: 's3' }] }), {
+      host: 'east-2',
+      seq: 3,
+    });
+    t.equal(world.disagreement('a'), null);
+  },
+);
+
 t.test('a volume is named once', async (t) => {
   const { world } = await three();
   const twice = { snapshots: [all.snapshots[0]!, { volume: 'a', name: 'again' }] };
