@@ -2,6 +2,7 @@
 //
 // Invariant: the route says who owns the volume before any host is told; so a crash between the two leaves nobody who owns it, never two.
 
+import type { HostAnswer } from '../model/cell/answer.js';
 import type { Place, Route } from '../model/cell/route.js';
 import { askHost } from './asking.js';
 import type { Ports } from './ports.js';
@@ -39,8 +40,7 @@ export class Ownership {
     const later = (why: Why): Next => ({ do: 'retry', hosts: [primary], why });
     const answer = await askHost(this.#parts, primary, { volume, seqs: [] });
     if (!answer) return later(whySilent(primary));
-    const owned = answer.state !== 'NONE' && answer.state !== 'RECEIVING' && answer.state !== 'STAGED';
-    if (owned && answer.replica === null) {
+    if (answer.state !== 'NONE' && !isCopy(answer)) {
       const fenced = await this.#command(primary, volume, { do: 'fence', releasedTo });
       if (fenced) return later(fenced);
       // It held the volume back when it heard that others are further; sealed, it may say what it has.
@@ -72,4 +72,9 @@ export class Ownership {
     );
     return whyNotDone(host, command.do, outcome);
   }
+}
+
+/** It never owned the volume, also when it is faulted: there is nothing to be sealed. */
+function isCopy({ state, replica, move }: HostAnswer): boolean {
+  return state === 'RECEIVING' || state === 'STAGED' || replica !== null || move?.role === 'destination';
 }

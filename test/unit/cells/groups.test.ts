@@ -189,7 +189,11 @@ for (const [what, begin] of Object.entries(meanwhile))
     t.match(await ask(CUT), { kind: 'done', heads: HEADS });
     await ask({ do: 'resume' });
     await begun;
-    t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS }, 'nothing keeps it from being published');
+    t.match(
+      await ask({ do: 'publish' }),
+      { kind: 'done', heads: HEADS },
+      'nothing keeps it from being published',
+    );
     t.match(await host.cells.probe(VOLUME, []), { state: 'OUTGOING', lineageHead: { id: A, seq: 1 } });
     t.equal((await host.snapshot('one', C)).kind, 'done');
     t.strictSame(await metadataErrors(host.store), []);

@@ -375,6 +375,35 @@ t.test('of two parts in one cell an operator adopts the one that has something',
 });
 
 t.test(
+  'what a backup has made a copy again was never an owner: it is not to be sealed, and can be discarded',
+  async (t) => {
+    for (const copy of ['RECEIVING', 'STAGED'] as const) {
+      const world = await CoordinatorWorld.begin(HOSTS);
+      const id = await world.volume('db', 'east-1', 2);
+      world.host('west-1').copies = copy === 'STAGED';
+      world.fateOf = (_from, _host, what) => (what === 'activate' ? 'lost' : 'delivered');
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the copy', () => world.host('west-1').answer(id).state === copy);
+      const backup = world.host('west-1').backup();
+      world.host('west-1').copies = true;
+      world.fateOf = () => 'delivered';
+      await world.until('the move', () => world.route('db').active.primary === 'west-1');
+      await world.until('its end', () => world.route('db').journal === null);
+      world.disconnect('west-1');
+      world.host('west-1').restore(backup);
+      await world.connect('west-1');
+      await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+      t.match(await world.done('quarantine-adopt', { volume: 'db', cell: 'east' }), { left: 'west-1' });
+      t.equal(world.host('west-1').answer(id).state, 'FAULTED');
+      await world.until('its note', () => world.route('db').alternate?.mustSeal === null);
+      await world.done('quarantine-discard', { volume: 'db' });
+      t.equal(world.host('west-1').answer(id).state, 'NONE');
+      t.equal(world.disagreement('db'), null);
+    }
+  },
+);
+
+t.test(
   'a volume of which only a copy is left that was never complete can be forgotten, and no other',
   async (t) => {
     const world = await CoordinatorWorld.begin(HOSTS);
