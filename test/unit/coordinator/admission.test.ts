@@ -355,6 +355,42 @@ t.test(
   },
 );
 
+for (const [what, isBehind] of [
+  ['has what it was promoted with: readmitted it takes the place', false],
+  ['is without it: it stays faulted', true],
+] as const)
+  t.test(`a replica that comes back from a backup before it hears of its promotion ${what}`, async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    world.host('east-2').boot = 5;
+    await world.connect('east-2');
+    const backup = world.host('east-2').backup();
+    if (isBehind) {
+      await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+      await world.until('it there', () => world.host('east-2').lineage(id).length === 3);
+    }
+    world.disconnect('east-1');
+    world.fateOf = (_from, _host, command) => (command === 'promote' ? 'lost' : 'delivered');
+    await world.done('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true });
+    const { readmitted: taken, faulted } = await readmitted(world, 'east-2', backup);
+    world.fateOf = () => 'delivered';
+    if (isBehind) {
+      t.match(faulted, [{ volume: id, because: /^it is without snapshot 3/ }]);
+      t.equal(world.host('east-2').answer(id).state, 'FAULTED');
+      return;
+    }
+    t.same(taken, [id]);
+    await world.until('it to own the volume', () => world.host('east-2').owns(id));
+    world.written.clear();
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] }), {
+      host: 'east-2',
+      seq: 3,
+    });
+    t.equal(world.violation('db'), null);
+  });
+
 t.test('of two parts in one cell an operator adopts the one that has something', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);
   const id = await world.volume('db', 'east-1', 2);
