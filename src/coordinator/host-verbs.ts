@@ -1,7 +1,7 @@
 // Hosts as people look at them; emptied, and readmitted after they came back older than they were.
 
 import { CellblockError } from '../base/errors.js';
-import { precedes } from '../model/cell/answer.js';
+import { type HostAnswer, precedes } from '../model/cell/answer.js';
 import type { HostCommand } from '../model/cell/host-record.js';
 import type { Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
@@ -148,7 +148,7 @@ export class HostVerbs {
       const known = route.lineageHead;
       const answer = await askHost(this.#parts, host, { volume: id, seqs: known ? [known.seq] : [] });
       if (!answer) return SILENT;
-      if (answer.epoch < route.epoch)
+      if (answer.epoch < route.epoch && !waitsForPromotion(route, answer))
         return `its epoch is ${answer.epoch}, that of the volume ${route.epoch}`;
       if (precedes(known, answer) !== true) return `it is without snapshot ${known?.seq}, which was taken`;
       return this.#command(host, id, { do: 'readmit' });
@@ -219,6 +219,11 @@ export class HostVerbs {
 }
 
 const SILENT = 'it does not answer';
+
+/** A replica that an operator has put in the place of its primary, and that has not been told yet: it gets the epoch with the word. */
+function waitsForPromotion({ epoch, alternate }: Route, { replica }: HostAnswer): boolean {
+  return replica !== null && alternate?.mustSeal === epoch;
+}
 
 function partOf({ active, alternate }: Route, host: string): HostDetails['volumes'][number]['part'] | null {
   if (active.primary === host) return 'primary';

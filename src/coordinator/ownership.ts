@@ -2,6 +2,7 @@
 //
 // Invariant: the route says who owns the volume before any host is told; so a crash between the two leaves nobody who owns it, never two.
 
+import type { HostAnswer } from '../model/cell/answer.js';
 import type { Place, Route } from '../model/cell/route.js';
 import { askHost } from './asking.js';
 import type { Ports } from './ports.js';
@@ -65,8 +66,7 @@ export class Ownership {
   async #seal(volume: string, { primary: host }: Place, releasedTo: number): Promise<Missing | null> {
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
     if (!answer) return { host, why: whySilent(host) };
-    const owned = answer.state !== 'NONE' && answer.state !== 'RECEIVING' && answer.state !== 'STAGED';
-    if (!owned || answer.replica !== null) return null;
+    if (answer.state === 'NONE' || isCopy(answer)) return null;
     const fenced = await this.#command(host, volume, { do: 'fence', releasedTo });
     if (fenced) return { host, why: fenced };
     // It held the volume back when it heard that others are further; sealed, it may say what it has.
@@ -90,4 +90,9 @@ export class Ownership {
     );
     return whyNotDone(host, command.do, outcome);
   }
+}
+
+/** It never owned the volume, also when it is faulted: there is nothing to be sealed. */
+function isCopy({ state, replica, move }: HostAnswer): boolean {
+  return state === 'RECEIVING' || state === 'STAGED' || replica !== null || move?.role === 'destination';
 }

@@ -57,6 +57,8 @@ export interface SnapshotWish {
 
 export interface TakeOptions {
   expires?: string | null;
+  /** Asked when the mutexes are held, before anything is cut: what may have changed while they were waited for. Throws. */
+  check?: () => void;
   /** Adds to the group that makes them durable in the metadata; they are answered after it then. False: it has added nothing. */
   alongside?: (change: Change, snapshots: readonly Snapshot[]) => boolean | undefined | void;
 }
@@ -109,14 +111,20 @@ export class Snapshots {
     for (const { line } of ordered) await this.#devices.settleBases(line);
     const { snapshots, durable } = await runWithAll(
       ordered.map(({ id }) => this.#devices.mutexOf(id)),
-      () => this.#take(references, options),
+      () => {
+        options.check?.();
+        return this.#take(references, options);
+      },
     );
     await durable;
     return snapshots;
   }
 
   /** As create, by someone who holds the mutexes of all the containers and has called settleBases for each. */
-  async createLocked(references: readonly SnapshotWish[], options: TakeOptions = {}): Promise<Snapshot[]> {
+  async createLocked(
+    references: readonly SnapshotWish[],
+    options: Omit<TakeOptions, 'check'> = {},
+  ): Promise<Snapshot[]> {
     await this.#admit(references);
     const { snapshots, durable } = await this.#take(references, options);
     await durable;

@@ -150,7 +150,8 @@ t.test(
 t.test('a connection that breaks is taken up again: what was asked meanwhile is answered', async (t) => {
   const scene = await CoordinatorScene.begin(t);
   const relay = await Relay.begin(t, () => scene.port);
-  const { client, ended } = await scene.joined(t, 'web-1', { coordinators: [relay.address] });
+  const { client, ended, log } = await scene.joined(t, 'web-1', { coordinators: [relay.address] });
+  const dialsFailed = () => log.events().filter((event) => event === 'dial-failed').length;
   relay.isCut = true;
   relay.drop();
   await until('both to notice', () => scene.comings.includes('web-1 lost') && !client.isConnected);
@@ -159,6 +160,8 @@ t.test('a connection that breaks is taken up again: what was asked meanwhile is 
   for (let dial = 2; dial <= 5; dial++) {
     scene.clock.pass(2_000);
     await until('another dial', () => relay.taken >= dial);
+    // From then on it waits for the next one: time that passes before that brings none.
+    await until('it to fail', () => dialsFailed() === dial - 1);
   }
   relay.isCut = false;
   await until('it to come back', () => {

@@ -164,23 +164,24 @@ export class Commands {
   async #seal({ id }: Of<'seal'>, next: HostRecord): Promise<void> {
     const { lineages, closing, snapshots, hidden } = this.#with;
     const container = lineages.requireContainer(next.volume);
-    hidden.refuseProvisional(next.volume);
-    await closing.run(container, () =>
-      snapshots.createLocked([{ volume: container.name, snapshot: hiddenName(id), id }], {
+    await closing.run(container, async () => {
+      // Only now: a group that held the volume until now may have cut it meanwhile.
+      hidden.refuseProvisional(next.volume);
+      await snapshots.createLocked([{ volume: container.name, snapshot: hiddenName(id), id }], {
         alongside: (change) => {
           lineages.note(change, next);
           lineages.hide(change, next.volume, [id]);
         },
-      }),
-    );
+      });
+    });
   }
 
   /** The next delta of a move, in one group with the record that names it. The one before it is what its changes are told since. */
   async #carry({ id }: Of<'carry'>, next: HostRecord): Promise<void> {
     const { lineages, snapshots, hidden } = this.#with;
     const container = lineages.requireContainer(next.volume);
-    hidden.refuseProvisional(next.volume);
     await snapshots.create([{ volume: container.name, snapshot: hiddenName(id), id }], {
+      check: () => hidden.refuseProvisional(next.volume),
       alongside: (change) => {
         lineages.note(change, next);
         lineages.hide(change, next.volume, [id]);

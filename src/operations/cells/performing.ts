@@ -97,7 +97,6 @@ export class Performing {
     // Taken before, and others since, here or by the owner of then: never again under this id, also when it was deleted.
     const seq = this.#lineages.seqOf(volume, id);
     if (seq !== null) return { kind: 'done', head: { id, seq } };
-    this.#hidden.refuseProvisional(volume);
     const container = this.#lineages.requireContainer(volume);
     await this.#take([{ wish: { volume: container.name, snapshot: name, id }, before: before!, next }], null);
     return { kind: 'done', head: next.head };
@@ -115,6 +114,10 @@ export class Performing {
         members.map(({ wish }) => wish),
         {
           expires,
+          // Only now: a group that held the volume until now may have cut it meanwhile.
+          check: () => {
+            for (const { wish } of members) this.#refuseProvisional(wish);
+          },
           // Those of volumes that are in no cell wait for nothing.
           alongside: (change) => {
             const heads = members.flatMap(({ wish, next }) => next ?? this.#claimedMeanwhile(wish) ?? []);
@@ -126,6 +129,11 @@ export class Performing {
     } finally {
       for (const { next } of members) if (next) this.#inFlight.delete(next.volume);
     }
+  }
+
+  #refuseProvisional({ volume }: SnapshotWish): void {
+    const lineage = this.#routed(volume);
+    if (lineage) this.#hidden.refuseProvisional(lineage.record.volume);
   }
 
   #noteHead(change: Change, next: HostRecord): void {
@@ -165,7 +173,6 @@ export class Performing {
     const before = this.#routed(volume)?.record ?? null;
     if (!before) return { wish, before, next: null };
     this.#gate.require(requireContainer(this.#catalog, volume));
-    this.#hidden.refuseProvisional(before.volume);
     const { epoch, head } = before;
     const judged = judge(before.volume, before, {
       do: 'snapshot',

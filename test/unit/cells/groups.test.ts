@@ -3,7 +3,7 @@
 
 import t from 'tap';
 import type { GroupStep } from '../../../src/protocol/exchange.js';
-import { CellHost, idOf, VOLUME } from '../../support/cell-host.js';
+import { CellHost, idOf, MOVE, VOLUME } from '../../support/cell-host.js';
 import { metadataErrors } from '../../support/checked.js';
 
 const OTHER = idOf(0xbee);
@@ -169,6 +169,36 @@ t.test('while it is provisional the volume gets no other snapshot and is not sea
   t.equal((await host.snapshot('one', C)).kind, 'done');
   await host.store.end();
 });
+
+const meanwhile: Record<string, (host: CellHost) => Promise<unknown>> = {
+  'a local snapshot': (host) =>
+    host.store.operations.createSnapshots([{ volume: 'v', snapshot: 's' }], { local: true }),
+  'a snapshot of the coordinator': (host) => host.snapshot('one', C),
+  'a delta of a move': (host) => host.command({ do: 'carry', epoch: 1, move: MOVE, id: C, after: null }),
+  'a seal': (host) => host.command({ do: 'seal', epoch: 1, id: C }),
+};
+
+for (const [what, begin] of Object.entries(meanwhile))
+  t.test(`${what} that was begun before the cut, and waits for the hold, is refused`, async (t) => {
+    const host = await two();
+    const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+    await host.command({ do: 'outgoing', epoch: 1, move: MOVE, peerCell: 'west' });
+    await ask(quiesce());
+    const begun = t.rejects(begin(host), { code: 'volume-busy' });
+    await host.store.settle();
+    t.match(await ask(CUT), { kind: 'done', heads: HEADS });
+    await ask({ do: 'resume' });
+    await begun;
+    t.match(
+      await ask({ do: 'publish' }),
+      { kind: 'done', heads: HEADS },
+      'nothing keeps it from being published',
+    );
+    t.match(await host.cells.probe(VOLUME, []), { state: 'OUTGOING', lineageHead: { id: A, seq: 1 } });
+    t.equal((await host.snapshot('one', C)).kind, 'done');
+    t.strictSame(await metadataErrors(host.store), []);
+    await host.store.end();
+  });
 
 t.test('one member that cannot be held, or cut, is named, and no client stays held', async (t) => {
   const host = await two();

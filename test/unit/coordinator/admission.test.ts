@@ -433,6 +433,42 @@ t.test(
   },
 );
 
+for (const [what, isBehind] of [
+  ['has what it was promoted with: readmitted it takes the place', false],
+  ['is without it: it stays faulted', true],
+] as const)
+  t.test(`a replica that comes back from a backup before it hears of its promotion ${what}`, async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    world.host('east-2').boot = 5;
+    await world.connect('east-2');
+    const backup = world.host('east-2').backup();
+    if (isBehind) {
+      await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+      await world.until('it there', () => world.host('east-2').lineage(id).length === 3);
+    }
+    world.disconnect('east-1');
+    world.fateOf = (_from, _host, command) => (command === 'promote' ? 'lost' : 'delivered');
+    await world.done('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true });
+    const { readmitted: taken, faulted } = await readmitted(world, 'east-2', backup);
+    world.fateOf = () => 'delivered';
+    if (isBehind) {
+      t.match(faulted, [{ volume: id, because: /^it is without snapshot 3/ }]);
+      t.equal(world.host('east-2').answer(id).state, 'FAULTED');
+      return;
+    }
+    t.same(taken, [id]);
+    await world.until('it to own the volume', () => world.host('east-2').owns(id));
+    world.written.clear();
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] }), {
+      host: 'east-2',
+      seq: 3,
+    });
+    t.equal(world.violation('db'), null);
+  });
+
 t.test('of two parts in one cell an operator adopts the one that has something', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);
   const id = await world.volume('db', 'east-1', 2);
@@ -451,6 +487,35 @@ t.test('of two parts in one cell an operator adopts the one that has something',
   t.ok(world.host('east-1').owns(id));
   t.match(await world.done('snapshot-create', snapshot), { host: 'east-1', seq: 3 });
 });
+
+t.test(
+  'what a backup has made a copy again was never an owner: it is not to be sealed, and can be discarded',
+  async (t) => {
+    for (const copy of ['RECEIVING', 'STAGED'] as const) {
+      const world = await CoordinatorWorld.begin(HOSTS);
+      const id = await world.volume('db', 'east-1', 2);
+      world.host('west-1').copies = copy === 'STAGED';
+      world.fateOf = (_from, _host, what) => (what === 'activate' ? 'lost' : 'delivered');
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the copy', () => world.host('west-1').answer(id).state === copy);
+      const backup = world.host('west-1').backup();
+      world.host('west-1').copies = true;
+      world.fateOf = () => 'delivered';
+      await world.until('the move', () => world.route('db').active.primary === 'west-1');
+      await world.until('its end', () => world.route('db').journal === null);
+      world.disconnect('west-1');
+      world.host('west-1').restore(backup);
+      await world.connect('west-1');
+      await world.refused('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
+      t.match(await world.done('quarantine-adopt', { volume: 'db', cell: 'east' }), { left: 'west-1' });
+      t.equal(world.host('west-1').answer(id).state, 'FAULTED');
+      await world.until('its note', () => world.route('db').alternate?.mustSeal === null);
+      await world.done('quarantine-discard', { volume: 'db' });
+      t.equal(world.host('west-1').answer(id).state, 'NONE');
+      t.equal(world.disagreement('db'), null);
+    }
+  },
+);
 
 t.test(
   'a volume of which only a copy is left that was never complete can be forgotten, and no other',
