@@ -466,7 +466,9 @@ for (const [what, isBehind] of [
       host: 'east-2',
       seq: 3,
     });
-    t.equal(world.violation('db'), null);
+    await world.connect('east-1');
+    await world.until('the seal', () => world.host('east-1').answer(id).state === 'SEALED');
+    t.equal(world.disagreement('db'), null);
   });
 
 t.test('of two parts in one cell an operator adopts the one that has something', async (t) => {
