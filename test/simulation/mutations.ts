@@ -75,7 +75,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     module: 'src/coordinator/operations.js',
     find: 'if (mayBeStored(error))\n                this.#remember(record);',
     put: '',
-    seed: 50,
+    seed: 148,
   },
 };
 
