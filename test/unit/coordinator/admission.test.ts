@@ -404,16 +404,22 @@ t.test(
   },
 );
 
+/** `db` of east-1 with two snapshots, a replica of it at east-2, and a backup of that host. */
+async function replicaWithBackup() {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  await world.done('replica-add', { volume: 'db', host: 'east-2' });
+  await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+  world.host('east-2').boot = 5;
+  await world.connect('east-2');
+  const backup = world.host('east-2').backup();
+  return { world, id, backup };
+}
+
 t.test(
   'a replica is readmitted as one; and who was readmitted is not held back at his next hello',
   async (t) => {
-    const world = await CoordinatorWorld.begin(HOSTS);
-    const id = await world.volume('db', 'east-1', 2);
-    await world.done('replica-add', { volume: 'db', host: 'east-2' });
-    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
-    world.host('east-2').boot = 5;
-    await world.connect('east-2');
-    const backup = world.host('east-2').backup();
+    const { world, id, backup } = await replicaWithBackup();
     await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
     await world.until('it there', () => world.host('east-2').lineage(id).length === 3);
     t.match(await readmitted(world, 'east-2', backup), { readmitted: [id], faulted: [] });
@@ -438,13 +444,7 @@ for (const [what, isBehind] of [
   ['is without it: it stays faulted', true],
 ] as const)
   t.test(`a replica that comes back from a backup before it hears of its promotion ${what}`, async (t) => {
-    const world = await CoordinatorWorld.begin(HOSTS);
-    const id = await world.volume('db', 'east-1', 2);
-    await world.done('replica-add', { volume: 'db', host: 'east-2' });
-    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
-    world.host('east-2').boot = 5;
-    await world.connect('east-2');
-    const backup = world.host('east-2').backup();
+    const { world, id, backup } = await replicaWithBackup();
     if (isBehind) {
       await world.done('snapshot-create', { snapshots: [{ volume: 'db', name: 's3' }] });
       await world.until('it there', () => world.host('east-2').lineage(id).length === 3);
