@@ -9,7 +9,7 @@ import { launchWithSockets, type Passed } from '../support/launch-with-sockets.j
 import { MIB } from '../support/nbd-wire.js';
 import { missing, Running, repositoryRoot, run } from '../support/programs.js';
 import { RawNbd } from '../support/raw-nbd.js';
-import { until } from '../support/waiting.js';
+import { answers, until } from '../support/waiting.js';
 
 t.setTimeout(300_000);
 
@@ -46,7 +46,7 @@ t.test('both sockets are served, and stay for the next one', { skip }, async (t)
   const agent = start(t, directory, passed);
   // Nobody has to wait for the start: whoever connects is taken when it is there.
   const client = new ApiClient(api);
-  await until('the sockets', () => existsSync(api));
+  await until('the sockets', () => answers(api));
   await client.createVolume('disk', 64 * MIB);
   const status = await client.call<{ listeners: string[] }>('GET', '/v1/status');
   t.match(status.listeners, [`unix:${nbd}`, /^tcp:127\.0\.0\.1:[1-9]\d*$/]);
@@ -70,7 +70,8 @@ t.test('systemd-socket-activate', { skip: missing('systemd-socket-activate') }, 
   const more = ['--store', path.join(directory, 'store'), '--nbd', `unix:${path.join(directory, 'n')}`];
   const agent = new Running('systemd-socket-activate', [...words, ...more]);
   t.teardown(() => agent.stop('SIGKILL'));
-  await until('the socket', () => existsSync(api));
+  // Its file is there before it listens.
+  await until('the socket', () => answers(api));
   const status = await new ApiClient(api).call<{ pid: number }>('GET', '/v1/status');
   t.equal(status.pid, agent.pid, 'it has become the agent');
   t.match(await agent.stop(), { code: 0 });
