@@ -2,8 +2,6 @@
 
 import { Coordinator } from '../../src/coordinator/coordinator.js';
 import type { Settings } from '../../src/coordinator/settings.js';
-import type { Change } from '../../src/coordinator/store.js';
-import type { Route } from '../../src/model/cell/route.js';
 import { freshId } from '../../src/protocol/exchange.js';
 import type { Log } from '../../src/protocol/log.js';
 import { CoordinatorServer } from '../../src/protocol/server.js';
@@ -39,9 +37,6 @@ export interface CoordinatorWorld extends EtcdWorld {
   readonly wires: Wires;
   logOf(name: string): Log;
   trace(who: string, what: string): void;
-  /** This was stored. */
-  noted(changes: readonly Change[]): void;
-  routed(route: Route): void;
 }
 
 export class SimCoordinator implements Party {
@@ -80,11 +75,7 @@ export class SimCoordinator implements Party {
     const leadership = new LeaseLeadership(world, this, { coordinator: name, address: this.address });
     this.#leadership = leadership;
     this.#coordinator = new Coordinator({
-      store: storeOver(world, this, {
-        under: () => leadership.store,
-        onPut: (changes) => world.noted(changes),
-        onRoute: (route) => world.routed(route),
-      }),
+      store: storeOver(world, this, () => leadership.store),
       leadership,
       clock: world.clock,
       log,

@@ -4,14 +4,7 @@
 // it is over, before another one can have it.
 
 import { uncertain, unreachable } from '../../src/coordinator/state-errors.js';
-import type {
-  Change,
-  CoordinatorStore,
-  Leader,
-  Leadership,
-  RecordKind,
-} from '../../src/coordinator/store.js';
-import type { Route } from '../../src/model/cell/route.js';
+import type { CoordinatorStore, Leader, Leadership, RecordKind } from '../../src/coordinator/store.js';
 import { type Fate, MemoryState, type MemoryStore } from '../support/memory-coordinator-store.js';
 import type { Network, Party } from './network.js';
 import type { Process, Scheduler } from './scheduler.js';
@@ -111,21 +104,9 @@ class Way {
 
 /**
  * What a coordinator sees of the store, over the network. `under`: that of its present time of leading, so a write that was sent in an earlier one, and
- * comes later, is refused, as etcd does whose key of leadership it compares. `onPut`, `onRoute`: told of what was stored.
+ * comes later, is refused, as etcd does whose key of leadership it compares.
  */
-export function storeOver(
-  world: EtcdWorld,
-  from: Party,
-  {
-    under,
-    onPut,
-    onRoute,
-  }: {
-    under: () => MemoryStore;
-    onPut: (changes: readonly Change[]) => void;
-    onRoute: (route: Route) => void;
-  },
-): CoordinatorStore {
+export function storeOver(world: EtcdWorld, from: Party, under: () => MemoryStore): CoordinatorStore {
   const way = new Way(world, from);
   type Work<T> = (store: MemoryStore) => Promise<T>;
   const sent = <T>(work: Work<T>, late: (why: string) => Error): Promise<T> => {
@@ -144,18 +125,9 @@ export function storeOver(
     get: (kind, key) => read((store) => store.get(kind, key)),
     list: <K extends RecordKind>(kind: K, prefix?: string) => read((store) => store.list(kind, prefix)),
     createRoute: (route) => write((store) => store.createRoute(route)),
-    replaceRoute: (route) =>
-      write(async (store) => {
-        const replaced = await store.replaceRoute(route);
-        if (replaced.stored) onRoute(replaced.route);
-        return replaced;
-      }),
+    replaceRoute: (route) => write((store) => store.replaceRoute(route)),
     removeRoute: (volume, gen) => write((store) => store.removeRoute(volume, gen)),
-    put: (changes) =>
-      write(async (store) => {
-        await store.put(changes);
-        onPut(changes);
-      }),
+    put: (changes) => write((store) => store.put(changes)),
     close: async () => undefined,
   };
 }

@@ -63,6 +63,8 @@ export class World {
     this.network = new Network(this.scheduler, this.chance);
     this.wires = new Wires(this.scheduler, this.network);
     this.etcd = new SimEtcd(() => this.chance.next('etcd'));
+    this.etcd.state.onPut = (changes) => this.#noted(changes);
+    this.etcd.state.onRoute = (route) => this.#routed(route);
     this.oracle = new Oracle(this);
     for (const [name, cell] of Object.entries(HOSTS)) {
       const host = new SimHost(this, { name, cell });
@@ -149,7 +151,7 @@ export class World {
   }
 
   /** A coordinator has stored this. */
-  noted(changes: readonly Change[]): void {
+  #noted(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind === 'decision' && change.value) this.statistics.decided(change.value);
       if (change.kind === 'group' && change.value)
@@ -171,7 +173,7 @@ export class World {
   }
 
   /** A coordinator has stored this route. */
-  routed(route: Route): void {
+  #routed(route: Route): void {
     const { name, journal } = route;
     this.oracle.routed(route);
     if (journal?.phase === 'SEALING') happens(this.atSeal, name);

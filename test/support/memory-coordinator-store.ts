@@ -36,6 +36,10 @@ export class MemoryState {
   said: Leader | null = null;
   /** Called for each write, with what it is about: `createRoute`, `put operation`, … May take its time, or throw: then nothing happens. */
   fate: (what: string) => Fate | Promise<Fate> = () => 'answered';
+  /** Told of every route that takes the place of another in the instant in which it is stored, answered or not. */
+  onRoute: (route: Route) => void = () => {};
+  /** And of records. */
+  onPut: (changes: readonly Change[]) => void = () => {};
   #numbers = 0;
 
   /** Of all volumes, by name. */
@@ -112,7 +116,9 @@ export class MemoryStore implements CoordinatorStore {
       const there = table.route(route.volume);
       if (there?.gen !== route.gen) return { stored: false, route: there };
       if (!table.set(storedAs(route, text))) throw nameTaken(route.name);
-      return { stored: true, route: table.route(route.volume)! };
+      const stored = table.route(route.volume)!;
+      this.state.onRoute(stored);
+      return { stored: true, route: stored };
     });
   }
 
@@ -147,6 +153,7 @@ export class MemoryStore implements CoordinatorStore {
         if (text === null) this.state.records.delete(key);
         else this.state.records.set(key, text);
       }
+      this.state.onPut(changes);
     });
   }
 
