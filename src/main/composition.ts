@@ -9,9 +9,8 @@ import type { AgentParts } from '../agent/agent-parts.js';
 import { deviceNames } from '../agent/device-names.js';
 import { diagnose } from '../agent/diagnosis.js';
 import type { KeptClients } from '../agent/kept-clients.js';
-import { copyCredentialsOf, Membership } from '../agent/membership.js';
-import { Metrics } from '../agent/metrics.js';
-import { serveMetrics } from '../agent/metrics-server.js';
+import { copyCredentialsOf } from '../agent/member-credentials.js';
+import type { Membership, MembershipOptions } from '../agent/membership.js';
 import type { Settings } from '../agent/settings.js';
 import { SpaceTrend } from '../agent/space-trend.js';
 import { Tls } from '../agent/tls.js';
@@ -105,7 +104,7 @@ export async function composeAgent(
       log.info({ address: bound, descriptor }, 'serving volumes');
       listeners.push(bound);
     }
-    // First: clients that lost the agent before wait for this, and the control API takes as long again to make.
+    // First: clients that lost the agent before wait for this. Whatever else needs large libraries is loaded behind it.
     for (const { address, mode } of nbd.listeners) {
       if (address.startsWith('unix:')) makeDirectory(dirname(address.slice('unix:'.length)));
       const bound = operations.listen(address, { mode, allowRemote: nbd.allowRemote });
@@ -114,9 +113,10 @@ export async function composeAgent(
     }
 
     const membership =
-      coordinator && new Membership({ settings: coordinator, operations, listeners, version, log });
+      coordinator && (await makeMembership({ settings: coordinator, operations, listeners, version, log }));
     if (membership) stops.add('coordinator', async () => membership.stop());
 
+    const { Metrics } = await import('../agent/metrics.js');
     const metrics = new Metrics({
       membership: () => membership?.status ?? null,
       status: () => operations.status(),
@@ -155,7 +155,6 @@ export async function composeAgent(
       startedAtMs: performance.now(),
       debug,
     };
-    // Loaded only now: its libraries are most of what a start loads.
     const { makeApiServer } = await import('../agent/api-server.js');
     const server = await makeApiServer(parts, { maxBodyBytes: limits.requestBodyBytes });
     stops.add('control API', async () => {
@@ -173,6 +172,7 @@ export async function composeAgent(
     log.info({ path: api.path }, 'control API ready');
 
     if (metricsSettings.address !== undefined) {
+      const { serveMetrics } = await import('../agent/metrics-server.js');
       const scraped = await serveMetrics(metricsSettings.address, metrics);
       stops.add('metrics', async () => {
         scraped.close();
@@ -194,6 +194,11 @@ export async function composeAgent(
     await stops.run();
     throw error;
   }
+}
+
+async function makeMembership(options: MembershipOptions): Promise<Membership> {
+  const { Membership } = await import('../agent/membership.js');
+  return new Membership(options);
 }
 
 function describe(operations: Operations): string {
