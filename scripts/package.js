@@ -20,6 +20,7 @@ import {
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { bundle } from './bundle.js';
 
 const project = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const from = (...parts) => path.join(project, ...parts);
@@ -27,6 +28,8 @@ const { name, version, type, license, bin } = JSON.parse(readFileSync(from('pack
 
 /** Where the program lies on a host. */
 const HOME = 'usr/lib/cellblock';
+const DOCUMENTS = 'usr/share/doc/cellblock';
+const LICENCES = `${DOCUMENTS}/licences`;
 const PLATFORM = `${process.platform}-${process.arch}`;
 /** What a Debian has whose libstdc++ is there, which apt itself needs: a Node that wants more is not made to be copied. */
 const BASE = ['libc6', 'libgcc-s1', 'libstdc++6'];
@@ -79,43 +82,24 @@ class Root {
   }
 }
 
-/** package.json and lock file without what only building and testing need. */
-function productionManifests() {
-  const manifest = JSON.parse(readFileSync(from('package.json'), 'utf8'));
-  const lock = JSON.parse(readFileSync(from('package-lock.json'), 'utf8'));
-  for (const each of [manifest, lock.packages['']]) {
-    delete each.devDependencies;
-    delete each.overrides;
-    // Headers for the build of the addon.
-    delete each.dependencies['node-addon-api'];
-  }
-  for (const [place, entry] of Object.entries(lock.packages)) {
-    if (entry.dev || entry.devOptional || place === 'node_modules/node-addon-api')
-      delete lock.packages[place];
-  }
-  return { manifest, lock };
+/** Few files with everything in them, and what cannot be in them beside. */
+async function addScripts(root) {
+  const main = path.dirname(bin.cellblock);
+  const programs = [...Object.values(bin), 'dist/src/operations/check/metadata-reader.js'];
+  const { inside, outside } = await bundle(project, { programs, folder: root.path(HOME, main) });
+  for (const place of outside) cpSync(from(place), root.path(HOME, place), { recursive: true });
+  pruneModules(root.path(HOME, 'node_modules'));
+  for (const place of inside) addLicence(root, place);
 }
 
-/**
- * npm's own installation of the locked versions. The lock file is cut down first: npm refuses one that lacks the packages of platforms
- * a registry does not have, though they belong to tools of development only.
- */
-function installModules(staging) {
-  const { manifest, lock } = productionManifests();
-  mkdirSync(staging, { recursive: true });
-  writeFileSync(path.join(staging, 'package.json'), JSON.stringify(manifest));
-  writeFileSync(path.join(staging, 'package-lock.json'), JSON.stringify(lock));
-  const words = [
-    'ci',
-    '--omit=dev',
-    '--ignore-scripts',
-    '--prefer-offline',
-    '--no-audit',
-    '--no-fund',
-    '--loglevel=error',
-  ];
-  must('npm', words, { cwd: staging });
-  pruneModules(path.join(staging, 'node_modules'));
+/** What an npm package asks to be passed on with it. */
+function addLicence(root, place) {
+  const facts = JSON.parse(readFileSync(from(place, 'package.json'), 'utf8'));
+  const texts = readdirSync(from(place))
+    .filter((each) => /^(licen[cs]e|copying|notice)/i.test(each))
+    .map((each) => readFileSync(from(place, each), 'utf8'));
+  const said = [`${facts.name} ${facts.version}, ${JSON.stringify(facts.license)}`, ...texts];
+  root.write(`${LICENCES}/${facts.name.replace('/', '+')}-${facts.version}`, `${said.join('\n\n').trim()}\n`);
 }
 
 /** Takes away what no run of this program on this platform reads. */
@@ -133,8 +117,6 @@ function pruneModules(modules) {
   for (const source of ['deps', 'binding.cc', 'binding.gyp']) {
     rmSync(path.join(modules, 'classic-level', source), { recursive: true, force: true });
   }
-  rmSync(path.join(modules, '.package-lock.json'));
-  rmSync(path.join(modules, '.bin'), { recursive: true, force: true });
   for (const name of filesBelow(modules)) {
     if (
       /\.(map|d\.[cm]?ts|ts|md|markdown|yml|tap)$/i.test(name) &&
@@ -152,12 +134,10 @@ function strip(file) {
   must('strip', ['--strip-unneeded', '--enable-deterministic-archives', file]);
 }
 
-function addPrograms(root) {
+async function addPrograms(root) {
   const manifest = { name, version, type, license, private: true };
   root.write(`${HOME}/package.json`, `${JSON.stringify(manifest, null, 2)}\n`);
-  for (const file of filesBelow(from('dist/src'))) {
-    if (/\.(js|json)$/.test(file)) root.copy(from('dist/src', file), `${HOME}/dist/src/${file}`);
-  }
+  await addScripts(root);
   root.copy(from('build/Release/cellblock.node'), `${HOME}/prebuilt/${PLATFORM}/cellblock.node`);
   root.copy(process.execPath, `${HOME}/bin/node`, 0o755);
   for (const [command, script] of Object.entries(bin)) {
@@ -180,14 +160,13 @@ function addService(root) {
 }
 
 function addDocuments(root) {
-  const place = 'usr/share/doc/cellblock';
   for (const name of readdirSync(from('docs')).filter((each) => /\.(md|json)$/.test(each))) {
-    root.copy(from('docs', name), `${place}/${name}`);
+    root.copy(from('docs', name), `${DOCUMENTS}/${name}`);
   }
-  root.copy(from('README.md'), `${place}/README.md`);
-  root.copy(from('packaging/debian/copyright'), `${place}/copyright`);
+  root.copy(from('README.md'), `${DOCUMENTS}/README.md`);
+  root.copy(from('packaging/debian/copyright'), `${DOCUMENTS}/copyright`);
   // Neither name nor time in its head.
-  root.write(`${place}/changelog.gz`, gzipSync(readFileSync(from('CHANGELOG.md')), { level: 9 }));
+  root.write(`${DOCUMENTS}/changelog.gz`, gzipSync(readFileSync(from('CHANGELOG.md')), { level: 9 }));
   for (const page of readdirSync(from('docs/man'))) {
     const section = page.split('.').at(-1);
     root.write(
@@ -283,14 +262,9 @@ function sourceDate() {
   return process.env.SOURCE_DATE_EPOCH ?? must('git', ['log', '-1', '--format=%ct']).trim();
 }
 
-export function buildPackage(directory) {
-  const staging = path.join(directory, 'npm');
-  rmSync(staging, { recursive: true, force: true });
+export async function buildPackage(directory) {
   const root = new Root(path.join(directory, 'root'));
-  addPrograms(root);
-  installModules(staging);
-  cpSync(path.join(staging, 'node_modules'), root.path(HOME, 'node_modules'), { recursive: true });
-  rmSync(staging, { recursive: true });
+  await addPrograms(root);
   addService(root);
   addDocuments(root);
   addCompletion(root);
@@ -304,7 +278,7 @@ export function buildPackage(directory) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
-    console.log(buildPackage(path.resolve(process.argv[2] ?? from('build/package'))));
+    console.log(await buildPackage(path.resolve(process.argv[2] ?? from('build/package'))));
   } catch (error) {
     if (!(error instanceof PackageError)) throw error;
     console.error(`package: ${error.message}`);
