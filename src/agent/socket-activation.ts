@@ -37,7 +37,8 @@ function numberOf(count: string): number {
 
 function namesOf(count: number, text: string | undefined): string[] {
   if (text === undefined) return Array.from({ length: count }, () => UNNAMED);
-  const names = text.split(':');
+  // No name at all is an empty text.
+  const names = count === 0 && text === '' ? [] : text.split(':');
   if (names.length === count) return names;
   throw activationError(`LISTEN_FDNAMES names ${names.length} sockets, and LISTEN_FDS says ${count}.`);
 }

@@ -95,6 +95,8 @@ export interface Service {
   variables?: Record<string, string>;
   /** It has a store of descriptors. */
   keeps?: boolean;
+  /** What stands before its own words, for it and its programs to run elsewhere. */
+  entrance?: readonly string[];
 }
 
 export class TestServiceManager {
@@ -102,9 +104,13 @@ export class TestServiceManager {
   readonly events: ServiceEvent[] = [];
   stderr = '';
 
-  constructor(t: Pick<Test, 'teardown'>, { variables = {}, keeps = true, ...service }: Service) {
-    const words = ['-c', MANAGER, JSON.stringify({ ...service, variables, keeps })];
-    this.#child = spawn('python3', words, {
+  constructor(
+    t: Pick<Test, 'teardown'>,
+    { variables = {}, keeps = true, entrance = [], ...service }: Service,
+  ) {
+    const own = ['python3', '-c', MANAGER, JSON.stringify({ ...service, variables, keeps })];
+    const [program = '', ...words] = [...entrance, ...own];
+    this.#child = spawn(program, words, {
       cwd: path.join(repositoryRoot),
       stdio: ['pipe', 'pipe', 'pipe'],
     });

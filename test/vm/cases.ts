@@ -2,6 +2,7 @@
 import { attachCases } from './attach-cases.js';
 import { clientCases } from './client-cases.js';
 import type { VmCase } from './machine.js';
+import { remoteCases } from './remote-cases.js';
 import { restartCases } from './restart-cases.js';
 import { syncCases } from './sync-cases.js';
 import { systemdCases } from './systemd-cases.js';
@@ -9,6 +10,7 @@ import { systemdCases } from './systemd-cases.js';
 export const cases: readonly VmCase[] = [
   ...attachCases,
   ...restartCases,
+  ...remoteCases,
   ...syncCases,
   ...clientCases,
   ...systemdCases,

@@ -17,6 +17,8 @@ mkdir -p /run/scratch/tmp
 mount -t tmpfs tmp /tmp
 for name in fd:/proc/self/fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -sfn "${name#*:}" "/dev/${name%%:*}"; done
 ip link set lo up
+address="$(word address)"
+[ -n "$address" ] && ip address add "$address" dev vec0 && ip link set vec0 up
 cd /run/project || exit 1
 export TMPDIR=/run/scratch/tmp CELLBLOCK_VM_MOUNTS=/run/mnt CELLBLOCK_VM_MODULE="$(word module)"
 export CELLBLOCK_VM_CASE="$(cat /run/job/case)"

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { Daemon } from '../support/daemon.js';
+import { Daemon, type Teardown } from '../support/daemon.js';
 import { must, type Outcome, Running, repositoryRoot, run } from '../support/programs.js';
 import { until } from '../support/waiting.js';
+import type { GuestNetwork } from './guest-network.js';
 
 const cli = path.join(repositoryRoot, 'dist/src/main/cellblock.js');
 
@@ -140,11 +141,26 @@ export class Machine {
   }
 }
 
+/** A guest as the machine sees it. */
+export interface Guest {
+  /** It has said "ready"; rejects if it ends without. */
+  isReady: Promise<void>;
+  over: Promise<void>;
+  isOver: boolean;
+}
+
+export type Beside = (
+  t: Teardown,
+  around: { network: GuestNetwork; guest: Guest; say: (line: string) => void },
+) => Promise<void>;
+
 export interface VmCase {
   name: string;
   summary: string;
   /** Throws where something is not as it should be. `boot`: 1 for the first. */
   run(machine: Machine, boot: number): Promise<void>;
+  /** What runs on the machine meanwhile, in a network with the guest; the case has failed if it throws. */
+  beside?: Beside;
   /** A guest with systemd, and, in the folder of the job, two versions of the package. */
   systemd?: true;
   /** It is shut down in order and booted again after all but the last. */

@@ -9,7 +9,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { repositoryRoot } from '../support/programs.js';
+import { runWithBeside } from './beside.js';
 import { cases } from './cases.js';
+import type { VmCase } from './machine.js';
 import { packages } from './packages.js';
 import { type GuestRun, runInGuest, whyNot } from './uml.js';
 
@@ -21,6 +23,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { kernel: { type: 'string', default: 'uml' } },
 });
+
+const onHost = values.kernel === 'host';
 
 async function runOnHost(name: string, show: (line: string) => void): Promise<GuestRun> {
   const env = { ...process.env, CELLBLOCK_VM_CASE: name, CELLBLOCK_VM_MOUNTS: os.tmpdir() };
@@ -42,36 +46,53 @@ async function runOnHost(name: string, show: (line: string) => void): Promise<Gu
   return { code, lines, kernel: '' };
 }
 
+function whyNotOnHost(systemd: boolean, beside: VmCase['beside']): string | null {
+  if (systemd) return 'it installs the package, which is for guests';
+  return beside ? 'it is about an agent beside a guest' : null;
+}
+
+/** `because`: what else has failed; null: nothing has. */
+async function runCase(
+  { name, systemd, boots = 1, beside }: VmCase,
+  show: (line: string) => void,
+): Promise<GuestRun & { because: string | null }> {
+  if (onHost) return { ...(await runOnHost(name, show)), because: null };
+  const files = systemd ? await packages() : [];
+  const options = { seconds: CASE_SECONDS, systemd: systemd ?? false, boots, files };
+  if (!beside) return { ...(await runInGuest(name, { ...options, show })), because: null };
+  // Before the guest waits for what is made of them.
+  await packages();
+  return runWithBeside(
+    beside,
+    (network, shown) => runInGuest(name, { ...options, network, show: shown }),
+    show,
+  );
+}
+
 const wanted = cases.filter(
   ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
 );
-const onHost = values.kernel === 'host';
 const reason = onHost ? null : whyNot();
 console.log('TAP version 14');
 console.log(`1..${wanted.length}`);
 let failed = 0;
-for (const [index, { name, summary, systemd = false, boots = 1 }] of wanted.entries()) {
+for (const [index, one] of wanted.entries()) {
+  const { name, summary, systemd = false, beside } = one;
   const title = `${index + 1} - ${name}: ${summary}`;
-  const why = reason ?? (onHost && systemd ? 'it installs the package, which is for guests' : null);
+  const why = reason ?? (onHost ? whyNotOnHost(systemd, beside) : null);
   if (why !== null) {
     console.log(`ok ${title} # SKIP ${why}`);
     continue;
   }
   const begun = Date.now();
   const show = (line: string): void => console.log(`# ${line}`);
-  const { code, kernel } = await (onHost
-    ? runOnHost(name, show)
-    : runInGuest(name, {
-        seconds: CASE_SECONDS,
-        show,
-        systemd,
-        boots,
-        files: systemd ? await packages() : [],
-      }));
+  const { code, kernel, because } = await runCase(one, show);
   const seconds = ((Date.now() - begun) / 1000).toFixed(1);
-  console.log(`${code === 0 ? 'ok' : 'not ok'} ${title} # time=${seconds}s`);
-  if (code === 0) continue;
+  const isOk = code === 0 && because === null;
+  console.log(`${isOk ? 'ok' : 'not ok'} ${title} # time=${seconds}s`);
+  if (isOk) continue;
   failed++;
+  for (const line of because?.split('\n') ?? []) console.log(`# beside the guest: ${line}`);
   console.log(
     `# ${code === null ? 'the guest came to no end' : `exit code ${code}`}; what its kernel said last:`,
   );

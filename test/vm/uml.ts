@@ -15,6 +15,7 @@ import {
 import os from 'node:os';
 import path from 'node:path';
 import { find, must, repositoryRoot } from '../support/programs.js';
+import type { GuestNetwork } from './guest-network.js';
 
 const MODULES = '/usr/lib/uml/modules';
 const MEMORY_MB = 1024;
@@ -51,7 +52,7 @@ async function preloaded(folder: string): Promise<string> {
 /** Runs one case; its lines are shown as they come. Ends the guest after `seconds`. */
 export async function runInGuest(
   name: string,
-  { seconds, show, systemd = false, boots = 1, files = [] }: GuestOptions,
+  { seconds, show, systemd = false, boots = 1, files = [], network = null }: GuestOptions,
 ): Promise<GuestRun> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'cellblock-vm-'));
   try {
@@ -63,7 +64,7 @@ export async function runInGuest(
     truncateSync(disk, SCRATCH_BYTES);
     await must('mkfs.ext4', ['-qF', '-O', '^has_journal', '-E', 'lazy_itable_init=1', disk]);
     for (const file of files) copyFileSync(file, path.join(job, path.basename(file)));
-    const place = { folder, job, disk, library: await preloaded(folder), systemd };
+    const place = { folder, job, disk, library: await preloaded(folder), systemd, network };
     for (let number = 1; ; number++) {
       for (const stale of ['code', 'dmesg', 'again']) rmSync(path.join(job, stale), { force: true });
       writeFileSync(path.join(job, 'boot'), String(number));
@@ -82,6 +83,7 @@ export interface GuestOptions {
   show: (line: string) => void;
   systemd?: boolean;
   boots?: number;
+  network?: GuestNetwork | null;
   /** Put into the folder of the job, /run/job in the guest. */
   files?: readonly string[];
 }
@@ -103,6 +105,7 @@ async function once(
 
 interface Place {
   systemd: boolean;
+  network: GuestNetwork | null;
   folder: string;
   job: string;
   disk: string;
@@ -111,7 +114,7 @@ interface Place {
 
 /** Answers what the console said. */
 async function boot(
-  { folder, job, disk, library, systemd }: Place,
+  { folder, job, disk, library, systemd, network }: Place,
   { seconds, show }: { seconds: number; show: (line: string) => void },
 ): Promise<string> {
   const kernel = [
@@ -136,10 +139,13 @@ async function boot(
     `cellblock.overlay=${modulePath('fs/overlayfs/overlay.ko')}`,
     `cellblock.modules=${MODULES}`,
     `cellblock.systemd=${systemd ? 1 : 0}`,
+    ...(network?.kernelWords ?? []),
   ];
   // In a name space of processes that ends with its first one, so nothing of the guest is left whatever happens to it. The kernel is
   // neither that first one (its abort() would be ignored) nor in our process group (it signals its own).
   const words = [
+    ...(network?.entrance ?? []),
+    'unshare',
     '--pid',
     '--fork',
     '--kill-child',
@@ -150,18 +156,19 @@ async function boot(
     'ulimit -n 1000000 2>/dev/null || ulimit -n $(ulimit -Hn); setsid -w "$@"; exit $?',
     'sh',
   ];
-  const child = spawn('unshare', [...words, 'linux.uml', ...kernel], {
+  const [program = '', ...rest] = [...words, 'linux.uml', ...kernel];
+  const child = spawn(program, rest, {
     env: { PATH: process.env.PATH ?? '', LD_PRELOAD: library, TMPDIR: '/dev/shm' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const limit = setTimeout(() => child.kill('SIGKILL'), seconds * 1000);
   let console = '';
   let shown = false;
-  let rest = '';
+  let partial = '';
   const take = (text: string): void => {
     console += text;
-    const lines = (rest + text).split('\n');
-    rest = lines.pop() ?? '';
+    const lines = (partial + text).split('\n');
+    partial = lines.pop() ?? '';
     for (const line of lines.map((one) => one.replace(/\r$/, ''))) {
       if (line === '@@begin@@' || line === '@@end@@') shown = line === '@@begin@@';
       else if (shown) show(line);

@@ -18,6 +18,7 @@ t.test('descriptors from 3 on, by name', async (t) => {
     'systemd calls one without a name unknown',
   );
   t.same(passed('0'), { nbd: [], api: null, clients });
+  t.same(passed('0', ''), { nbd: [], api: null, clients }, 'no socket has no name');
 });
 
 t.test('what an earlier run left with the manager, in any order', async (t) => {
