@@ -35,11 +35,12 @@ function snapshotText({ volume, name, seq, cell, host, rule }: SnapshotResult): 
   return `Snapshot ${printable(`${volume}@${name}`)} taken at ${cell}/${host}: number ${seq} of its lineage (${rule}).\n`;
 }
 
-function groupText({ snapshots, held, unconfirmed }: GroupResult): string {
-  const lines = snapshots.map(
-    ({ volume, name, seq, host }) =>
-      `Snapshot ${printable(`${volume}@${name}`)} taken at host ${host}${seq === null ? '' : `: number ${seq} of its lineage`}.`,
-  );
+export function groupText({ snapshots, held, unconfirmed }: GroupResult): string {
+  const lines = snapshots.map(({ volume, name, seq, host, lost }) => {
+    const snapshot = `Snapshot ${printable(`${volume}@${name}`)}`;
+    if (lost) return `${snapshot} is lost: host ${host} has lost it, or its volume.`;
+    return `${snapshot} taken at host ${host}${seq === null ? '' : `: number ${seq} of its lineage`}.`;
+  });
   const windows = held.map(({ host, milliseconds }) => `${host} ${milliseconds.toFixed(1)} ms`).join(', ');
   lines.push(`In one instant; clients were held: ${windows}.`);
   if (unconfirmed.length > 0)

@@ -2,7 +2,7 @@
 // clients until it was let go. So the windows in which they were held overlap, by proof.
 //
 // Invariants: the decision is durable before any host hears of it, and is told to every host until that has confirmed it, whoever leads by
-// then. What was not decided is dropped. While a group is unfinished nothing else is done to its volumes.
+// then. What was not decided is dropped. Until each has confirmed that still has the place it had, nothing else is done to the volumes of a group.
 
 import { CellblockError } from '../base/errors.js';
 import type { Head, Route } from '../model/cell/route.js';
@@ -15,6 +15,7 @@ import type { Operations, Performed } from './operations.js';
 import { type Ports, timeOf } from './ports.js';
 import type { GroupResult } from './results.js';
 import type { RouteBook } from './route-book.js';
+import type { Settings } from './settings.js';
 import type { Change, GroupRecord } from './store.js';
 import type { Term } from './term.js';
 
@@ -29,6 +30,12 @@ export type GroupsParts = Ports & {
 
 type Member = GroupRecord['members'][number];
 type Said = Extract<GroupOutcome, { kind: 'done' }>;
+
+/** What hosts have published of a group; `lost`: volumes that do not have the snapshot, and never will. */
+interface Told {
+  published: { volume: string; head: Head }[];
+  lost: string[];
+}
 
 /** What one host made of a step; a sentence: why it has not done it. */
 type Answer = { host: string; said: Said } | { host: string; because: string };
@@ -55,18 +62,33 @@ export class Groups {
   }
 
   /** Why nothing may be done to the volume. */
-  whyHeld(volume: string): Error | null {
-    const group = [...this.#unfinished.values()].find(({ members }) =>
+  async whyHeld(volume: string): Promise<Error | null> {
+    for (const group of this.#groupsOf(volume)) {
+      const awaited = await this.#awaited(group);
+      if (awaited.length > 0) return unfinished(group, awaited, this.#parts.settings);
+    }
+    return null;
+  }
+
+  /** Volumes that may be held no more, now that this one has another route. */
+  heldWith(volume: string): string[] {
+    return this.#groupsOf(volume).flatMap(({ members }) => members.map((member) => member.volume));
+  }
+
+  #groupsOf(volume: string): GroupRecord[] {
+    return [...this.#unfinished.values()].filter(({ members }) =>
       members.some((member) => member.volume === volume),
     );
-    if (!group) return null;
-    return new CellblockError(
-      'group-unfinished',
-      'The volume is part of a group whose hosts have not all confirmed it.',
-      {
-        hint: `Try again when these answer: ${this.#missing(group).join(', ')}.`,
-        facts: { group: group.id, retryAfterMs: this.#parts.settings.retryAfterMs },
-      },
+  }
+
+  /** Whom its volumes wait for. One that has lost its place is told too when it is there, which may be never. */
+  async #awaited(group: GroupRecord): Promise<string[]> {
+    const missing = this.#missing(group);
+    if (group.decision === 'open') return missing;
+    const { book } = this.#parts;
+    const routes = await Promise.all(group.members.map(({ volume }) => book.route(volume)));
+    return missing.filter((host) =>
+      group.members.some((member, at) => member.host === host && routes[at]?.active.primary === host),
     );
   }
 
@@ -108,7 +130,7 @@ export class Groups {
     because: string | null,
   ): Promise<GroupResult> {
     await this.#decide(decided);
-    const heads = await this.#tell(decided);
+    const told = await this.#tell(decided);
     // Before it is forgotten, and with it who has confirmed it.
     const unconfirmed = this.#missing(decided);
     if (unconfirmed.length > 0) this.#finish(decided);
@@ -122,7 +144,7 @@ export class Groups {
         hint: 'Nothing is left of it; try again.',
         facts: { group: decided.id },
       });
-    return this.#result(decided, { answers, heads, unconfirmed });
+    return this.#result(decided, { answers, told, unconfirmed });
   }
 
   /** From the first host that is held to the last that is let go. `because`: why it has failed. */
@@ -185,9 +207,9 @@ export class Groups {
     this.#unfinished.set(group.id, group);
   }
 
-  /** The decision, to whoever has not confirmed it. Gives the heads of what was published now. */
-  async #tell(group: GroupRecord): Promise<Map<string, Head>> {
-    const heads = new Map<string, Head>();
+  /** The decision, to whoever has not confirmed it. Gives what became of it now. */
+  async #tell(group: GroupRecord): Promise<Told> {
+    const all: Told = { published: [], lost: [] };
     const confirmed = this.#confirmed.get(group.id) ?? new Set<string>();
     this.#confirmed.set(group.id, confirmed);
     await Promise.all(
@@ -196,36 +218,53 @@ export class Groups {
           do: group.decision === 'publish' ? 'publish' : 'drop',
         });
         if (!('said' in answer)) return;
-        const published = group.decision === 'publish' ? await this.#published(group, host, answer.said) : [];
-        if (published === null) return;
-        await this.#note(group, host, published);
-        for (const { volume, head } of published) heads.set(volume, head);
+        const told = group.decision === 'publish' ? await this.#published(group, host, answer.said) : NOTHING;
+        if (told === null) return;
+        await this.#note(group, host, told.published);
+        all.published.push(...told.published);
+        all.lost.push(...told.lost);
         confirmed.add(host);
       }),
     );
-    return heads;
+    return all;
   }
 
-  /** What it has published; of a host that knows nothing of the group, what is in its lineages. Null: it cannot be said yet. */
-  async #published(
-    group: GroupRecord,
-    host: string,
-    { held, heads }: Said,
-  ): Promise<{ volume: string; head: Head }[] | null> {
-    if (held !== 'none') return heads;
-    const found: { volume: string; head: Head }[] = [];
-    for (const { volume, snapshot } of group.members.filter((member) => member.host === host)) {
-      const answer = await askHost(this.#parts, host, { volume, seqs: [] });
-      if (!answer) return null;
-      const seq = Object.entries(answer.lineage).find(([, id]) => id === snapshot)?.[0];
-      if (seq !== undefined) found.push({ volume, head: { id: snapshot, seq: Number(seq) } });
-      else
-        this.#parts.log.error(
-          { event: 'group-member-lost', group: group.id, host, volume, snapshot },
-          'a host has lost its part of a group that was published elsewhere',
-        );
+  /** What it has published; what it does not say is looked for in its lineages. Null: it cannot be said yet. */
+  async #published(group: GroupRecord, host: string, { heads }: Said): Promise<Told | null> {
+    const told: Told = { published: [], lost: [] };
+    const lost: { member: Member; because: string }[] = [];
+    for (const member of group.members.filter((each) => each.host === host)) {
+      const { volume } = member;
+      const said = heads.find((each) => each.volume === volume)?.head;
+      const found = said ? { head: said } : await this.#inLineage(member);
+      if (found === null) return null;
+      if (found.head) told.published.push({ volume, head: found.head });
+      if (!found.head) lost.push({ member, because: 'its host does not have it any more' });
+      else if (await this.#isGivenUp(member)) lost.push({ member, because: 'its host has lost its place' });
     }
-    return found;
+    for (const { member, because } of lost) {
+      const { volume, snapshot } = member;
+      told.lost.push(volume);
+      this.#parts.log.error(
+        { event: 'group-member-lost', group: group.id, host, volume, snapshot, because },
+        'a volume does not have its part of a group that was published',
+      );
+    }
+    return told;
+  }
+
+  /** Null: the host does not say; without a head: it is not in its lineage. */
+  async #inLineage({ volume, host, snapshot }: Member): Promise<{ head: Head | null } | null> {
+    const answer = await askHost(this.#parts, host, { volume, seqs: [] });
+    if (!answer) return null;
+    const seq = Object.entries(answer.lineage).find(([, id]) => id === snapshot)?.[0];
+    return { head: seq === undefined ? null : { id: snapshot, seq: Number(seq) } };
+  }
+
+  /** Whether an operator lets the volume go on elsewhere, without what this host has of it. */
+  async #isGivenUp({ volume, host }: Member): Promise<boolean> {
+    const alternate = (await this.#parts.book.route(volume))?.alternate;
+    return alternate?.primary === host && alternate.needsRepair;
   }
 
   async #note(
@@ -284,11 +323,7 @@ export class Groups {
 
   async #result(
     group: GroupRecord,
-    {
-      answers,
-      heads,
-      unconfirmed,
-    }: { answers: readonly Answer[]; heads: ReadonlyMap<string, Head>; unconfirmed: string[] },
+    { answers, told, unconfirmed }: { answers: readonly Answer[]; told: Told; unconfirmed: string[] },
   ): Promise<GroupResult> {
     const names = await Promise.all(group.members.map(({ volume }) => this.#parts.book.route(volume)));
     return {
@@ -297,9 +332,9 @@ export class Groups {
         volume: names[at]?.name ?? volume,
         name,
         id: snapshot,
-        // Null: its host has not confirmed yet; it will.
-        seq: heads.get(volume)?.seq ?? null,
+        seq: told.published.find((each) => each.volume === volume)?.head.seq ?? null,
         host,
+        lost: told.lost.includes(volume),
       })),
       held: answers.flatMap((answer) =>
         'said' in answer ? [{ host: answer.host, milliseconds: answer.said.heldMs }] : [],
@@ -309,7 +344,21 @@ export class Groups {
   }
 }
 
+const NOTHING: Told = { published: [], lost: [] };
+
 const changeOf = (group: GroupRecord): Change => ({ kind: 'group', key: group.id, value: group });
+
+function unfinished(
+  { id }: GroupRecord,
+  awaited: readonly string[],
+  { retryAfterMs }: Settings,
+): CellblockError {
+  return new CellblockError(
+    'group-unfinished',
+    'The volume is part of a group whose hosts have not all confirmed it.',
+    { hint: `Try again when these answer: ${awaited.join(', ')}.`, facts: { group: id, retryAfterMs } },
+  );
+}
 
 function whyNot(answers: readonly Answer[]): string | null {
   const failed = answers.find((answer) => 'because' in answer);

@@ -60,6 +60,7 @@ export class Leading {
     const wake = (volume: string) => this.#tender.wake(volume);
     const book = new RouteBook(store, (route) => {
       if (isRestless(route)) wake(route.volume);
+      for (const volume of this.#groups.heldWith(route.volume)) wake(volume);
     });
     const decisions = new DecisionBook(store);
     const copies = new Copies(ports);
@@ -222,8 +223,8 @@ function stepOf(
     // Also of a volume of an unfinished group: that may wait for the very host whose place was taken.
     const owned = route.status === 'open' ? await ownership.step(route) : REST;
     if (owned.do === 'again') return owned;
-    const held = groups.whyHeld(volume);
-    // A group wakes its volumes when it is finished.
+    const held = await groups.whyHeld(volume);
+    // They are woken when a group is finished, and when one of them has another route.
     if (held) return soonest([owned, { do: 'rest', why: whyOf(held) }]);
     if (route.status === 'gone') return deletion.step(route);
     if (route.status !== 'open') return { do: 'rest', why: whyShut(route) };

@@ -27,7 +27,7 @@ export type OperationsParts = Ports &
     evidence: EvidenceBook;
     troubles: Troubles;
     /** Why nothing may be done to this volume now; null: it may. */
-    whyHeld: (volume: string) => Error | null;
+    whyHeld: (volume: string) => Promise<Error | null>;
     /** What has to be stored when the owner of a volume has deleted a snapshot. */
     deletedAtOwner: (route: Route, snapshot: { id: string; name: string }) => Change[];
     /** Something is to be done about this volume that nobody waits for. */
@@ -82,7 +82,7 @@ export class Operations {
     const untilMs = clock.now().uptimeMs + settings.operationMs;
     const before = await this.#endEarlier(volume, operation, untilMs);
     // Before it is written down: what is refused is not done later, when nobody expects it.
-    const held = before ? null : this.#parts.whyHeld(volume);
+    const held = before ? null : await this.#parts.whyHeld(volume);
     if (held) throw held;
     const record = before ?? { id: freshId(), volume, operation: operation, begun: timeOf(clock), askedBy };
     try {
@@ -157,7 +157,7 @@ export class Operations {
   async #carryOut(record: OperationRecord, untilMs: number): Promise<Performed> {
     const { settings, whyHeld, settleOwners } = this.#parts;
     const { volume, operation } = record;
-    const held = whyHeld(volume);
+    const held = await whyHeld(volume);
     if (held) throw held;
     const route = await settleOwners(volume);
     if (!route) {

@@ -70,8 +70,15 @@ export interface SnapshotResult {
 
 export interface GroupResult {
   group: string;
-  /** `seq` null: its host has not confirmed yet, and is asked until it does. */
-  snapshots: { volume: string; name: string; id: string; seq: number | null; host: string }[];
+  /** `seq` null: its host has not confirmed yet, and is asked until it does; or it is `lost`: the volume does not have it, and never will. */
+  snapshots: {
+    volume: string;
+    name: string;
+    id: string;
+    seq: number | null;
+    host: string;
+    lost: boolean;
+  }[];
   /** For how long the clients of each host were held. */
   held: { host: string; milliseconds: number }[];
   unconfirmed: string[];

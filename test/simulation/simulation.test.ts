@@ -9,7 +9,8 @@ import t from 'tap';
 import { byEffort } from '../support/effort.js';
 import { repositoryRoot } from '../support/programs.js';
 import { MUTATIONS } from './mutations.js';
-import { runSeed } from './run.js';
+import type { Action } from './plan.js';
+import { planOfSeed, runSeed } from './run.js';
 
 t.setTimeout(3_600_000);
 
@@ -50,6 +51,30 @@ t.test('a run does not depend on what its process has run before', async (t) => 
   await runSeed(before);
   t.strictSame((await runSeed(seed)).trace, alone.trace);
 });
+
+t.test('a primary that is replaced while its group is decided: the group ends', async (t) => {
+  let lost = 0;
+  // In each of them a host hears of the decision when it owns its volume no more, as the timing is now.
+  for (const seed of [15, 55, 94, 95, 97, 135, 136]) {
+    const { failure, trace } = await runSeed(seed, { actions: replacedInGroup(seed) });
+    t.equal(failure, null, `seed ${seed}`);
+    if (trace.some((line) => line.includes('group-member-lost'))) lost += 1;
+  }
+  t.ok(lost > 0, `it came about ${lost} times`);
+});
+
+function replacedInGroup(seed: number): Action[] {
+  const names = planOfSeed(seed).volumes.map(({ name }) => name);
+  const [first, second] = names as [string, string];
+  return [
+    { atMs: 500, do: 'replica', volume: first },
+    { atMs: 5_000, do: 'snapshot', volume: first, name: 's1' },
+    { atMs: 9_000, do: 'group', volumes: names, name: 'g1' },
+    { atMs: 9_000 + (seed % 40) * 3, do: 'lose primary', volume: first, downMs: 6_000 + (seed % 7) * 1_000 },
+    { atMs: 13_000, do: 'snapshot', volume: second, name: 's2' },
+    { atMs: 15_000, do: 'crash leader', downMs: 500 },
+  ];
+}
 
 t.test(
   'a broken rule is found out',

@@ -1,7 +1,13 @@
 // A host in memory: its records are judged by the product's own rules. The content of a volume is the number of its last write.
 
 import type { HostAnswer } from '../../src/model/cell/answer.js';
-import { type HostCommand, type HostRecord, judge, newRecord } from '../../src/model/cell/host-record.js';
+import {
+  type HostCommand,
+  type HostRecord,
+  judge,
+  newRecord,
+  published,
+} from '../../src/model/cell/host-record.js';
 import type { CommandOutcome } from '../../src/model/cell/resolution.js';
 import type { Head } from '../../src/model/cell/route.js';
 import type {
@@ -194,6 +200,10 @@ export class CellHost {
       now.content = now.snapshots.find(({ id }) => id === command.from!.id)!.content;
     if (command.do === 'promote') now.content = now.snapshots.at(-1)?.content ?? 0;
     if (command.do === 'keep-fork') this.#keepFork(now, command);
+    // As the members of a group leave it with their volume.
+    if (['GONE', 'RECEIVING'].includes(judged.next.state))
+      for (const group of this.groups.values())
+        if (!group.published) group.cuts = group.cuts.filter((cut) => cut.volume !== volume);
     if (judged.next.state === 'GONE') {
       now.snapshots = [];
       now.content = 0;
@@ -346,8 +356,7 @@ export class CellHost {
     if (step.do === 'publish' && !group.published) {
       group.published = group.cuts.map(({ volume, id: snapshot, epoch, parent, name, content }) => {
         const held = this.volumes.get(volume)!;
-        const command: HostCommand = { do: 'snapshot', epoch, id: snapshot, parent: parent?.id ?? null };
-        const judged = judge(volume, held.record, command);
+        const judged = published(held.record, { epoch, id: snapshot, parent: parent?.id ?? null });
         if (!judged.ok) throw new Error(`${this.name} cannot publish: ${judged.because}`);
         this.#take(held, { id: snapshot, name, content }, judged.next);
         return { volume, head: judged.next.head! };

@@ -134,11 +134,7 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
   snapshot: (record, { epoch, id, parent }) => {
     if (epoch !== record.epoch) return staleEpoch(record, epoch);
     if (record.head?.id === id) return done(record);
-    if ((record.head?.id ?? null) !== parent)
-      return refuse(
-        'LINEAGE_MISMATCH',
-        `the last snapshot here is ${record.head?.id ?? 'none'}, not ${parent ?? 'none'}`,
-      );
+    if ((record.head?.id ?? null) !== parent) return otherParent(record, parent);
     return change(record, { head: { id, seq: (record.head?.seq ?? 0) + 1 } });
   },
   outgoing: (record, { epoch, move, peerCell }) => {
@@ -331,6 +327,26 @@ export function replicated(record: HostRecord, head: Head | null): Judgement {
   return change(record, { head });
 }
 
+/**
+ * What a host knows when a snapshot that it cut as the owner becomes visible. It may have lost its place since: what it knows then is what it would
+ * know if it had been told before, and nobody else's lineage is touched.
+ */
+export function published(
+  record: HostRecord,
+  { epoch, id, parent }: { epoch: number; id: string; parent: string | null },
+): Judgement {
+  const state = record.faultedFrom ?? record.state;
+  // At a seal it is not: what copies are complete through may be without it.
+  const isFenced = state === 'SEALED' && record.released !== null && sameHead(record.sealedHead, record.head);
+  if (state !== 'ACTIVE' && state !== 'OUTGOING' && !isFenced)
+    return refuse('WRONG_STATE', `a volume that is ${state} here takes no snapshot of before`);
+  if (epoch > record.epoch) return staleEpoch(record, epoch);
+  if (record.head?.id === id) return done(record);
+  if ((record.head?.id ?? null) !== parent) return otherParent(record, parent);
+  const head = { id, seq: (record.head?.seq ?? 0) + 1 };
+  return change(record, isFenced ? { head, sealedHead: head } : { head });
+}
+
 function own(record: HostRecord, epoch: number, from: Head | null): Judgement {
   return change(record, {
     state: 'ACTIVE',
@@ -359,6 +375,13 @@ function change(record: HostRecord, changes: Partial<HostRecord>): Judgement {
 
 function refuse(refusal: Refusal, because: string): Judgement {
   return { ok: false, refusal, because };
+}
+
+function otherParent({ head }: HostRecord, parent: string | null): Judgement {
+  return refuse(
+    'LINEAGE_MISMATCH',
+    `the last snapshot here is ${head?.id ?? 'none'}, not ${parent ?? 'none'}`,
+  );
 }
 
 function staleEpoch(record: HostRecord, epoch: number): Judgement {

@@ -127,9 +127,11 @@ export class Commands {
       case 'keep-fork':
         return this.#keepFork(command, next);
       case 'readmit':
+        await this.#note(next);
+        return this.#restore(next.volume);
       case 'receive':
       case 'replicate':
-        await this.#note(next);
+        await this.#with.hidden.forsake(next.volume, (change) => this.#with.lineages.note(change, next));
         return this.#restore(next.volume);
       case 'purge':
       case 'delete':
@@ -245,10 +247,12 @@ export class Commands {
   }
 
   async #delete(next: HostRecord): Promise<void> {
-    const { lineages, volumes, attachments } = this.#with;
+    const { lineages, volumes, attachments, hidden } = this.#with;
     const container = lineages.containerOf(next.volume);
-    const note = (change: Change): void =>
+    const note = (change: Change): void => {
       lineages.note(change.removeCopy(next.volume), next, { container: null, hidden: [] });
+      hidden.leaveGroups(change, next.volume);
+    };
     if (container) {
       attachments.requireDetached(container);
       await volumes.delete(

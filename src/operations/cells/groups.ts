@@ -2,19 +2,21 @@
 //
 // Invariants: a cut is provisional: hidden, in no lineage, not the head. With it goes a record, in one group, so that publish and drop find it
 // after a restart too; each step may be asked again and gives the same answer. While a volume has a provisional snapshot it gets no other
-// one, so what is published is a child of the head it was cut for, or is refused by the record.
+// one, so what is published is a child of the head it was cut for. What was decided can be done whatever has become of the volume: one that this
+// host has lost to another has it in what is left of it here; one that is gone has left the group with its snapshot.
 
 import { asCellblockError, CellblockError } from '../../base/errors.js';
 import type { Catalog, Change } from '../../catalog/catalog.js';
-import { judge } from '../../model/cell/host-record.js';
+import { type HostRecord, type Judgement, judge, published } from '../../model/cell/host-record.js';
 import type { Head } from '../../model/cell/route.js';
-import type { Container } from '../../model/entities.js';
+import type { Container, Snapshot } from '../../model/entities.js';
 import type { GroupCut, GroupMember } from '../../model/group-cut.js';
 import { checkName, hiddenName } from '../../model/names.js';
 import type { GroupOutcome, GroupStep } from '../../protocol/exchange.js';
 import type { Devices } from '../devices.js';
 import type { PlaneClient } from '../plane-client.js';
 import type { Snapshots } from '../snapshots.js';
+import type { Logger } from '../types.js';
 import type { Gate } from './gate.js';
 import { GroupHold, type HeldUntil } from './group-hold.js';
 import type { HiddenSnapshots } from './hidden-snapshots.js';
@@ -42,6 +44,13 @@ export interface GroupCollaborators {
   gate: Gate;
   hidden: HiddenSnapshots;
   serial: Serial;
+  log: Logger;
+}
+
+interface Publishable {
+  member: GroupMember;
+  snapshot: Snapshot;
+  next: HostRecord;
 }
 
 /** Which member is at fault. */
@@ -156,22 +165,9 @@ export class Groups {
       if (!hold.containers.includes(container)) throw notHeld(volume);
       checkName(name, 'snapshot');
       if (this.#with.catalog.snapshotNamed(container, name)) throw nameTaken(container, name);
-      this.#judged(member);
+      const record = this.#with.lineages.of(volume)?.record ?? null;
+      allowed(judge(volume, record, { do: 'snapshot', ...wishOf(member) }));
       return container;
-    });
-  }
-
-  #judged({ volume, epoch, parent, snapshot }: GroupMember) {
-    const record = this.#with.lineages.of(volume)?.record ?? null;
-    const judged = judge(volume, record, {
-      do: 'snapshot',
-      epoch,
-      id: snapshot,
-      parent: parent?.id ?? null,
-    });
-    if (judged.ok) return judged;
-    throw new CellblockError('group-failed', `${judged.refusal}: ${judged.because}.`, {
-      hint: 'Ask the volume again, and take another snapshot.',
     });
   }
 
@@ -204,32 +200,44 @@ export class Groups {
     if (record.phase === 'dropped') throw ended(group, 'dropped');
     const { serial, catalog } = this.#with;
     const volumes = record.members.map(({ volume }) => volume);
-    await serial.runAll(volumes, () => untilKnown(catalog, () => this.#makeVisible(record)));
+    await serial.runAll(volumes, () => untilKnown(catalog, () => this.#makeVisible(group)));
     return this.#answer(group);
   }
 
-  async #makeVisible(record: GroupCut): Promise<void> {
+  async #makeVisible(group: string): Promise<void> {
     const { catalog, lineages } = this.#with;
     await catalog.barrier();
-    if (this.#record(record.id)?.phase === 'published') return;
-    const judged = record.members.map((member) =>
-      ofMember(member.volume, () => {
-        const snapshot = catalog.snapshots.get(member.snapshot);
-        if (!snapshot) throw notHeld(member.volume);
-        const container = catalog.containers.get(snapshot.container)!;
-        if (catalog.snapshotNamed(container, member.name)) throw nameTaken(container, member.name);
-        return { member, snapshot, next: this.#judged(member).next };
-      }),
-    );
+    // A member may have left it until now.
+    const record = this.#record(group)!;
+    if (record.phase === 'published') return;
+    const publishable = record.members.flatMap((member) => this.#publishable(group, member) ?? []);
     const change = catalog.change();
-    for (const { member, snapshot, next } of judged) {
+    for (const { member, snapshot, next } of publishable) {
       change.renameSnapshot(snapshot, member.name);
       lineages.note(change, next);
       lineages.append(change, member.volume, next.head!);
-      lineages.unhide(change, member.volume, [snapshot.id]);
     }
-    this.#over(change, record, 'published');
+    for (const { volume, snapshot } of record.members) lineages.unhide(change, volume, [snapshot]);
+    // Nobody is told of a member that is not there.
+    this.#over(change, { ...record, members: publishable.map(({ member }) => member) }, 'published');
     await change.commit();
+  }
+
+  /** Null: its volume was damaged since. */
+  #publishable(group: string, member: GroupMember): Publishable | null {
+    const { catalog, lineages, log } = this.#with;
+    const { volume, name } = member;
+    const snapshot = catalog.snapshots.get(member.snapshot);
+    const record = lineages.of(volume)?.record;
+    if (!snapshot || !record) {
+      log.error({ group, volume, snapshot: member.snapshot }, 'a snapshot that is to be published is gone');
+      return null;
+    }
+    return ofMember(volume, () => {
+      const container = catalog.containers.get(snapshot.container)!;
+      if (catalog.snapshotNamed(container, name)) throw nameTaken(container, name);
+      return { member, snapshot, next: allowed(published(record, wishOf(member))).next };
+    });
   }
 
   async #drop(group: string): Promise<GroupOutcome> {
@@ -239,14 +247,15 @@ export class Groups {
     if (record.phase === 'published') throw ended(group, 'published');
     const { serial, catalog } = this.#with;
     const volumes = record.members.map(({ volume }) => volume);
-    await serial.runAll(volumes, () => untilKnown(catalog, () => this.#remove(record)));
+    await serial.runAll(volumes, () => untilKnown(catalog, () => this.#remove(group)));
     return this.#answer(group);
   }
 
-  async #remove(record: GroupCut): Promise<void> {
+  async #remove(group: string): Promise<void> {
     const { catalog, lineages, snapshots } = this.#with;
     await catalog.barrier();
-    if (this.#record(record.id)?.phase === 'dropped') return;
+    const record = this.#record(group)!;
+    if (record.phase === 'dropped') return;
     const there = record.members.flatMap(({ snapshot }) => catalog.snapshots.get(snapshot) ?? []);
     await snapshots.remove(there, {
       alongside: (change) => {
@@ -287,6 +296,21 @@ export class Groups {
 /** What it is, or will be when it is published. */
 function headOf({ parent, snapshot }: GroupMember): Head {
   return { id: snapshot, seq: (parent?.seq ?? 0) + 1 };
+}
+
+function wishOf({ epoch, parent, snapshot }: GroupMember): {
+  epoch: number;
+  id: string;
+  parent: string | null;
+} {
+  return { epoch, id: snapshot, parent: parent?.id ?? null };
+}
+
+function allowed(judged: Judgement): Extract<Judgement, { ok: true }> {
+  if (judged.ok) return judged;
+  throw new CellblockError('group-failed', `${judged.refusal}: ${judged.because}.`, {
+    hint: 'Ask the volume again, and take another snapshot.',
+  });
 }
 
 function ofMember<T>(volume: string, work: () => T): T {

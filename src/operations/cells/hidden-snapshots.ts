@@ -4,7 +4,8 @@
 // of it, and the start removes it before anybody can.
 
 import { CellblockError } from '../../base/errors.js';
-import type { Catalog } from '../../catalog/catalog.js';
+import type { Catalog, Change } from '../../catalog/catalog.js';
+import type { Snapshot } from '../../model/entities.js';
 import type { Lineage } from '../../model/lineage.js';
 import type { Reclaim } from '../reclaim.js';
 import type { Snapshots } from '../snapshots.js';
@@ -34,9 +35,7 @@ export class HiddenSnapshots {
 
   /** Of a volume: cut, and neither published nor dropped. */
   isProvisional(volume: string): boolean {
-    for (const { phase, members } of this.#catalog.groupCuts.values())
-      if (phase === 'cut' && members.some((member) => member.volume === volume)) return true;
-    return false;
+    return this.#provisional(volume).length > 0;
   }
 
   /** `volume-busy`: what is provisional has to become the next snapshot, or none. */
@@ -47,6 +46,28 @@ export class HiddenSnapshots {
       `A snapshot of several volumes, ${volume} among them, is neither published nor dropped.`,
       { hint: 'Try again in a moment.' },
     );
+  }
+
+  /** What is provisional of the volume is published no more, because it goes; `change` says why. */
+  leaveGroups(change: Change, volume: string): void {
+    for (const group of this.#catalog.groupCuts.values()) {
+      const members = group.members.filter((member) => member.volume !== volume);
+      if (group.phase === 'cut' && members.length < group.members.length)
+        change.groupCut({ ...group, members });
+    }
+  }
+
+  /** The volume becomes a copy of what another host has, as `note` says: what is provisional here is no part of that. Durable when it resolves. */
+  async forsake(volume: string, note: (change: Change) => void): Promise<void> {
+    const ids = this.#provisional(volume);
+    await this.#snapshots.remove(this.#there(ids), {
+      alongside: (change) => {
+        note(change);
+        this.#lineages.unhide(change, volume, ids);
+        this.leaveGroups(change, volume);
+      },
+    });
+    if (ids.length > 0) void this.#reclaim.kick();
   }
 
   /** Gives back those that the volume does not need any more. Never throws. */
@@ -69,24 +90,28 @@ export class HiddenSnapshots {
    * faulted, keeps what there is.
    */
   #needed({ record, hidden }: Lineage): ReadonlySet<string | undefined> {
-    const { activatedFrom, move } = record;
+    const { volume, activatedFrom, move } = record;
     if (record.state === 'RECEIVING' || record.state === 'STAGED') return new Set(hidden.slice(-1));
     if (!isOwner(record)) return new Set(hidden);
-    const provisional = this.#provisional();
+    const provisional = this.#provisional(volume);
     const carried = hidden.filter((id) => id !== activatedFrom?.id && !provisional.includes(id));
     return new Set([activatedFrom?.id, ...provisional, ...(move ? carried.slice(-2) : [])]);
   }
 
-  #provisional(): string[] {
+  #provisional(volume: string): string[] {
     return [...this.#catalog.groupCuts.values()]
       .filter(({ phase }) => phase === 'cut')
-      .flatMap(({ members }) => members.map(({ snapshot }) => snapshot));
+      .flatMap(({ members }) => members.filter((member) => member.volume === volume))
+      .map(({ snapshot }) => snapshot);
+  }
+
+  #there(ids: readonly string[]): Snapshot[] {
+    return ids.flatMap((id) => this.#catalog.snapshots.get(id) ?? []);
   }
 
   /** Durable when it resolves. */
   async remove(volume: string, ids: readonly string[]): Promise<void> {
-    const there = ids.flatMap((id) => this.#catalog.snapshots.get(id) ?? []);
-    await this.#snapshots.remove(there, {
+    await this.#snapshots.remove(this.#there(ids), {
       alongside: (change) => this.#lineages.unhide(change, volume, ids),
     });
     void this.#reclaim.kick();

@@ -2,7 +2,8 @@
 // own deadline, over restarts.
 
 import t from 'tap';
-import type { GroupStep } from '../../../src/protocol/exchange.js';
+import type { HostCommand } from '../../../src/model/cell/host-record.js';
+import type { GroupOutcome, GroupStep } from '../../../src/protocol/exchange.js';
 import { CellHost, idOf, MOVE, VOLUME } from '../../support/cell-host.js';
 import { metadataErrors } from '../../support/checked.js';
 
@@ -220,16 +221,98 @@ t.test('one member that cannot be held, or cut, is named, and no client stays he
   await host.store.end();
 });
 
-t.test('what was fenced since the cut is not published', async (t) => {
+/** Both cut and let go, with the bytes of one instant; to be published or dropped. */
+async function provisional(): Promise<{ host: CellHost; ask: (step: GroupStep) => Promise<GroupOutcome> }> {
   const host = await two();
+  await host.write(0, [1]);
   const ask = (step: GroupStep) => host.cells.group(GROUP, step);
   await ask(quiesce());
   await ask(CUT);
   await ask({ do: 'resume' });
-  t.equal((await host.command({ do: 'fence', releasedTo: 2 })).kind, 'done');
-  t.match(await ask({ do: 'publish' }), { kind: 'failed', code: 'group-failed', volume: VOLUME });
-  t.match(await host.cells.probe(OTHER, []), { lineageHead: null }, 'nor is the other one');
-  t.match(await ask({ do: 'drop' }), { kind: 'done' });
+  await host.write(0, [2]);
+  return { host, ask };
+}
+
+const listed = (host: CellHost) => host.store.operations.listSnapshots().map(({ fullName }) => fullName);
+
+const commands: Record<string, HostCommand[]> = {
+  fenced: [{ do: 'fence', releasedTo: 2 }],
+  faulted: [{ do: 'fault' }],
+  'faulted, and fenced': [{ do: 'fault' }, { do: 'fence', releasedTo: 2 }],
+  'fenced, and adopted by an operator': [
+    { do: 'fence', releasedTo: 2 },
+    { do: 'adopt', epoch: 3 },
+  ],
+};
+
+for (const [what, since] of Object.entries(commands))
+  t.test(`one that was ${what} since the cut is published in what is here of it`, async (t) => {
+    const { host, ask } = await provisional();
+    for (const command of since) t.equal((await host.command(command)).kind, 'done');
+    const { state } = await host.cells.probe(VOLUME, []);
+    t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS });
+    await host.restart('power-loss');
+    t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS }, 'idempotent over restarts');
+    t.match(await host.cells.probe(VOLUME, []), { state, lineageHead: { id: A, seq: 1 }, lineage: { 1: A } });
+    t.strictSame(listed(host), ['v@both', 'w@both']);
+    t.equal((await host.store.readAll('v@both'))[0], 1, 'the bytes of then');
+    t.strictSame(await metadataErrors(host.store), []);
+    await host.store.end();
+  });
+
+t.test('what was held back is readmitted with the snapshot that was published meanwhile', async (t) => {
+  const { host, ask } = await provisional();
+  await host.command({ do: 'fault' });
+  await ask({ do: 'publish' });
+  await host.command({ do: 'readmit' });
+  t.match(await host.snapshot('one', C), { kind: 'done', head: { id: C, seq: 2 } });
+  await host.store.end();
+});
+
+t.test('a former owner is kept as a fork with the snapshot that was published there', async (t) => {
+  const { host, ask } = await provisional();
+  await host.command({ do: 'fence', releasedTo: 2 });
+  const keep: HostCommand = { do: 'keep-fork', volume: idOf(0xf0), name: 'fork' };
+  await t.rejects(host.command(keep), { code: 'volume-busy' }, 'not before it is decided');
+  await ask({ do: 'publish' });
+  t.match(await host.cells.probe(VOLUME, []), { sealedHead: { id: A, seq: 1 } });
+  t.equal((await host.command(keep)).kind, 'done');
+  t.match(await host.cells.probe(idOf(0xf0), []), { state: 'ACTIVE', lineageHead: { seq: 1 } });
+  t.strictSame(listed(host), ['fork@both', 'w@both']);
+  t.equal((await host.store.readAll('fork@both'))[0], 1);
+  t.strictSame(await metadataErrors(host.store), []);
+  await host.store.end();
+});
+
+const gone: Record<string, HostCommand> = {
+  purged: { do: 'purge' },
+  deleted: { do: 'delete', epoch: 2 },
+  'made a replica': { do: 'replicate', epoch: 2 },
+  'made a copy': { do: 'receive', move: MOVE, peerCell: 'west' },
+};
+
+for (const [what, command] of Object.entries(gone))
+  for (const end of ['publish', 'drop'] as const)
+    t.test(`one that was ${what} since the cut has left the group: ${end} is for the other`, async (t) => {
+      const { host, ask } = await provisional();
+      await host.command({ do: 'fence', releasedTo: 2 });
+      t.equal((await host.command(command)).kind, 'done');
+      t.notOk(host.store.operations.parts.catalog.snapshots.has(A), 'its snapshot is gone with it');
+      t.strictSame(await metadataErrors(host.store), []);
+      await host.restart('power-loss');
+      t.strictSame(await ask({ do: end }).then((said) => said.kind === 'done' && said.heads), [HEADS[1]]);
+      t.strictSame(listed(host), end === 'publish' ? ['w@both'] : []);
+      t.match(await host.cells.probe(OTHER, []), { lineageHead: end === 'publish' ? HEADS[1]!.head : null });
+      t.equal((await host.snapshot('one', C, { volume: OTHER })).kind, 'done', 'nothing waits for it');
+      t.strictSame(await metadataErrors(host.store), []);
+      await host.store.end();
+    });
+
+t.test('one that was damaged since the cut keeps nobody waiting', async (t) => {
+  const { host, ask } = await provisional();
+  const { catalog } = host.store.operations.parts;
+  await host.store.operations.parts.snapshots.remove([catalog.snapshots.get(A)!]);
+  t.strictSame(await ask({ do: 'publish' }).then((said) => said.kind === 'done' && said.heads), [HEADS[1]]);
   t.strictSame(await metadataErrors(host.store), []);
   await host.store.end();
 });

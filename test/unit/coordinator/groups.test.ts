@@ -113,11 +113,36 @@ t.test('a host that has lost its part of what was published: told, and the other
     if (step === 'publish' && host === 'west-1') world.host(host).groups.clear();
     return 'delivered';
   };
-  await world.done('snapshot-create', all);
+  const group = await world.done<'snapshot-create', GroupResult>('snapshot-create', all);
   t.same(taken(world, ids), [1, 1, 0]);
+  t.same(
+    group.snapshots.map(({ volume, seq, lost }) => ({ volume, seq, lost })),
+    [
+      { volume: 'a', seq: 2, lost: false },
+      { volume: 'b', seq: 2, lost: false },
+      { volume: 'c', seq: null, lost: true },
+    ],
+    'who has asked is told',
+  );
   t.ok(world.log.events().includes('group-member-lost'));
   t.ok(world.isQuiet);
 });
+
+t.test(
+  'a host that has published, and knows nothing of the group any more, is believed its lineage',
+  async (t) => {
+    const { world, ids } = await three();
+    world.fateOf = (_from, host, step) =>
+      step === 'publish' && host === 'west-1' ? 'answer lost' : 'delivered';
+    await world.done('snapshot-create', all);
+    world.host('west-1').groups.clear();
+    world.fateOf = () => 'delivered';
+    await world.until('the end', () => world.isQuiet);
+    t.same(taken(world, ids), [1, 1, 1]);
+    t.notOk(world.log.events().includes('group-member-lost'));
+    t.equal(world.disagreement('c'), null);
+  },
+);
 
 t.test('a leader that dies before it has decided: the next one drops what one host has cut', async (t) => {
   const { world, ids } = await three();
@@ -158,6 +183,126 @@ t.test(
       seq: 3,
     });
     t.equal(world.disagreement('a'), null);
+  },
+);
+
+/** A group of a and c that is decided, of which the primary of a has not heard before a replica took its place. */
+async function deposed(): Promise<{ world: CoordinatorWorld; ids: string[] }> {
+  const world = await CoordinatorWorld.begin({ ...TWO, 'east-2': 'east', 'west-2': 'west' });
+  const ids = [await world.volume('a', 'east-1', 2), await world.volume('c', 'west-1')];
+  await world.done('replica-add', { volume: 'a', host: 'east-2' });
+  await world.until('the replica', () => world.host('east-2').lineage(ids[0]!).length === 2);
+  world.fateOf = (_from, host, step) => (step === 'publish' && host === 'east-1' ? 'lost' : 'delivered');
+  await world.done('snapshot-create', { snapshots: ['a', 'c'].map((volume) => ({ volume, name: 'all' })) });
+  world.disconnect('east-1');
+  await world.done('cell-promote', { volume: 'a', host: 'east-2', acceptLoss: true });
+  await world.until('the new primary', () => world.host('east-2').owns(ids[0]!));
+  world.written.clear();
+  return { world, ids };
+}
+
+const names = (world: CoordinatorWorld, host: string, id: string) =>
+  world
+    .host(host)
+    .lineage(id)
+    .map(({ name }) => name);
+
+const lostOnes = (world: CoordinatorWorld) =>
+  world.log.lines.filter(({ event }) => event === 'group-member-lost').map(({ because }) => because);
+
+t.test(
+  'a primary that hears of the decision when it has lost its place: the group ends, and it keeps what it cut',
+  async (t) => {
+    const { world, ids } = await deposed();
+    await world.connect('east-1');
+    await world.until('the seal', () => !world.host('east-1').owns(ids[0]!));
+    t.notOk(world.isQuiet, 'it is told until it has confirmed');
+    world.fateOf = () => 'delivered';
+    await world.until('the end of the group', () => world.isQuiet);
+    t.same(names(world, 'east-1', ids[0]!), ['s1', 's2', 'all'], 'in what is left, to be kept as a fork');
+    t.same(names(world, 'west-1', ids[1]!), ['s1', 'all']);
+    t.same(lostOnes(world), ['its host has lost its place']);
+    t.equal(world.route('a').lineageHead?.seq, 2, 'it is no part of the volume');
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'a', name: 's3' }] }), {
+      host: 'east-2',
+      seq: 3,
+    });
+    t.equal(world.disagreement('a'), null);
+    const kept = await world.done('quarantine-keep-fork', { volume: 'a', as: 'fork' });
+    t.match(kept, { host: 'east-1', snapshots: 3 });
+  },
+);
+
+t.test('a primary that has lost its place and never comes back keeps no volume of the group', async (t) => {
+  const { world } = await deposed();
+  for (const volume of ['a', 'c'])
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume, name: 's3' }] }), { seq: 3 });
+  t.match(
+    await world.done('snapshot-create', { snapshots: ['a', 'c'].map((volume) => ({ volume, name: 's4' })) }),
+    { unconfirmed: [] },
+    'another group neither',
+  );
+  await world.done('host-drain', { host: 'west-1', dryRun: false });
+  await world.until('the move', () => world.route('c').active.primary === 'west-2');
+  await world.lead();
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's5' }] }), { seq: 5 });
+  world.fateOf = () => 'delivered';
+  await world.connect('east-1');
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(lostOnes(world), ['its host has lost its place'], 'what has moved on since is not lost');
+});
+
+t.test('what waits for a group goes on when nobody has to be waited for any more', async (t) => {
+  const world = await CoordinatorWorld.begin({ ...TWO, 'east-2': 'east', 'west-2': 'west' });
+  const ids = [await world.volume('a', 'east-1', 2), await world.volume('c', 'west-1')];
+  await world.done('replica-add', { volume: 'a', host: 'east-2' });
+  await world.until('the replica', () => world.host('east-2').lineage(ids[0]!).length === 2);
+  world.host('west-2').copies = false;
+  await world.done('host-drain', { host: 'west-1', dryRun: false });
+  world.fateOf = (_from, host, step) => (step === 'publish' && host === 'east-1' ? 'lost' : 'delivered');
+  await world.done('snapshot-create', { snapshots: ['a', 'c'].map((volume) => ({ volume, name: 'all' })) });
+  world.disconnect('east-1');
+  world.host('west-2').copies = true;
+  await world.pass(30_000);
+  t.equal(world.route('c').active.primary, 'west-1', 'its move waits');
+  await world.done('cell-promote', { volume: 'a', host: 'east-2', acceptLoss: true });
+  await world.until('the move', () => world.route('c').active.primary === 'west-2');
+  t.same(names(world, 'west-2', ids[1]!), ['s1', 'all']);
+});
+
+t.test(
+  'what was left at a host is thrown away before it hears of the decision: the group ends',
+  async (t) => {
+    const { world, ids } = await deposed();
+    await world.connect('east-1');
+    await world.until('the seal', () => world.route('a').alternate?.mustSeal === null);
+    await world.done('quarantine-discard', { volume: 'a' });
+    world.fateOf = () => 'delivered';
+    await world.until('the end of the group', () => world.isQuiet);
+    t.same(names(world, 'east-1', ids[0]!), []);
+    t.same(lostOnes(world), ['its host does not have it any more']);
+  },
+);
+
+t.test(
+  'a host that holds its volume back publishes what it has cut, and is readmitted with it',
+  async (t) => {
+    const { world, ids } = await three();
+    world.fateOf = (_from, host, step) => (step === 'publish' && host === 'west-1' ? 'lost' : 'delivered');
+    await world.done('snapshot-create', all);
+    const west = world.host('west-1');
+    west.command(ids[2]!, { do: 'fault' });
+    t.equal(
+      await world.refused('snapshot-create', { snapshots: [{ volume: 'c', name: 's2' }] }),
+      'group-unfinished',
+    );
+    world.fateOf = () => 'delivered';
+    await world.until('the end of the group', () => world.isQuiet);
+    t.same(taken(world, ids), [1, 1, 1]);
+    t.same(lostOnes(world), []);
+    west.command(ids[2]!, { do: 'readmit' });
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+    t.equal(world.disagreement('c'), null);
   },
 );
 

@@ -5,9 +5,11 @@ import t from 'tap';
 import {
   type HostCommand,
   type HostRecord,
+  type Judgement,
   judge,
   LEGAL,
   newRecord,
+  published,
 } from '../../../../src/model/cell/host-record.js';
 import type { Head } from '../../../../src/model/cell/route.js';
 
@@ -273,3 +275,68 @@ t.test('readmitted, a volume is what it was, and never more', (t) => {
     });
   t.end();
 });
+
+const CUT = { epoch: 4, id: id('b'), parent: HEAD.id };
+const PUBLISHED: Head = { id: CUT.id, seq: 4 };
+
+t.test('what was cut by an owner is published in every state in which its lineage is here still', (t) => {
+  const fenced: Partial<HostRecord> = { released: 5, sealedHead: HEAD };
+  const cases: [string, HostRecord, Partial<HostRecord> | string][] = [
+    ['an owner', record('ACTIVE'), { head: PUBLISHED, sealedHead: null }],
+    ['an owner on the move', record('OUTGOING'), { head: PUBLISHED }],
+    [
+      'an owner by the word of an operator since',
+      record('ACTIVE', { epoch: 7 }),
+      { head: PUBLISHED, epoch: 7 },
+    ],
+    ['fenced', record('SEALED', fenced), { head: PUBLISHED, sealedHead: PUBLISHED, released: 5 }],
+    ['held back', record('FAULTED'), { head: PUBLISHED, state: 'FAULTED', faultedFrom: 'ACTIVE' }],
+    [
+      'held back, and fenced',
+      record('FAULTED', { ...fenced, faultedFrom: 'SEALED' }),
+      { sealedHead: PUBLISHED },
+    ],
+    ['sealed: a copy may go on without it', record('SEALED'), 'WRONG_STATE'],
+    ['sealed, and released', record('SEALED', { released: 5 }), 'WRONG_STATE'],
+    [
+      'held back at a seal',
+      record('FAULTED', { faultedFrom: 'SEALED', sealedHead: SEALED_AT }),
+      'WRONG_STATE',
+    ],
+    ['a copy', record('RECEIVING'), 'WRONG_STATE'],
+    ['a complete copy', record('STAGED'), 'WRONG_STATE'],
+    ['a copy that is held back', record('FAULTED', { faultedFrom: 'RECEIVING' }), 'WRONG_STATE'],
+    ['gone', record('GONE'), 'WRONG_STATE'],
+    ['older than the cut', record('ACTIVE', { epoch: 3 }), 'STALE_EPOCH'],
+    ['further than the cut', record('ACTIVE', { head: { id: id('e'), seq: 4 } }), 'LINEAGE_MISMATCH'],
+  ];
+  for (const [what, before, becomes] of cases) {
+    const judged = published(before, CUT);
+    if (typeof becomes === 'string') t.match(judged, { ok: false, refusal: becomes }, what);
+    else {
+      t.match(judged, { ok: true, already: false, next: becomes }, what);
+      if (judged.ok) t.match(published(judged.next, CUT), { ok: true, already: true }, `${what}, again`);
+    }
+  }
+  t.end();
+});
+
+t.test('published before it is fenced, or after it: the host knows the same', (t) => {
+  for (const before of [
+    record('ACTIVE'),
+    record('OUTGOING'),
+    record('FAULTED'),
+    record('ACTIVE', { head: null }),
+  ]) {
+    const cut = { ...CUT, parent: before.head?.id ?? null };
+    const publish = (one: HostRecord) => nextOf(published(one, cut));
+    const fence = (one: HostRecord) => nextOf(judge(VOLUME, one, { do: 'fence', releasedTo: 5 }));
+    t.same(publish(fence(before)), fence(publish(before)));
+  }
+  t.end();
+});
+
+function nextOf(judged: Judgement): HostRecord {
+  if (!judged.ok) throw new Error(judged.because);
+  return judged.next;
+}
