@@ -3,7 +3,7 @@
 
 import t from 'tap';
 
-import type { ReadmitResult, RouteDetails } from '../../../src/coordinator/results.js';
+import type { MoveStatus, ReadmitResult, RouteDetails } from '../../../src/coordinator/results.js';
 import { CoordinatorWorld } from '../../support/coordinator-world.js';
 
 const HOSTS = { 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' };
@@ -248,4 +248,42 @@ t.test('a cell that speaks is no lost one: nothing of it waits for an operator',
   const { world } = await promoted();
   t.equal(await world.refused('quarantine-adopt', ADOPT), 'volume-not-quarantined');
   t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use');
+});
+
+t.test('when its host is readmitted the volume is put before an operator, whether anybody asks for it or not', async (t) => {
+  const at = await promoted();
+  await sealedHere(at);
+  await restored(at);
+  t.match(at.world.route('db'), { status: 'open' });
+  await at.world.done('host-readmit', { host: 'east-2' });
+  t.match(at.world.route('db'), { status: 'quarantined' });
+  t.match(await at.world.done('quarantine-list', {}), { volumes: [{ name: 'db' }] });
+});
+
+t.test('adopted, it comes back from the backup once more before anything was asked of it', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  await alone(at);
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  await world.done('quarantine-adopt', ADOPT);
+  t.ok(world.host('east-2').owns(id));
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: 4 });
+});
+
+t.test('a move of it says so too', async (t) => {
+  const at = await promoted();
+  const { world } = at;
+  await onItsWay(at);
+  await restored(at);
+  const hint = async () =>
+    (await world.done<'move-status', MoveStatus>('move-status', { volume: 'db' })).troubles.map(
+      (trouble) => trouble.hint,
+    );
+  await world.pass(2_000);
+  t.match(await hint(), [/`cellblock host readmit east-2`/]);
+  await world.done('host-readmit', { host: 'east-2' });
+  t.match(await hint(), [/`cellblock quarantine adopt db --cell east`/]);
 });
