@@ -38,6 +38,7 @@ async function promoted(): Promise<Promoted> {
 async function restored({ world, id, backup }: Promoted): Promise<void> {
   world.disconnect('east-2');
   world.host('east-2').restore(backup);
+  world.host('east-2').heard = [];
   await world.connect('east-2');
   world.written.clear();
   t.match(world.host('east-2').answer(id), { state: 'FAULTED', replica: {} });
@@ -148,6 +149,7 @@ for (const [what, { before, after, waits, left }] of Object.entries(cases))
     t.match(await troubles(at), [
       { operation: null, hint: /from snapshot 2 .*`cellblock quarantine adopt db --cell east`/ },
     ]);
+    t.notOk(world.host('east-2').heard.includes('promote'), 'it is told nothing that it could not do');
     const { epoch } = world.route('db');
     t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: epoch + 1, left });
     t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-2', seq: 3 });
