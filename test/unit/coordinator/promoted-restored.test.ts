@@ -252,15 +252,18 @@ t.test('a cell that speaks is no lost one: nothing of it waits for an operator',
   t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use');
 });
 
-t.test('when its host is readmitted the volume is put before an operator, whether anybody asks for it or not', async (t) => {
-  const at = await promoted();
-  await sealedHere(at);
-  await restored(at);
-  t.match(at.world.route('db'), { status: 'open' });
-  await at.world.done('host-readmit', { host: 'east-2' });
-  t.match(at.world.route('db'), { status: 'quarantined' });
-  t.match(await at.world.done('quarantine-list', {}), { volumes: [{ name: 'db' }] });
-});
+t.test(
+  'when its host is readmitted the volume is put before an operator, whether anybody asks for it or not',
+  async (t) => {
+    const at = await promoted();
+    await sealedHere(at);
+    await restored(at);
+    t.match(at.world.route('db'), { status: 'open' });
+    await at.world.done('host-readmit', { host: 'east-2' });
+    t.match(at.world.route('db'), { status: 'quarantined' });
+    t.match(await at.world.done('quarantine-list', {}), { volumes: [{ name: 'db' }] });
+  },
+);
 
 t.test('adopted, it comes back from the backup once more before anything was asked of it', async (t) => {
   const at = await promoted();
