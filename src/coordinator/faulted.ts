@@ -1,7 +1,7 @@
 // A volume whose host came back older than its route: nothing of it is served, and by itself nothing goes on. What an operator is told of that,
 // and when he may decide although the table only waits.
 //
-// Invariant: what of a volume may have gone on elsewhere is not decided here: a silent cell that no move has brought so far cannot own it.
+// Invariant: where a silent cell may own the volume nobody is told to decide; it cannot as long as no move has come as far as sealing.
 
 import { type CellAnswer, hasNothing } from '../model/cell/answer.js';
 import { isBefore, type Route } from '../model/cell/route.js';
@@ -27,13 +27,20 @@ export function isLost(route: Route, answers: Answers): boolean {
   return waitsInVain(route, answers) && hasNothing(answers[0]);
 }
 
-export function whyOlder({ name, active, epoch }: Route, x: Pick<CellAnswer, 'epoch' | 'lineageHead'>): Why {
+export function whyOlder(
+  { name, active, alternate, epoch, lineageHead }: Route,
+  x: Pick<CellAnswer, 'epoch' | 'lineageHead'>,
+): Why {
   const { primary, cell } = active;
-  const has = x.lineageHead ? `snapshot ${x.lineageHead.seq}` : 'what it has';
+  const other = alternate && alternate.cell !== cell ? ` (or ${alternate.cell}, with what that has)` : '';
   return {
-    because: `Host ${primary} has volume ${name} as it was under epoch ${x.epoch}, and its route has epoch ${epoch}: it is not served.`,
-    hint: `Bring the newer store back, or go on from ${has} and lose what came later: \`cellblock quarantine adopt ${name} --cell ${cell}\`.`,
+    because: `What host ${primary} has of volume ${name} is older than its route, and is not served: it has ${wordsOf(x)}, the route ${wordsOf({ epoch, lineageHead })}.`,
+    hint: `Bring the newer store back, or go on with what is there, without what came later: \`cellblock quarantine adopt ${name} --cell ${cell}\`${other}.`,
   };
+}
+
+function wordsOf({ epoch, lineageHead }: Pick<CellAnswer, 'epoch' | 'lineageHead'>): string {
+  return `epoch ${epoch} and snapshot ${lineageHead?.seq ?? 0}`;
 }
 
 function whyNothing({ name, active, alternate }: Route): Why {

@@ -147,7 +147,11 @@ for (const [what, { before, after, waits, left }] of Object.entries(cases))
     t.match(faulted, [{ volume: id, because: /^its epoch is 1, that of the volume/ }]);
     t.equal(world.host('east-2').answer(id).state, 'FAULTED', 'nothing of it by that alone');
     t.match(await troubles(at), [
-      { operation: null, hint: /from snapshot 2 .*`cellblock quarantine adopt db --cell east`/ },
+      {
+        operation: null,
+        because: /it has epoch 1 and snapshot 2, the route epoch [24] and snapshot 2/,
+        hint: /`cellblock quarantine adopt db --cell east`/,
+      },
     ]);
     t.notOk(world.host('east-2').heard.includes('promote'), 'it is told nothing that it could not do');
     const { epoch } = world.route('db');
