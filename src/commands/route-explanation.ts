@@ -77,6 +77,12 @@ function endWords(head: Head | null, { lineage, lineageHead }: CellAnswer): stri
   return `${behind} (hidden, ${head.id.slice(0, ID_DIGITS)})`;
 }
 
+/** Answers that were kept by an earlier program say nothing of it. */
+function replicaWords({ replica }: Partial<Pick<CellAnswer, 'replica'>>): string {
+  if (!replica) return '-';
+  return replica.completeThrough ? `through ${headWords(replica.completeThrough)}` : 'nothing yet';
+}
+
 /** What an operation that is asked for now would come to. */
 const OUTCOMES: Readonly<Record<string, (rule: string) => string>> = {
   perform: (rule) => `A snapshot asked for now would be taken, by the rule ${rule}:`,
@@ -138,6 +144,7 @@ const FACTS: readonly [title: string, value: (answer: CellAnswer) => string][] =
   ['released to epoch', ({ released }) => (released === null ? '-' : String(released))],
   ['part in a move', ({ move }) => (move ? `${move.role}, ${move.phase}, with ${move.peerCell}` : '-')],
   ['complete through', (answer) => endWords(answer.move?.completeThrough ?? null, answer)],
+  ['as a replica', replicaWords],
   ['in flight', ({ inFlight }) => (inFlight ? `snapshot ${inFlight.slice(0, ID_DIGITS)}` : '-')],
   ['tombstone', ({ tombstone }) => (tombstone ? `${tombstone.why}, epoch ${tombstone.epoch}` : '-')],
 ];

@@ -13,6 +13,7 @@ import { allHosts, connected, helloOf, hostNamed, hostsForCopy } from './hosts-v
 import type { Locks } from './locks.js';
 import { type MoveAsked, startMoves } from './many-moves.js';
 import type { MoveVerbs } from './move-verbs.js';
+import type { Operations } from './operations.js';
 import type { Ports } from './ports.js';
 import { hostSilent } from './refusals.js';
 import type { DrainResult, HostDetails, HostSummary, ReadmitResult } from './results.js';
@@ -25,6 +26,7 @@ export type HostVerbsParts = Ports & {
   locks: Locks;
   bases: Bases;
   moves: MoveVerbs;
+  operations: Operations;
   wake: (volume: string) => void;
 };
 
@@ -130,6 +132,7 @@ export class HostVerbs {
       { kind: 'host', key: host, value: { ...record, storeId, boot, regressed: false } },
       ...highest.reset(host, now),
     ]);
+    for (const { volume } of result.faulted) await this.#settle(host, volume);
     // What was left alone because of it may go on.
     for (const id of [...now.map((facts) => facts.id), ...missing]) this.#parts.wake(id);
     log.warn({ event: 'host-readmitted', host }, 'an operator has readmitted a host');
@@ -138,7 +141,7 @@ export class HostVerbs {
 
   /** Null: it is readmitted; else why not. */
   async #readmitVolume(host: string, { id, epoch }: VolumeFacts): Promise<string | null> {
-    const { locks, book } = this.#parts;
+    const { locks, book, highest } = this.#parts;
     return locks.run(id, async () => {
       const route = await book.route(id);
       if (!route || route.active.primary !== host)
@@ -148,11 +151,22 @@ export class HostVerbs {
       const known = route.lineageHead;
       const answer = await askHost(this.#parts, host, { volume: id, seqs: known ? [known.seq] : [] });
       if (!answer) return SILENT;
-      if (answer.epoch < route.epoch && !waitsForPromotion(route, answer))
+      if (
+        answer.epoch < route.epoch &&
+        !waitsForPromotion(route, answer, highest.of(host).get(id)?.epoch ?? 0)
+      )
         return `its epoch is ${answer.epoch}, that of the volume ${route.epoch}`;
       if (precedes(known, answer) !== true) return `it is without snapshot ${known?.seq}, which was taken`;
       return this.#command(host, id, { do: 'readmit' });
     });
+  }
+
+  /** What stays faulted is for the table, or for an operator, who is told so when he looks. */
+  async #settle(host: string, volume: string): Promise<void> {
+    const { book, operations } = this.#parts;
+    const route = await book.route(volume);
+    if (route?.active.primary !== host || route.status !== 'open') return;
+    await operations.run(route, { kind: 'settle' }, 'coordinator').catch(() => undefined);
   }
 
   /** What another host owns by now is never served here again. */
@@ -220,9 +234,9 @@ export class HostVerbs {
 
 const SILENT = 'it does not answer';
 
-/** A replica that an operator has put in the place of its primary, and that has not been told yet: it gets the epoch with the word. */
-function waitsForPromotion({ epoch, alternate }: Route, { replica }: HostAnswer): boolean {
-  return replica !== null && alternate?.mustSeal === epoch;
+/** A replica that an operator has put in the place of its primary, and that has not been told yet: it gets the epoch with the word. `seen`: the highest it ever had. */
+function waitsForPromotion({ epoch, alternate }: Route, { replica }: HostAnswer, seen: number): boolean {
+  return replica !== null && alternate?.mustSeal === epoch && seen < epoch;
 }
 
 function partOf({ active, alternate }: Route, host: string): HostDetails['volumes'][number]['part'] | null {

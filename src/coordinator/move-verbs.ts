@@ -10,6 +10,7 @@ import type { Bases } from './bases.js';
 import { Coming } from './coming.js';
 import type { Copies } from './copies.js';
 import { describeWhole } from './describing.js';
+import { troublesOf } from './faulted.js';
 import { countPrimaries, existingCell, hostsForCopy, newPlace, noHostForCopy } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Mover } from './mover.js';
@@ -110,7 +111,7 @@ export class MoveVerbs {
   }
 
   async status({ volume }: Arguments<'move-status'>): Promise<MoveStatus> {
-    const { book, store, copies, mover, settings, troubles } = this.#parts;
+    const { book, store, copies, mover, settings } = this.#parts;
     const route = await book.named(volume);
     const { journal } = route;
     const record = await store.get('move', route.volume);
@@ -132,7 +133,7 @@ export class MoveVerbs {
       copy: isUnderWay ? copies.state(route.volume, record.toHost) : null,
       deltas: isUnderWay ? (mover.round(route.volume)?.number ?? 0) : 0,
       keptUntil: kept ? new Date(Date.parse(record.ended!) + settings.graceMs).toISOString() : null,
-      troubles: troubles.of(route.volume),
+      troubles: await troublesOf(this.#parts, route),
     };
   }
 

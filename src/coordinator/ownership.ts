@@ -4,13 +4,20 @@
 
 import type { HostAnswer } from '../model/cell/answer.js';
 import type { Place, Route } from '../model/cell/route.js';
+import { owns } from '../model/cell/states.js';
 import { askHost } from './asking.js';
+import { whyOlder } from './faulted.js';
+import type { Highest } from './highest.js';
+import { whyNoCopy } from './hosts-view.js';
 import type { Ports } from './ports.js';
 import type { RouteBook } from './route-book.js';
 import { AGAIN, type Next, REST } from './tender.js';
 import { type Why, whyNotDone, whySilent } from './troubles.js';
 
-export type OwnershipParts = Pick<Ports, 'hosts' | 'settings' | 'log'> & { book: RouteBook };
+export type OwnershipParts = Pick<Ports, 'hosts' | 'store' | 'settings' | 'log'> & {
+  book: RouteBook;
+  highest: Highest;
+};
 
 /** A host that has not heard what the route says of it. */
 interface Missing {
@@ -53,13 +60,27 @@ export class Ownership {
   }
 
   /** Null: it is the owner. */
-  async #promote({ volume, active }: Route): Promise<Missing | null> {
+  async #promote(route: Route): Promise<Missing | null> {
+    const { volume, active } = route;
     const { primary: host, epoch } = active;
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
     if (!answer) return { host, why: whySilent(host) };
-    if (!answer.replica) return null;
-    const why = await this.#command(host, volume, { do: 'promote', epoch });
-    return why && { host, why };
+    if (answer.replica && answer.state === 'FAULTED')
+      return { host, why: (await whyNoCopy(this.#parts, host)) ?? whyOlder(route, answer) };
+    const why = answer.replica && (await this.#command(host, volume, { do: 'promote', epoch }));
+    if (why) return { host, why };
+    if (answer.replica || owns(answer.state)) await this.#raise(answer, { id: volume, epoch });
+    return null;
+  }
+
+  /** That it has heard is kept: a backup of before is not told again, and goes on under this epoch by an operator's word only. */
+  async #raise(
+    { host, lineageHead: head }: HostAnswer,
+    { id, epoch }: { id: string; epoch: number },
+  ): Promise<void> {
+    const { highest, store } = this.#parts;
+    const changes = highest.raise(host, [{ id, epoch, head, state: 'ACTIVE' }]);
+    if (changes.length > 0) await store.put(changes);
   }
 
   /** Null: it owns the volume no more. */

@@ -12,6 +12,8 @@ import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import { heldElsewhere, ownersElsewhere, requireTrueOwner } from './elsewhere.js';
+import { isForOperator } from './faulted.js';
+import type { Highest } from './highest.js';
 import { newPlace, requireReadmitted } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import { givenUp as movesEnd } from './move-verbs.js';
@@ -25,6 +27,7 @@ export type QuarantineVerbsParts = Ports & {
   book: RouteBook;
   locks: Locks;
   operations: Operations;
+  highest: Highest;
   wake: (volume: string) => void;
 };
 
@@ -66,14 +69,16 @@ export class QuarantineVerbs {
     });
   }
 
-  /** Of what a route knows that came from a backup nothing may have been asked yet: it is, when somebody else is said to have the volume. */
+  /** Of what came from a backup nothing may have been asked yet: it is. What the table waits for in vain is for an operator too. */
   async #undecided(volume: string, name: string, cell: string): Promise<Route> {
     const { book, operations } = this.#parts;
     let route = await book.route(volume);
-    if (route?.status === 'open' && !placeOf(route, cell)) {
+    if (route?.status === 'open') {
       await operations.runHeld(volume, { kind: 'settle' }, 'coordinator').catch(() => undefined);
       route = await book.route(volume);
     }
+    if (route?.status === 'open' && isForOperator(route, cell, await askBoth(this.#parts, route, [])))
+      return route;
     if (route?.status !== 'quarantined' && route?.status !== 'lost') throw notQuarantined(name);
     return route;
   }
@@ -121,9 +126,11 @@ export class QuarantineVerbs {
   }
 
   async #adopt(route: Route, cell: string): Promise<AdoptResult> {
-    const { store, book, wake, log } = this.#parts;
+    const { store, book, highest, wake, log } = this.#parts;
     const answers = await askBoth(this.#parts, route, []);
     const chosen = chosenOf(route, cell, answers[0]);
+    // Its host would refuse, and the route would have been decided for nothing.
+    if (hasNothing(answers[chosen === route.active ? 0 : 1])) throw nothingThere(route, chosen);
     await requireReadmitted(this.#parts, chosen.primary);
     const isDecidedSo = chosen === route.active && isDecided(route);
     const decided = isDecidedSo ? route : await this.#decide(route, chosen, answers);
@@ -139,6 +146,9 @@ export class QuarantineVerbs {
     }));
     await store.put([
       { kind: 'evidence', key: volume, value: null },
+      ...highest.raise(active.primary, [
+        { id: volume, epoch: active.epoch, head: answer.lineageHead, state: 'ACTIVE' },
+      ]),
       ...(await movesEnd(this.#parts, volume)),
     ]);
     log.warn(
@@ -306,6 +316,17 @@ function noCell(
         : `These have: ${cells.join(', ')}.`,
     facts: { volume: name, cell },
   });
+}
+
+function nothingThere({ name }: Route, { primary, cell }: Place): CellblockError {
+  return new CellblockError(
+    'replica-empty',
+    `Host ${primary} of cell ${cell} has no complete snapshot of volume ${name}.`,
+    {
+      hint: `Adopt the part of another cell, or bring back a host that has it; if nobody has, \`cellblock route forget ${name}\` drops the route.`,
+      facts: { volume: name, host: primary },
+    },
+  );
 }
 
 function ownedElsewhere({ name }: Route, { host, cell, epoch }: HostAnswer): CellblockError {

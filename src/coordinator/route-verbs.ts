@@ -10,6 +10,7 @@ import type { Bases } from './bases.js';
 import { type DecisionBook, stepText } from './decisions.js';
 import { heldElsewhere } from './elsewhere.js';
 import type { EvidenceBook } from './evidence.js';
+import { isLost, troublesOf } from './faulted.js';
 import { connected } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Operations } from './operations.js';
@@ -48,7 +49,7 @@ export class RouteVerbs {
   }
 
   async show({ volume, explain }: Arguments<'route-show'>): Promise<RouteDetails> {
-    const { book, operations, replication, troubles } = this.#parts;
+    const { book, operations, replication } = this.#parts;
     const route = await book.named(volume);
     const through = replication.of(route.volume);
     return {
@@ -56,7 +57,7 @@ export class RouteVerbs {
       completeThrough: replication.completeThrough(route),
       replicas: route.active.replicas.map((host) => ({ host, completeThrough: through.get(host) ?? null })),
       unfinished: [...operations.unfinished(route.volume)],
-      troubles: troubles.of(route.volume),
+      troubles: await troublesOf(this.#parts, route),
       explained: explain ? await this.#explain(route) : null,
     };
   }
@@ -165,8 +166,9 @@ export class RouteVerbs {
 
   /** It waits for an operator to decide, and neither cell has anything that it could go on with. */
   async #isNowhere(route: Route): Promise<boolean> {
-    if (route.status !== 'quarantined') return false;
-    return (await askBoth(this.#parts, route, [])).every(hasNothing);
+    if (route.status !== 'quarantined' && route.status !== 'open') return false;
+    const answers = await askBoth(this.#parts, route, []);
+    return isLost(route, answers) || (route.status === 'quarantined' && answers.every(hasNothing));
   }
 
   /** The host has another store now: the one it was in will not answer again. */

@@ -1,5 +1,6 @@
 // The operator of a simulated installation: does what people are told to do with what the coordinators leave to them, until nothing is left.
 
+import type { HostRecord } from '../../src/model/cell/host-record.js';
 import type { Head, Route } from '../../src/model/cell/route.js';
 import { owns } from '../../src/model/cell/states.js';
 import { ask, snapshot } from './actions.js';
@@ -114,11 +115,10 @@ export class Operator {
       place,
       record: this.#world.host(place.primary).lineage(route.volume)?.record,
     }));
-    const usable = places.filter(({ record }) => {
-      if (!record) return false;
-      const state = record.faultedFrom ?? record.state;
-      return state !== 'RECEIVING' && state !== 'GONE';
-    });
+    const usable = places
+      .filter(({ record }) => record && isUsable(record))
+      // Of two parts in one cell the active one is adopted.
+      .filter(({ place }, at, all) => all.findIndex((each) => each.place.cell === place.cell) === at);
     usable.sort((a, b) => rankOf(b.record!) - rankOf(a.record!));
     const chosen = usable[0];
     // What was complete is lost, with the backup that brought back the beginning of a copy.
@@ -127,6 +127,12 @@ export class Operator {
     oracle.lost(volume, head);
     await ask(this.#world, 'quarantine-adopt', { volume: volume.name, cell: chosen.place.cell });
   }
+}
+
+function isUsable({ state, faultedFrom, replica, head }: HostRecord): boolean {
+  const was = faultedFrom ?? state;
+  if (was === 'GONE') return false;
+  return replica ? head !== null : was !== 'RECEIVING';
 }
 
 function rankOf({ epoch, head }: { epoch: number; head: Head | null }): number {

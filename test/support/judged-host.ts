@@ -198,7 +198,8 @@ export class CellHost {
     if (command.do === 'seal' || command.do === 'carry') this.#hide(now, command.id);
     if (command.do === 'activate' && held?.record.state === 'STAGED' && command.from)
       now.content = now.snapshots.find(({ id }) => id === command.from!.id)!.content;
-    if (command.do === 'promote') now.content = now.snapshots.at(-1)?.content ?? 0;
+    if (command.do === 'promote' || (command.do === 'adopt' && held?.record.replica))
+      now.content = now.snapshots.at(-1)?.content ?? 0;
     if (command.do === 'keep-fork') this.#keepFork(now, command);
     // As the members of a group leave it with their volume.
     if (['GONE', 'RECEIVING'].includes(judged.next.state))

@@ -61,6 +61,7 @@ export type CellAnswer = Pick<
   | 'move'
   | 'tombstone'
   | 'inFlight'
+  | 'replica'
   | 'lineage'
 > & { state: CellState };
 
@@ -75,15 +76,21 @@ export const NO_RECORD: CellAnswer = {
   move: null,
   tombstone: null,
   inFlight: null,
+  replica: null,
   lineage: {},
 };
 
 export const NO_ANSWER: CellAnswer = { ...NO_RECORD, state: 'UNKNOWN' };
 
 /** Nothing a volume could go on with: no record, or a copy that was never complete. */
-export function hasNothing({ state, move }: Pick<CellAnswer, 'state' | 'move'>): boolean {
+export function hasNothing({
+  state,
+  move,
+  replica,
+}: Pick<CellAnswer, 'state' | 'move' | 'replica'>): boolean {
   if (state === 'NONE' || state === 'RECEIVING') return true;
-  return state === 'FAULTED' && move?.role === 'destination' && move.phase !== 'STAGED';
+  if (state !== 'FAULTED') return false;
+  return replica ? replica.completeThrough === null : move?.role === 'destination' && move.phase !== 'STAGED';
 }
 
 /** What the hosts of a place that have answered make it say. Answers of other hosts are ignored. */
@@ -103,10 +110,11 @@ export function answerOf(place: Place, answers: readonly HostAnswer[]): CellAnsw
 }
 
 function spokenFor(primary: HostAnswer): CellAnswer {
-  const { host: _host, cell: _cell, storeId: _storeId, replica, ...answer } = primary;
+  const { host: _host, cell: _cell, storeId: _storeId, ...answer } = primary;
   if (answer.tombstone) return { ...NO_RECORD, tombstone: answer.tombstone };
-  // A replica that is asked as the primary has not been promoted: it owns nothing.
-  return replica ? { ...answer, state: 'UNKNOWN' } : answer;
+  // A replica that is asked as the primary has not been promoted: it owns nothing. One that is held back is promoted by nobody: it has lost what
+  // the route knows of it, and says so as any other does.
+  return answer.replica && answer.state !== 'FAULTED' ? { ...answer, state: 'UNKNOWN' } : answer;
 }
 
 /**

@@ -76,6 +76,8 @@ function copyIsComplete(side: Side): Guard {
 function mayReopen(side: Side): Guard {
   return ({ route, ...answers }) => {
     const { released } = answers[side];
+    const place = side === 'x' ? route.active : route.alternate;
+    if (place?.mustSeal != null) return fails('an operator has given it up', 'quarantine');
     if (released !== null) return fails(`it has released the volume to epoch ${released}`, 'quarantine');
     if (side === 'x' && !isBefore(route.journal, 'ACTIVATING'))
       return fails(`the move is at ${route.journal?.phase}`, 'quarantine');

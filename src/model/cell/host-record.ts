@@ -91,7 +91,8 @@ export const LEGAL: Readonly<Record<Verb, readonly State[]>> = {
   activate: ['STAGED', 'SEALED', 'ACTIVE', 'OUTGOING'],
   replicate: ['NONE', 'GONE', 'RECEIVING', 'STAGED', 'SEALED'],
   promote: ['RECEIVING', 'STAGED', 'ACTIVE'],
-  adopt: ['ACTIVE', 'OUTGOING', 'SEALED', 'STAGED', 'FAULTED'],
+  // Of what is incomplete a replica only, which has whole snapshots.
+  adopt: ['ACTIVE', 'OUTGOING', 'SEALED', 'RECEIVING', 'STAGED', 'FAULTED'],
   'keep-fork': ['SEALED', 'FAULTED', 'GONE'],
   purge: ['RECEIVING', 'STAGED', 'SEALED', 'FAULTED', 'GONE'],
   // Where nothing is too: what was sent before, and comes later, finds the tombstone.
@@ -271,7 +272,11 @@ const JUDGES: { [V in Verb]: Judge<V> } = {
   adopt: (record, { epoch }) => {
     if (record.state === 'ACTIVE' && record.epoch === epoch) return done(record);
     if (epoch <= Math.max(record.epoch, record.released ?? 0)) return staleEpoch(record, epoch);
-    const { sealedHead, move, head } = record;
+    const { sealedHead, move, head, replica } = record;
+    if (replica)
+      return head
+        ? own(record, epoch, head)
+        : refuse('INCOMPLETE', 'the replica that is here has no complete snapshot');
     const state = record.faultedFrom ?? record.state;
     if (state === 'RECEIVING') return refuse('INCOMPLETE', 'the copy that is here was not complete');
     return own(

@@ -102,7 +102,7 @@ export class Commands {
   /** The snapshot that a copy goes on from; null: it goes on from what it has. */
   #startOf(before: HostRecord, command: Of<'activate' | 'promote' | 'adopt'>): Head | null {
     if (command.do === 'activate') return command.from;
-    if (command.do === 'promote') return before.head;
+    if (command.do === 'promote' || before.replica) return before.head;
     return isCopy(before) ? (before.move?.completeThrough ?? null) : null;
   }
 

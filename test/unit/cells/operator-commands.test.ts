@@ -104,7 +104,7 @@ t.test('adopted: an owner goes on with all it has, also what no snapshot has', a
 t.test('a copy that was never complete is not adopted, nor kept as a fork', async (t) => {
   const host = await CellHost.make();
   await host.command({ do: 'receive', move: MOVE, peerCell: 'west' });
-  t.equal(refusalOf(await host.command({ do: 'adopt', epoch: 7 })), 'WRONG_STATE');
+  t.equal(refusalOf(await host.command({ do: 'adopt', epoch: 7 })), 'INCOMPLETE');
   await host.command({ do: 'fault' });
   t.equal(refusalOf(await host.command({ do: 'adopt', epoch: 7 })), 'INCOMPLETE');
   t.equal(refusalOf(await host.command({ do: 'keep-fork', volume: FORK, name: 'fork' })), 'WRONG_STATE');

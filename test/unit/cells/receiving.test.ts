@@ -276,6 +276,36 @@ t.test(
   },
 );
 
+for (const isFaulted of [true, false])
+  t.test(
+    `an operator goes on with a replica${isFaulted ? ' that is faulted' : ''}, from its last whole snapshot and without the half behind it`,
+    async (t) => {
+      const copy = await copying(true);
+      const { host, puller } = copy;
+      const adopt = () => host.command({ do: 'adopt', epoch: 7 });
+      await host.cells.pull(VOLUME, { ...PULL, move: null });
+      t.equal(refusalOf(await adopt()), 'INCOMPLETE', 'it has none yet');
+      await bring(copy, { id: S1, seq: 1, name: 'one' });
+      await puller.host.complete(VOLUME, { move: null, through: head(S1, 1), lineageHead: head(S1, 1) });
+      await write(copy, 0, 77);
+      if (isFaulted) await host.command({ do: 'fault' });
+      t.equal((await adopt()).kind, 'done');
+      t.equal((await adopt()).kind, 'done', 'the same again');
+      t.equal((await host.store.readAll('v'))[0], 10);
+      t.match(await host.cells.probe(VOLUME, []), {
+        state: 'ACTIVE',
+        epoch: 7,
+        activatedFrom: { id: S1, seq: 1 },
+        replica: null,
+      });
+      t.match(await host.snapshot('two', S2), { head: { seq: 2 } });
+      await host.restart('power-loss');
+      t.match(await host.cells.probe(VOLUME, []), { state: 'ACTIVE', lineageHead: { id: S2, seq: 2 } });
+      t.strictSame(await metadataErrors(host.store), []);
+      await host.store.end();
+    },
+  );
+
 t.test('ids of what was deleted before the copy come along: no snapshot has one of them again', async (t) => {
   const copy = await copying();
   const { host, puller } = copy;

@@ -73,6 +73,18 @@ function page(changes: { details?: Partial<RouteDetails>; explained?: Partial<Ex
   return explanation(details, explained);
 }
 
+t.test('of what was a replica when it was lost it is told how far it goes', async (t) => {
+  const { x } = EXPLAINED;
+  const replica = { completeThrough: { id: id('b'), seq: 2 } };
+  const lost = page({ explained: { x: { ...x, state: 'FAULTED', replica } } });
+  t.match(lost, /\nas a replica +through 2 \(bbbbbbbb\) +-\n/);
+  t.match(
+    page({ explained: { x: { ...x, state: 'FAULTED', replica: { completeThrough: null } } } }),
+    /\nas a replica +nothing yet +-\n/,
+  );
+  t.notMatch(page(), /as a replica/);
+});
+
 t.test('a hidden head is told as such, a visible one by its number', async (t) => {
   const text = page();
   t.match(text, /\nlast snapshot +3 \(cccccccc\) +2 \(bbbbbbbb\)\n/);

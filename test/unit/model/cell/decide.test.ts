@@ -334,6 +334,13 @@ const cases: Record<Exclude<Rule, 'quarantine' | 'not-found' | 'creating' | 'wai
       tried: 'reopen-y false, quarantine true',
       steps: '',
     },
+    {
+      x: answer('FAULTED'),
+      y: answer('SEALED'),
+      route: { epoch: 2, alternate: { ...place('west', 1), mustSeal: 2, needsRepair: true } },
+      tried: 'reopen-y false, quarantine true',
+      steps: '',
+    },
   ],
   elect: [
     {

@@ -240,6 +240,19 @@ const REFUSED: [what: string, before: HostRecord, command: HostCommand, refusal:
     { do: 'adopt', epoch: 9 },
     'INCOMPLETE',
   ],
+  ['an owner with a copy that is not complete', record('RECEIVING'), { do: 'adopt', epoch: 9 }, 'INCOMPLETE'],
+  [
+    'an owner with a replica that has no snapshot',
+    record('FAULTED', { faultedFrom: 'RECEIVING', replica: true, head: null, move: null }),
+    { do: 'adopt', epoch: 9 },
+    'INCOMPLETE',
+  ],
+  [
+    'an owner with a replica, under the epoch it has',
+    record('FAULTED', { faultedFrom: 'RECEIVING', replica: true, move: null }),
+    { do: 'adopt', epoch: 4 },
+    'STALE_EPOCH',
+  ],
   [
     'a fence of a copy',
     record('FAULTED', { faultedFrom: 'STAGED' }),

@@ -1,0 +1,298 @@
+// The host of a promoted replica comes back from a backup in which it is still a replica. Nothing of that is served, and nobody takes it for the
+// owner; but an operator has a way out, whatever has become of the primary of before, and is told which.
+
+import t from 'tap';
+
+import type { MoveStatus, ReadmitResult, RouteDetails } from '../../../src/coordinator/results.js';
+import { CoordinatorWorld } from '../../support/coordinator-world.js';
+
+const HOSTS = { 'east-1': 'east', 'east-2': 'east', 'west-1': 'west' };
+
+type Backup = ReturnType<ReturnType<CoordinatorWorld['host']>['backup']>;
+
+interface Promoted {
+  world: CoordinatorWorld;
+  id: string;
+  /** Of east-2, from when it was a replica with both snapshots. */
+  backup: Backup;
+}
+
+const snapshot = (name: string) => ({ snapshots: [{ volume: 'db', name }] });
+const ADOPT = { volume: 'db', cell: 'east' };
+const PROMOTE = { volume: 'db', host: 'east-2', acceptLoss: true };
+
+/** `db` of east-2, which took the place of east-1 and was written to since. */
+async function promoted(): Promise<Promoted> {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  await world.done('replica-add', { volume: 'db', host: 'east-2' });
+  await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+  const backup = world.host('east-2').backup();
+  world.disconnect('east-1');
+  await world.done('cell-promote', PROMOTE);
+  await world.until('the new primary', () => world.host('east-2').owns(id));
+  world.write(id);
+  return { world, id, backup };
+}
+
+async function restored({ world, id, backup }: Promoted): Promise<void> {
+  world.disconnect('east-2');
+  world.host('east-2').restore(backup);
+  world.host('east-2').heard = [];
+  await world.connect('east-2');
+  world.written.clear();
+  t.match(world.host('east-2').answer(id), { state: 'FAULTED', replica: {} });
+}
+
+async function sealedHere({ world, id }: Promoted): Promise<void> {
+  await world.connect('east-1');
+  await world.until('its note', () => world.route('db').alternate?.mustSeal === null);
+  t.match(world.host('east-1').answer(id), { state: 'SEALED', released: 2 });
+}
+
+async function alone(at: Promoted): Promise<void> {
+  await sealedHere(at);
+  await at.world.done('quarantine-discard', { volume: 'db' });
+  t.equal(at.world.route('db').alternate, null);
+}
+
+async function move({ world }: Promoted, cell: string): Promise<void> {
+  await world.done('move-start', { volume: 'db', cell, withBases: false, dryRun: false });
+  await world.until('the move', () => world.route('db').journal === null);
+}
+
+/** It was in the west since, which has kept a copy. */
+async function movedThereAndBack(at: Promoted): Promise<void> {
+  await alone(at);
+  await move(at, 'west');
+  at.world.host('east-1').copies = false;
+  await at.world.done('host-drain', { host: 'east-1', dryRun: false });
+  await move(at, 'east');
+  t.match(at.world.route('db'), { active: { primary: 'east-2' }, alternate: { primary: 'west-1' } });
+}
+
+async function onItsWay(at: Promoted): Promise<void> {
+  await alone(at);
+  at.world.host('west-1').copies = false;
+  await at.world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+  await at.world.until('the copy', () => at.world.route('db').journal?.phase === 'COPYING');
+}
+
+/** What has become of the rest of the volume: what is done before the restore, and after it. */
+const cases: Record<
+  string,
+  {
+    before?: (at: Promoted) => Promise<void>;
+    after?: (at: Promoted) => Promise<void>;
+    waits?: true;
+    left: string | null;
+  }
+> = {
+  'the primary of before has never come back': { waits: true, left: 'east-1' },
+  'the primary of before is sealed': { before: sealedHere, left: 'east-1' },
+  'the primary of before was sealed, and is gone': {
+    before: async (at) => {
+      await sealedHere(at);
+      at.world.disconnect('east-1');
+    },
+    waits: true,
+    left: 'east-1',
+  },
+  'the primary of before comes back after it': {
+    after: async ({ world, id }) => {
+      await world.connect('east-1');
+      await world.until('the seal', () => world.host('east-1').answer(id).state === 'SEALED');
+    },
+    left: 'east-1',
+  },
+  'the primary of before is held back too': {
+    before: async ({ world }) => {
+      world.host('east-1').boot = 0;
+      await world.connect('east-1');
+    },
+    left: 'east-1',
+  },
+  'there is nothing else': { before: alone, left: null },
+  'a copy of a move is kept in another cell': { before: movedThereAndBack, left: 'west-1' },
+  'a copy of a move was kept in another cell, and is gone': {
+    before: async (at) => {
+      await movedThereAndBack(at);
+      at.world.disconnect('west-1');
+    },
+    waits: true,
+    left: 'west-1',
+  },
+  'it is on its way to another cell': { before: onItsWay, left: 'west-1' },
+};
+
+const troubles = async ({ world }: Promoted) =>
+  (await world.done<'route-show', RouteDetails>('route-show', { volume: 'db', explain: false })).troubles;
+
+for (const [what, { before, after, waits, left }] of Object.entries(cases))
+  t.test(`a promoted replica comes back as the replica it was; ${what}`, async (t) => {
+    const at = await promoted();
+    const { world, id } = at;
+    await before?.(at);
+    await restored(at);
+    await after?.(at);
+    const refused = waits ? 'volume-unavailable' : 'volume-quarantined';
+    t.equal(await world.refused('snapshot-create', snapshot('stale')), refused);
+    t.equal(
+      await world.refused('quarantine-adopt', ADOPT),
+      'host-regressed',
+      'nothing of it before it is readmitted',
+    );
+    t.match(await troubles(at), [{ operation: null, hint: /`cellblock host readmit east-2`/ }]);
+    const { faulted } = await world.done<'host-readmit', ReadmitResult>('host-readmit', { host: 'east-2' });
+    t.match(faulted, [{ volume: id, because: /^its epoch is 1, that of the volume/ }]);
+    t.equal(world.host('east-2').answer(id).state, 'FAULTED', 'nothing of it by that alone');
+    t.match(await troubles(at), [
+      {
+        operation: null,
+        because: /it has epoch 1 and snapshot 2, the route epoch [24] and snapshot 2/,
+        hint: /`cellblock quarantine adopt db --cell east`/,
+      },
+    ]);
+    t.notOk(world.host('east-2').heard.includes('promote'), 'it is told nothing that it could not do');
+    const { epoch } = world.route('db');
+    t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: epoch + 1, left });
+    t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-2', seq: 3 });
+    world.write(id);
+    for (const { name, isSilent } of world.hosts.values()) if (isSilent) await world.connect(name);
+    await world.until('the other one to be sealed', () => world.route('db').alternate?.mustSeal == null);
+    t.equal(world.disagreement('db'), null);
+    t.same(await troubles(at), []);
+    if (left) await world.done('quarantine-discard', { volume: 'db' });
+    t.equal(world.route('db').alternate, null);
+  });
+
+/** The backup is of before the replica had its first snapshot. */
+async function withoutAnything(before: (at: Promoted) => Promise<void>): Promise<Promoted> {
+  const at = await promoted();
+  const { world, id } = at;
+  await before(at);
+  const held = at.backup.volumes.get(id)!;
+  held.record = { ...held.record, head: null };
+  held.replicaThrough = null;
+  held.snapshots = [];
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  return at;
+}
+
+t.test('when it has nothing complete, what the primary of before has is adopted', async (t) => {
+  const { world, id } = await withoutAnything(sealedHere);
+  t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-1', epoch: 3, left: 'east-2' });
+  t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-1', seq: 3 });
+  t.equal(world.route('db').alternate, null, 'what has nothing is no part of the route any more');
+  await world.done('replica-remove', { volume: 'db', host: 'east-2' });
+  t.equal(world.host('east-2').answer(id).state, 'NONE');
+  t.equal(world.disagreement('db'), null);
+});
+
+t.test('when nobody has anything complete, its route can be dropped', async (t) => {
+  const { world, id } = await withoutAnything(alone);
+  t.match(world.route('db'), { status: 'quarantined' });
+  t.equal(await world.refused('quarantine-adopt', ADOPT), 'replica-empty');
+  t.match(world.route('db'), { epoch: 2 }, 'nothing was decided');
+  await world.done('route-forget', { volume: 'db' });
+  t.equal(world.host('east-2').answer(id).state, 'FAULTED', 'what its host has stays there');
+});
+
+t.test(
+  'when it has nothing complete, and the primary of before is gone, its route can be dropped',
+  async (t) => {
+    const at = await withoutAnything(async () => undefined);
+    t.equal(await at.world.refused('quarantine-adopt', ADOPT), 'volume-not-quarantined');
+    t.match(await troubles(at), [
+      { because: /nothing complete.*east-1 does not answer/, hint: /route forget db/ },
+    ]);
+    await at.world.done('route-forget', { volume: 'db' });
+  },
+);
+
+t.test(
+  'a replica that has not heard of its promotion is readmitted in quarantine, and adopted',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    world.host('east-2').boot = 5;
+    await world.connect('east-2');
+    world.fateOf = (_from, _host, what) => (what === 'promote' ? 'lost' : 'delivered');
+    world.disconnect('east-1');
+    await world.done('cell-promote', PROMOTE);
+    const at = { world, id, backup: { ...world.host('east-2').backup(), boot: 1 } };
+    await restored(at);
+    world.fateOf = () => 'delivered';
+    await world.connect('east-1');
+    t.equal(await world.refused('snapshot-create', snapshot('stale')), 'volume-quarantined');
+    t.match(await world.done('host-readmit', { host: 'east-2' }), { readmitted: [id], faulted: [] });
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING', replica: {} }, 'an answer makes no owner');
+    t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: 3 });
+    t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-2', seq: 3 });
+    await world.until('the seal', () => world.route('db').alternate?.mustSeal === null);
+    t.equal(world.disagreement('db'), null);
+  },
+);
+
+t.test('a silent cell that may have got the volume by a move is waited for', async (t) => {
+  const at = await promoted();
+  const { world } = at;
+  await onItsWay(at);
+  const route = world.route('db');
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  world.disconnect('west-1');
+  world.state.table.set({ ...route, journal: { ...route.journal!, phase: 'ACTIVATING' } });
+  t.equal(await world.refused('quarantine-adopt', ADOPT), 'volume-not-quarantined');
+  t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use');
+});
+
+t.test('a cell that speaks is no lost one: nothing of it waits for an operator', async (t) => {
+  const { world } = await promoted();
+  t.equal(await world.refused('quarantine-adopt', ADOPT), 'volume-not-quarantined');
+  t.equal(await world.refused('route-forget', { volume: 'db' }), 'route-in-use');
+});
+
+t.test(
+  'when its host is readmitted the volume is put before an operator, whether anybody asks for it or not',
+  async (t) => {
+    const at = await promoted();
+    await sealedHere(at);
+    await restored(at);
+    t.match(at.world.route('db'), { status: 'open' });
+    await at.world.done('host-readmit', { host: 'east-2' });
+    t.match(at.world.route('db'), { status: 'quarantined' });
+    t.match(await at.world.done('quarantine-list', {}), { volumes: [{ name: 'db' }] });
+  },
+);
+
+t.test('adopted, it comes back from the backup once more before anything was asked of it', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  await alone(at);
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  await world.done('quarantine-adopt', ADOPT);
+  t.ok(world.host('east-2').owns(id));
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: 4 });
+});
+
+t.test('a move of it says so too', async (t) => {
+  const at = await promoted();
+  const { world } = at;
+  await onItsWay(at);
+  await restored(at);
+  const hint = async () =>
+    (await world.done<'move-status', MoveStatus>('move-status', { volume: 'db' })).troubles.map(
+      (trouble) => trouble.hint,
+    );
+  await world.pass(2_000);
+  t.match(await hint(), [/`cellblock host readmit east-2`/]);
+  await world.done('host-readmit', { host: 'east-2' });
+  t.match(await hint(), [/`cellblock quarantine adopt db --cell east`/]);
+});
