@@ -113,6 +113,8 @@ export const ERROR_CODES = {
   'copy-refused': 'refused',
   'coordinator-absent': 'refused',
   'group-failed': 'refused',
+  'group-published-already': 'refused',
+  'group-dropped-already': 'refused',
   'credentials-invalid': 'invalid',
   'not-leader': 'busy',
   'coordinator-state-unreachable': 'io',

@@ -2,7 +2,7 @@
 // clients until it was let go. So the windows in which they were held overlap, by proof.
 //
 // Invariants: the decision is durable before any host hears of it, and is told to every host until that has confirmed it, whoever leads by
-// then. What was not decided is dropped. Until each has confirmed that still has the place it had, nothing else is done to the volumes of a group.
+// then. What was not decided is dropped, unless a host has published it: then it was decided, and the state of the coordinator is older than that. Until each has confirmed that still has the place it had, nothing else is done to the volumes of a group.
 
 import { CellblockError } from '../base/errors.js';
 import type { Head, Route } from '../model/cell/route.js';
@@ -37,8 +37,11 @@ interface Told {
   lost: string[];
 }
 
-/** What one host made of a step; a sentence: why it has not done it. */
-type Answer = { host: string; said: Said } | { host: string; because: string };
+/** What one host made of a step; a sentence: why it has not done it, and the code of that if it says so itself. */
+type Answer = { host: string; said: Said } | { host: string; because: string; code?: string };
+
+/** A host has published what is dropped here. */
+class PublishedAlready extends Error {}
 
 export class Groups {
   readonly #parts: GroupsParts;
@@ -68,6 +71,16 @@ export class Groups {
       if (awaited.length > 0) return unfinished(group, awaited, this.#parts.settings);
     }
     return null;
+  }
+
+  /** Why nobody can say yet what a host has of a volume: it has not confirmed the decision of a group. Null: it can be said. */
+  whyAwaited(volume: string, host: string): Error | null {
+    const group = this.#groupsOf(volume).find(
+      (one) =>
+        one.members.some((member) => member.volume === volume && member.host === host) &&
+        this.#missing(one).includes(host),
+    );
+    return group ? unfinished(group, [host], this.#parts.settings) : null;
   }
 
   /** Volumes that may be held no more, now that this one has another route. */
@@ -197,7 +210,7 @@ export class Groups {
     const { outcome } = asked.reply;
     return outcome.kind === 'done'
       ? { host, said: outcome }
-      : { host, because: `${host}: ${outcome.message}` };
+      : { host, because: `${host}: ${outcome.message}`, code: outcome.code };
   }
 
   /** Said again it is the same decision, so one of which it is not known whether it was stored is stored again. */
@@ -217,8 +230,7 @@ export class Groups {
         const answer = await this.#ask(group, host, {
           do: group.decision === 'publish' ? 'publish' : 'drop',
         });
-        if (!('said' in answer)) return;
-        const told = group.decision === 'publish' ? await this.#published(group, host, answer.said) : NOTHING;
+        const told = await this.#madeOf(group, answer);
         if (told === null) return;
         await this.#note(group, host, told.published);
         all.published.push(...told.published);
@@ -229,8 +241,20 @@ export class Groups {
     return all;
   }
 
+  /** Null: it has to be asked again. */
+  async #madeOf(group: GroupRecord, answer: Answer): Promise<Told | null> {
+    const code = 'code' in answer ? answer.code : null;
+    if (group.decision === 'drop') {
+      if (code === 'group-published-already') throw new PublishedAlready(answer.host);
+      return 'said' in answer ? NOTHING : null;
+    }
+    // By a coordinator that knew less.
+    if (code === 'group-dropped-already') return this.#published(group, answer.host, { heads: [] });
+    return 'said' in answer ? this.#published(group, answer.host, answer.said) : null;
+  }
+
   /** What it has published; what it does not say is looked for in its lineages. Null: it cannot be said yet. */
-  async #published(group: GroupRecord, host: string, { heads }: Said): Promise<Told | null> {
+  async #published(group: GroupRecord, host: string, { heads }: Pick<Said, 'heads'>): Promise<Told | null> {
     const told: Told = { published: [], lost: [] };
     const lost: { member: Member; because: string }[] = [];
     for (const member of group.members.filter((each) => each.host === host)) {
@@ -299,8 +323,9 @@ export class Groups {
     void this.#tellUntilDone(group).finally(() => this.#finishing.delete(group.id));
   }
 
-  async #tellUntilDone(group: GroupRecord): Promise<void> {
+  async #tellUntilDone(begun: GroupRecord): Promise<void> {
     const { term, settings, random, log } = this.#parts;
+    let group = begun;
     for (let tries = 1; !term.isOver; tries++) {
       try {
         await this.#decide(group);
@@ -308,10 +333,24 @@ export class Groups {
         if (this.#missing(group).length === 0) return await this.#forget(group);
       } catch (error) {
         if (term.isOver) return;
+        if (error instanceof PublishedAlready) {
+          group = this.#asPublished(group, error.message);
+          continue;
+        }
         log.warn({ event: 'group-not-finished', group: group.id, err: error }, 'a group is not finished yet');
       }
       await term.sleep(backoffMs(settings, tries, random));
     }
+  }
+
+  /** All or none: those that have dropped it are told too, and have lost it. */
+  #asPublished(group: GroupRecord, host: string): GroupRecord {
+    this.#confirmed.delete(group.id);
+    this.#parts.log.error(
+      { event: 'group-published-already', group: group.id, host },
+      'a group that was to be dropped is published: a host has done so, and the state of this coordinator is older than that',
+    );
+    return { ...group, decision: 'publish' };
   }
 
   async #forget({ id, members }: GroupRecord): Promise<void> {

@@ -8,6 +8,7 @@ import type { Arguments } from '../protocol/verbs.js';
 import { askHost } from './asking.js';
 import type { Bases } from './bases.js';
 import type { VolumeFacts } from './facts.js';
+import type { Groups } from './groups.js';
 import type { Highest } from './highest.js';
 import { allHosts, connected, helloOf, hostNamed, hostsForCopy } from './hosts-view.js';
 import type { Locks } from './locks.js';
@@ -25,6 +26,7 @@ export type HostVerbsParts = Ports & {
   highest: Highest;
   locks: Locks;
   bases: Bases;
+  groups: Groups;
   moves: MoveVerbs;
   operations: Operations;
   wake: (volume: string) => void;
@@ -141,8 +143,11 @@ export class HostVerbs {
 
   /** Null: it is readmitted; else why not. */
   async #readmitVolume(host: string, { id, epoch }: VolumeFacts): Promise<string | null> {
-    const { locks, book, highest } = this.#parts;
+    const { locks, book, groups, highest } = this.#parts;
     return locks.run(id, async () => {
+      // What is provisional there goes with the word, and may be decided.
+      const awaited = groups.whyAwaited(id, host);
+      if (awaited) throw awaited;
       const route = await book.route(id);
       if (!route || route.active.primary !== host)
         return (

@@ -81,7 +81,10 @@ export class Leading {
       bases,
       wake,
     };
-    const ownership = new Ownership(common);
+    const ownership = new Ownership({
+      ...common,
+      whyAwaited: (volume, host) => this.#groups.whyAwaited(volume, host),
+    });
     const operations: Operations = new Operations({
       ...common,
       settleOwners: (volume) => ownership.settle(volume),
@@ -122,12 +125,12 @@ export class Leading {
     });
     this.#verbs = {
       cells: new CellVerbs({ ...parts, moves }),
-      hosts: new HostVerbs({ ...parts, moves }),
+      hosts: new HostVerbs({ ...parts, moves, groups }),
       volumes: new VolumeVerbs({ ...parts, groups, deletion }),
       snapshots: new SnapshotVerbs(parts),
       moves,
       routes: new RouteVerbs({ ...parts, replication }),
-      quarantine: new QuarantineVerbs(parts),
+      quarantine: new QuarantineVerbs({ ...parts, groups }),
       ports,
     };
   }

@@ -12,11 +12,13 @@ import { whyNoCopy } from './hosts-view.js';
 import type { Ports } from './ports.js';
 import type { RouteBook } from './route-book.js';
 import { AGAIN, type Next, REST } from './tender.js';
-import { type Why, whyNotDone, whySilent } from './troubles.js';
+import { type Why, whyNotDone, whyOf, whySilent } from './troubles.js';
 
 export type OwnershipParts = Pick<Ports, 'hosts' | 'store' | 'settings' | 'log'> & {
   book: RouteBook;
   highest: Highest;
+  /** Why nobody can say yet what a host has of a volume; null: it can be said. */
+  whyAwaited: (volume: string, host: string) => Error | null;
 };
 
 /** A host that has not heard what the route says of it. */
@@ -90,8 +92,10 @@ export class Ownership {
     if (answer.state === 'NONE' || isCopy(answer)) return null;
     const fenced = await this.#command(host, volume, { do: 'fence', releasedTo });
     if (fenced) return { host, why: fenced };
+    if (answer.state !== 'FAULTED') return null;
     // It held the volume back when it heard that others are further; sealed, it may say what it has.
-    const why = answer.state === 'FAULTED' ? await this.#command(host, volume, { do: 'readmit' }) : null;
+    const awaited = this.#parts.whyAwaited(volume, host);
+    const why = awaited ? whyOf(awaited) : await this.#command(host, volume, { do: 'readmit' });
     return why && { host, why };
   }
 

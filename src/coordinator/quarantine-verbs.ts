@@ -13,6 +13,7 @@ import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import { heldElsewhere, ownersElsewhere, requireTrueOwner } from './elsewhere.js';
 import { isForOperator } from './faulted.js';
+import type { Groups } from './groups.js';
 import type { Highest } from './highest.js';
 import { newPlace, requireReadmitted } from './hosts-view.js';
 import type { Locks } from './locks.js';
@@ -25,6 +26,7 @@ import type { RouteBook } from './route-book.js';
 
 export type QuarantineVerbsParts = Ports & {
   book: RouteBook;
+  groups: Groups;
   locks: Locks;
   operations: Operations;
   highest: Highest;
@@ -126,12 +128,15 @@ export class QuarantineVerbs {
   }
 
   async #adopt(route: Route, cell: string): Promise<AdoptResult> {
-    const { store, book, highest, wake, log } = this.#parts;
+    const { store, book, groups, highest, wake, log } = this.#parts;
     const answers = await askBoth(this.#parts, route, []);
     const chosen = chosenOf(route, cell, answers[0]);
     // Its host would refuse, and the route would have been decided for nothing.
     if (hasNothing(answers[chosen === route.active ? 0 : 1])) throw nothingThere(route, chosen);
     await requireReadmitted(this.#parts, chosen.primary);
+    // What is provisional there goes with the word, and may be decided.
+    const awaited = groups.whyAwaited(route.volume, chosen.primary);
+    if (awaited) throw awaited;
     const isDecidedSo = chosen === route.active && isDecided(route);
     const decided = isDecidedSo ? route : await this.#decide(route, chosen, answers);
     const { volume, active, alternate } = decided;

@@ -43,6 +43,15 @@ interface Group {
 
 const idOf = (text: string) => Buffer.from(text).toString('hex').padEnd(32, '0').slice(0, 32);
 
+function already(group: string, how: 'published' | 'dropped'): GroupOutcome {
+  return {
+    kind: 'failed',
+    code: `group-${how}-already`,
+    message: `${group} was ${how} already`,
+    volume: null,
+  };
+}
+
 export class CellHost {
   readonly name: string;
   readonly cell: string;
@@ -52,6 +61,8 @@ export class CellHost {
   /** By name: volumes that no cell knows. */
   locals = new Map<string, { content: number; snapshots: string[] }>();
   groups = new Map<string, Group>();
+  /** Ids of groups it has dropped. */
+  readonly dropped = new Set<string>();
   /** It does not answer. */
   isSilent = false;
   /** What it has served from its last welcome on. */
@@ -325,7 +336,9 @@ export class CellHost {
       this.groups.set(id, begun);
       return done(begun);
     }
+    if (step.do === 'publish' && this.dropped.has(id)) return already(id, 'dropped');
     if (!group) return done(undefined);
+    if (step.do === 'drop' && group.published) return already(id, 'published');
     if (step.do === 'cut') {
       for (const cut of step.members) {
         const held = this.volumes.get(cut.volume);
@@ -364,7 +377,10 @@ export class CellHost {
       });
     }
     const answer = done(group);
-    if (step.do === 'drop') this.groups.delete(id);
+    if (step.do === 'drop') {
+      this.groups.delete(id);
+      this.dropped.add(id);
+    }
     return answer;
   }
 

@@ -127,11 +127,9 @@ export class Commands {
       case 'keep-fork':
         return this.#keepFork(command, next);
       case 'readmit':
-        await this.#note(next);
-        return this.#restore(next.volume);
       case 'receive':
       case 'replicate':
-        await this.#with.hidden.forsake(next.volume, (change) => this.#with.lineages.note(change, next));
+        await this.#noteAnew(next);
         return this.#restore(next.volume);
       case 'purge':
       case 'delete':
@@ -154,6 +152,11 @@ export class Commands {
 
   #note(next: HostRecord): Promise<void> {
     return this.#commit((change) => this.#with.lineages.note(change, next));
+  }
+
+  /** What it is from now on has nothing to do with a group of before: nobody may know of that any more, and whoever does has waited for it. */
+  #noteAnew(next: HostRecord): Promise<void> {
+    return this.#with.hidden.forsake(next.volume, (change) => this.#with.lineages.note(change, next));
   }
 
   #commit(note: (change: Change) => void): Promise<void> {
@@ -216,7 +219,7 @@ export class Commands {
   /** An operator's word: what an owner has, or had, is what it goes on with. Only a copy may have half a delta behind what is complete. */
   async #adopt(before: HostRecord, command: Of<'adopt'>, next: HostRecord): Promise<void> {
     if (isCopy(before)) return this.#own(next, this.#startOf(before, command));
-    await this.#note(next);
+    await this.#noteAnew(next);
     this.#restore(next.volume);
     await this.#with.hidden.tidy(next.volume);
   }

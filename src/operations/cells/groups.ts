@@ -336,7 +336,11 @@ function nameTaken({ name }: Container, snapshot: string): CellblockError {
 }
 
 function ended(group: string, how: 'published' | 'dropped'): CellblockError {
-  return new CellblockError('group-failed', `The snapshot of the group ${group} was ${how} already.`, {
-    hint: 'Nothing is to be done.',
-  });
+  return new CellblockError(
+    `group-${how}-already`,
+    `The snapshot of the group ${group} was ${how} already.`,
+    {
+      hint: 'Nothing is to be done.',
+    },
+  );
 }

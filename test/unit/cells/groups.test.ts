@@ -58,7 +58,7 @@ t.test('held from quiesce to resume; published, both are heads with the bytes of
   t.match(await ask({ do: 'publish' }), { kind: 'done', heads: HEADS }, 'idempotent');
   t.match(
     await ask({ do: 'drop' }),
-    { kind: 'failed', code: 'group-failed' },
+    { kind: 'failed', code: 'group-published-already' },
     'what is published is not dropped',
   );
   for (const [name, volume, id] of [
@@ -100,7 +100,7 @@ t.test('cut, and expired before resume: it is told, and the drop takes everythin
   t.match(await ask({ do: 'resume' }), { held: 'expired' });
   t.match(await ask({ do: 'drop' }), { kind: 'done' });
   t.match(await ask({ do: 'drop' }), { kind: 'done' }, 'idempotent');
-  t.match(await ask({ do: 'publish' }), { kind: 'failed', code: 'group-failed' });
+  t.match(await ask({ do: 'publish' }), { kind: 'failed', code: 'group-dropped-already' });
   t.equal(host.store.operations.parts.catalog.snapshots.size, 0);
   t.equal((await host.snapshot('one', C)).kind, 'done', 'and another snapshot can be taken');
   session.close();
@@ -239,10 +239,6 @@ const commands: Record<string, HostCommand[]> = {
   fenced: [{ do: 'fence', releasedTo: 2 }],
   faulted: [{ do: 'fault' }],
   'faulted, and fenced': [{ do: 'fault' }, { do: 'fence', releasedTo: 2 }],
-  'fenced, and adopted by an operator': [
-    { do: 'fence', releasedTo: 2 },
-    { do: 'adopt', epoch: 3 },
-  ],
 };
 
 for (const [what, since] of Object.entries(commands))
@@ -268,6 +264,27 @@ t.test('what was held back is readmitted with the snapshot that was published me
   t.match(await host.snapshot('one', C), { kind: 'done', head: { id: C, seq: 2 } });
   await host.store.end();
 });
+
+const anew: Record<string, HostCommand[]> = {
+  readmitted: [{ do: 'readmit' }],
+  'readmitted twice': [{ do: 'readmit' }, { do: 'readmit' }],
+  adopted: [{ do: 'adopt', epoch: 2 }],
+};
+for (const [what, all] of Object.entries(anew))
+  t.test(`${what}, it has no part of a group that nobody knows any more: a backup of then`, async (t) => {
+    const { host } = await provisional();
+    await host.command({ do: 'fault' });
+    for (const command of all) t.equal((await host.command(command)).kind, 'done');
+    t.match(await host.snapshot('one', C, { epoch: what === 'adopted' ? 2 : 1 }), {
+      kind: 'done',
+      head: { id: C, seq: 1 },
+    });
+    await host.restart('power-loss');
+    t.strictSame(listed(host), ['v@one'], 'what was cut is gone, and of another volume it is not');
+    t.equal((await host.store.readAll('v'))[0], 2);
+    t.strictSame(await metadataErrors(host.store), []);
+    await host.store.end();
+  });
 
 t.test('a former owner is kept as a fork with the snapshot that was published there', async (t) => {
   const { host, ask } = await provisional();

@@ -271,18 +271,98 @@ t.test('what waits for a group goes on when nobody has to be waited for any more
 });
 
 t.test(
-  'what was left at a host is thrown away before it hears of the decision: the group ends',
+  'what was left at a host is readmitted, and thrown away, only when it has heard of the decision',
   async (t) => {
     const { world, ids } = await deposed();
     await world.connect('east-1');
+    await world.pass(20_000);
+    t.not(world.route('a').alternate?.mustSeal, null);
+    world.fateOf = () => 'delivered';
     await world.until('the seal', () => world.route('a').alternate?.mustSeal === null);
     await world.done('quarantine-discard', { volume: 'a' });
-    world.fateOf = () => 'delivered';
     await world.until('the end of the group', () => world.isQuiet);
     t.same(names(world, 'east-1', ids[0]!), []);
-    t.same(lostOnes(world), ['its host does not have it any more']);
+    t.same(lostOnes(world), ['its host has lost its place']);
   },
 );
+
+t.test('a host that is held back is readmitted when it has heard of the decision', async (t) => {
+  const { world, ids } = await three();
+  const west = world.host('west-1');
+  west.boot = 5;
+  await world.connect('west-1');
+  world.fateOf = (_from, host, step) => (step === 'publish' && host === 'west-1' ? 'lost' : 'delivered');
+  await world.done('snapshot-create', all);
+  world.disconnect('west-1');
+  west.boot = 4;
+  await world.connect('west-1');
+  t.equal(west.answer(ids[2]!).state, 'FAULTED');
+  t.equal(await world.refused('host-readmit', { host: 'west-1' }), 'group-unfinished');
+  world.fateOf = () => 'delivered';
+  await world.until('the end of the group', () => world.isQuiet);
+  t.match(await world.done('host-readmit', { host: 'west-1' }), { readmitted: [ids[2]] });
+  t.same(taken(world, ids), [1, 1, 1]);
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+});
+
+t.test('nothing is adopted of a host that has not heard of the decision', async (t) => {
+  const { world } = await three();
+  world.fateOf = (_from, host, step) => (step === 'publish' && host === 'west-1' ? 'lost' : 'delivered');
+  await world.done('snapshot-create', all);
+  const route = world.route('c');
+  world.state.table.set({ ...route, status: 'quarantined', gen: route.gen + 1 });
+  t.equal(await world.refused('quarantine-adopt', { volume: 'c', cell: 'west' }), 'group-unfinished');
+  world.fateOf = () => 'delivered';
+  await world.until('the end of the group', () => world.host('west-1').heard.includes('publish'));
+  await world.pass(1_000);
+  t.match(await world.done('quarantine-adopt', { volume: 'c', cell: 'west' }), { host: 'west-1' });
+});
+
+/** A group of which the coordinator knows, from a backup, that it is open. */
+async function open(publish: readonly string[]): Promise<{ world: CoordinatorWorld; ids: string[] }> {
+  const { world, ids } = await three();
+  const backups: (typeof world.state)[] = [];
+  world.fateOf = (_from, host, step) => {
+    if (step === 'cut') backups.push(world.state.copy());
+    return step === 'publish' && !publish.includes(host) ? 'lost' : 'delivered';
+  };
+  await world.done('snapshot-create', all);
+  world.fateOf = () => 'delivered';
+  world.state = backups[0]!;
+  return { world, ids };
+}
+
+t.test('a coordinator from a backup hears from a host that a group was published', async (t) => {
+  const { world, ids } = await open(['east-1', 'west-1']);
+  await world.lead();
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(taken(world, ids), [1, 1, 1]);
+  t.ok(world.log.events().includes('group-published-already'));
+  t.same(lostOnes(world), []);
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+});
+
+t.test('a coordinator from a backup hears of it before the others have dropped their part', async (t) => {
+  const { world, ids } = await open(['east-1']);
+  world.disconnect('west-1');
+  await world.lead();
+  await world.until('the word', () => world.log.events().includes('group-published-already'));
+  await world.connect('west-1');
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(taken(world, ids), [1, 1, 1]);
+});
+
+t.test('a coordinator from a backup hears of it when one has dropped its part: that is lost', async (t) => {
+  const { world, ids } = await open(['east-1']);
+  world.disconnect('east-1');
+  await world.lead();
+  await world.until('the drop', () => world.host('west-1').groups.size === 0);
+  await world.connect('east-1');
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(taken(world, ids), [1, 1, 0]);
+  t.same(lostOnes(world), ['its host does not have it any more']);
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'a', name: 's3' }] }), { seq: 3 });
+});
 
 t.test(
   'a host that holds its volume back publishes what it has cut, and is readmitted with it',
