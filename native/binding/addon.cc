@@ -511,6 +511,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["NativePlane"] = NativePlane::define(env);
   exports["SimulatedDisk"] = define_simulated_disk(env);
   exports["nextExtent"] = Napi::Function::New(env, next_extent);
+  exports["punchHole"] = Napi::Function::New(env, punch_hole);
   exports["handOver"] = Napi::Function::New(env, hand_over);
   exports["shutDown"] = Napi::Function::New(env, shut_down);
   exports["listeningAddress"] = Napi::Function::New(env, listening_address);

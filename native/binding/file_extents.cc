@@ -2,6 +2,7 @@
 // meanwhile.
 #include "binding/file_extents.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -57,6 +58,16 @@ Napi::Value next_extent(const Napi::CallbackInfo& info) {
   answer["start"] = bigint_to(env, extent.start);
   answer["end"] = bigint_to(env, extent.end);
   return answer;
+}
+
+Napi::Value punch_hole(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = static_cast<int>(number_of(info[0]));
+  const auto offset = static_cast<off_t>(number_of(info[1]));
+  const auto length = static_cast<off_t>(number_of(info[2]));
+  if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) != 0)
+    throw_errno(env, errno, "fallocate");
+  return env.Undefined();
 }
 
 }  // namespace cellblock::binding

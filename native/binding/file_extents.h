@@ -1,5 +1,5 @@
-// Where the data of a sparse file lies: SEEK_DATA and SEEK_HOLE, which Node does not have. Used by the
-// command line's import.
+// Holes of files, which Node knows nothing of: where the data of a sparse file lies (SEEK_DATA and SEEK_HOLE,
+// for the command line's import), and making one.
 #pragma once
 
 #include <napi.h>
@@ -12,5 +12,11 @@ namespace cellblock::binding {
 // tell, everything up to the end is data. Moves the file offset of `fd`: read from it by position only.
 // Throws with a `code`.
 Napi::Value next_extent(const Napi::CallbackInfo& info);
+
+// punchHole(fd: number, offset: bigint, length: bigint): undefined
+//
+// That range reads zero and costs nothing afterwards; the size stays. Throws with a `code`: EOPNOTSUPP where
+// the file system cannot.
+Napi::Value punch_hole(const Napi::CallbackInfo& info);
 
 }  // namespace cellblock::binding

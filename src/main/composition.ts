@@ -19,6 +19,7 @@ import { asCellblockError, CellblockError, systemCode } from '../base/errors.js'
 import { handoverPath } from '../model/handover.js';
 import { checkSocketPath } from '../operations/listen-error.js';
 import { Operations } from '../operations/operations.js';
+import { loadPunchHole } from '../plane/addon.js';
 import type { KeptClient, Plane } from '../plane/treaty.js';
 import { inspectionOf } from './inspection.js';
 import { Stops } from './stops.js';
@@ -80,6 +81,7 @@ export async function composeAgent(
         : { cells: { ...coordinator, copyCredentials: () => copyCredentialsOf(coordinator) } }),
       keptConnections: (storeId) => clients?.resumed.take(storeId).filter(({ kernel }) => kernel) ?? [],
       deviceNames: runtimeDirectory && join(runtimeDirectory, 'devices'),
+      punchHole: loadPunchHole(),
       beforeMaking: () => requireFreeAddresses(settings),
     });
     const { storeId } = operations.status();

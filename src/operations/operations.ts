@@ -68,7 +68,7 @@ export class Operations {
       await options.beforeMaking?.();
       await requireRoom(directory, options.journalBytes ?? DEFAULTS.journalBytes);
     }
-    await prepareDirectory(directory);
+    await prepareDirectory(directory, options.punchHole);
     const level = options.level ?? levelOf(directory);
     await openLocked(directory, level);
     const client = new PlaneClient(options.plane, log);

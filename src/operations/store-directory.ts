@@ -12,6 +12,7 @@ import { classicLevel } from '../catalog/level.js';
 import { jsonKey } from '../model/keys.js';
 import { DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_WINDOW_BYTES } from '../model/units.js';
 import { sentenceOf } from './trouble.js';
+import type { OperationsOptions } from './types.js';
 
 /** 1: without the index of written windows; never released. */
 export const FORMAT_VERSION = 3;
@@ -100,17 +101,26 @@ function fullError(cause?: unknown): Error {
   return Object.assign(new Error('no space left', { cause }), { code: 'ENOSPC' });
 }
 
-/** Makes what is missing, or says in one sentence why it cannot be made. */
-export async function prepareDirectory(directory: string): Promise<void> {
+/** Makes what is missing, or says in one sentence why it cannot be made, or why a store cannot be on its file system. */
+export async function prepareDirectory(
+  directory: string,
+  punchHole: OperationsOptions['punchHole'],
+): Promise<void> {
   try {
     await makeDirectory(directory);
     await mkdir(join(directory, 'extents'), { recursive: true });
     const probe = await open(join(directory, 'lock'), 'a', 0o600);
-    await probe.close();
+    try {
+      punchHole?.(probe.fd, 0n, PUNCHED_BYTES);
+    } finally {
+      await probe.close();
+    }
   } catch (error) {
     throw directoryError(directory, error);
   }
 }
+
+const PUNCHED_BYTES = 4096n;
 
 /**
  * For its owner alone: whoever can look into it can read every volume. mkdir -p of Node answers ENOENT where the file system is read-only; the
@@ -189,6 +199,18 @@ export function directoryError(directory: string, error: unknown): CellblockErro
         facts,
         cause: error,
       });
+    case 'EOPNOTSUPP':
+    case 'ENOTSUP':
+    case 'ENOSYS':
+      return new CellblockError(
+        'file-system-unsuitable',
+        `The file system of the store ${directory} cannot punch holes, so nothing that is discarded or deleted would give its space back.`,
+        {
+          hint: 'Give a directory on a local file system such as ext4 or XFS; `cellblock doctor` says which it is now.',
+          facts,
+          cause: error,
+        },
+      );
     default:
       return new CellblockError(
         'file-system-unsuitable',

@@ -55,6 +55,8 @@ export interface OperationsOptions {
   holdLimitMs?: number;
   /** Treat the start as one after power loss whatever the incarnation says (`store recover --as-power-loss`). */
   asPowerLoss?: boolean;
+  /** Tried at the start, since a store needs it: throws with `code`, EOPNOTSUPP where the file system has no holes. Not given: taken for granted. */
+  punchHole?: (fd: number, offset: bigint, length: bigint) => void;
   /** Called before a new store is made, and of one that is there when it is known to be held by nobody else: a last look around. */
   beforeMaking?: () => Promise<void>;
   /** Who this host is in a cell; not given: in none, and records of cells that are there are kept. */

@@ -12,6 +12,9 @@ import { PLANE_COUNTERS } from './treaty.js';
 const ADDON = 'cellblock.node';
 
 /** Bytes of a file: the first data at or behind `offset`, or null when only a hole follows. Moves the offset of `fd`. */
+/** Makes a range of a file a hole. Throws with `code`; EOPNOTSUPP: its file system knows none. */
+export type PunchHole = (fd: number, offset: bigint, length: bigint) => void;
+
 export type NextExtent = (fd: number, offset: bigint) => { start: bigint; end: bigint } | null;
 
 /** What a program needs that hands the socket of its client over to the agent. */
@@ -35,6 +38,7 @@ export interface ServiceNotifications {
 interface Addon extends HandOver, ServiceNotifications {
   NativePlane: new () => Plane;
   nextExtent: NextExtent;
+  punchHole: PunchHole;
   listeningAddress: (descriptor: number) => string;
 }
 
@@ -73,6 +77,13 @@ export function loadNextExtent(): NextExtent {
   const { nextExtent } = loadAddon();
   if (typeof nextExtent !== 'function') throw missing('it is older than this program');
   return nextExtent;
+}
+
+/** Throws `addon-missing`. */
+export function loadPunchHole(): PunchHole {
+  const { punchHole } = loadAddon();
+  if (typeof punchHole !== 'function') throw missing('it is older than this program');
+  return punchHole;
 }
 
 /** Throws `addon-missing`. */

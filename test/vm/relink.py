@@ -36,8 +36,8 @@ class Family:
         return answer
 
     def tell(self, command, *attributes):
-        # The answer to a CONNECT comes before the acknowledgement.
-        self.ask(self.id, command, b''.join(attributes), 0)
+        # To a CONNECT there is an answer, to the others only the acknowledgement that is asked for.
+        self.ask(self.id, command, b''.join(attributes), 0 if command == CONNECT else 4)
 
 
 def exactly(one, count):
