@@ -2,7 +2,8 @@
 // clients until it was let go. So the windows in which they were held overlap, by proof.
 //
 // Invariants: the decision is durable before any host hears of it, and is told to every host until that has confirmed it, whoever leads by
-// then. What was not decided is dropped, unless a host has published it: then it was decided, and the state of the coordinator is older than that. Until each has confirmed that still has the place it had, nothing else is done to the volumes of a group.
+// then. What another leader has left open is dropped when all hosts say that they have not published it: else it was decided, and the state of
+// the coordinator is older than that. What a host says that came back from a backup confirms nothing before an operator readmits it. Until each has confirmed that still has the place it had, nothing else is done to the volumes of a group.
 
 import { CellblockError } from '../base/errors.js';
 import type { Head, Route } from '../model/cell/route.js';
@@ -48,7 +49,8 @@ export class Groups {
   readonly #unfinished = new Map<string, GroupRecord>();
   /** Who has confirmed the decision, by group. */
   readonly #confirmed = new Map<string, Set<string>>();
-  readonly #finishing = new Set<string>();
+  /** Those that are being finished, and what ends their rest. */
+  readonly #finishing = new Map<string, () => void>();
 
   constructor(parts: GroupsParts) {
     this.#parts = parts;
@@ -57,17 +59,30 @@ export class Groups {
   /** What was not decided is dropped; what was is carried out. */
   async takeUp(): Promise<void> {
     for (const group of await this.#parts.store.list('group')) {
-      const decided: GroupRecord = group.decision === 'open' ? { ...group, decision: 'drop' } : group;
-      if (decided !== group) await this.#parts.store.put([changeOf(decided)]);
-      this.#unfinished.set(decided.id, decided);
-      this.#finish(decided);
+      this.#unfinished.set(group.id, group);
+      this.#finish(group);
+    }
+  }
+
+  /** Whoever waits for this host tells it now. */
+  joined(host: string): void {
+    for (const [id, wake] of this.#finishing)
+      if (this.#unfinished.get(id)?.members.some((member) => member.host === host)) wake();
+  }
+
+  /** An operator says that what the host has is what there is: it is told what was decided, and what it makes of it is believed. `group-unfinished`. */
+  async settleAt(host: string): Promise<void> {
+    for (const group of [...this.#unfinished.values()]) {
+      if (group.decision === 'open' || !this.#missing(group).includes(host)) continue;
+      await this.#tell(group, host).catch(() => undefined);
+      if (this.#missing(group).includes(host)) throw unfinished(group, [host], this.#parts.settings);
     }
   }
 
   /** Why nothing may be done to the volume. */
   async whyHeld(volume: string): Promise<Error | null> {
     for (const group of this.#groupsOf(volume)) {
-      const awaited = await this.#awaited(group);
+      const awaited = await this.#awaited(group, volume);
       if (awaited.length > 0) return unfinished(group, awaited, this.#parts.settings);
     }
     return null;
@@ -94,15 +109,25 @@ export class Groups {
     );
   }
 
-  /** Whom its volumes wait for. One that has lost its place is told too when it is there, which may be never. */
-  async #awaited(group: GroupRecord): Promise<string[]> {
+  /**
+   * Whom a volume of the group waits for. One that has lost its place is told too when it is there, which may be never; one that is held back is for
+   * an operator, and only its own volumes wait for him.
+   */
+  async #awaited(group: GroupRecord, volume: string): Promise<string[]> {
     const missing = this.#missing(group);
     if (group.decision === 'open') return missing;
     const { book } = this.#parts;
-    const routes = await Promise.all(group.members.map(({ volume }) => book.route(volume)));
-    return missing.filter((host) =>
-      group.members.some((member, at) => member.host === host && routes[at]?.active.primary === host),
+    const routes = await Promise.all(group.members.map((member) => book.route(member.volume)));
+    const isAwaited = await Promise.all(
+      missing.map(async (host) => {
+        const own = group.members.filter(
+          (member, at) => member.host === host && routes[at]?.active.primary === host,
+        );
+        if (own.length === 0) return false;
+        return own.some((member) => member.volume === volume) || !(await isHeldBack(this.#parts, host));
+      }),
     );
+    return missing.filter((_, at) => isAwaited[at]);
   }
 
   async create(asked: { route: Route; name: string }[], askedBy: string): Promise<GroupResult> {
@@ -220,13 +245,14 @@ export class Groups {
     this.#unfinished.set(group.id, group);
   }
 
-  /** The decision, to whoever has not confirmed it. Gives what became of it now. */
-  async #tell(group: GroupRecord): Promise<Told> {
+  /** The decision, to whoever has not confirmed it. Gives what became of it now. `believed`: is, although it is held back. */
+  async #tell(group: GroupRecord, believed: string | null = null): Promise<Told> {
     const all: Told = { published: [], lost: [] };
     const confirmed = this.#confirmed.get(group.id) ?? new Set<string>();
     this.#confirmed.set(group.id, confirmed);
     await Promise.all(
       this.#missing(group).map(async (host) => {
+        if (host !== believed && (await isHeldBack(this.#parts, host))) return;
         const answer = await this.#ask(group, host, {
           do: group.decision === 'publish' ? 'publish' : 'drop',
         });
@@ -319,8 +345,22 @@ export class Groups {
   /** For ever, until all have confirmed. */
   #finish(group: GroupRecord): void {
     if (this.#finishing.has(group.id)) return;
-    this.#finishing.add(group.id);
+    this.#finishing.set(group.id, () => undefined);
     void this.#tellUntilDone(group).finally(() => this.#finishing.delete(group.id));
+  }
+
+  /** Of a group that another leader has left open: it was decided if anybody has published it, and this coordinator has a state of before. */
+  async #foundOut(group: GroupRecord): Promise<GroupRecord> {
+    const { book } = this.#parts;
+    for (const member of group.members) {
+      const { volume, host } = member;
+      const found = await this.#inLineage(member);
+      if (found?.head) return this.#asPublished(group, host);
+      // One that has lost its place may never answer.
+      if (!found && (await book.route(volume))?.active.primary === host)
+        throw new Error(`${host} does not say whether it has published its part`);
+    }
+    return { ...group, decision: 'drop' };
   }
 
   async #tellUntilDone(begun: GroupRecord): Promise<void> {
@@ -328,6 +368,7 @@ export class Groups {
     let group = begun;
     for (let tries = 1; !term.isOver; tries++) {
       try {
+        if (group.decision === 'open') group = await this.#foundOut(group);
         await this.#decide(group);
         await this.#tell(group);
         if (this.#missing(group).length === 0) return await this.#forget(group);
@@ -339,7 +380,8 @@ export class Groups {
         }
         log.warn({ event: 'group-not-finished', group: group.id, err: error }, 'a group is not finished yet');
       }
-      await term.sleep(backoffMs(settings, tries, random));
+      const woken = new Promise<void>((resolve) => this.#finishing.set(begun.id, resolve));
+      await Promise.race([term.sleep(backoffMs(settings, tries, random)), woken]);
     }
   }
 
@@ -387,6 +429,10 @@ const NOTHING: Told = { published: [], lost: [] };
 
 const changeOf = (group: GroupRecord): Change => ({ kind: 'group', key: group.id, value: group });
 
+async function isHeldBack({ store }: Pick<Ports, 'store'>, host: string): Promise<boolean> {
+  return (await store.get('host', host))?.regressed === true;
+}
+
 function unfinished(
   { id }: GroupRecord,
   awaited: readonly string[],
@@ -395,7 +441,10 @@ function unfinished(
   return new CellblockError(
     'group-unfinished',
     'The volume is part of a group whose hosts have not all confirmed it.',
-    { hint: `Try again when these answer: ${awaited.join(', ')}.`, facts: { group: id, retryAfterMs } },
+    {
+      hint: `Try again when these answer: ${awaited.join(', ')}. One that is held back has to be readmitted: \`cellblock host readmit\`.`,
+      facts: { group: id, retryAfterMs },
+    },
   );
 }
 

@@ -105,7 +105,7 @@ export class HostVerbs {
 
   /** An operator says that what the host has now is what there is. Volumes of which others have more are not served by that. */
   async readmit({ host }: Arguments<'host-readmit'>): Promise<ReadmitResult> {
-    const { store, highest, log } = this.#parts;
+    const { store, groups, highest, log } = this.#parts;
     const record = await hostNamed(this.#parts, host);
     if (!record.regressed)
       throw new CellblockError('host-not-regressed', `Host ${host} is not held back.`, {
@@ -113,6 +113,8 @@ export class HostVerbs {
         facts: { host },
       });
     const hello = connected(this.#parts, host);
+    // Before anything is readmitted: what is provisional there goes with the word, and may be decided.
+    await groups.settleAt(host);
     const result: ReadmitResult = { host, readmitted: [], faulted: [], missing: [] };
     const now: VolumeFacts[] = [];
     for (const facts of hello.volumes) {
@@ -134,20 +136,17 @@ export class HostVerbs {
       { kind: 'host', key: host, value: { ...record, storeId, boot, regressed: false } },
       ...highest.reset(host, now),
     ]);
-    for (const { volume } of result.faulted) await this.#settle(host, volume);
     // What was left alone because of it may go on.
     for (const id of [...now.map((facts) => facts.id), ...missing]) this.#parts.wake(id);
+    await Promise.all(result.faulted.map(({ volume }) => this.#settle(host, volume)));
     log.warn({ event: 'host-readmitted', host }, 'an operator has readmitted a host');
     return result;
   }
 
   /** Null: it is readmitted; else why not. */
   async #readmitVolume(host: string, { id, epoch }: VolumeFacts): Promise<string | null> {
-    const { locks, book, groups, highest } = this.#parts;
+    const { locks, book, highest } = this.#parts;
     return locks.run(id, async () => {
-      // What is provisional there goes with the word, and may be decided.
-      const awaited = groups.whyAwaited(id, host);
-      if (awaited) throw awaited;
       const route = await book.route(id);
       if (!route || route.active.primary !== host)
         return (
@@ -166,12 +165,12 @@ export class HostVerbs {
     });
   }
 
-  /** What stays faulted is for the table, or for an operator, who is told so when he looks. */
+  /** What stays faulted is for the table, or for an operator, who is told so when he looks. Tried once: others may be silent. */
   async #settle(host: string, volume: string): Promise<void> {
     const { book, operations } = this.#parts;
     const route = await book.route(volume);
     if (route?.active.primary !== host || route.status !== 'open') return;
-    await operations.run(route, { kind: 'settle' }, 'coordinator').catch(() => undefined);
+    await operations.run(route, { kind: 'settle' }, 'coordinator', 0).catch(() => undefined);
   }
 
   /** What another host owns by now is never served here again. */

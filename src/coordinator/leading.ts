@@ -163,6 +163,7 @@ export class Leading {
   joined({ host, volumes }: Hello, resumed: boolean): void {
     if (!resumed) this.#copies.joined(host);
     this.#tender.joined(host);
+    this.#groups.joined(host);
     for (const { id } of volumes) this.#operations.settle(id);
   }
 

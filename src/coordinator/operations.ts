@@ -72,14 +72,19 @@ export class Operations {
     return this.#unfinished.get(volume) ?? [];
   }
 
-  async run(route: Route, operation: Operation, askedBy: string): Promise<Performed> {
-    return this.#parts.locks.run(route.volume, () => this.runHeld(route.volume, operation, askedBy));
+  async run(route: Route, operation: Operation, askedBy: string, forMs?: number): Promise<Performed> {
+    return this.#parts.locks.run(route.volume, () => this.runHeld(route.volume, operation, askedBy, forMs));
   }
 
-  /** By whoever holds the volume. */
-  async runHeld(volume: string, operation: Operation, askedBy: string): Promise<Performed> {
-    const { clock, settings, freshId } = this.#parts;
-    const untilMs = clock.now().uptimeMs + settings.operationMs;
+  /** By whoever holds the volume. `forMs`: for so long it is tried, once at least. */
+  async runHeld(
+    volume: string,
+    operation: Operation,
+    askedBy: string,
+    forMs: number = this.#parts.settings.operationMs,
+  ): Promise<Performed> {
+    const { clock, freshId } = this.#parts;
+    const untilMs = clock.now().uptimeMs + forMs;
     const before = await this.#endEarlier(volume, operation, untilMs);
     // Before it is written down: what is refused is not done later, when nobody expects it.
     const held = before ? null : await this.#parts.whyHeld(volume);

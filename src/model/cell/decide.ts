@@ -1,6 +1,6 @@
 // From a route and the answers of both cells to one rule and its steps. Pure: the same situation always gives the same decision (I6).
 
-import type { CellAnswer } from './answer.js';
+import { type CellAnswer, hasNothing } from './answer.js';
 import type { Situation } from './guards.js';
 import { elected, GUARDS, highestEpoch, stagedSide } from './guards.js';
 import { isBefore } from './route.js';
@@ -84,8 +84,10 @@ const perform = (at: Side): Step => ({ do: 'perform', at });
 
 function stay({ route, y }: Situation): Effect {
   const { alternate, journal } = route;
-  // Of a place without its replicas: what those have would be nobody's.
-  const prune = (y.state === 'NONE' || y.state === 'FAULTED') && alternate?.replicas.length === 0 && !journal;
+  // Of a place without its replicas: what those have would be nobody's. What an operator has given up is his to keep or to throw away.
+  const isOwed = alternate?.mustSeal != null || alternate?.needsRepair === true;
+  const isLost = y.state === 'NONE' || (y.state === 'FAULTED' && (!isOwed || hasNothing(y)));
+  const prune = isLost && alternate?.replicas.length === 0 && !journal;
   const steps: Step[] = prune ? [perform('x'), { do: 'prune-alternate' }] : [perform('x')];
   return effect(
     'perform',

@@ -286,23 +286,100 @@ t.test(
   },
 );
 
-t.test('a host that is held back is readmitted when it has heard of the decision', async (t) => {
+/** A group of which west-1, that has c, has not heard before it came back from a backup of then. */
+async function heldBack(): Promise<{ world: CoordinatorWorld; ids: string[] }> {
   const { world, ids } = await three();
   const west = world.host('west-1');
   west.boot = 5;
   await world.connect('west-1');
   world.fateOf = (_from, host, step) => (step === 'publish' && host === 'west-1' ? 'lost' : 'delivered');
   await world.done('snapshot-create', all);
+  world.fateOf = () => 'delivered';
   world.disconnect('west-1');
   west.boot = 4;
+  return { world, ids };
+}
+
+t.test('a host that is held back hears of the decision when it is readmitted', async (t) => {
+  const { world, ids } = await heldBack();
   await world.connect('west-1');
-  t.equal(west.answer(ids[2]!).state, 'FAULTED');
+  t.equal(world.host('west-1').answer(ids[2]!).state, 'FAULTED');
+  await world.pass(20_000);
+  t.notOk(world.isQuiet, 'what it says confirms nothing');
+  t.match(
+    await world.done('snapshot-create', { snapshots: [{ volume: 'a', name: 's3' }] }),
+    { seq: 3 },
+    'the volumes of others go on',
+  );
+  t.equal(
+    await world.refused('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }),
+    'group-unfinished',
+  );
+  t.match(await world.done('host-readmit', { host: 'west-1' }), { readmitted: [ids[2]] });
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(taken(world, ids), [1, 1, 1]);
+  t.same(lostOnes(world), []);
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+});
+
+t.test('the newer store is brought back: it publishes what the older one did not know', async (t) => {
+  const { world, ids } = await heldBack();
+  const west = world.host('west-1');
+  const newer = new Map(west.groups);
+  west.groups.clear();
+  await world.connect('west-1');
+  await world.pass(20_000);
+  world.disconnect('west-1');
+  west.groups = newer;
+  await world.connect('west-1');
+  await world.done('host-readmit', { host: 'west-1' });
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(taken(world, ids), [1, 1, 1]);
+  t.same(lostOnes(world), []);
+});
+
+t.test('a host that is held back, and readmitted without its part, has lost it', async (t) => {
+  const { world, ids } = await heldBack();
+  world.host('west-1').groups.clear();
+  await world.connect('west-1');
+  t.match(await world.done('host-readmit', { host: 'west-1' }), { readmitted: [ids[2]] });
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(taken(world, ids), [1, 1, 0]);
+  t.same(lostOnes(world), ['its host does not have it any more']);
+});
+
+t.test('a host that is held back is not readmitted as long as it does not hear', async (t) => {
+  const { world } = await heldBack();
+  await world.connect('west-1');
+  world.fateOf = (_from, host, step) => (step === 'publish' && host === 'west-1' ? 'lost' : 'delivered');
   t.equal(await world.refused('host-readmit', { host: 'west-1' }), 'group-unfinished');
+  t.match(await world.done('host-show', { host: 'west-1' }), { regressed: true });
+});
+
+t.test('whoever joins is told at once', async (t) => {
+  const { world, ids } = await three();
+  world.fateOf = (_from, host, step) => (step === 'publish' && host === 'west-1' ? 'lost' : 'delivered');
+  await world.done('snapshot-create', all);
+  world.disconnect('west-1');
+  world.fateOf = () => 'delivered';
+  // So long that its next turn is far away.
+  await world.pass(60_000);
+  await world.connect('west-1');
+  await world.pass(100);
+  t.same(taken(world, ids), [1, 1, 1]);
+});
+
+t.test('a snapshot at the new owner leaves in the route what its former one has still to hear', async (t) => {
+  const { world, ids } = await deposed();
+  await world.connect('east-1');
+  await world.pass(1_000);
+  t.equal(world.host('east-1').answer(ids[0]!).state, 'FAULTED');
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'a', name: 's3' }] }), { seq: 3 });
+  t.equal(world.route('a').alternate?.primary, 'east-1');
   world.fateOf = () => 'delivered';
   await world.until('the end of the group', () => world.isQuiet);
-  t.match(await world.done('host-readmit', { host: 'west-1' }), { readmitted: [ids[2]] });
-  t.same(taken(world, ids), [1, 1, 1]);
-  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+  t.same(lostOnes(world), ['its host has lost its place']);
+  t.match(await world.done('quarantine-keep-fork', { volume: 'a', as: 'fork' }), { snapshots: 3 });
 });
 
 t.test('nothing is adopted of a host that has not heard of the decision', async (t) => {
@@ -318,8 +395,11 @@ t.test('nothing is adopted of a host that has not heard of the decision', async 
   t.match(await world.done('quarantine-adopt', { volume: 'c', cell: 'west' }), { host: 'west-1' });
 });
 
-/** A group of which the coordinator knows, from a backup, that it is open. */
-async function open(publish: readonly string[]): Promise<{ world: CoordinatorWorld; ids: string[] }> {
+/** A group of which the coordinator knows, from a backup, that it is open; or that it was to be dropped. */
+async function fromBackup(
+  publish: readonly string[],
+  decision: 'open' | 'drop' = 'open',
+): Promise<{ world: CoordinatorWorld; ids: string[] }> {
   const { world, ids } = await three();
   const backups: (typeof world.state)[] = [];
   world.fateOf = (_from, host, step) => {
@@ -328,32 +408,38 @@ async function open(publish: readonly string[]): Promise<{ world: CoordinatorWor
   };
   await world.done('snapshot-create', all);
   world.fateOf = () => 'delivered';
-  world.state = backups[0]!;
+  const state = backups[0]!;
+  const [key, text] = [...state.records].find(([each]) => each.startsWith('record/group/'))!;
+  state.records.set(key, text.replace('"open"', `"${decision}"`));
+  world.state = state;
   return { world, ids };
 }
 
-t.test('a coordinator from a backup hears from a host that a group was published', async (t) => {
-  const { world, ids } = await open(['east-1', 'west-1']);
+for (const decision of ['open', 'drop'] as const)
+  t.test(`a coordinator from a backup, ${decision}: a host says that the group was published`, async (t) => {
+    const { world, ids } = await fromBackup(['east-1', 'west-1'], decision);
+    await world.lead();
+    await world.until('the end of the group', () => world.isQuiet);
+    t.same(taken(world, ids), [1, 1, 1]);
+    t.ok(world.log.events().includes('group-published-already'));
+    t.same(lostOnes(world), []);
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+  });
+
+t.test('a coordinator from a backup drops nothing before all have said what they have', async (t) => {
+  const { world, ids } = await fromBackup(['east-1']);
+  world.disconnect('east-1');
   await world.lead();
+  await world.pass(30_000);
+  t.equal(world.host('west-1').groups.size, 1);
+  await world.connect('east-1');
   await world.until('the end of the group', () => world.isQuiet);
   t.same(taken(world, ids), [1, 1, 1]);
-  t.ok(world.log.events().includes('group-published-already'));
   t.same(lostOnes(world), []);
-  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
 });
 
-t.test('a coordinator from a backup hears of it before the others have dropped their part', async (t) => {
-  const { world, ids } = await open(['east-1']);
-  world.disconnect('west-1');
-  await world.lead();
-  await world.until('the word', () => world.log.events().includes('group-published-already'));
-  await world.connect('west-1');
-  await world.until('the end of the group', () => world.isQuiet);
-  t.same(taken(world, ids), [1, 1, 1]);
-});
-
-t.test('a coordinator from a backup hears of it when one has dropped its part: that is lost', async (t) => {
-  const { world, ids } = await open(['east-1']);
+t.test('one has dropped its part before another says that it was published: that is lost', async (t) => {
+  const { world, ids } = await fromBackup(['east-1'], 'drop');
   world.disconnect('east-1');
   await world.lead();
   await world.until('the drop', () => world.host('west-1').groups.size === 0);
@@ -363,6 +449,22 @@ t.test('a coordinator from a backup hears of it when one has dropped its part: t
   t.same(lostOnes(world), ['its host does not have it any more']);
   t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'a', name: 's3' }] }), { seq: 3 });
 });
+
+t.test(
+  'a leader that dies before it has decided: a host that lost its place is not waited for',
+  async (t) => {
+    const { world } = await fromBackup([]);
+    world.disconnect('east-1');
+    for (const name of ['a', 'b']) {
+      const route = world.route(name);
+      const place = { ...route.active, primary: 'west-1' };
+      world.state.table.set({ ...route, active: place, gen: route.gen + 1 });
+    }
+    await world.lead();
+    await world.until('the drop', () => world.host('west-1').groups.size === 0);
+    t.pass();
+  },
+);
 
 t.test(
   'a host that holds its volume back publishes what it has cut, and is readmitted with it',
