@@ -8,6 +8,7 @@ import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import type { Bases } from './bases.js';
+import type { Groups } from './groups.js';
 import { allCells, allHosts, connected, existingCell, requireReadmitted } from './hosts-view.js';
 import { busiest, measureLoad } from './load.js';
 import type { Locks } from './locks.js';
@@ -32,6 +33,7 @@ export type CellVerbsParts = Ports & {
   locks: Locks;
   term: Term;
   bases: Bases;
+  groups: Groups;
   moves: MoveVerbs;
   wake: (volume: string) => void;
 };
@@ -221,7 +223,11 @@ export class CellVerbs {
       if (through === null) throw replicaEmpty(name, host);
       const loss: Loss = {
         completeThrough: through,
-        snapshots: (route.lineageHead?.seq ?? 0) - through.seq,
+        // One that is decided, and that its host has not been heard of, somebody was told of.
+        snapshots:
+          (route.lineageHead?.seq ?? 0) -
+          through.seq +
+          (this.#parts.groups.whyAwaited(volume, active.primary) ? 1 : 0),
       };
       if (!acceptLoss) throw lossNotAccepted(route, host, loss);
       const { storeId } = connected(this.#parts, host);
@@ -358,7 +364,7 @@ function lossNotAccepted(
   { completeThrough, snapshots }: Loss,
 ): CellblockError {
   const since = completeThrough ? `snapshot ${completeThrough.seq}` : 'it was made';
-  const taken = snapshots > 0 ? `, ${snapshots} snapshots among it` : '';
+  const taken = snapshots > 0 ? `, ${snapshots} ${snapshots === 1 ? 'snapshot' : 'snapshots'} among it` : '';
   return new CellblockError(
     'loss-not-accepted',
     `Everything written to volume ${name} since ${since} would be lost${taken}.`,

@@ -124,7 +124,7 @@ export class Leading {
       ),
     });
     this.#verbs = {
-      cells: new CellVerbs({ ...parts, moves }),
+      cells: new CellVerbs({ ...parts, moves, groups }),
       hosts: new HostVerbs({ ...parts, moves, groups }),
       volumes: new VolumeVerbs({ ...parts, groups, deletion }),
       snapshots: new SnapshotVerbs(parts),

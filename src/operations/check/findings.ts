@@ -308,7 +308,7 @@ export const FINDING_CODES = {
   'group-cut-strange': [
     'error',
     'A snapshot of several volumes that is to be published or dropped lacks a part.',
-    'Nothing is lost of the volumes; the coordinator will be told that it cannot be published.',
+    'Nothing is lost of the volumes; the volume does not get that snapshot, the others of the group do.',
   ],
   'copy-target-missing': [
     'error',

@@ -195,6 +195,10 @@ async function deposed(): Promise<{ world: CoordinatorWorld; ids: string[] }> {
   world.fateOf = (_from, host, step) => (step === 'publish' && host === 'east-1' ? 'lost' : 'delivered');
   await world.done('snapshot-create', { snapshots: ['a', 'c'].map((volume) => ({ volume, name: 'all' })) });
   world.disconnect('east-1');
+  const refused = await world
+    .done('cell-promote', { volume: 'a', host: 'east-2', acceptLoss: false })
+    .catch((error) => error);
+  if (!/, 1 snapshot among it/.test(refused.message)) throw new Error(`what is lost: ${refused.message}`);
   await world.done('cell-promote', { volume: 'a', host: 'east-2', acceptLoss: true });
   await world.until('the new primary', () => world.host('east-2').owns(ids[0]!));
   world.written.clear();
