@@ -111,7 +111,7 @@ export async function prepareDirectory(
     await mkdir(join(directory, 'extents'), { recursive: true });
     const probe = await open(join(directory, 'lock'), 'a', 0o600);
     try {
-      punchHole?.(probe.fd, 0n, PUNCHED_BYTES);
+      punchHole?.(probe.fd, BEHIND_ITS_END, PUNCHED_BYTES);
     } finally {
       await probe.close();
     }
@@ -120,6 +120,8 @@ export async function prepareDirectory(
   }
 }
 
+/** Of a lock file: what it says of its holder stays. */
+const BEHIND_ITS_END = 1n << 20n;
 const PUNCHED_BYTES = 4096n;
 
 /**
