@@ -296,3 +296,106 @@ t.test('a move of it says so too', async (t) => {
   await world.done('host-readmit', { host: 'east-2' });
   t.match(await hint(), [/`cellblock quarantine adopt db --cell east`/]);
 });
+
+/** Held back after a first backup and readmitted, which has lowered what was seen of it; then it comes back from the same backup once more. */
+async function restoredTwice(at: Promoted): Promise<void> {
+  const { world, id } = at;
+  await world.done('snapshot-create', snapshot('s3'));
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  await restored(at);
+  await world.pass(5_000);
+  t.match(world.host('east-2').answer(id), { state: 'FAULTED', epoch: 1 });
+  t.notOk(world.host('east-2').heard.includes('promote'));
+}
+
+async function adopted({ world, id }: Promoted): Promise<void> {
+  t.equal(await world.refused('quarantine-adopt', ADOPT), 'host-regressed');
+  const { faulted } = await world.done<'host-readmit', ReadmitResult>('host-readmit', { host: 'east-2' });
+  t.match(faulted, [{ volume: id, because: /^its epoch is 1/ }]);
+  const { epoch } = world.route('db');
+  t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: epoch + 1 });
+  world.write(id);
+  for (const { name, isSilent } of world.hosts.values()) if (isSilent) await world.connect(name);
+  await world.until('the seal', () => world.route('db').alternate?.mustSeal == null);
+  t.equal(world.disagreement('db'), null);
+  t.ok(await world.connect('east-2'));
+  t.ok(world.host('east-2').owns(id), 'and is held back no more');
+}
+
+const gone = async (at: Promoted) => {
+  await sealedHere(at);
+  at.world.disconnect('east-1');
+};
+
+for (const [what, before] of Object.entries({
+  'has never come back': async () => undefined,
+  'was sealed, and is gone': gone,
+}))
+  t.test(
+    `it comes back from the backup twice before it is adopted; the primary of before ${what}`,
+    async () => {
+      const at = await promoted();
+      await before(at);
+      await restoredTwice(at);
+      await adopted(at);
+    },
+  );
+
+t.test('its host comes back from an older backup after that, and is readmitted twice', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  world.host('east-2').boot = 7;
+  await world.connect('east-2');
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  await restored({ ...at, backup: { ...at.backup, boot: at.backup.boot - 1 } });
+  const { faulted } = await world.done<'host-readmit', ReadmitResult>('host-readmit', { host: 'east-2' });
+  t.match(faulted, [{ volume: id, because: /^its epoch is 1/ }]);
+  await world.pass(5_000);
+  t.match(world.host('east-2').answer(id), { state: 'FAULTED', epoch: 1 });
+  t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: 3 });
+});
+
+t.test('adopted, it comes back from the backup twice more', async () => {
+  const at = await promoted();
+  await restored(at);
+  await at.world.done('host-readmit', { host: 'east-2' });
+  await at.world.done('quarantine-adopt', ADOPT);
+  await restoredTwice(at);
+  await adopted(at);
+});
+
+t.test(
+  'a replica that has not heard of its promotion, and lacks what it was promoted with, is not promoted',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    const older = { ...world.host('east-2').backup(), boot: 1 };
+    await world.done('snapshot-create', snapshot('s3'));
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 3);
+    world.fateOf = (_from, _host, what) => (what === 'promote' ? 'lost' : 'delivered');
+    world.disconnect('east-1');
+    await world.done('cell-promote', PROMOTE);
+    world.disconnect('east-2');
+    world.host('east-2').restore(older);
+    world.fateOf = () => 'delivered';
+    await world.connect('east-2');
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING' }, 'nothing shows that it is older');
+    await world.until('it to be held back', () => world.host('east-2').answer(id).state === 'FAULTED');
+    t.notOk(world.host('east-2').heard.includes('promote'));
+    const at = { world, id, backup: older };
+    t.match(await troubles(at), [
+      { because: /epoch 1 and snapshot 2, the route epoch 2 and snapshot 3/, hint: /quarantine adopt db/ },
+    ]);
+    t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: 3 });
+    t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-2', seq: 3 });
+  },
+);
+
+t.test('that it has heard is kept before anything is written to it', async (t) => {
+  const { world } = await promoted();
+  t.match(world.route('db'), { active: { epoch: 2, unheardPromotion: null }, alternate: { mustSeal: 2 } });
+});
