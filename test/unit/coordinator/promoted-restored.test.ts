@@ -399,3 +399,53 @@ t.test('that it has heard is kept before anything is written to it', async (t) =
   const { world } = await promoted();
   t.match(world.route('db'), { active: { epoch: 2, unheardPromotion: null }, alternate: { mustSeal: 2 } });
 });
+
+/** The other cell has its copy complete when the sealed owner comes back as the replica it was. */
+async function movedWithoutIt(at: Promoted): Promise<void> {
+  const { world, id } = at;
+  await alone(at);
+  world.fateOf = (_from, _host, what) => (what === 'release' || what === 'activate' ? 'lost' : 'delivered');
+  await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+  await world.until(
+    'the copy',
+    () =>
+      world.route('db').journal?.phase === 'RELEASING' && world.host('west-1').answer(id).state === 'STAGED',
+  );
+  await restored(at);
+  world.fateOf = () => 'delivered';
+  await world.until('the move', () => world.route('db').active.primary === 'west-1');
+  t.match(world.route('db'), { alternate: { primary: 'east-2', needsRepair: false } });
+}
+
+t.test(
+  'a move of it goes on without it; readmitted it is purged when its time of grace is over',
+  async (t) => {
+    const at = await promoted();
+    const { world, id } = at;
+    await movedWithoutIt(at);
+    await world.until('the end of the move', () => world.route('db').journal === null);
+    await world.done('host-readmit', { host: 'east-2' });
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING', replica: {} });
+    await world.pass(10_000);
+    t.same(await troubles(at), []);
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING' }, 'it is kept as long as any other');
+    await world.until('its purge', () => world.route('db').alternate === null);
+    t.equal(world.host('east-2').answer(id).state, 'NONE');
+    t.equal(world.disagreement('db'), null);
+    await move(at, 'east');
+    t.equal(world.disagreement('db'), null);
+  },
+);
+
+t.test('what a replica is left with is kept when it has another store than the route says', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  await movedWithoutIt(at);
+  await world.until('the end of the move', () => world.route('db').journal === null);
+  world.host('east-2').storeId = 'f'.repeat(32);
+  await world.connect('east-2');
+  await world.done('host-readmit', { host: 'east-2' });
+  await world.pass(100_000, 500);
+  t.match(world.host('east-2').answer(id), { state: 'RECEIVING', replica: {} });
+  t.match(world.route('db'), { alternate: { primary: 'east-2' } });
+});
