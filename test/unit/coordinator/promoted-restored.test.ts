@@ -449,3 +449,65 @@ t.test('what a replica is left with is kept when it has another store than the r
   t.match(world.host('east-2').answer(id), { state: 'RECEIVING', replica: {} });
   t.match(world.route('db'), { alternate: { primary: 'east-2' } });
 });
+
+/** It is decided that east-2 goes on, whose host is gone before it is known to have heard. */
+async function decidedInVain(fate: 'lost' | 'answer lost'): Promise<Promoted> {
+  const at = await promoted();
+  const { world } = at;
+  await sealedHere(at);
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  world.fateOf = (_from, _host, what) => (what === 'adopt' ? fate : 'delivered');
+  t.equal(await world.refused('quarantine-adopt', ADOPT), 'host-not-connected');
+  world.fateOf = () => 'delivered';
+  world.disconnect('east-2');
+  t.match(world.route('db'), { status: 'quarantined', epoch: 3, active: { primary: 'east-2' } });
+  return at;
+}
+
+for (const fate of ['lost', 'answer lost'] as const)
+  t.test(
+    `the host that was to go on is lost, its command ${fate}: the other one of the cell goes on`,
+    async (t) => {
+      const { world, id } = await decidedInVain(fate);
+      await t.rejects(world.settled(world.call('quarantine-adopt', ADOPT)), {
+        code: 'host-not-connected',
+        hint: /`cellblock quarantine adopt db --cell east --host east-1`/,
+      });
+      t.match(world.route('db'), { epoch: 3, active: { primary: 'east-2' } }, 'not without being told');
+      t.equal(await world.refused('quarantine-adopt', { ...ADOPT, host: 'west-1' }), 'replica-not-found');
+      const chosen = { ...ADOPT, host: 'east-1' };
+      t.match(await world.done('quarantine-adopt', chosen), { host: 'east-1', epoch: 4, left: 'east-2' });
+      t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-1' });
+      world.write(id);
+      t.match(world.route('db'), { alternate: { primary: 'east-2', mustSeal: 4 } });
+      await world.connect('east-2');
+      await world.until('it to be sealed', () => world.route('db').alternate?.mustSeal == null);
+      t.notOk(world.host('east-2').owns(id));
+      t.equal(world.disagreement('db'), null);
+    },
+  );
+
+t.test('of two parts in one cell nothing is decided for a host that is not connected', async (t) => {
+  const at = await promoted();
+  const { world } = at;
+  await sealedHere(at);
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  world.disconnect('east-1');
+  t.equal(await world.refused('quarantine-adopt', { ...ADOPT, host: 'east-1' }), 'host-not-connected');
+  t.match(world.route('db'), { epoch: 2, active: { primary: 'east-2' } });
+  t.match(await world.done('quarantine-adopt', { ...ADOPT, host: 'east-2' }), { host: 'east-2', epoch: 3 });
+});
+
+t.test('what is FAULTED by damage, and as far as its route, is not called older', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  world.host('east-2').command(id, { do: 'fault' });
+  const [trouble] = await troubles(at);
+  t.match(trouble, {
+    because: /is as far as its route, with epoch 2 and snapshot 2/,
+    hint: /quarantine adopt db/,
+  });
+  t.notMatch(trouble, { because: /older/ });
+});
