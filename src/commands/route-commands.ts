@@ -70,8 +70,9 @@ function addQuarantineCommands(program: Command, contextOf: ContextOf): void {
       .description('decide which cell goes on with a volume; the other one is sealed, and kept')
       .argument('<name>')
       .option('--cell <cell>', 'which one; has to be given')
+      .option('--host <host>', 'which host of that cell, where two have a part of the volume')
       .option(...YES),
-  ).action((name: string, options: { cell?: string } & Decided, command: Command) =>
+  ).action((name: string, options: { cell?: string; host?: string } & Decided, command: Command) =>
     adopt(contextOf(command), name, options),
   );
   withAgain(
@@ -203,13 +204,14 @@ function evidenceText({ name, at, route, x, y, trials, elsewhere }: Quarantined)
 async function adopt(
   context: Context,
   name: string,
-  { cell: given, again, ...options }: { cell?: string } & Decided,
+  { cell: given, host: part, again, ...options }: { cell?: string; host?: string } & Decided,
 ): Promise<void> {
   checkRouted(name);
   const cell = checkPlace(
     required(given, '--cell <cell>', 'Say which cell goes on; see `cellblock quarantine list`.'),
     'cell',
   );
+  const host = part === undefined ? {} : { host: checkPlace(part, 'host') };
   await confirm(
     context,
     `Cell ${cell} goes on with volume ${name}; what the other one has is sealed.`,
@@ -217,7 +219,7 @@ async function adopt(
   );
   const adopted = await askCoordinator<AdoptResult>(
     context,
-    { verb: 'quarantine-adopt', arguments: { volume: name, cell } },
+    { verb: 'quarantine-adopt', arguments: { volume: name, cell, ...host } },
     { again, look: lookAt(name) },
   );
   context.terminal.result(adopted, () => {

@@ -3,7 +3,7 @@
 // Invariants: only the leader admits. A host that comes back with less than it had (an old backup, another disk) is REGRESSED until an operator
 // readmits it: that is stored before it is told. A host that owned a volume which has another owner by now hears so before it serves.
 
-import type { Route } from '../model/cell/route.js';
+import { awaitsPromotion, type Route } from '../model/cell/route.js';
 import type { Admission } from '../protocol/coordinator-effects.js';
 import type { Hello } from '../protocol/messages.js';
 import type { VolumeFacts } from './facts.js';
@@ -32,7 +32,9 @@ async function admitNext(parts: AdmissionParts, hello: Hello): Promise<Admission
   const known = await store.get('host', host);
   const because = known?.regressed
     ? 'it has been before'
-    : (whyRegressed(known, hello, highest) ?? (await whyNotOwner(parts, hello)));
+    : (whyRegressed(known, hello, highest) ??
+      (await whyNotOwner(parts, hello)) ??
+      (await whyNoCopyOf(parts, hello)));
   const regressed = because !== null;
   if (regressed && !known?.regressed)
     log.error(
@@ -79,6 +81,20 @@ async function whyNotOwner(
     const wasTold = route?.alternate?.primary !== host || route.alternate.mustSeal === null;
     if (route && wasTold && isOwnedElsewhere(route, host, facts))
       return `it says that it owns volume ${facts.id}, which ${route.active.primary} owns`;
+  }
+  return null;
+}
+
+/** It says that it has a copy of what it owned under a later epoch: an operator who has readmitted it since may have lowered what was seen of it. */
+async function whyNoCopyOf(
+  { book }: Pick<AdmissionParts, 'book'>,
+  { host, volumes }: Hello,
+): Promise<string | null> {
+  for (const { id, epoch } of volumes.filter(({ state }) => state === 'RECEIVING')) {
+    const route = await book.route(id);
+    if (route?.status !== 'open' || route.active.primary !== host) continue;
+    if (epoch < route.active.epoch && !awaitsPromotion(route.active))
+      return `it says that it has a copy of volume ${id} under epoch ${epoch}, which it owned under epoch ${route.active.epoch}`;
   }
   return null;
 }

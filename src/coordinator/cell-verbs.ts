@@ -319,6 +319,7 @@ function promotedRoute(
       storeId,
       epoch,
       replicas: active.replicas.filter((each) => each !== host),
+      unheardPromotion: epoch,
     },
     alternate: before,
     // A move away from what was lost is given up; what it has copied shows as a stray of its host.

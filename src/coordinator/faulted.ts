@@ -4,7 +4,7 @@
 // Invariant: where a silent cell may own the volume nobody is told to decide; it cannot as long as no move has come as far as sealing.
 
 import { type CellAnswer, hasNothing } from '../model/cell/answer.js';
-import { isBefore, type Route } from '../model/cell/route.js';
+import { isBefore, type Route, sameHead } from '../model/cell/route.js';
 import { askBoth } from './asking.js';
 import { whyNoCopy } from './hosts-view.js';
 import { type Ports, timeOf } from './ports.js';
@@ -33,6 +33,12 @@ export function whyOlder(
 ): Why {
   const { primary, cell } = active;
   const other = alternate && alternate.cell !== cell ? ` (or ${alternate.cell}, with what that has)` : '';
+  // What is damaged, or was held back as others were, may be as far as it ever was.
+  if (x.epoch >= epoch && sameHead(x.lineageHead, lineageHead))
+    return {
+      because: `What host ${primary} has of volume ${name} is faulted, and is not served: it is as far as its route, with ${wordsOf(x)}.`,
+      hint: `The log of ${primary} says why. Go on with what is there: \`cellblock quarantine adopt ${name} --cell ${cell}\`${other}.`,
+    };
   return {
     because: `What host ${primary} has of volume ${name} is older than its route, and is not served: it has ${wordsOf(x)}, the route ${wordsOf({ epoch, lineageHead })}.`,
     hint: `Bring the newer store back, or go on with what is there, without what came later: \`cellblock quarantine adopt ${name} --cell ${cell}\`${other}.`,

@@ -3,7 +3,7 @@
 import { CellblockError } from '../base/errors.js';
 import { type HostAnswer, precedes } from '../model/cell/answer.js';
 import type { HostCommand } from '../model/cell/host-record.js';
-import type { Route } from '../model/cell/route.js';
+import { awaitsPromotion, type Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askHost } from './asking.js';
 import type { Bases } from './bases.js';
@@ -239,8 +239,8 @@ export class HostVerbs {
 const SILENT = 'it does not answer';
 
 /** A replica that an operator has put in the place of its primary, and that has not been told yet: it gets the epoch with the word. `seen`: the highest it ever had. */
-function waitsForPromotion({ epoch, alternate }: Route, { replica }: HostAnswer, seen: number): boolean {
-  return replica !== null && alternate?.mustSeal === epoch && seen < epoch;
+function waitsForPromotion({ active }: Route, { replica }: HostAnswer, seen: number): boolean {
+  return replica !== null && awaitsPromotion(active) && seen < active.epoch;
 }
 
 function partOf({ active, alternate }: Route, host: string): HostDetails['volumes'][number]['part'] | null {

@@ -1,9 +1,10 @@
 // Owners of before that have to accept a seal, and a replica that an operator has put in the place of its primary.
 //
 // Invariant: the route says who owns the volume before any host is told; so a crash between the two leaves nobody who owns it, never two.
+// Nobody is promoted who is known to have heard of it, or who has less than he was promoted with: he comes from a backup.
 
-import type { HostAnswer } from '../model/cell/answer.js';
-import type { Place, Route } from '../model/cell/route.js';
+import { type HostAnswer, precedes } from '../model/cell/answer.js';
+import { awaitsPromotion, type Place, type Route } from '../model/cell/route.js';
 import { owns } from '../model/cell/states.js';
 import { askHost } from './asking.js';
 import { whyOlder } from './faulted.js';
@@ -63,24 +64,35 @@ export class Ownership {
 
   /** Null: it is the owner. */
   async #promote(route: Route): Promise<Missing | null> {
-    const { volume, active } = route;
+    const { volume, active, lineageHead } = route;
     const { primary: host, epoch } = active;
-    const answer = await askHost(this.#parts, host, { volume, seqs: [] });
+    const answer = await askHost(this.#parts, host, { volume, seqs: lineageHead ? [lineageHead.seq] : [] });
     if (!answer) return { host, why: whySilent(host) };
     if (answer.replica && answer.state === 'FAULTED')
       return { host, why: (await whyNoCopy(this.#parts, host)) ?? whyOlder(route, answer) };
+    if (isFromBackup(route, answer)) {
+      // Held back it is before an operator; as a replica it would be waited for, for ever.
+      const notHeldBack = await this.#command(host, volume, { do: 'fault' });
+      return { host, why: notHeldBack ?? whyOlder(route, answer) };
+    }
     const why = answer.replica && (await this.#command(host, volume, { do: 'promote', epoch }));
     if (why) return { host, why };
-    if (answer.replica || owns(answer.state)) await this.#raise(answer, { id: volume, epoch });
+    if (answer.replica || owns(answer.state)) await this.#heard(answer, { id: volume, epoch });
     return null;
   }
 
   /** That it has heard is kept: a backup of before is not told again, and goes on under this epoch by an operator's word only. */
-  async #raise(
+  async #heard(
     { host, lineageHead: head }: HostAnswer,
     { id, epoch }: { id: string; epoch: number },
   ): Promise<void> {
-    const { highest, store } = this.#parts;
+    const { highest, store, book } = this.#parts;
+    // First: an operator who readmits the host lowers the mark, and this not.
+    await book.change(id, (now) =>
+      now.active.primary === host && now.active.unheardPromotion === epoch
+        ? { ...now, active: { ...now.active, unheardPromotion: null } }
+        : null,
+    );
     const changes = highest.raise(host, [{ id, epoch, head, state: 'ACTIVE' }]);
     if (changes.length > 0) await store.put(changes);
   }
@@ -103,7 +115,11 @@ export class Ownership {
   async #command(
     host: string,
     volume: string,
-    command: { do: 'promote'; epoch: number } | { do: 'fence'; releasedTo: number } | { do: 'readmit' },
+    command:
+      | { do: 'promote'; epoch: number }
+      | { do: 'fence'; releasedTo: number }
+      | { do: 'fault' }
+      | { do: 'readmit' },
   ): Promise<Why | null> {
     const { hosts, settings, log } = this.#parts;
     if (!hosts.isConnected(host)) return whySilent(host);
@@ -115,6 +131,12 @@ export class Ownership {
     );
     return whyNotDone(host, command.do, outcome);
   }
+}
+
+/** A replica in the place of its primary that was told already, or that lacks what it was promoted with. A higher epoch is none of a backup of its host. */
+function isFromBackup({ active, lineageHead }: Route, answer: HostAnswer): boolean {
+  if (answer.replica === null || answer.epoch >= active.epoch) return false;
+  return !awaitsPromotion(active) || precedes(lineageHead, answer) !== true;
 }
 
 /** It never owned the volume, also when it is faulted: there is nothing to be sealed. */

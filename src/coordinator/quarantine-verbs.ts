@@ -55,19 +55,24 @@ export class QuarantineVerbs {
     return { volumes };
   }
 
-  async adopt({ volume: name, cell }: Arguments<'quarantine-adopt'>): Promise<AdoptResult> {
+  async adopt({ volume: name, cell, host }: Arguments<'quarantine-adopt'>): Promise<AdoptResult> {
     const { book, locks } = this.#parts;
     const { volume } = await book.named(name);
     return locks.run(volume, async () => {
       const route = await this.#undecided(volume, name, cell);
+      const isThis = (one: { cell: string; host: string }) =>
+        one.cell === cell && (host === undefined || one.host === host);
+      const { active } = route;
       const others =
-        isDecided(route) && route.active.cell === cell ? [] : await ownersElsewhere(this.#parts, route);
-      const owner = others.find((one) => one.cell === cell);
+        isDecided(route) && isThis({ cell: active.cell, host: active.primary })
+          ? []
+          : await ownersElsewhere(this.#parts, route);
+      const owner = others.find(isThis);
       if (owner) return this.#takeIn(route, owner, others);
       if (route.status === 'lost' || !placeOf(route, cell)) throw noCell(route, cell, others);
       // Nobody would tell that one that it is the owner no more.
       if (others[0]) throw ownedElsewhere(route, others[0]);
-      return this.#adopt(route, cell);
+      return this.#adopt(route, cell, host);
     });
   }
 
@@ -127,10 +132,12 @@ export class QuarantineVerbs {
     return { volume: now.name, cell, host, epoch: now.active.epoch, left: null };
   }
 
-  async #adopt(route: Route, cell: string): Promise<AdoptResult> {
+  async #adopt(route: Route, cell: string, host?: string): Promise<AdoptResult> {
     const { store, book, groups, highest, wake, log } = this.#parts;
     const answers = await askBoth(this.#parts, route, []);
-    const chosen = chosenOf(route, cell, answers[0]);
+    const chosen = chosenOf(route, { cell, host, x: answers[0] });
+    // Nothing is decided for one that may never hear of it, where another part of the cell could go on.
+    if (!this.#parts.hosts.isConnected(chosen.primary)) throw chosenSilent(route, chosen, this.#parts);
     // Its host would refuse, and the route would have been decided for nothing.
     if (hasNothing(answers[chosen === route.active ? 0 : 1])) throw nothingThere(route, chosen);
     await requireReadmitted(this.#parts, chosen.primary);
@@ -281,11 +288,19 @@ function isDecided({ active, alternate }: Route): boolean {
   return active.needsRepair && alternate?.mustSeal !== null;
 }
 
-/** Of two parts in one cell the active one, unless that says itself that it has nothing to go on with. `x`: its answer. */
-function chosenOf(route: Route, cell: string, x: CellAnswer): Place {
+/** Of two parts in one cell the one an operator names; else the active one, unless that says itself that it has nothing to go on with. `x`: its answer. */
+function chosenOf(
+  route: Route,
+  { cell, host, x }: { cell: string; host: string | undefined; x: CellAnswer },
+): Place {
   const { active, alternate } = route;
   const found = [active, alternate].filter((place): place is Place => place?.cell === cell);
   if (found.length === 0) throw noCell(route, cell, []);
+  if (host !== undefined) {
+    const named = found.find(({ primary }) => primary === host);
+    if (named) return named;
+    throw noPart(route, { cell, host, hosts: found.map(({ primary }) => primary) });
+  }
   return found.length > 1 && hasNothing(x) ? found[1]! : found[0]!;
 }
 
@@ -320,6 +335,35 @@ function noCell(
         ? 'No host that is connected owns it: bring the one back that has it.'
         : `These have: ${cells.join(', ')}.`,
     facts: { volume: name, cell },
+  });
+}
+
+function noPart(
+  { name }: Route,
+  { cell, host, hosts }: { cell: string; host: string; hosts: readonly string[] },
+): CellblockError {
+  return new CellblockError(
+    'replica-not-found',
+    `Host ${host} has no part of volume ${name} to go on with.`,
+    {
+      hint: `In cell ${cell} these have: ${hosts.join(', ')}.`,
+      facts: { volume: name, host },
+    },
+  );
+}
+
+/** The other part may be older: that it goes on instead has to be said. */
+function chosenSilent(
+  { name, active, alternate }: Route,
+  { primary, cell }: Place,
+  { settings }: Pick<Ports, 'settings'>,
+): CellblockError {
+  const other = [active, alternate].find((place) => place?.cell === cell && place.primary !== primary);
+  const silent = hostSilent(primary, settings);
+  if (!other) return silent;
+  return new CellblockError('host-not-connected', silent.message, {
+    hint: `Bring it back, or go on with what host ${other.primary} has, which may be older: \`cellblock quarantine adopt ${name} --cell ${cell} --host ${other.primary}\`.`,
+    facts: { volume: name, host: primary },
   });
 }
 

@@ -37,7 +37,8 @@ export class Retirement {
     const hosts = [active.primary, alternate.primary];
     const move = await this.#moveOf(route);
     const leftMs = this.#graceLeft(move);
-    const [x, y] = await askBoth(this.#parts, route, []);
+    const [x, said] = await askBoth(this.#parts, route, []);
+    const y = said.state === 'UNKNOWN' ? ((await this.#replicaLeft(route, alternate)) ?? said) : said;
     const silent = [
       ...(x.state === 'UNKNOWN' ? [hosts[0]!] : []),
       ...(y.state === 'UNKNOWN' ? [hosts[1]!] : []),
@@ -48,12 +49,19 @@ export class Retirement {
     if (isLeft && alternate.replicas.length > 0) return this.#purgeReplicas(route, alternate);
     if (y.state === 'FAULTED') return REST;
     if (y.state === 'NONE') return this.#prune(route);
+    const isKept = y.state === 'SEALED' || y.replica !== null;
     // Other volumes are on the move from there, and their changes are told since snapshots of this one.
-    if (y.state === 'SEALED' && (await this.#parts.bases.isNeeded(route.volume)))
+    if (isKept && (await this.#parts.bases.isNeeded(route.volume)))
       return { do: 'wait', milliseconds: this.#parts.settings.copyStallMs, hosts: [], why: null };
-    if (y.state === 'SEALED' && leftMs > 0) return { do: 'wait', milliseconds: leftMs, hosts: [], why: null };
+    if (isKept && leftMs > 0) return { do: 'wait', milliseconds: leftMs, hosts: [], why: null };
     if (y.state === 'SEALED' && y.released === null) return this.#fence(route, y);
     return this.#purge(route, { x, y, alternate });
+  }
+
+  /** A former owner that came back from a backup of its time as a replica, and was readmitted: it says nothing that counts, and is there. */
+  async #replicaLeft({ volume }: Route, { primary, storeId }: Place): Promise<CellAnswer | null> {
+    const answer = await askHost(this.#parts, primary, { volume, seqs: [] });
+    return answer?.replica && answer.storeId === storeId ? answer : null;
   }
 
   /** Whose end was not noted by whoever led then is noted now. */

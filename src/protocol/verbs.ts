@@ -49,7 +49,8 @@ export const VERBS = {
   /** Of a copy's receiver, not of a person: the digest as the host it came from has it. */
   'copy-digest': closed({ volume: Id, host: PlaceName, snapshot: Id, since: nullable(Id) }),
   'quarantine-list': closed({}),
-  'quarantine-adopt': closed({ ...volume, cell: PlaceName }),
+  /** `host`: of two parts in that cell the one to go on with. */
+  'quarantine-adopt': closed({ ...volume, cell: PlaceName, host: Type.Optional(PlaceName) }),
   /** What an operator has given up of a volume is thrown away. */
   'quarantine-discard': closed(volume),
   'quarantine-keep-fork': closed({ ...volume, as: Name }),

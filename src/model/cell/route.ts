@@ -28,6 +28,8 @@ export interface Place {
   mustSeal: number | null;
   /** Somebody has to look after the copy there. */
   needsRepair: boolean;
+  /** The epoch under which an operator has put this primary, a replica, in the place of another, as long as it is not known to have heard; else null or absent. */
+  unheardPromotion?: number | null;
 }
 
 /** In order. A phase is written before what it announces is sent. */
@@ -75,6 +77,11 @@ export interface Route {
   /** Null: it has no snapshot yet. */
   lineageHead: Head | null;
   journal: MoveJournal | null;
+}
+
+/** A replica owns nothing before it has heard; of one that has, a backup may say again that it is a replica. */
+export function awaitsPromotion({ epoch, unheardPromotion }: Place): boolean {
+  return unheardPromotion === epoch;
 }
 
 /** Whether the move is not as far as `phase`; no move is before everything. */

@@ -296,3 +296,218 @@ t.test('a move of it says so too', async (t) => {
   await world.done('host-readmit', { host: 'east-2' });
   t.match(await hint(), [/`cellblock quarantine adopt db --cell east`/]);
 });
+
+/** Held back after a first backup and readmitted, which has lowered what was seen of it; then it comes back from the same backup once more. */
+async function restoredTwice(at: Promoted): Promise<void> {
+  const { world, id } = at;
+  await world.done('snapshot-create', snapshot('s3'));
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  await restored(at);
+  await world.pass(5_000);
+  t.match(world.host('east-2').answer(id), { state: 'FAULTED', epoch: 1 });
+  t.notOk(world.host('east-2').heard.includes('promote'));
+}
+
+async function adopted({ world, id }: Promoted): Promise<void> {
+  t.equal(await world.refused('quarantine-adopt', ADOPT), 'host-regressed');
+  const { faulted } = await world.done<'host-readmit', ReadmitResult>('host-readmit', { host: 'east-2' });
+  t.match(faulted, [{ volume: id, because: /^its epoch is 1/ }]);
+  const { epoch } = world.route('db');
+  t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: epoch + 1 });
+  world.write(id);
+  for (const { name, isSilent } of world.hosts.values()) if (isSilent) await world.connect(name);
+  await world.until('the seal', () => world.route('db').alternate?.mustSeal == null);
+  t.equal(world.disagreement('db'), null);
+  t.ok(await world.connect('east-2'));
+  t.ok(world.host('east-2').owns(id), 'and is held back no more');
+}
+
+const gone = async (at: Promoted) => {
+  await sealedHere(at);
+  at.world.disconnect('east-1');
+};
+
+for (const [what, before] of Object.entries({
+  'has never come back': async () => undefined,
+  'was sealed, and is gone': gone,
+}))
+  t.test(
+    `it comes back from the backup twice before it is adopted; the primary of before ${what}`,
+    async () => {
+      const at = await promoted();
+      await before(at);
+      await restoredTwice(at);
+      await adopted(at);
+    },
+  );
+
+t.test('its host comes back from an older backup after that, and is readmitted twice', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  world.host('east-2').boot = 7;
+  await world.connect('east-2');
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  await restored({ ...at, backup: { ...at.backup, boot: at.backup.boot - 1 } });
+  const { faulted } = await world.done<'host-readmit', ReadmitResult>('host-readmit', { host: 'east-2' });
+  t.match(faulted, [{ volume: id, because: /^its epoch is 1/ }]);
+  await world.pass(5_000);
+  t.match(world.host('east-2').answer(id), { state: 'FAULTED', epoch: 1 });
+  t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: 3 });
+});
+
+t.test('adopted, it comes back from the backup twice more', async () => {
+  const at = await promoted();
+  await restored(at);
+  await at.world.done('host-readmit', { host: 'east-2' });
+  await at.world.done('quarantine-adopt', ADOPT);
+  await restoredTwice(at);
+  await adopted(at);
+});
+
+t.test(
+  'a replica that has not heard of its promotion, and lacks what it was promoted with, is not promoted',
+  async (t) => {
+    const world = await CoordinatorWorld.begin(HOSTS);
+    const id = await world.volume('db', 'east-1', 2);
+    await world.done('replica-add', { volume: 'db', host: 'east-2' });
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+    const older = { ...world.host('east-2').backup(), boot: 1 };
+    await world.done('snapshot-create', snapshot('s3'));
+    await world.until('the replica', () => world.host('east-2').lineage(id).length === 3);
+    world.fateOf = (_from, _host, what) => (what === 'promote' ? 'lost' : 'delivered');
+    world.disconnect('east-1');
+    await world.done('cell-promote', PROMOTE);
+    world.disconnect('east-2');
+    world.host('east-2').restore(older);
+    world.fateOf = () => 'delivered';
+    await world.connect('east-2');
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING' }, 'nothing shows that it is older');
+    await world.until('it to be held back', () => world.host('east-2').answer(id).state === 'FAULTED');
+    t.notOk(world.host('east-2').heard.includes('promote'));
+    const at = { world, id, backup: older };
+    t.match(await troubles(at), [
+      { because: /epoch 1 and snapshot 2, the route epoch 2 and snapshot 3/, hint: /quarantine adopt db/ },
+    ]);
+    t.match(await world.done('quarantine-adopt', ADOPT), { host: 'east-2', epoch: 3 });
+    t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-2', seq: 3 });
+  },
+);
+
+t.test('that it has heard is kept before anything is written to it', async (t) => {
+  const { world } = await promoted();
+  t.match(world.route('db'), { active: { epoch: 2, unheardPromotion: null }, alternate: { mustSeal: 2 } });
+});
+
+/** The other cell has its copy complete when the sealed owner comes back as the replica it was. */
+async function movedWithoutIt(at: Promoted): Promise<void> {
+  const { world, id } = at;
+  await alone(at);
+  world.fateOf = (_from, _host, what) => (what === 'release' || what === 'activate' ? 'lost' : 'delivered');
+  await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+  await world.until(
+    'the copy',
+    () =>
+      world.route('db').journal?.phase === 'RELEASING' && world.host('west-1').answer(id).state === 'STAGED',
+  );
+  await restored(at);
+  world.fateOf = () => 'delivered';
+  await world.until('the move', () => world.route('db').active.primary === 'west-1');
+  t.match(world.route('db'), { alternate: { primary: 'east-2', needsRepair: false } });
+}
+
+t.test(
+  'a move of it goes on without it; readmitted it is purged when its time of grace is over',
+  async (t) => {
+    const at = await promoted();
+    const { world, id } = at;
+    await movedWithoutIt(at);
+    await world.until('the end of the move', () => world.route('db').journal === null);
+    await world.done('host-readmit', { host: 'east-2' });
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING', replica: {} });
+    await world.pass(10_000);
+    t.same(await troubles(at), []);
+    t.match(world.host('east-2').answer(id), { state: 'RECEIVING' }, 'it is kept as long as any other');
+    await world.until('its purge', () => world.route('db').alternate === null);
+    t.equal(world.host('east-2').answer(id).state, 'NONE');
+    t.equal(world.disagreement('db'), null);
+    await move(at, 'east');
+    t.equal(world.disagreement('db'), null);
+  },
+);
+
+t.test('what a replica is left with is kept when it has another store than the route says', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  await movedWithoutIt(at);
+  await world.until('the end of the move', () => world.route('db').journal === null);
+  world.host('east-2').storeId = 'f'.repeat(32);
+  await world.connect('east-2');
+  await world.done('host-readmit', { host: 'east-2' });
+  await world.pass(100_000, 500);
+  t.match(world.host('east-2').answer(id), { state: 'RECEIVING', replica: {} });
+  t.match(world.route('db'), { alternate: { primary: 'east-2' } });
+});
+
+/** It is decided that east-2 goes on, whose host is gone before it is known to have heard. */
+async function decidedInVain(fate: 'lost' | 'answer lost'): Promise<Promoted> {
+  const at = await promoted();
+  const { world } = at;
+  await sealedHere(at);
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  world.fateOf = (_from, _host, what) => (what === 'adopt' ? fate : 'delivered');
+  t.equal(await world.refused('quarantine-adopt', ADOPT), 'host-not-connected');
+  world.fateOf = () => 'delivered';
+  world.disconnect('east-2');
+  t.match(world.route('db'), { status: 'quarantined', epoch: 3, active: { primary: 'east-2' } });
+  return at;
+}
+
+for (const fate of ['lost', 'answer lost'] as const)
+  t.test(
+    `the host that was to go on is lost, its command ${fate}: the other one of the cell goes on`,
+    async (t) => {
+      const { world, id } = await decidedInVain(fate);
+      await t.rejects(world.settled(world.call('quarantine-adopt', ADOPT)), {
+        code: 'host-not-connected',
+        hint: /`cellblock quarantine adopt db --cell east --host east-1`/,
+      });
+      t.match(world.route('db'), { epoch: 3, active: { primary: 'east-2' } }, 'not without being told');
+      t.equal(await world.refused('quarantine-adopt', { ...ADOPT, host: 'west-1' }), 'replica-not-found');
+      const chosen = { ...ADOPT, host: 'east-1' };
+      t.match(await world.done('quarantine-adopt', chosen), { host: 'east-1', epoch: 4, left: 'east-2' });
+      t.match(await world.done('snapshot-create', snapshot('s3')), { host: 'east-1' });
+      world.write(id);
+      t.match(world.route('db'), { alternate: { primary: 'east-2', mustSeal: 4 } });
+      await world.connect('east-2');
+      await world.until('it to be sealed', () => world.route('db').alternate?.mustSeal == null);
+      t.notOk(world.host('east-2').owns(id));
+      t.equal(world.disagreement('db'), null);
+    },
+  );
+
+t.test('of two parts in one cell nothing is decided for a host that is not connected', async (t) => {
+  const at = await promoted();
+  const { world } = at;
+  await sealedHere(at);
+  await restored(at);
+  await world.done('host-readmit', { host: 'east-2' });
+  world.disconnect('east-1');
+  t.equal(await world.refused('quarantine-adopt', { ...ADOPT, host: 'east-1' }), 'host-not-connected');
+  t.match(world.route('db'), { epoch: 2, active: { primary: 'east-2' } });
+  t.match(await world.done('quarantine-adopt', { ...ADOPT, host: 'east-2' }), { host: 'east-2', epoch: 3 });
+});
+
+t.test('what is FAULTED by damage, and as far as its route, is not called older', async (t) => {
+  const at = await promoted();
+  const { world, id } = at;
+  world.host('east-2').command(id, { do: 'fault' });
+  const [trouble] = await troubles(at);
+  t.match(trouble, {
+    because: /is as far as its route, with epoch 2 and snapshot 2/,
+    hint: /quarantine adopt db/,
+  });
+  t.notMatch(trouble, { because: /older/ });
+});
