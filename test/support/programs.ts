@@ -20,6 +20,8 @@ export interface RunOptions {
   input?: Buffer | string;
   env?: Record<string, string>;
   cwd?: string;
+  /** A bound against hanging for ever; 10 minutes. */
+  hangMs?: number;
 }
 
 export const repositoryRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -57,7 +59,7 @@ export function run(program: string, args: string[], options: RunOptions = {}): 
       env: { ...process.env, PATH: searchPath, LC_ALL: 'C', ...options.env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
-    const hang = setTimeout(() => child.kill('SIGKILL'), HANG_MS);
+    const hang = setTimeout(() => child.kill('SIGKILL'), options.hangMs ?? HANG_MS);
     const said: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] };
     child.stdout.on('data', (bytes: Buffer) => said.stdout.push(bytes));
     child.stderr.on('data', (bytes: Buffer) => said.stderr.push(bytes));
