@@ -48,7 +48,12 @@ function nativeFiles() {
 
 function biome() {
   const action = write ? ['check', '--write'] : ['check'];
-  const done = runPackage('@biomejs/biome/bin/biome', [...action, '--colors=off', '--max-diagnostics=50']);
+  const done = runPackage('@biomejs/biome/bin/biome', [
+    ...action,
+    '--colors=off',
+    '--diagnostic-level=error',
+    '--max-diagnostics=50',
+  ]);
   return done.ok ? passed : failed(done.output);
 }
 

@@ -184,7 +184,10 @@ t.test(
     const refused = await world
       .done('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: false })
       .catch((error) => error);
-    t.match(refused, { code: 'loss-not-accepted', message: /since snapshot 2 would be lost, 1 snapshot among/ });
+    t.match(refused, {
+      code: 'loss-not-accepted',
+      message: /since snapshot 2 would be lost, 1 snapshot among/,
+    });
     t.match(await world.done('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true }), {
       epoch: 2,
       loss: { snapshots: 1, completeThrough: { seq: 2 } },
