@@ -10,7 +10,7 @@ export interface Move {
   silenceMs: number;
   /** Answered while it was under way. */
   writes: number;
-  /** `changedBytes`: data that differs from `since`, as the source tells; null: it cannot be asked any more, or all of it is new. */
+  /** `changedBytes`: in blocks whose bytes differ from those of `since`; null: one of both is there no more. */
   snapshots: { snapshot: string; since: string | null; receivedBytes: number; changedBytes: number | null }[];
   problems: string[];
 }
@@ -42,7 +42,7 @@ function summary(move: Move): string {
 
 function details({ title, snapshots }: Move): string {
   const rows = snapshots.map(({ snapshot, since, receivedBytes, changedBytes }) => {
-    const changed = changedBytes !== null ? kib(changedBytes) : since === null ? 'all' : '-';
+    const changed = changedBytes === null ? '-' : kib(changedBytes);
     return `| ${snapshot} | ${since ?? '-'} | ${changed} | ${kib(receivedBytes)} |`;
   });
   return `### ${title}\n\n| snapshot | compared with | changed, KiB | sent, KiB |\n|---|---|---|---|\n${rows.join('\n')}\n`;
@@ -61,8 +61,9 @@ whoever serves the volume. "Silence" is the longest time that one of them had no
 snapshots 2 MiB of random data are written besides. After each move all that was acknowledged is read back, and every snapshot at both hosts is compared with
 what it was; "problems" are what was found so.
 
-"Sent of changed": over the snapshots whose difference the source can still be asked for. Those that carry what was written meanwhile (\`+\`, called
-\`.carry-…\`) are given back at the source before the move is over, and blocks of zeros are not sent at all.
+"Changed": both snapshots are read whole at the source when the move is over, and their blocks of 4 KiB compared byte by byte; a block that is zeros now is not
+counted, because none is sent. A first snapshot is compared with an empty disk. Snapshots called \`.carry-…\` (counted behind the \`+\`) carry what was written while the
+move was under way; a row has no "changed" where the source has given one back before it could be read.
 
 | move | snapshots | sent in all, KiB | sent of changed, KiB | took, s | silence, ms | writes meanwhile | problems |
 |---|---|---|---|---|---|---|---|

@@ -11,6 +11,8 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeMachine } from '../../bench/machine.js';
 import { isHiddenName } from '../../src/model/names.js';
+import { OptionRefused } from '../../src/nbd-client/handshake.js';
+import { OPTION_REPLY_UNKNOWN } from '../../src/nbd-client/wire.js';
 import { noEtcd } from '../support/etcd-cluster.js';
 import { MIB } from '../support/nbd-wire.js';
 import { noNetworks } from '../support/network-lab.js';
@@ -20,7 +22,7 @@ import { Installation } from './installation.js';
 import { type Move, movesPage } from './moves-page.js';
 import type { HostParty } from './parties.js';
 import { began, moveOver } from './rounds.js';
-import { Subject } from './subject.js';
+import { bytesOf, Subject } from './subject.js';
 
 const { values } = parseArgs({
   options: { snapshots: { type: 'string', default: '50' }, print: { type: 'boolean', default: false } },
@@ -32,6 +34,9 @@ const FREE_FROM = 8 * MIB;
 const WRITTEN_EACH = 2;
 const SNAPSHOTS = Number(values.snapshots);
 const AGAIN = 5;
+/** What a change is told in. */
+const BLOCK = 4096;
+const ZEROS = Buffer.alloc(BLOCK);
 
 /** Incompressible; at places of its own each time. */
 async function fill(subject: Subject, host: HostParty, mebibytes: number): Promise<void> {
@@ -42,31 +47,39 @@ async function fill(subject: Subject, host: HostParty, mebibytes: number): Promi
   await client.disconnect();
 }
 
-/** Bytes that differ between two snapshots, as the host that made them tells; null: there is no earlier one. */
-async function changedBytes(host: HostParty, from: string | null, to: string): Promise<number | null> {
-  if (from === null) return null;
-  let [sum, offset] = [0, 0];
-  for (;;) {
-    const query = new URLSearchParams({ from: exportOf(from), to: exportOf(to), offset: String(offset) });
-    const { extents, next } = await host.daemon.api.call<{
-      extents: { lengthBytes: number; kind: string }[];
-      next: number | null;
-    }>('GET', `/v1/diff?${query}`);
-    sum += extents.reduce((all, { lengthBytes, kind }) => all + (kind === 'data' ? lengthBytes : 0), 0);
-    if (next === null) return sum;
-    offset = next;
-  }
+/** An owner keeps the last two deltas of a move, and the seal: what was carried before is given back. */
+function unlessGivenBack(error: unknown): null {
+  if (error instanceof OptionRefused && error.type === OPTION_REPLY_UNKNOWN) return null;
+  throw error;
 }
 
-/** The names of snapshots say whose they are: a clone continues one of another volume. */
-const exportOf = (snapshot: string) => `${snapshot.slice(0, snapshot.lastIndexOf('-'))}@${snapshot}`;
+/**
+ * Bytes of the blocks that differ between two snapshots, both read whole at the host that made them; null: one is there no more. Blocks of zeros
+ * are not sent, and not counted.
+ */
+async function changedBytes(host: HostParty, from: string | null, to: string): Promise<number | null> {
+  const before = from === null ? Buffer.alloc(SIZE) : await bytesOf(host, from).catch(unlessGivenBack);
+  const after = await bytesOf(host, to).catch(unlessGivenBack);
+  if (before === null || after === null) return null;
+  let changed = 0;
+  for (let at = 0; at < SIZE; at += BLOCK) {
+    const block = after.subarray(at, at + BLOCK);
+    if (!block.equals(before.subarray(at, at + BLOCK)) && !block.equals(ZEROS)) changed += BLOCK;
+  }
+  return changed;
+}
 
-async function withChanges(source: HostParty, copied: Copied[]): Promise<Move['snapshots']> {
+/** The names of those that are seen say whose they are: a clone continues one of another volume. */
+function exportOf(snapshot: string, volume: string): string {
+  const of = isHiddenName(snapshot) ? volume : snapshot.slice(0, snapshot.lastIndexOf('-'));
+  return `${of}@${snapshot}`;
+}
+
+async function withChanges(volume: string, source: HostParty, copied: Copied[]): Promise<Move['snapshots']> {
   const rows: Move['snapshots'] = [];
   for (const { snapshot, since, receivedBytes } of copied) {
-    // What carries a delta is given back at the source before anybody can ask about it.
-    const isHidden = isHiddenName(snapshot) || (since !== null && isHiddenName(since));
-    const changed = isHidden ? null : await changedBytes(source, since, snapshot);
+    const from = since && exportOf(since, volume);
+    const changed = await changedBytes(source, from, exportOf(snapshot, volume));
     rows.push({ snapshot, since, receivedBytes, changedBytes: changed });
   }
   return rows;
@@ -91,7 +104,7 @@ async function moved(
   const during = subject.load.writes - writes;
   const problems = await subject.problems('all');
   if (result !== 'moved') problems.push(`the move has ended ${result}`);
-  const snapshots = await withChanges(source, copied);
+  const snapshots = await withChanges(subject.name, source, copied);
   for (const { snapshot, receivedBytes, changedBytes: changed } of snapshots)
     if (changed !== null && receivedBytes > changed)
       problems.push(`of ${snapshot} ${receivedBytes} bytes came, and ${changed} had changed`);

@@ -163,7 +163,8 @@ export class Subject {
   }
 }
 
-async function bytesOf(host: HostParty, exportName: string): Promise<Buffer> {
+/** All of an export. */
+export async function bytesOf(host: HostParty, exportName: string): Promise<Buffer> {
   const client = await host.connect(exportName);
   try {
     const parts: Buffer[] = [];
