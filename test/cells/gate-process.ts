@@ -6,22 +6,12 @@
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { WebSocket, WebSocketServer } from 'ws';
-import type { GateOrder, GateReport, GateSetting, Way } from './gate.js';
+import type { GateSetting, Way } from './gate.js';
+import { isHeld, obey, tell } from './gate-holds.js';
 
 const PROTOCOL = 'cellblock.v1';
 
-interface Hold {
-  id: number;
-  label: string;
-}
-
 const setting = JSON.parse(process.argv[2]!) as GateSetting;
-const holds: Hold[] = [];
-/** What lets the held ones go. */
-const released = new Map<number, () => void>();
-
-const tell = (report: GateReport) => void process.send?.(report);
-
 /** One direction of one connection. What comes behind a message that is held waits too. */
 class Lane {
   readonly #way: Way;
@@ -43,15 +33,8 @@ class Lane {
   #look(text: string): void {
     const label = this.#labelOf(text);
     tell({ said: 'passing', way: this.#way, label });
-    const at = holds.findIndex((hold) => hold.label === label);
-    if (at < 0) {
-      this.#send(text);
-      return;
-    }
-    const [{ id }] = holds.splice(at, 1) as [Hold];
-    this.#waiting = [() => this.#send(text)];
-    released.set(id, () => this.#resume());
-    tell({ said: 'held', id });
+    if (isHeld(label, () => this.#resume())) this.#waiting = [() => this.#send(text)];
+    else this.#send(text);
   }
 
   #resume(): void {
@@ -145,25 +128,4 @@ for (const { port, address } of setting.ways) {
   await new Promise<void>((resolve) => listener.listen(port, '127.0.0.1', resolve));
 }
 
-process.on('message', (order: GateOrder) => {
-  if (order.do === 'hold') holds.push({ id: order.id, label: order.label });
-  if (order.do === 'forget') holds.splice(0, holds.length, ...holds.filter(({ id }) => id !== order.id));
-  if (order.do === 'release') {
-    released.get(order.id)?.();
-    released.delete(order.id);
-  }
-  if (order.do === 'ask')
-    void ask(order.url).then((answer) => tell({ said: 'answer', id: order.id, answer }));
-});
-process.once('disconnect', () => process.exit());
-tell({ said: 'ready' });
-
-/** Of a member of etcd; null: it says nothing. */
-async function ask(url: string): Promise<unknown> {
-  try {
-    const answer = await fetch(url, { method: 'POST', body: '{}', signal: AbortSignal.timeout(1_000) });
-    return await answer.json();
-  } catch {
-    return null;
-  }
-}
+obey();

@@ -1,18 +1,23 @@
 // The gate of an agent: what it and its coordinators say to one another, message by message, and holding one of them. So a test knows at which step
-// of a move everybody is, whatever the time.
+// of a move everybody is, whatever the time. That of a coordinator is the same between it and the members of etcd: what it stores, write by write.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import type { Spot } from '../support/network-lab.js';
 import { repositoryRoot, searchPath } from '../support/programs.js';
 
-export type Way = 'to-host' | 'to-coordinator';
+export type Way = 'to-host' | 'to-coordinator' | 'to-etcd';
 
 export interface GateSetting {
   ca: string;
   server: { certificate: string; key: string };
   host: { certificate: string; key: string };
   /** Ports of loopback in the namespace of the agent, and where each leads: wss://ADDRESS:PORT. */
+  ways: { port: number; address: string }[];
+}
+
+export interface StateGateSetting {
+  /** Ports of loopback in the namespace of the coordinator, and where each leads: http://ADDRESS:PORT. */
   ways: { port: number; address: string }[];
 }
 
@@ -42,20 +47,28 @@ const KEPT = 400;
 const DULL = new Set(['ping', 'pong', 'ack', 'progress']);
 
 export class Gate {
-  readonly host: string;
+  readonly of: string;
   readonly #child: ChildProcess;
   readonly #reached = new Map<number, () => void>();
   readonly #answers = new Map<number, (answer: unknown) => void>();
   readonly #seen: string[] = [];
   #orders = 0;
 
-  private constructor(host: string, child: ChildProcess) {
-    this.host = host;
+  private constructor(of: string, child: ChildProcess) {
+    this.of = of;
     this.#child = child;
   }
 
-  static async open(spot: Spot, setting: GateSetting): Promise<Gate> {
-    const program = path.join(repositoryRoot, 'dist/test/cells/gate-process.js');
+  static besideAgent(spot: Spot, setting: GateSetting): Promise<Gate> {
+    return Gate.#open(spot, 'gate-process.js', setting);
+  }
+
+  static besideCoordinator(spot: Spot, setting: StateGateSetting): Promise<Gate> {
+    return Gate.#open(spot, 'state-gate-process.js', setting);
+  }
+
+  static async #open(spot: Spot, name: string, setting: object): Promise<Gate> {
+    const program = path.join(repositoryRoot, 'dist/test/cells', name);
     const [first, ...rest] = [...spot.entrance, process.execPath, program, JSON.stringify(setting)];
     const child = spawn(first!, rest, {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -129,8 +142,8 @@ export class Gate {
     if (report.said === 'held') this.#reached.get(report.id)?.();
     if (report.said === 'answer') this.#answers.get(report.id)?.(report.answer);
     if (report.said !== 'passing' || DULL.has(report.label)) return;
-    const arrow = report.way === 'to-host' ? '→' : '←';
-    this.#seen.push(`${new Date().toISOString().slice(11, 23)} ${this.host} ${arrow} ${report.label}`);
+    const arrow = report.way === 'to-coordinator' ? '←' : '→';
+    this.#seen.push(`${new Date().toISOString().slice(11, 23)} ${this.of} ${arrow} ${report.label}`);
     if (this.#seen.length > KEPT) this.#seen.shift();
   }
 }

@@ -30,6 +30,8 @@ export interface InstallationOptions {
   /** `etcd`: three coordinators and three members; `directory`: one coordinator with its own database. */
   state?: 'etcd' | 'directory';
   hosts?: readonly string[];
+  /** What coordinators store goes through a gate (etcd only). */
+  withStateGates?: boolean;
 }
 
 export class Installation {
@@ -48,7 +50,7 @@ export class Installation {
 
   /** All of it up and connected; removed by the teardown. */
   static async begin(t: Teardown, options: InstallationOptions = {}): Promise<Installation> {
-    const { state = 'etcd', hosts = Object.keys(CELLS) } = options;
+    const { state = 'etcd', hosts = Object.keys(CELLS), withStateGates = false } = options;
     // Each program that runs listens for the end of this one.
     process.setMaxListeners(100);
     const keys = mkdtempSync(path.join(tmpdir(), 'cellblock-keys-'));
@@ -56,7 +58,7 @@ export class Installation {
     const site = new Installation(await Certificates.make(keys), state);
     t.teardown(() => site.#end());
     if (state === 'etcd') await site.#startEtcd();
-    await site.#startCoordinators(state === 'etcd' ? COORDINATORS : ['c1']);
+    await site.#startCoordinators(state === 'etcd' ? COORDINATORS : ['c1'], withStateGates);
     for (const [at, host] of hosts.entries()) await site.#startHost(host, FIRST.hosts + at);
     await site.connected();
     return site;
@@ -134,21 +136,29 @@ export class Installation {
     }
   }
 
-  async #startCoordinators(names: readonly string[]): Promise<void> {
-    const members = MEMBERS.map((_, at) => `10.77.0.${FIRST.members + at}:${PORT.client}`);
+  async #startCoordinators(names: readonly string[], withGates: boolean): Promise<void> {
     for (const [at, name] of names.entries()) {
       const spot = this.lab.add(name, FIRST.coordinators + at);
       const tls = await this.#tlsDirectory(spot);
       const disk = path.join(this.directory, `${name}-state`);
-      const state = this.#state === 'etcd' ? `etcd://${members.join(',')}` : disk;
+      const gate = withGates ? await this.#stateGate(spot) : null;
+      const state = this.#state === 'etcd' ? membersBy(gate) : disk;
       const listen = addressOf(spot);
       const words = ['--listen', listen, '--name', name, '--tls', tls, '--state', state];
       const program = path.join(repositoryRoot, 'dist/src/main/cellblock-coordinator.js');
       const start = () => running(spot, [process.execPath, program, ...words]);
-      const party = new CoordinatorParty(spot, { disk, start });
+      const party = new CoordinatorParty(spot, { disk, start, gate });
       this.coordinators.set(name, party);
       await party.run();
     }
+  }
+
+  #stateGate(spot: Spot): Promise<Gate> {
+    const ways = [...this.members.values()].map((member, at) => ({
+      port: PORT.gate + at,
+      address: `http://${member.spot.address}:${PORT.client}`,
+    }));
+    return Gate.besideCoordinator(spot, { ways });
   }
 
   async #tlsDirectory({ name, address }: Spot): Promise<string> {
@@ -178,7 +188,7 @@ export class Installation {
       address: addressOf(there),
     }));
     const server = { certificate: file('server-cert.pem'), key: file('server-key.pem') };
-    const gate = await Gate.open(spot, { ca, server, host: own, ways });
+    const gate = await Gate.besideAgent(spot, { ca, server, host: own, ways });
     const listen = `tcp:${spot.address}:${PORT.nbd}`;
     const options = {
       directory: path.join(this.directory, name),
@@ -209,6 +219,14 @@ export class Installation {
     this.lab.remove();
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+/** The state of a coordinator: at the members of etcd, or at the gate before them. */
+function membersBy(gate: Gate | null): string {
+  const places = MEMBERS.map((_, at) =>
+    gate ? `127.0.0.1:${PORT.gate + at}` : `10.77.0.${FIRST.members + at}:${PORT.client}`,
+  );
+  return `etcd://${places.join(',')}`;
 }
 
 const addressOf = ({ address }: Spot) => `wss://${address}:${PORT.coordinator}`;

@@ -124,6 +124,19 @@ abstract class ProgramParty extends Party {
 export class EtcdParty extends ProgramParty {}
 
 export class CoordinatorParty extends ProgramParty {
+  /** Between it and etcd; null: it has none. */
+  readonly gate: Gate | null;
+
+  constructor(spot: Spot, { gate, ...program }: { disk: string; start: () => Running; gate: Gate | null }) {
+    super(spot, program);
+    this.gate = gate;
+  }
+
+  override async end(): Promise<void> {
+    await super.end();
+    await this.gate?.close();
+  }
+
   override async run(): Promise<void> {
     for (;;) {
       await super.run();

@@ -1,5 +1,6 @@
 // For every rule of the table a way there by what really befalls hosts, coordinators and their disks.
 
+import type { InstallationOptions } from './installation.js';
 import { type Scene, type Shown, VOLUME } from './scene.js';
 
 export interface RuleScene {
@@ -10,6 +11,8 @@ export interface RuleScene {
   story: string;
   /** Without the volume: the scene makes it. */
   begins?: 'empty';
+  /** Else one coordinator, with a database of its own. */
+  site?: InstallationOptions;
   /** What both cells had answered when it was decided so. */
   states: readonly [x: string, y: string];
   /** What becomes of the operation, or what it would be. */
@@ -137,6 +140,26 @@ export const RULE_SCENES: readonly RuleScene[] = [
     play: async (scene) => {
       await scene.h1.harm('kill');
       return scene.now('wait');
+    },
+  },
+  {
+    rule: 'follow-alone',
+    story:
+      'The receiver is activated, and the coordinator (of three, on etcd) has stored that, when it is killed before its next write, which would turn the route; the host of before is killed too. Another coordinator leads now, which is asked for a snapshot. When the host of before comes back it has to accept a seal, and serves nobody.',
+    site: { state: 'etcd', withStateGates: true },
+    states: ['UNKNOWN', 'ACTIVE'],
+    result: /^performed at west$/,
+    play: async (scene) => {
+      const { party, letGo } = await scene.held('reply to store route ACTIVATED', () => scene.move('west'));
+      await scene.h1.harm('kill');
+      await party.harm('kill');
+      letGo();
+      await party.heal();
+      await scene.snapshot('second');
+      const shown = await scene.decided('follow-alone');
+      await scene.h1.heal();
+      await scene.refused(scene.h1, 'SEALED');
+      return shown;
     },
   },
   {

@@ -50,6 +50,33 @@ export class Scene {
     return this.site.coordinators.get('c1')!;
   }
 
+  /** Whichever coordinator it is that comes to this of what it stores; it goes no further until it is let go. */
+  async held(
+    label: string,
+    begin: () => Promise<void>,
+  ): Promise<{ party: CoordinatorParty; letGo: () => void }> {
+    const all = [...this.site.coordinators.values()];
+    const holds = all.map(({ gate }) => gate!.hold(label));
+    await begin();
+    const party = await Promise.race(holds.map(({ reached }, at) => reached.then(() => all[at]!)));
+    const letGo = () => {
+      for (const hold of holds) hold.release();
+    };
+    return { party, letGo };
+  }
+
+  /** It is in that state, and serves nobody. */
+  async refused(host: HostParty, state: string): Promise<void> {
+    await until(
+      `${host.name} to be ${state}`,
+      async () => (await host.isConnected()) && (await host.stateOf(VOLUME)).state === state,
+      SELDOM,
+    );
+    const client = await host.connect(VOLUME).catch(() => null);
+    client?.destroy();
+    if (client) throw new Error(`${host.name} is ${state}, and serves the volume`);
+  }
+
   async write(host: HostParty): Promise<void> {
     const client = await host.connect(VOLUME);
     await client.write(0n, randomBytes(MIB));

@@ -30,7 +30,7 @@ let failed = 0;
 for (const scene of wanted) {
   const clean: (() => unknown)[] = [];
   try {
-    const at = await Scene.begin({ teardown: (one) => clean.push(one) });
+    const at = await Scene.begin({ teardown: (one) => clean.push(one) }, scene.site);
     clean.push(() => {
       for (const { gate } of at.site.hosts.values())
         if (process.env.CELLBLOCK_CELLS_STORY) console.error(gate.story);
