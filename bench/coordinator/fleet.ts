@@ -83,6 +83,7 @@ export class Fleet {
           boot: 1,
           nbd: ['tcp:127.0.0.1:10809'],
           program: 'bench',
+          groups: [],
           volumes: [
             ...held.map((volume) => facts(volumeId(volume))),
             ...[...this.#claimed].flatMap(([id, at]) => (at === host ? [facts(id)] : [])),

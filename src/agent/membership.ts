@@ -111,6 +111,7 @@ export class Membership implements CoordinatorCalls {
       nbd: [...(settings.announce ?? listeners)].slice(0, LIMITS.addresses),
       program: `cellblockd ${version}`,
       volumes: await cells.volumes(),
+      groups: cells.openGroups(),
     };
   }
 }

@@ -8,7 +8,6 @@ import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import type { Bases } from './bases.js';
-import type { Groups } from './groups.js';
 import { allCells, allHosts, connected, existingCell, requireReadmitted } from './hosts-view.js';
 import { busiest, measureLoad } from './load.js';
 import type { Locks } from './locks.js';
@@ -27,13 +26,14 @@ import type {
 import { hostsOf, type RouteBook } from './route-book.js';
 import type { BaseRecord } from './store.js';
 import type { Term } from './term.js';
+import type { UnfinishedGroups } from './unfinished-groups.js';
 
 export type CellVerbsParts = Ports & {
   book: RouteBook;
   locks: Locks;
   term: Term;
   bases: Bases;
-  groups: Groups;
+  unfinished: UnfinishedGroups;
   moves: MoveVerbs;
   wake: (volume: string) => void;
 };
@@ -227,7 +227,7 @@ export class CellVerbs {
         snapshots:
           (route.lineageHead?.seq ?? 0) -
           through.seq +
-          (this.#parts.groups.whyAwaited(volume, active.primary) ? 1 : 0),
+          (this.#parts.unfinished.whyAwaited(volume, active.primary) ? 1 : 0),
       };
       if (!acceptLoss) throw lossNotAccepted(route, host, loss);
       const { storeId } = connected(this.#parts, host);

@@ -8,7 +8,6 @@ import type { Arguments } from '../protocol/verbs.js';
 import { askHost } from './asking.js';
 import type { Bases } from './bases.js';
 import type { VolumeFacts } from './facts.js';
-import type { Groups } from './groups.js';
 import type { Highest } from './highest.js';
 import { allHosts, connected, helloOf, hostNamed, hostsForCopy } from './hosts-view.js';
 import type { Locks } from './locks.js';
@@ -20,13 +19,14 @@ import { hostSilent } from './refusals.js';
 import type { DrainResult, HostDetails, HostSummary, ReadmitResult } from './results.js';
 import { hostsOf, type RouteBook } from './route-book.js';
 import type { HostRecord } from './store.js';
+import type { UnfinishedGroups } from './unfinished-groups.js';
 
 export type HostVerbsParts = Ports & {
   book: RouteBook;
   highest: Highest;
   locks: Locks;
   bases: Bases;
-  groups: Groups;
+  unfinished: UnfinishedGroups;
   moves: MoveVerbs;
   operations: Operations;
   wake: (volume: string) => void;
@@ -105,7 +105,7 @@ export class HostVerbs {
 
   /** An operator says that what the host has now is what there is. Volumes of which others have more are not served by that. */
   async readmit({ host }: Arguments<'host-readmit'>): Promise<ReadmitResult> {
-    const { store, groups, highest, log } = this.#parts;
+    const { store, unfinished, highest, log } = this.#parts;
     const record = await hostNamed(this.#parts, host);
     if (!record.regressed)
       throw new CellblockError('host-not-regressed', `Host ${host} is not held back.`, {
@@ -114,7 +114,7 @@ export class HostVerbs {
       });
     const hello = connected(this.#parts, host);
     // Before anything is readmitted: what is provisional there goes with the word, and may be decided.
-    await groups.settleAt(host);
+    await unfinished.settleAt(host);
     const result: ReadmitResult = { host, readmitted: [], faulted: [], missing: [] };
     const now: VolumeFacts[] = [];
     for (const facts of hello.volumes) {

@@ -12,6 +12,7 @@ import { Copies } from './copies.js';
 import { DecisionBook } from './decisions.js';
 import { Deletion } from './deletion.js';
 import { EvidenceBook } from './evidence.js';
+import { GroupHosts } from './group-hosts.js';
 import { Groups } from './groups.js';
 import { Highest } from './highest.js';
 import { HostVerbs } from './host-verbs.js';
@@ -32,6 +33,7 @@ import { SnapshotVerbs } from './snapshot-verbs.js';
 import { type Next, REST, soonest, Tender } from './tender.js';
 import type { Term } from './term.js';
 import { Troubles, type Why, whyOf } from './troubles.js';
+import { UnfinishedGroups } from './unfinished-groups.js';
 import { VolumeVerbs } from './volume-verbs.js';
 
 /** What of the store is known by heart. */
@@ -50,7 +52,7 @@ export class Leading {
   readonly #operations: Operations;
   readonly #snapshotDeletions: SnapshotDeletions;
   readonly #bases: Bases;
-  readonly #groups: Groups;
+  readonly #unfinished: UnfinishedGroups;
   readonly #tender: Tender;
   readonly #verbs: Verbs;
 
@@ -60,7 +62,7 @@ export class Leading {
     const wake = (volume: string) => this.#tender.wake(volume);
     const book = new RouteBook(store, (route) => {
       if (isRestless(route)) wake(route.volume);
-      for (const volume of this.#groups.heldWith(route.volume)) wake(volume);
+      for (const volume of this.#unfinished.heldWith(route.volume)) wake(volume);
     });
     const decisions = new DecisionBook(store);
     const copies = new Copies(ports);
@@ -81,15 +83,17 @@ export class Leading {
       bases,
       wake,
     };
+    const groupHosts = new GroupHosts(common);
+    const unfinished = new UnfinishedGroups({ ...common, groupHosts });
     const ownership = new Ownership({
       ...common,
-      whyAwaited: (volume, host) => this.#groups.whyAwaited(volume, host),
+      whyAwaited: (volume, host) => unfinished.whyAwaited(volume, host),
     });
     const operations: Operations = new Operations({
       ...common,
       settleOwners: (volume) => ownership.settle(volume),
       deletedAtOwner: (route, snapshot) => snapshotDeletions.begin(route, snapshot),
-      whyHeld: (volume) => this.#groups.whyHeld(volume),
+      whyHeld: (volume) => unfinished.whyHeld(volume),
       keepEvidence: (route, { x, y, trials }) =>
         evidence.keep({ volume: route.volume, at: timeOf(ports.clock), route, x, y, trials }),
     });
@@ -97,7 +101,7 @@ export class Leading {
     const deletion = new Deletion(parts);
     const mover = new Mover(parts);
     const replication = new Replication(parts);
-    const groups = new Groups(parts);
+    const groups = new Groups({ ...parts, groupHosts, unfinished });
     const moves = new MoveVerbs({ ...parts, mover });
     this.#ports = ports;
     this.#term = term;
@@ -108,11 +112,11 @@ export class Leading {
     this.#operations = operations;
     this.#snapshotDeletions = snapshotDeletions;
     this.#bases = bases;
-    this.#groups = groups;
+    this.#unfinished = unfinished;
     this.#tender = new Tender({
       ...common,
       step: stepOf(
-        { book, groups, deletion },
+        { book, unfinished, deletion },
         {
           ownership,
           mover,
@@ -124,13 +128,13 @@ export class Leading {
       ),
     });
     this.#verbs = {
-      cells: new CellVerbs({ ...parts, moves, groups }),
-      hosts: new HostVerbs({ ...parts, moves, groups }),
+      cells: new CellVerbs({ ...parts, moves, unfinished }),
+      hosts: new HostVerbs({ ...parts, moves, unfinished }),
       volumes: new VolumeVerbs({ ...parts, groups, deletion }),
       snapshots: new SnapshotVerbs(parts),
       moves,
       routes: new RouteVerbs({ ...parts, replication }),
-      quarantine: new QuarantineVerbs({ ...parts, groups }),
+      quarantine: new QuarantineVerbs({ ...parts, unfinished }),
       ports,
     };
   }
@@ -140,7 +144,7 @@ export class Leading {
     const { store } = ports;
     const known = { highest: await Highest.load(store), evidence: await EvidenceBook.load(store) };
     const leading = new Leading(ports, term, known);
-    await leading.#groups.takeUp();
+    await leading.#unfinished.takeUp();
     await leading.#operations.takeUp();
     const restless = [...(await leading.#snapshotDeletions.takeUp()), ...(await leading.#bases.takeUp())];
     for (const volume of restless) leading.#tender.wake(volume);
@@ -160,10 +164,18 @@ export class Leading {
     return carryOutCall(this.#verbs, host, call);
   }
 
-  joined({ host, volumes }: Hello, resumed: boolean): void {
+  joined({ host, volumes, groups }: Hello, resumed: boolean): void {
     if (!resumed) this.#copies.joined(host);
     this.#tender.joined(host);
-    this.#groups.joined(host);
+    this.#unfinished.joined(host);
+    void this.#unfinished
+      .told(host, groups)
+      .catch((error) =>
+        this.#ports.log.warn(
+          { event: 'group-not-stored', host, err: error },
+          'a group of which a host has told could not be kept',
+        ),
+      );
     for (const { id } of volumes) this.#operations.settle(id);
   }
 
@@ -212,7 +224,7 @@ function whyShut({ name, status }: Route): Why {
 type Step = { step: (route: Route) => Promise<Next> };
 
 function stepOf(
-  { book, groups, deletion }: { book: RouteBook; groups: Groups; deletion: Step },
+  { book, unfinished, deletion }: { book: RouteBook; unfinished: UnfinishedGroups; deletion: Step },
   {
     ownership,
     mover,
@@ -227,7 +239,7 @@ function stepOf(
     // Also of a volume of an unfinished group: that may wait for the very host whose place was taken.
     const owned = route.status === 'open' ? await ownership.step(route) : REST;
     if (owned.do === 'again') return owned;
-    const held = await groups.whyHeld(volume);
+    const held = await unfinished.whyHeld(volume);
     // They are woken when a group is finished, and when one of them has another route.
     if (held) return soonest([owned, { do: 'rest', why: whyOf(held) }]);
     if (route.status === 'gone') return deletion.step(route);

@@ -13,7 +13,6 @@ import type { Arguments } from '../protocol/verbs.js';
 import { askBoth, askHost } from './asking.js';
 import { heldElsewhere, ownersElsewhere, requireTrueOwner } from './elsewhere.js';
 import { isForOperator } from './faulted.js';
-import type { Groups } from './groups.js';
 import type { Highest } from './highest.js';
 import { newPlace, requireReadmitted } from './hosts-view.js';
 import type { Locks } from './locks.js';
@@ -23,10 +22,11 @@ import type { Ports } from './ports.js';
 import { hostError, hostSilent } from './refusals.js';
 import type { AdoptResult, ClaimResult, Quarantined } from './results.js';
 import type { RouteBook } from './route-book.js';
+import type { UnfinishedGroups } from './unfinished-groups.js';
 
 export type QuarantineVerbsParts = Ports & {
   book: RouteBook;
-  groups: Groups;
+  unfinished: UnfinishedGroups;
   locks: Locks;
   operations: Operations;
   highest: Highest;
@@ -133,7 +133,7 @@ export class QuarantineVerbs {
   }
 
   async #adopt(route: Route, cell: string, host?: string): Promise<AdoptResult> {
-    const { store, book, groups, highest, wake, log } = this.#parts;
+    const { store, book, unfinished, highest, wake, log } = this.#parts;
     const answers = await askBoth(this.#parts, route, []);
     const chosen = chosenOf(route, { cell, host, x: answers[0] });
     // Nothing is decided for one that may never hear of it, where another part of the cell could go on.
@@ -142,7 +142,7 @@ export class QuarantineVerbs {
     if (hasNothing(answers[chosen === route.active ? 0 : 1])) throw nothingThere(route, chosen);
     await requireReadmitted(this.#parts, chosen.primary);
     // What is provisional there goes with the word, and may be decided.
-    const awaited = groups.whyAwaited(route.volume, chosen.primary);
+    const awaited = unfinished.whyAwaited(route.volume, chosen.primary);
     if (awaited) throw awaited;
     const isDecidedSo = chosen === route.active && isDecided(route);
     const decided = isDecidedSo ? route : await this.#decide(route, chosen, answers);

@@ -10,6 +10,7 @@
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Operation } from '../model/cell/operation.js';
 import type { Head, Route } from '../model/cell/route.js';
+import type { GroupPart } from '../model/group-cut.js';
 
 /** An operation that was asked for and has not ended: written before anything of it is sent, so that whoever leads next ends it. */
 export interface OperationRecord {
@@ -26,7 +27,9 @@ export interface OperationRecord {
 /** A snapshot of several volumes in one instant: published or dropped everywhere, whoever leads by then. */
 export interface GroupRecord {
   id: string;
-  members: { volume: string; host: string; epoch: number; snapshot: string; name: string }[];
+  members: GroupPart[];
+  /** Of one that only its hosts know: at others, where nothing is to be done. */
+  elsewhere?: GroupPart[];
   /** `open`: nothing is decided, so it is dropped by whoever finds it; the others are carried out until all have confirmed. */
   decision: 'open' | 'publish' | 'drop';
   begun: string;

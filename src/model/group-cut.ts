@@ -17,6 +17,15 @@ export interface GroupMember {
   name: string;
 }
 
+/** Of the whole group, at whatever host. */
+export interface GroupPart {
+  volume: string;
+  host: string;
+  epoch: number;
+  snapshot: string;
+  name: string;
+}
+
 export interface GroupCut {
   id: string;
   /** `cut`: to be published or dropped. The others are kept for a while, to be answered again. */
@@ -26,6 +35,8 @@ export interface GroupCut {
   /** For how long clients were held until the cut. */
   heldMs: number;
   members: GroupMember[];
+  /** What a coordinator needs to know that has lost it. */
+  parts: GroupPart[];
 }
 
 export function encodeGroupCut(group: GroupCut): string {
@@ -35,10 +46,11 @@ export function encodeGroupCut(group: GroupCut): string {
 /** Throws when it is none. */
 export function decodeGroupCut(text: string): GroupCut {
   const json = object(JSON.parse(text), 'a group');
-  const { created, heldMs, members } = json;
+  const { created, heldMs, members, parts } = json;
   if (typeof created !== 'string') throw new Error('it does not say when it was made');
   if (typeof heldMs !== 'number' || !(heldMs >= 0)) throw new Error('the time of its hold is no number');
   if (!Array.isArray(members)) throw new Error('its members are no list');
+  if (!Array.isArray(parts)) throw new Error('its parts are no list');
   return {
     id: id(json['id'], 'the group'),
     phase: oneOf(json['phase'], ['cut', 'published', 'dropped'], 'the phase') as GroupCut['phase'],
@@ -53,6 +65,19 @@ export function decodeGroupCut(text: string): GroupCut {
         parent: head(member['parent'], 'a parent'),
         snapshot: id(member['snapshot'], 'a snapshot'),
         name: member['name'],
+      };
+    }),
+    parts: parts.map((one) => {
+      const part = object(one, 'a part');
+      const { host, name } = part;
+      if (typeof host !== 'string') throw new Error('a part has no host');
+      if (typeof name !== 'string') throw new Error('a part has no name');
+      return {
+        volume: id(part['volume'], 'a volume'),
+        host,
+        epoch: count(part['epoch'], 'an epoch'),
+        snapshot: id(part['snapshot'], 'a snapshot'),
+        name,
       };
     }),
   };

@@ -12,6 +12,7 @@ export type PerformedOperation = MessageOf<'perform'>['operation'];
 export type VolumeDescription = MessageOf<'description'>['description'];
 export type SnapshotFacts = VolumeDescription['snapshots'][number];
 export type Pull = MessageOf<'pull'>['pull'];
+export type OpenGroup = MessageOf<'hello'>['groups'][number];
 export type GroupStep = MessageOf<'group'>['step'];
 export type GroupOutcome = MessageOf<'grouped'>['outcome'];
 export type Digest = Pick<MessageOf<'digested'>, 'sha256' | 'bytes'>;

@@ -3,7 +3,7 @@
 const MIB = 1024 * 1024;
 
 export const LIMITS = {
-  /** A message, as UTF-8. A hello of MAX_VOLUMES fits. */
+  /** A message, as UTF-8. A hello of MAX_VOLUMES and of all groups fits. */
   messageBytes: 4 * MIB,
   /** Objects and lists in one another. */
   depth: 24,
@@ -17,6 +17,9 @@ export const LIMITS = {
   allowed: 256,
   /** Members of a request that names several volumes. */
   members: 256,
+  /** Groups in one hello, and parts of all of them together. */
+  groups: 64,
+  groupParts: 1_024,
   /** Numbered messages that the peer has not acknowledged: more, and it does not read. */
   unacknowledged: 8_192,
   unacknowledgedBytes: 16 * MIB,

@@ -178,6 +178,12 @@ export const Pull = closed({
   bytesPerSecond: nullable(Positive),
 });
 
+/** A volume of a snapshot of several in one instant, the host that has it, and the snapshot it gets. */
+const GroupPart = closed({ volume: Id, host: PlaceName, epoch: Count, snapshot: Id, name: Name });
+
+/** What was cut, and neither published nor dropped: with all its parts, wherever they are. */
+export const OpenGroup = closed({ group: Id, parts: listOf(GroupPart, LIMITS.members, 1) });
+
 /** One step of a snapshot of several volumes in one instant; each is taken once, and may be asked again. */
 export const GroupStep = Type.Union([
   /** Holds the clients of all of them; they go on by themselves after `limitMs`, whatever becomes of the coordinator. */
@@ -189,6 +195,8 @@ export const GroupStep = Type.Union([
       LIMITS.members,
       1,
     ),
+    /** Of all hosts: kept with the cut, and told in a hello. */
+    parts: listOf(GroupPart, LIMITS.members, 1),
   }),
   /** Clients go on; says whether they were held until now. */
   verb('resume', {}),

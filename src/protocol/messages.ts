@@ -14,6 +14,7 @@ import {
   GroupOutcome,
   GroupStep,
   HeadOrNull,
+  OpenGroup,
   Outcome,
   PerformedOperation,
   Pull,
@@ -113,6 +114,8 @@ export const MESSAGES = {
     nbd: listOf(Address, LIMITS.addresses),
     program: Text,
     volumes: listOf(VolumeFacts, LIMITS.volumes),
+    /** Open here, as far as they fit: whoever leads may have a state of before them. */
+    groups: listOf(OpenGroup, LIMITS.groups),
     /** The session to take up again, and the last numbered message of it that was received. */
     resume: nullable(closed({ session: Id, received: Count })),
   }),

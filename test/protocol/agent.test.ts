@@ -208,7 +208,8 @@ t.test('a group is cut while its clients are held, and they go on by themselves'
   });
   const atHold = writer.answered;
   const member = { volume: VOLUME, epoch: 1, parent: null, id: idOf(1), name: 'all' };
-  t.match(await ask({ do: 'cut', members: [member] }), {
+  const parts = [{ volume: VOLUME, host: HOST, epoch: 1, snapshot: idOf(1), name: 'all' }];
+  t.match(await ask({ do: 'cut', members: [member], parts }), {
     reply: { outcome: { kind: 'done', held: 'held' } },
   });
   t.equal(writer.answered, atHold, 'the real data plane keeps them held over the cut');
@@ -227,6 +228,31 @@ t.test('a group is cut while its clients are held, and they go on by themselves'
   t.match(await coordinator.server.group(HOST, { group: next, step: { do: 'resume' } }, 30_000), {
     reply: { outcome: { held: 'expired' } },
   });
+});
+
+t.test('killed between the cut and the decision: its next hello tells of the group', async (t) => {
+  const one = await scene(t);
+  const { coordinator, daemon } = one;
+  await claimed(one);
+  const group = idOf(0x9);
+  const ask = (step: Parameters<typeof coordinator.server.group>[1]['step']) =>
+    coordinator.server.group(HOST, { group, step }, 30_000);
+  await ask({ do: 'quiesce', volumes: [VOLUME], limitMs: 3000 });
+  const members = [{ volume: VOLUME, epoch: 1, parent: null, id: idOf(1), name: 'all' }];
+  const parts = [
+    { volume: VOLUME, host: HOST, epoch: 1, snapshot: idOf(1), name: 'all' },
+    { volume: idOf(0xfa), host: 'h2', epoch: 7, snapshot: idOf(2), name: 'all' },
+  ];
+  await ask({ do: 'cut', members, parts });
+  const hellos = coordinator.hellos.length;
+  t.strictSame(coordinator.hellos.at(-1)!.groups, []);
+  await daemon.kill();
+  await daemon.run();
+  t.strictSame((await coordinator.joined(hellos + 1)).groups, [{ group, parts }]);
+  t.match(await ask({ do: 'drop' }), { reply: { outcome: { kind: 'done' } } });
+  await daemon.kill();
+  await daemon.run();
+  t.strictSame((await coordinator.joined(hellos + 2)).groups, []);
 });
 
 t.test('killed at random moments of snapshots and seals: record and data say the same', async (t) => {

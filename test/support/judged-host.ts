@@ -10,6 +10,7 @@ import {
 } from '../../src/model/cell/host-record.js';
 import type { CommandOutcome } from '../../src/model/cell/resolution.js';
 import type { Head } from '../../src/model/cell/route.js';
+import type { GroupPart } from '../../src/model/group-cut.js';
 import type {
   GroupOutcome,
   GroupStep,
@@ -38,6 +39,8 @@ interface Group {
   held: boolean;
   expired: boolean;
   cuts: { volume: string; epoch: number; parent: Head | null; id: string; name: string; content: number }[];
+  /** As it was told of all hosts. */
+  parts: GroupPart[];
   published: { volume: string; head: Head }[] | null;
 }
 
@@ -90,7 +93,7 @@ export class CellHost {
     this.groups.clear();
   }
 
-  facts(): Pick<Hello, 'host' | 'cell' | 'storeId' | 'boot' | 'nbd' | 'program' | 'versions' | 'volumes'> {
+  facts(): Omit<Hello, 'type' | 'resume'> {
     const volumes = [...this.volumes].map(([id, { record }]) => ({
       id,
       epoch: record.epoch,
@@ -107,6 +110,9 @@ export class CellHost {
       program: 'test',
       versions: [1],
       volumes,
+      groups: [...this.groups].flatMap(([group, { cuts, parts, published }]) =>
+        cuts.length > 0 && !published ? { group, parts } : [],
+      ),
     };
   }
 
@@ -332,7 +338,7 @@ export class CellHost {
     });
     const group = this.groups.get(id);
     if (step.do === 'quiesce') {
-      const begun: Group = group ?? { held: true, expired: false, cuts: [], published: null };
+      const begun: Group = group ?? { held: true, expired: false, cuts: [], parts: [], published: null };
       this.groups.set(id, begun);
       return done(begun);
     }
@@ -340,6 +346,7 @@ export class CellHost {
     if (!group) return done(undefined);
     if (step.do === 'drop' && group.published) return already(id, 'published');
     if (step.do === 'cut') {
+      group.parts = step.parts;
       for (const cut of step.members) {
         const held = this.volumes.get(cut.volume);
         const command: HostCommand = {

@@ -23,6 +23,9 @@ export function factsOf(host: string, more: Partial<HelloFacts> = {}): HelloFact
     nbd: ['tcp:127.0.0.1:10809'],
     program: '0.1.0',
     volumes: [{ id: VOLUME, epoch: 4, head, state: 'ACTIVE' }],
+    groups: [
+      { group: idOf(0x9), parts: [{ volume: VOLUME, host, epoch: 4, snapshot: idOf(0x11), name: 'all' }] },
+    ],
     ...more,
   };
 }

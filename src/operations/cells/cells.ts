@@ -10,6 +10,7 @@ import type {
   Digest,
   GroupOutcome,
   GroupStep,
+  OpenGroup,
   Pull,
   VolumeDescription,
   VolumeLoad,
@@ -168,6 +169,11 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
     // Of more than fit those that are gone are left out first: a coordinator that wants to know of one asks.
     const isGone = ({ state }: VolumeFacts): number => (state === 'GONE' ? 1 : 0);
     return facts.sort((a, b) => isGone(a) - isGone(b)).slice(0, LIMITS.volumes);
+  }
+
+  /** Groups that are neither published nor dropped, for a hello. */
+  openGroups(): OpenGroup[] {
+    return this.#groups.open();
   }
 
   /** Null: it belongs to no cell. */

@@ -12,7 +12,8 @@ import type { Head } from '../../model/cell/route.js';
 import type { Container, Snapshot } from '../../model/entities.js';
 import type { GroupCut, GroupMember } from '../../model/group-cut.js';
 import { checkName, hiddenName } from '../../model/names.js';
-import type { GroupOutcome, GroupStep } from '../../protocol/exchange.js';
+import type { GroupOutcome, GroupStep, OpenGroup } from '../../protocol/exchange.js';
+import { LIMITS } from '../../protocol/limits.js';
 import type { Devices } from '../devices.js';
 import type { PlaneClient } from '../plane-client.js';
 import type { Snapshots } from '../snapshots.js';
@@ -97,6 +98,20 @@ export class Groups {
     );
   }
 
+  /** Cut, and neither published nor dropped; the oldest first, as many as a hello takes. */
+  open(): OpenGroup[] {
+    const cuts = [...this.#with.catalog.groupCuts.values()].filter(({ phase }) => phase === 'cut');
+    cuts.sort((a, b) => (a.created < b.created ? -1 : 1));
+    const open: OpenGroup[] = [];
+    let room: number = LIMITS.groupParts;
+    for (const { id, parts } of cuts.slice(0, LIMITS.groups)) {
+      room -= parts.length;
+      if (room < 0) break;
+      open.push({ group: id, parts });
+    }
+    return open;
+  }
+
   /** Clients go on. */
   async stop(): Promise<void> {
     await Promise.all([...this.#holds.values()].map((hold) => hold.end()));
@@ -139,7 +154,7 @@ export class Groups {
     });
   }
 
-  async #cut(group: string, { members }: Of<'cut'>): Promise<GroupOutcome> {
+  async #cut(group: string, { members, parts }: Of<'cut'>): Promise<GroupOutcome> {
     if (this.#record(group)) return this.#answer(group);
     const hold = this.#holds.get(group);
     if (!hold || hold.ended !== null) throw notHeld(group);
@@ -151,7 +166,8 @@ export class Groups {
     });
     await hold.cut(() =>
       snapshots.createLocked(wishes, {
-        alongside: (change) => this.#noteCut(change, { id: group, members: wanted, heldMs: hold.heldMs }),
+        alongside: (change) =>
+          this.#noteCut(change, { id: group, members: wanted, parts, heldMs: hold.heldMs }),
       }),
     );
     return this.#answer(group);
@@ -171,9 +187,9 @@ export class Groups {
     });
   }
 
-  #noteCut(change: Change, { id, members, heldMs }: Pick<GroupCut, 'id' | 'members' | 'heldMs'>): void {
-    change.groupCut({ id, phase: 'cut', created: new Date().toISOString(), heldMs, members });
-    for (const { volume, snapshot } of members) this.#with.lineages.hide(change, volume, [snapshot]);
+  #noteCut(change: Change, cut: Pick<GroupCut, 'id' | 'members' | 'parts' | 'heldMs'>): void {
+    change.groupCut({ ...cut, phase: 'cut', created: new Date().toISOString() });
+    for (const { volume, snapshot } of cut.members) this.#with.lineages.hide(change, volume, [snapshot]);
   }
 
   async #resume(group: string): Promise<GroupOutcome> {

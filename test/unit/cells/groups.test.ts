@@ -12,13 +12,20 @@ const GROUP = idOf(0x9);
 const [A, B, C] = [idOf(1), idOf(2), idOf(3)];
 const LONG = 60_000;
 
-const CUT: GroupStep = {
+/** The last one is at another host. */
+const PARTS = [
+  { volume: VOLUME, host: 'h1', epoch: 1, snapshot: A, name: 'both' },
+  { volume: OTHER, host: 'h1', epoch: 1, snapshot: B, name: 'both' },
+  { volume: idOf(0xfa), host: 'h2', epoch: 3, snapshot: C, name: 'both' },
+];
+const CUT = {
   do: 'cut',
   members: [
     { volume: VOLUME, epoch: 1, parent: null, id: A, name: 'both' },
     { volume: OTHER, epoch: 1, parent: null, id: B, name: 'both' },
   ],
-};
+  parts: PARTS,
+} satisfies GroupStep;
 const HEADS = [
   { volume: VOLUME, head: { id: A, seq: 1 } },
   { volume: OTHER, head: { id: B, seq: 1 } },
@@ -210,7 +217,7 @@ t.test('one member that cannot be held, or cut, is named, and no client stays he
   await session.write(0, [1]);
   await host.command({ do: 'readmit' }, OTHER);
   t.match(await ask(quiesce()), { kind: 'done', held: 'held' });
-  const stale: GroupStep = { do: 'cut', members: [{ ...CUT.members[0]!, epoch: 7 }, CUT.members[1]!] };
+  const stale: GroupStep = { ...CUT, members: [{ ...CUT.members[0]!, epoch: 7 }, CUT.members[1]!] };
   t.match(await ask(stale), { kind: 'failed', code: 'group-failed', volume: VOLUME, message: /STALE_EPOCH/ });
   t.match(await ask({ do: 'drop' }), { kind: 'done' });
   await session.write(0, [2]);
@@ -342,5 +349,22 @@ t.test('a stop lets held clients go', async (t) => {
   await host.store.operations.close();
   t.pass('it has ended');
   await host.store.start();
+  await host.store.end();
+});
+
+t.test('what is open is told with all its parts, after a restart too, and not when it is over', async (t) => {
+  const host = await two();
+  const ask = (step: GroupStep) => host.cells.group(GROUP, step);
+  t.strictSame(host.cells.openGroups(), []);
+  await ask(quiesce());
+  t.strictSame(host.cells.openGroups(), [], 'nothing is cut');
+  await ask(CUT);
+  const open = [{ group: GROUP, parts: PARTS }];
+  t.strictSame(host.cells.openGroups(), open);
+  await ask({ do: 'resume' });
+  await host.restart('power-loss');
+  t.strictSame(host.cells.openGroups(), open);
+  await ask({ do: 'publish' });
+  t.strictSame(host.cells.openGroups(), []);
   await host.store.end();
 });

@@ -219,6 +219,7 @@ t.test('no fork is made while a snapshot of several volumes is neither published
   await host.cells.group(group, {
     do: 'cut',
     members: [{ volume: VOLUME, epoch: 1, parent, id: idOf(2), name: 'both' }],
+    parts: [{ volume: VOLUME, host: 'h1', epoch: 1, snapshot: idOf(2), name: 'both' }],
   });
   await host.cells.group(group, { do: 'resume' });
   await host.command({ do: 'fence', releasedTo: 2 });

@@ -48,6 +48,10 @@ const CUT: GroupCut = {
   created: '2024-01-01T00:00:00.000Z',
   heldMs: 1.5,
   members: [{ volume: VOLUME, epoch: 1, parent: HEAD, snapshot: 'a'.repeat(32), name: 'ß 💾' }],
+  parts: [
+    { volume: VOLUME, host: 'h1', epoch: 1, snapshot: 'a'.repeat(32), name: 'ß 💾' },
+    { volume: 'd'.repeat(32), host: 'h2', epoch: 4, snapshot: 'b'.repeat(32), name: 'x' },
+  ],
 };
 
 t.test('records come back as they were', async (t) => {
@@ -91,6 +95,10 @@ t.test('each part that is wrong is said', async (t) => {
     [{ ...CUT, members: null }, /list/],
     [{ ...CUT, members: [{ ...CUT.members[0], name: 1 }] }, /name/],
     [{ ...CUT, members: [{ ...CUT.members[0], epoch: null }] }, /epoch/],
+    [{ ...CUT, parts: {} }, /parts/],
+    [{ ...CUT, parts: [{ ...CUT.parts[0], host: null }] }, /host/],
+    [{ ...CUT, parts: [{ ...CUT.parts[0], name: 1 }] }, /name/],
+    [{ ...CUT, parts: [{ ...CUT.parts[0], snapshot: 'x' }] }, /snapshot/],
   ] as const)
     t.throws(() => decodeGroupCut(JSON.stringify(value)), { message });
   for (const key of ['', VOLUME, `${VOLUME}/1`, `${VOLUME}/0000000000000000`, `x/0000000000000001`])

@@ -403,6 +403,7 @@ const DAMAGE: [FindingCode[], string, Damage][] = [
             created: '2024-01-01T00:00:00.000Z',
             heldMs: 1,
             members: [{ volume: CELL_VOLUME, epoch: 1, parent: null, snapshot: 'c'.repeat(32), name: 's' }],
+            parts: [],
           }),
         ),
       ]),

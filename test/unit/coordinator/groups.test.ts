@@ -399,10 +399,10 @@ t.test('nothing is adopted of a host that has not heard of the decision', async 
   t.match(await world.done('quarantine-adopt', { volume: 'c', cell: 'west' }), { host: 'west-1' });
 });
 
-/** A group of which the coordinator knows, from a backup, that it is open; or that it was to be dropped. */
+/** A group of which the coordinator knows, from a backup, that it is open, or that it was to be dropped; or nothing: the backup is older. */
 async function fromBackup(
   publish: readonly string[],
-  decision: 'open' | 'drop' = 'open',
+  decision: 'open' | 'drop' | 'unknown' = 'open',
 ): Promise<{ world: CoordinatorWorld; ids: string[] }> {
   const { world, ids } = await three();
   const backups: (typeof world.state)[] = [];
@@ -411,10 +411,12 @@ async function fromBackup(
     return step === 'publish' && !publish.includes(host) ? 'lost' : 'delivered';
   };
   await world.done('snapshot-create', all);
+  world.running.isDead = true;
   world.fateOf = () => 'delivered';
   const state = backups[0]!;
   const [key, text] = [...state.records].find(([each]) => each.startsWith('record/group/'))!;
-  state.records.set(key, text.replace('"open"', `"${decision}"`));
+  if (decision === 'unknown') state.records.delete(key);
+  else state.records.set(key, text.replace('"open"', `"${decision}"`));
   world.state = state;
   return { world, ids };
 }
@@ -429,6 +431,47 @@ for (const decision of ['open', 'drop'] as const)
     t.same(lostOnes(world), []);
     t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
   });
+
+const unknowns = (world: CoordinatorWorld) =>
+  world.log.events().filter((event) => event === 'group-unknown').length;
+
+t.test('a coordinator from a backup of before the group: what nobody has published is dropped', async (t) => {
+  const { world, ids } = await fromBackup([], 'unknown');
+  await world.lead();
+  await world.until('the drops', () => [...world.hosts.values()].every(({ groups }) => groups.size === 0));
+  await world.until('the end of the group', () => world.isQuiet);
+  t.same(taken(world, ids), [0, 0, 0]);
+  t.equal(unknowns(world), 2, 'each has its turn');
+  for (const volume of ['a', 'c'])
+    t.match(await world.done('snapshot-create', { snapshots: [{ volume, name: 'next' }] }), { seq: 2 });
+  for (const volume of ['a', 'b', 'c']) t.equal(world.disagreement(volume), null);
+});
+
+t.test('a coordinator from a backup of before the group: what one has published all publish', async (t) => {
+  const { world, ids } = await fromBackup(['east-1'], 'unknown');
+  await world.lead();
+  await world.until('the end of the group', () => taken(world, ids).join() === '1,1,1' && world.isQuiet);
+  t.equal(unknowns(world), 1);
+  t.same(lostOnes(world), []);
+  t.match(await world.done('snapshot-create', { snapshots: [{ volume: 'c', name: 's3' }] }), { seq: 3 });
+});
+
+t.test(
+  'a coordinator from a backup of before the group drops nothing before all have said what they have; only what is cut waits',
+  async (t) => {
+    const { world, ids } = await fromBackup(['east-1'], 'unknown');
+    world.disconnect('east-1');
+    await world.lead();
+    await world.pass(30_000);
+    t.equal(world.host('west-1').groups.size, 1);
+    const snapshot = (volume: string) =>
+      world.refused('snapshot-create', { snapshots: [{ volume, name: 's3' }] });
+    t.equal(await snapshot('c'), 'group-unfinished');
+    await world.connect('east-1');
+    t.equal(await snapshot('a'), 'done', 'those that are done with it do not wait');
+    await world.until('the end of the group', () => taken(world, ids).join() === '1,1,1' && world.isQuiet);
+  },
+);
 
 t.test('a coordinator from a backup drops nothing before all have said what they have', async (t) => {
   const { world, ids } = await fromBackup(['east-1']);

@@ -68,19 +68,34 @@ t.test('names and numbers beyond their bounds', async (t) => {
     t.equal(codeOf(JSON.stringify({ ...helloOf('a'), ...more })), 'malformed', JSON.stringify(more));
 });
 
-t.test('a hello with as many volumes as are allowed fits a message; one more is refused', async (t) => {
-  const volumes = Array.from({ length: LIMITS.volumes }, (_, number) => ({
-    id: idOf(number),
-    epoch: Number.MAX_SAFE_INTEGER,
-    head: { id: idOf(number), seq: Number.MAX_SAFE_INTEGER },
-    state: 'RECEIVING' as const,
-  }));
-  t.equal(codeOf(encode(helloOf('a', { volumes }))), 'hello');
-  t.equal(
-    codeOf(JSON.stringify(helloOf('a', { volumes: [...volumes, { ...volumes[0]!, id: idOf(1e9) }] }))),
-    'malformed',
-  );
-});
+t.test(
+  'a hello with as many volumes and groups as are allowed fits a message; one volume more is refused',
+  async (t) => {
+    const volumes = Array.from({ length: LIMITS.volumes }, (_, number) => ({
+      id: idOf(number),
+      epoch: Number.MAX_SAFE_INTEGER,
+      head: { id: idOf(number), seq: Number.MAX_SAFE_INTEGER },
+      state: 'RECEIVING' as const,
+    }));
+    const part = (number: number) => ({
+      volume: idOf(number),
+      host: 'h'.repeat(63),
+      epoch: Number.MAX_SAFE_INTEGER,
+      snapshot: idOf(number),
+      name: '"'.repeat(128),
+    });
+    const each = LIMITS.groupParts / LIMITS.groups;
+    const groups = Array.from({ length: LIMITS.groups }, (_, number) => ({
+      group: idOf(number),
+      parts: Array.from({ length: each }, (_, at) => part(at)),
+    }));
+    t.equal(codeOf(encode(helloOf('a', { volumes, groups }))), 'hello');
+    t.equal(
+      codeOf(JSON.stringify(helloOf('a', { volumes: [...volumes, { ...volumes[0]!, id: idOf(1e9) }] }))),
+      'malformed',
+    );
+  },
+);
 
 t.test('what is larger or deeper than a message may be is refused before it is parsed', async (t) => {
   t.equal(codeOf(`"${'x'.repeat(LIMITS.messageBytes)}"`), 'too-large');
