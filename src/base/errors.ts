@@ -147,6 +147,8 @@ export const ERROR_CODES = {
   'host-failed': 'io',
   'host-not-found': 'not-found',
   'host-not-connected': 'busy',
+  'host-connected': 'in-use',
+  'host-needed': 'in-use',
   'host-not-regressed': 'refused',
   'host-regressed': 'refused',
   'cell-not-found': 'not-found',

@@ -75,6 +75,7 @@ const ARGUMENTS: Readonly<Record<string, Values>> = {
   'host show host': names('hosts'),
   'host drain host': names('hosts'),
   'host readmit host': names('hosts'),
+  'host forget host': names('hosts'),
   'move start name': names('routes'),
   'move status name': names('routes'),
   'move cancel name': names('routes'),

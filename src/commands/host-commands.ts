@@ -1,7 +1,13 @@
 // cellblock host ...: the agents that a coordinator knows.
 
 import type { Command } from 'commander';
-import type { DrainResult, HostDetails, HostSummary, ReadmitResult } from '../coordinator/results.js';
+import type {
+  DrainResult,
+  ForgetHostResult,
+  HostDetails,
+  HostSummary,
+  ReadmitResult,
+} from '../coordinator/results.js';
 import { type ConfirmOptions, confirm, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
 import { type AgainOption, askCoordinator, checkPlace, withAgain } from './coordinator-verbs.js';
@@ -48,6 +54,15 @@ export function addHostCommands(program: Command, contextOf: ContextOf): void {
       .option(...YES),
   ).action((name: string, options: ConfirmOptions & AgainOption, command: Command) =>
     readmit(contextOf(command), name, options),
+  );
+  withAgain(
+    host
+      .command('forget')
+      .description('give up a host that never comes back: no route names it any more')
+      .argument('<host>')
+      .option(...YES),
+  ).action((name: string, options: ConfirmOptions & AgainOption, command: Command) =>
+    forget(contextOf(command), name, options),
   );
 }
 
@@ -177,4 +192,20 @@ async function readmit(context: Context, name: string, options: ConfirmOptions &
     ];
     return `${lines.join('\n')}\n`;
   });
+}
+
+async function forget(context: Context, name: string, options: ConfirmOptions & AgainOption): Promise<void> {
+  checkPlace(name, 'host');
+  const warning = `What host ${name} has of volumes is given up; if it comes back, nothing of it is served before \`cellblock host readmit ${name}\`.`;
+  await confirm(context, warning, options);
+  const done = await askCoordinator<ForgetHostResult>(
+    context,
+    { verb: 'host-forget', arguments: { host: name } },
+    { again: options.again, look: LOOK },
+  );
+  context.terminal.result(done, () =>
+    done.volumes.length === 0
+      ? `Host ${name} is forgotten; no route has named it.\n`
+      : `Host ${name} is forgotten: the routes of ${done.volumes.map(printable).join(', ')} name it no more.\n`,
+  );
 }

@@ -30,13 +30,13 @@ async function admitNext(parts: AdmissionParts, hello: Hello): Promise<Admission
   const { store, term, highest, leadership, log } = parts;
   const { host, volumes } = hello;
   const known = await store.get('host', host);
-  const because = known?.regressed
-    ? 'it has been before'
+  const because = isHeldBack(known, hello)
+    ? 'it was, or was forgotten'
     : (whyRegressed(known, hello, highest) ??
       (await whyNotOwner(parts, hello)) ??
       (await whyNoCopyOf(parts, hello)));
   const regressed = because !== null;
-  if (regressed && !known?.regressed)
+  if (regressed && (!known?.regressed || known.forgotten !== undefined))
     log.error(
       { event: 'host-regressed', host, because },
       'a host is older than it was: nothing of it is served',
@@ -64,8 +64,13 @@ export function notAdmitted({ leadership, settings }: Pick<Ports, 'leadership' |
   };
 }
 
+/** With a store that has nothing in it a host that was forgotten begins anew. */
+function isHeldBack(known: HostRecord | null, { volumes }: Hello): boolean {
+  return known?.regressed === true && (known.forgotten === undefined || volumes.length > 0);
+}
+
 function whyRegressed(known: HostRecord | null, hello: Hello, highest: Highest): string | null {
-  if (!known) return null;
+  if (!known || known.forgotten !== undefined) return null;
   if (hello.storeId !== known.storeId) return `it has store ${hello.storeId}, and had ${known.storeId}`;
   if (hello.boot < known.boot) return `it was started ${hello.boot} times, and ${known.boot} times before`;
   return highest.whyRegressed(hello.host, hello.volumes);

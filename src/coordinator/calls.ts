@@ -3,6 +3,7 @@
 import type { Call } from '../protocol/exchange.js';
 import type { Arguments, Verb } from '../protocol/verbs.js';
 import type { CellVerbs } from './cell-verbs.js';
+import type { HostForgetting } from './host-forgetting.js';
 import type { HostVerbs } from './host-verbs.js';
 import type { MoveVerbs } from './move-verbs.js';
 import type { Ports } from './ports.js';
@@ -15,6 +16,7 @@ import type { VolumeVerbs } from './volume-verbs.js';
 export interface Verbs {
   cells: CellVerbs;
   hosts: HostVerbs;
+  forgetting: HostForgetting;
   volumes: VolumeVerbs;
   snapshots: SnapshotVerbs;
   moves: MoveVerbs;
@@ -38,6 +40,7 @@ const CALLS: { [V in Verb]: Carry<V> } = {
   'host-show': ({ hosts }, given) => hosts.show(given),
   'host-drain': ({ hosts }, given, host) => hosts.drain(given, host),
   'host-readmit': ({ hosts }, given) => hosts.readmit(given),
+  'host-forget': ({ forgetting }, given) => forgetting.forget(given),
   'snapshot-create': ({ volumes }, given, host) => volumes.snapshot(given, host),
   'snapshot-delete': ({ snapshots }, given, host) => snapshots.delete(given, host),
   'volume-resize': ({ volumes }, given, host) => volumes.resize(given, host),

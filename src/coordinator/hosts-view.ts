@@ -10,15 +10,17 @@ import type { Why } from './troubles.js';
 
 export type HostsViewParts = Pick<Ports, 'hosts' | 'store' | 'settings'> & { book: RouteBook };
 
-/** By name. */
+/** By name, without those that were given up. */
 export async function allHosts({ store }: Pick<Ports, 'store'>): Promise<HostRecord[]> {
-  return (await store.list('host')).sort((a, b) => (a.host < b.host ? -1 : 1));
+  const known = (await store.list('host')).filter(({ forgotten }) => forgotten === undefined);
+  return known.sort((a, b) => (a.host < b.host ? -1 : 1));
 }
 
 export async function hostNamed({ store }: Pick<Ports, 'store'>, host: string): Promise<HostRecord> {
   const record = await store.get('host', host);
-  if (record) return record;
-  throw new CellblockError('host-not-found', `No host ${host} has ever joined.`, {
+  if (record && record.forgotten === undefined) return record;
+  const because = record ? `Host ${host} was forgotten.` : `No host ${host} has ever joined.`;
+  throw new CellblockError('host-not-found', because, {
     hint: 'Run `cellblock host list`.',
     facts: { host },
   });
@@ -63,7 +65,7 @@ export function connected(parts: Pick<Ports, 'hosts' | 'settings'>, host: string
 /** The cells that were made, and those that hosts say they are in. */
 export async function allCells({ store }: Pick<Ports, 'store'>): Promise<string[]> {
   const made = (await store.list('cell')).map(({ cell }) => cell);
-  const inhabited = (await store.list('host')).map(({ cell }) => cell);
+  const inhabited = (await allHosts({ store })).map(({ cell }) => cell);
   return [...new Set([...made, ...inhabited])].sort();
 }
 

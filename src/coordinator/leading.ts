@@ -15,6 +15,7 @@ import { EvidenceBook } from './evidence.js';
 import { GroupHosts } from './group-hosts.js';
 import { Groups } from './groups.js';
 import { Highest } from './highest.js';
+import { HostForgetting } from './host-forgetting.js';
 import { HostVerbs } from './host-verbs.js';
 import { Locks } from './locks.js';
 import { MoveVerbs } from './move-verbs.js';
@@ -130,6 +131,7 @@ export class Leading {
     this.#verbs = {
       cells: new CellVerbs({ ...parts, moves, unfinished }),
       hosts: new HostVerbs({ ...parts, moves, unfinished }),
+      forgetting: new HostForgetting(parts),
       volumes: new VolumeVerbs({ ...parts, groups, deletion }),
       snapshots: new SnapshotVerbs(parts),
       moves,

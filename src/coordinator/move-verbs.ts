@@ -212,7 +212,7 @@ export class MoveVerbs {
         'move-under-way',
         `Volume ${route.name} still has a copy at ${alternate.primary}, from its last move.`,
         {
-          hint: `Wait until its time of grace is over (\`cellblock move status ${route.name}\`), or move it back there.`,
+          hint: `Wait until its time of grace is over (\`cellblock move status ${route.name}\`), or move it back there. If host ${alternate.primary} never comes back: \`cellblock host forget ${alternate.primary}\`.`,
         },
       );
     }

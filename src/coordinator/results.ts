@@ -192,6 +192,12 @@ export interface Loss {
   snapshots: number;
 }
 
+export interface ForgetHostResult {
+  host: string;
+  /** Whose routes have named it until now. */
+  volumes: string[];
+}
+
 export interface ReadmitResult {
   host: string;
   readmitted: string[];

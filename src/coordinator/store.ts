@@ -46,6 +46,8 @@ export interface HostRecord {
   /** New copies go elsewhere, and what it holds is to be moved away. */
   draining: boolean;
   nbd: string[];
+  /** ISO 8601: an operator has given it up then. It is held back when it comes back. */
+  forgotten?: string;
 }
 
 export interface HighestRecord {

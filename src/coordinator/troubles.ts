@@ -61,7 +61,7 @@ export function whySilent(...hosts: readonly string[]): Why {
   const many = hosts.length > 1;
   return {
     because: `${many ? 'Hosts' : 'Host'} ${hosts.join(' and ')} ${many ? 'do' : 'does'} not answer.`,
-    hint: `Look whether ${many ? 'their agents run and reach' : 'its agent runs and reaches'} the coordinator; it goes on by itself then.`,
+    hint: `Look whether ${many ? 'their agents run and reach' : 'its agent runs and reaches'} the coordinator; it goes on by itself then. One that never comes back is given up with \`cellblock host forget\`.`,
   };
 }
 

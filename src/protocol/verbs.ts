@@ -31,6 +31,8 @@ export const VERBS = {
   'host-show': closed({ host: PlaceName }),
   'host-drain': closed({ host: PlaceName, dryRun: Type.Boolean(), ...bases }),
   'host-readmit': closed({ host: PlaceName }),
+  /** One that never comes back is dropped from all routes. */
+  'host-forget': closed({ host: PlaceName }),
   /** Several: one instant for all of them. */
   'snapshot-create': closed({
     snapshots: listOf(closed({ ...volume, name: Name }), LIMITS.members, 1),

@@ -4,7 +4,7 @@
 import type { CellAnswer } from './answer.js';
 import type { Situation } from './guards.js';
 import type { HostCommand } from './host-record.js';
-import { type Head, type MoveJournal, type Place, type Route, sameHead } from './route.js';
+import { type Head, isBefore, type MoveJournal, type Place, type Route, sameHead } from './route.js';
 import { owns } from './states.js';
 import type { Side } from './steps.js';
 import { otherSide } from './steps.js';
@@ -68,6 +68,9 @@ export function planMove(situation: Situation, options: MovePlanOptions): MoveEf
   if (there.state === 'UNKNOWN') return { kind: 'await-answer', because: `${from.primary} is silent` };
   if (there.state === 'SEALED')
     return journal.phase === 'SEALING' ? noteSeal(situation, source) : afterSeal(situation, source);
+  // As far as that nobody but the source can own it, whatever has become of the copy.
+  if (journal.direction === 'rollback' && isBefore(journal, 'SEALING') && isNewest(situation, source))
+    return rollBack(situation, source);
   if (here.state === 'UNKNOWN') return { kind: 'await-answer', because: `${to.primary} is silent` };
   // Both own it: the source, and the route with it, have come back from a backup of before.
   if (!owns(there.state) || owns(here.state)) return { kind: 'settle' };
@@ -134,6 +137,11 @@ function afterSeal(situation: Situation, source: Side): MoveEffect {
 
 function noteSeal(situation: Situation, source: Side): MoveEffect {
   return note(situation.route, { phase: 'SEALED', sealedHead: situation[source].sealedHead });
+}
+
+function isNewest(situation: Situation, source: Side): boolean {
+  const { state, epoch } = situation[source];
+  return owns(state) && epoch >= situation.route.epoch && !owns(situation[otherSide(source)].state);
 }
 
 /** The source still owns the volume. */

@@ -249,6 +249,29 @@ const scenarios: Record<string, Scenario> = {
       );
     },
   },
+  'a former primary that is forgotten': {
+    hosts: { ...TWO, 'east-2': 'east' },
+    prepare: async (world) => {
+      const id = await world.volume('db', 'east-1', 2);
+      await world.done('replica-add', { volume: 'db', host: 'east-2' });
+      await world.until('the replica', () => world.host('east-2').lineage(id).length === 2);
+      world.disconnect('east-1');
+      await world.done('cell-promote', { volume: 'db', host: 'east-2', acceptLoss: true });
+      await world.until('the new primary', () => world.host('east-2').owns(id));
+      world.written.clear();
+    },
+    act: (world) => world.call('host-forget', { host: 'east-1' }),
+    done: [],
+    afterwards: async (world) => {
+      await comesBack(world, 'east-1');
+    },
+    wrong: (world) => {
+      const { volume, alternate } = world.route('db');
+      if (alternate !== null) return `its route names ${alternate.primary}`;
+      if (world.host('east-1').opened.includes(volume)) return 'what was forgotten is served';
+      return world.disagreement('db');
+    },
+  },
 };
 
 async function comesToRest(world: CoordinatorWorld, { isOver, afterwards }: Scenario): Promise<void> {
