@@ -1,4 +1,4 @@
-// Builds the C++ test programs with plain g++, incrementally, each variant into its own directory:
+// Builds the C++ test programs with plain g++, or clang, incrementally, each variant into its own directory:
 //
 //   node scripts/build-native.js asan|tsan|release|fuzz|coverage [--only NAME] [--core LIBRARY] [--out DIRECTORY] [--list]
 //
@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { findClang } from './clang.js';
+import { findClang, findSanitizer } from './clang.js';
 import {
   coreSources,
   fuzzSupportSources,
@@ -103,7 +103,11 @@ if (!variant || positionals.length !== 1) {
   );
   process.exit(2);
 }
-const compiler = variant.fuzzing ? findClang() : (process.env.CXX ?? 'g++');
+// The sanitizers of clang cost a third less than those of g++, in the build of asan and in the runs of tsan.
+const sanitizing = variantName === 'asan' || variantName === 'tsan';
+const compiler = variant.fuzzing
+  ? findClang()
+  : (process.env.CXX ?? (sanitizing ? findSanitizer() : null) ?? 'g++');
 if (compiler === null) {
   console.error('fuzzing needs clang and its run-time library (Debian 12: clang-14 and libclang-rt-14-dev)');
   process.exit(1);

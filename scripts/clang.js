@@ -1,5 +1,6 @@
 // Where clang lies: the versions of which fuzzing is known to work have their number in their name on Debian.
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 
 const versions = ['-14', '', '-19', '-18', '-17', '-16', '-15'];
 
@@ -15,4 +16,12 @@ export function findLlvm(tool) {
 export function findClang() {
   const given = process.env.CXX;
   return given?.includes('clang') ? given : findLlvm('clang++');
+}
+
+/** The same for the sanitizers, which need its run-time library; null without that. */
+export function findSanitizer() {
+  const clang = findClang();
+  if (clang === null) return null;
+  const { stdout } = spawnSync(clang, ['-print-runtime-dir'], { encoding: 'utf8' });
+  return existsSync(stdout.trim()) ? clang : null;
 }
