@@ -285,11 +285,22 @@ t.test('a move that is begun, looked at and turned back; what several moves woul
   t.match(page, /\nANSWERS +x: east\/h1 +y: west\/h2\nstate +\S+ +UNKNOWN \(no answer\)\nepoch +1 +-\n/);
   t.match(page, /\nA snapshot asked for now would be taken, by the rule stay-alone:/);
   t.match(await east.said('cell', 'rollback', 'west'), /^VOLUME +TURNED BACK +WHY\nv +yes +it was at /);
-  t.match(await east.said('move', 'cancel', 'v'), 'The move of volume v is being turned back.');
+  const turnedBack = () =>
+    until('the move to be turned back, without its destination', async () =>
+      (await east.said('move', 'status', 'v')).includes('over: turned back, the volume is where it was'),
+    );
+  await turnedBack();
+  t.match(await east.cli('move', 'cancel', 'v'), { code: 3, stderr: /Volume v is not on the move/ });
   process.kill(west.daemon.pid, 'SIGCONT');
-  await until('the move to be turned back', async () =>
-    (await east.said('move', 'status', 'v')).includes('over: turned back, the volume is where it was'),
+  await until(
+    'the copy to be given back',
+    async () => !(await east.said('route', 'show', 'v')).includes('west/h2'),
   );
+  process.kill(west.daemon.pid, 'SIGSTOP');
+  await east.said('move', 'v', '--to', 'west');
+  t.match(await east.said('move', 'cancel', 'v'), 'The move of volume v is being turned back.');
+  await turnedBack();
+  process.kill(west.daemon.pid, 'SIGCONT');
   t.match(
     await east.said('snapshot', 'create', 'v@two', '--via', 'coordinator'),
     'taken at east/h1: number 2',
