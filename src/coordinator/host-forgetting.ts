@@ -10,6 +10,7 @@ import type { Arguments } from '../protocol/verbs.js';
 import { askHost } from './asking.js';
 import type { Bases } from './bases.js';
 import type { Highest } from './highest.js';
+import { hostNotFound } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import { type Ports, timeOf } from './ports.js';
 import type { ForgetHostResult } from './results.js';
@@ -37,7 +38,7 @@ export class HostForgetting {
   async forget({ host }: Arguments<'host-forget'>): Promise<ForgetHostResult> {
     const { store, hosts, highest, bases, clock, log } = this.#parts;
     const record = await store.get('host', host);
-    if (!record) throw notFound(host);
+    if (!record) throw hostNotFound(host);
     if (hosts.isConnected(host)) throw stillConnected(host);
     const routes: Route[] = [];
     for await (const route of this.#parts.book.all()) if (hostsOf(route).includes(host)) routes.push(route);
@@ -114,13 +115,6 @@ function refuseNeeded(host: string, all: readonly (Needed | null)[]): void {
   throw new CellblockError('host-needed', `Host ${host} cannot be forgotten: ${because.join('; ')}${more}.`, {
     hint: `First ${needed[0]!.hint}; then try again.`,
     facts: { host, volumes: needed.length },
-  });
-}
-
-function notFound(host: string): CellblockError {
-  return new CellblockError('host-not-found', `No host ${host} has ever joined.`, {
-    hint: 'Run `cellblock host list`.',
-    facts: { host },
   });
 }
 

@@ -19,8 +19,11 @@ export async function allHosts({ store }: Pick<Ports, 'store'>): Promise<HostRec
 export async function hostNamed({ store }: Pick<Ports, 'store'>, host: string): Promise<HostRecord> {
   const record = await store.get('host', host);
   if (record && record.forgotten === undefined) return record;
-  const because = record ? `Host ${host} was forgotten.` : `No host ${host} has ever joined.`;
-  throw new CellblockError('host-not-found', because, {
+  throw hostNotFound(host, record ? `Host ${host} was forgotten.` : undefined);
+}
+
+export function hostNotFound(host: string, because = `No host ${host} has ever joined.`): CellblockError {
+  return new CellblockError('host-not-found', because, {
     hint: 'Run `cellblock host list`.',
     facts: { host },
   });

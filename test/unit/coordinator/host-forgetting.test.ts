@@ -150,6 +150,12 @@ t.test('replicas at it are none any more, and those that others continue', async
   t.strictSame(await forget(world, 'east-2'), { host: 'east-2', volumes: ['db'] });
   t.same(world.route('db').active.replicas, []);
   t.strictSame(await forget(world, 'east-2'), { host: 'east-2', volumes: [] }, 'said again');
+  await world.connect('east-2');
+  t.match(
+    await world.done('host-show', { host: 'east-2' }),
+    { regressed: true },
+    'held back when it comes back',
+  );
 });
 
 t.test('it comes back with nothing: it begins anew', async (t) => {
