@@ -2,6 +2,7 @@
 // clients. Everything between two of them goes through relays of ours: the one that a member dials learns who dials from the kernel's table of
 // sockets.
 
+import { randomInt } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import net from 'node:net';
@@ -12,6 +13,8 @@ import { EtcdClient, type EtcdOptions } from '../../src/coordinator/etcd-client.
 import type { Certificates } from './certificates.js';
 import { missing, Running } from './programs.js';
 import { until } from './waiting.js';
+
+const LOWEST_PORT = 20_000;
 
 /** Why tests with etcd are left out, or false. */
 export function noEtcd(): string | false {
@@ -327,14 +330,31 @@ export class EtcdCluster {
   }
 }
 
+/**
+ * Ports of loopback that nobody has. Below those the kernel gives to whoever dials or asks for any, so that nobody is given one of them
+ * before its member listens, nor while a killed member is down; who else chooses from these looks whether they are free, as this does.
+ */
 async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => net.createServer());
-  await Promise.all(
-    servers.map((server) => new Promise<void>((done) => server.listen(0, '127.0.0.1', done))),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
-  return ports;
+  const found: number[] = [];
+  for (let attempt = 0; found.length < count; attempt++) {
+    if (attempt === 1000) throw new Error('no ports of loopback are free');
+    const port = LOWEST_PORT + randomInt(lowestEphemeral() - LOWEST_PORT);
+    if (!found.includes(port) && (await isFree(port))) found.push(port);
+  }
+  return found;
+}
+
+function lowestEphemeral(): number {
+  const [lowest] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'latin1').split('\t');
+  return Math.max(Number(lowest), LOWEST_PORT + 1000);
+}
+
+function isFree(port: number): Promise<boolean> {
+  const server = net.createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 /** Of the socket that is bound to this port of loopback and connected; an empty text: there is none. */
