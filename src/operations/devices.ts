@@ -4,6 +4,7 @@
 // a round first) and its own line is durable; it is closed only without users and after a round, so a volume that is not open has
 // nothing in the journal that LevelDB lacks. Opening, closing, rounds and cuts of a container hold its mutex.
 
+import { setTimeout as aWhile } from 'node:timers/promises';
 import { CellblockError } from '../base/errors.js';
 import { Mutex } from '../base/mutex.js';
 import type { Catalog } from '../catalog/catalog.js';
@@ -46,6 +47,10 @@ export interface DevicesOptions {
   /** After an unclean start: every file of a container counts as written until a device of it was closed in order. */
   unclean: ReadonlySet<number>;
 }
+
+/** For connections that are ending: a second in all. */
+const LOOK_AGAIN_MS = 10;
+const LOOKS = 100;
 
 const ALL_WINDOWS = Number.MAX_SAFE_INTEGER;
 
@@ -369,6 +374,15 @@ export class Devices {
     this.#byHandle.delete(device.handle);
     if (device.view) this.#views.delete(placeOf(device.line, device.version));
     else if (this.#current.get(device.container) === device) this.#current.delete(device.container);
+  }
+
+  /**
+   * Resolves when a container has no connections, or after a second: a client that has left is told of a little later than it sees that
+   * itself, and a command that comes right after it is not to be refused because of it.
+   */
+  async untilLeft(container: number): Promise<void> {
+    const isUsed = (): boolean => (this.current(container)?.connections ?? 0) > 0;
+    for (let look = 0; look < LOOKS && isUsed() && !this.#stopping; look++) await aWhile(LOOK_AGAIN_MS);
   }
 
   /** Its clients are sent away, and it is closed without a round: what it holds is of no use. The caller, who uses it, holds the mutex. */

@@ -7,7 +7,6 @@
 // `done` is handed in last, when the identity reads back, and clients are let go only when it is durable: what they write afterwards is
 // in the lines a start will find. Where it cannot be known, they are disconnected and nobody comes in until it is.
 
-import { setTimeout as aWhile } from 'node:timers/promises';
 import { asCellblockError, CellblockError } from '../base/errors.js';
 import { runWithAll } from '../base/mutex.js';
 import type { Catalog } from '../catalog/catalog.js';
@@ -28,9 +27,6 @@ import { SyncRecords } from './sync-records.js';
 import type { SyncIdentity, SyncOptions, SyncPair, SyncResult } from './sync-types.js';
 import type { Logger } from './types.js';
 
-/** For connections that are ending: a second in all. */
-const LOOK_AGAIN_MS = 10;
-const LOOKS = 100;
 const AGAIN_MS = 1000;
 
 interface RunOptions extends SyncOptions {
@@ -128,6 +124,7 @@ export class Syncs {
     identity: SyncIdentity,
     options: RunOptions,
   ): Promise<SyncResult> {
+    if (!options.online && !options.force) await this.#untilLeft(ordered);
     for (const pair of ordered) this.check(pair, options);
     await this.#space.check();
     // Whoever reads these versions by name keeps them from being merged; and what they say is in LevelDB before mutexes are held.
@@ -166,10 +163,16 @@ export class Syncs {
     }
   }
 
+  /** Those of devices of the kernel stay. */
+  async #untilLeft(pairs: readonly SyncPair[]): Promise<void> {
+    const others = pairs.filter(({ container }) => this.#attachments.nodeOf(container) === null);
+    await Promise.all(others.map(({ container }) => this.#devices.untilLeft(container.id)));
+  }
+
   /** A connection that was ending by itself is told of a little later than the plane answers; who comes back meanwhile counts. */
   async #sendAway(device: Device): Promise<void> {
     await this.#client.disconnect(device.handle);
-    for (let look = 0; look < LOOKS && device.connections > 0; look++) await aWhile(LOOK_AGAIN_MS);
+    await this.#devices.untilLeft(device.container);
   }
 
   async #held(members: readonly Member[], identity: SyncIdentity, options: RunOptions): Promise<SyncResult> {

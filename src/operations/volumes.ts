@@ -189,6 +189,7 @@ export class Volumes {
     kind: ContainerKind = 'volume',
   ): Promise<Container> {
     const container = requireKind(this.#catalog, name, kind);
+    if (!options.disconnect) await this.#devices.untilLeft(container.id);
     this.#refuseDelete(container, options);
     await this.#devices.mutexOf(container.id).run(async () => {
       requireSame(this.#catalog, container);
@@ -296,6 +297,7 @@ export class Volumes {
 
   async repair(name: string, kind: ContainerKind = 'volume'): Promise<Failure> {
     const container = requireKind(this.#catalog, name, kind);
+    if (container.failure) await this.#devices.untilLeft(container.id);
     return this.#devices.mutexOf(container.id).run(async () => {
       requireSame(this.#catalog, container);
       const { failure } = container;

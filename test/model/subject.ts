@@ -203,21 +203,17 @@ export class Subject {
     if (points) this.#model.sync(name, content, safety ? (points[0] as string).slice(name.length + 1) : null);
   }
 
-  /** Null: it was refused as it had to be. Whoever has just left may still be counted. */
+  /** Null: it was refused as it had to be. */
   async #refusedOr<T>(refusal: string | null, ask: () => Promise<T>): Promise<T | null> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        const answer = await ask();
-        if (refusal === null) return answer;
-      } catch (error) {
-        const { code } = error as ApiError;
-        if (code === refusal) return null;
-        if (code !== 'volume-in-use' || attempt > 500) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 10));
-        continue;
-      }
-      throw new Disagreement(`it was not refused as ${refusal}`);
+    let answer: T;
+    try {
+      answer = await ask();
+    } catch (error) {
+      if ((error as ApiError).code === refusal) return null;
+      throw error;
     }
+    if (refusal !== null) throw new Disagreement(`it was not refused as ${refusal}`);
+    return answer;
   }
 
   async #restart(how: 'stop' | 'kill'): Promise<void> {

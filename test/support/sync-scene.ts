@@ -17,7 +17,6 @@ import type { Part } from './block-device.js';
 import { Daemon, type DaemonOptions } from './daemon.js';
 import { MIB } from './nbd-wire.js';
 import { missing, must, run } from './programs.js';
-import { until } from './waiting.js';
 import { makeXfs } from './xfs-images.js';
 
 export const noDiskTools: string | false = missing(
@@ -128,18 +127,7 @@ export class Scene {
   async copyOf(name: string): Promise<string> {
     const file = this.path(`${name.replaceAll('/', '_')}-${randomBytes(4).toString('hex')}.raw`);
     await must('nbdcopy', [this.daemon.uri(name), file]);
-    if (!name.includes('@')) await this.#unused(name);
     return file;
-  }
-
-  /** The agent hears of the end of a connection a little later. Of those that are meant to stay nothing is known here. */
-  async #unused(name: string): Promise<void> {
-    const giveUp = Date.now() + 500;
-    const connections = async (): Promise<number> => {
-      const shown = JSON.parse(await this.must('volume', 'show', name, '--json')) as { connections: number };
-      return shown.connections;
-    };
-    await until('the end of connections', async () => (await connections()) === 0 || Date.now() > giveUp);
   }
 
   async sha256(name: string): Promise<string> {

@@ -162,6 +162,22 @@ t.test('refused with the reason, and nothing has changed', async (t) => {
   await store.end();
 });
 
+t.test('who has just left is no reason to refuse: the agent hears of it a little later', async (t) => {
+  const { store } = await scene();
+  const { operations } = store;
+  const session = await store.plane.connect('target');
+  const syncing = operations.syncs.sync('target', FROM, PLAIN_SYNC);
+  t.equal(operations.showVolume('target').connections, 1, 'it is still counted when the sync is asked for');
+  session.close();
+  t.equal((await syncing).kind, 'sync');
+  const other = await store.plane.connect('target');
+  const deleting = operations.deleteVolume('target', { withSnapshots: true });
+  t.equal(operations.showVolume('target').connections, 1);
+  other.close();
+  await t.resolves(deleting);
+  await store.end();
+});
+
 t.test('a larger source with --grow; behind a smaller one zeros follow', async (t) => {
   const { store } = await scene();
   const { operations } = store;
