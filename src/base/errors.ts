@@ -151,6 +151,7 @@ export const ERROR_CODES = {
   'host-needed': 'in-use',
   'host-not-regressed': 'refused',
   'host-regressed': 'refused',
+  'stray-not-found': 'not-found',
   'cell-not-found': 'not-found',
   'cell-exists': 'exists',
   'no-host-for-copy': 'refused',

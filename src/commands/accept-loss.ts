@@ -2,13 +2,15 @@
 
 import { CommandError } from './command-error.js';
 
-/** Null: it was done, nothing is lost. Throws what else went wrong. */
-export async function askOrLoss(ask: () => Promise<unknown>): Promise<string | null> {
+/** What was done with nothing lost, or what would be lost. Throws what else went wrong. */
+export async function askOrLoss<Value>(
+  ask: () => Promise<Value>,
+): Promise<{ done: Value; loss: null } | { done: null; loss: string }> {
   try {
-    await ask();
-    return null;
+    return { done: await ask(), loss: null };
   } catch (error) {
-    if (error instanceof CommandError && error.code === 'loss-not-accepted') return error.message;
+    if (error instanceof CommandError && error.code === 'loss-not-accepted')
+      return { done: null, loss: error.message };
     throw error;
   }
 }

@@ -246,7 +246,7 @@ async function promote(context: Context, name: string, options: PromoteOptions):
     await ask(false);
     return;
   }
-  const loss = options.again === undefined ? await askOrLoss(() => ask(false)) : null;
+  const loss = options.again === undefined ? (await askOrLoss(() => ask(false))).loss : null;
   if (loss !== null) {
     context.terminal.note(loss);
     await confirm(context, `Host ${host} takes the place of the primary.`, options);

@@ -76,6 +76,8 @@ const ARGUMENTS: Readonly<Record<string, Values>> = {
   'host drain host': names('hosts'),
   'host readmit host': names('hosts'),
   'host forget host': names('hosts'),
+  'host purge host': names('hosts'),
+  'host purge name': names('routes'),
   'move start name': names('routes'),
   'move status name': names('routes'),
   'move cancel name': names('routes'),

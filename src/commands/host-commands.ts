@@ -6,13 +6,16 @@ import type {
   ForgetHostResult,
   HostDetails,
   HostSummary,
+  PurgeResult,
   ReadmitResult,
 } from '../coordinator/results.js';
+import { askOrLoss } from './accept-loss.js';
 import { type ConfirmOptions, confirm, YES } from './confirm.js';
 import type { Context, ContextOf } from './context.js';
 import { type AgainOption, askCoordinator, checkPlace, withAgain } from './coordinator-verbs.js';
 import { formatTime } from './format.js';
 import { startedTable } from './moves-report.js';
+import { checkVolumeName } from './names.js';
 import {
   basesOf,
   checkSeveral,
@@ -64,7 +67,20 @@ export function addHostCommands(program: Command, contextOf: ContextOf): void {
   ).action((name: string, options: ConfirmOptions & AgainOption, command: Command) =>
     forget(contextOf(command), name, options),
   );
+  withAgain(
+    host
+      .command('purge')
+      .description('delete what a host still has of a volume whose route does not name it')
+      .argument('<host>')
+      .argument('<name>')
+      .option('--accept-loss', 'what only that host has of the volume is lost')
+      .option(...YES),
+  ).action((name: string, volume: string, options: PurgeOptions, command: Command) =>
+    purge(contextOf(command), { name, volume, ...options }),
+  );
 }
+
+type PurgeOptions = ConfirmOptions & AgainOption & { acceptLoss?: boolean };
 
 async function list(context: Context): Promise<void> {
   const { hosts } = await askCoordinator<{ hosts: HostSummary[] }>(
@@ -208,4 +224,37 @@ async function forget(context: Context, name: string, options: ConfirmOptions & 
       ? `Host ${name} is forgotten; no route has named it.\n`
       : `Host ${name} is forgotten: the routes of ${done.volumes.map(printable).join(', ')} name it no more.\n`,
   );
+}
+
+async function purge(
+  context: Context,
+  { name, volume, ...options }: PurgeOptions & { name: string; volume: string },
+): Promise<void> {
+  checkPlace(name, 'host');
+  checkVolumeName(volume, { instead: 'Name the volume; all its snapshots go with it there.' });
+  const ask = (acceptLoss: boolean, again?: string) =>
+    askCoordinator<PurgeResult>(
+      context,
+      { verb: 'host-purge', arguments: { host: name, volume, acceptLoss } },
+      { again, look: `\`cellblock host show ${name}\`` },
+    );
+  const about = `What host ${name} has of volume ${volume} is deleted.`;
+  const done = await (options.acceptLoss === true
+    ? purgeWithLoss(context, ask, { ...options, about })
+    : ask(false, options.again));
+  context.terminal.result(done, () => `Host ${name} has nothing of volume ${printable(volume)} any more.\n`);
+}
+
+/** What would be lost is said before anything is done. */
+async function purgeWithLoss(
+  context: Context,
+  ask: (acceptLoss: boolean, again?: string) => Promise<PurgeResult>,
+  { about, again, ...options }: ConfirmOptions & AgainOption & { about: string },
+): Promise<PurgeResult> {
+  if (again !== undefined) return ask(true, again);
+  const { done, loss } = await askOrLoss(() => ask(false));
+  if (done) return done;
+  context.terminal.note(loss);
+  await confirm(context, about, options);
+  return ask(true);
 }

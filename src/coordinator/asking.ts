@@ -4,8 +4,10 @@
 // said what counts: a slow one keeps nobody waiting.
 
 import { answerOf, type CellAnswer, type HostAnswer, NO_RECORD } from '../model/cell/answer.js';
+import type { HostCommand } from '../model/cell/host-record.js';
 import type { Place, Route } from '../model/cell/route.js';
 import type { Ports } from './ports.js';
+import { hostError, hostSilent } from './refusals.js';
 
 export type Asking = Pick<Ports, 'hosts' | 'settings'>;
 
@@ -42,4 +44,17 @@ export async function askHost(
   ask: { volume: string; seqs: number[] },
 ): Promise<HostAnswer | null> {
   return hosts.isConnected(host) ? hosts.probe(host, ask, settings.probeMs) : null;
+}
+
+/** Throws `host-not-connected` when it is silent, and otherwise under the code of whatever the host says instead of doing it. */
+export async function orderHost(
+  { hosts, settings }: Asking,
+  host: string,
+  asked: { volume: string; command: HostCommand },
+): Promise<void> {
+  if (!hosts.isConnected(host)) throw hostSilent(host, settings);
+  const outcome = await hosts.command(host, asked, settings.commandMs);
+  if (outcome.kind === 'silent') throw hostSilent(host, settings);
+  if (outcome.kind === 'failed') throw hostError(outcome.code, `${host}: ${outcome.message}`);
+  if (outcome.kind === 'refused') throw hostError(outcome.refusal, `${host} refuses: ${outcome.because}`);
 }

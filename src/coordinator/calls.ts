@@ -11,12 +11,14 @@ import type { QuarantineVerbs } from './quarantine-verbs.js';
 import { hostError, hostSilent } from './refusals.js';
 import type { RouteVerbs } from './route-verbs.js';
 import type { SnapshotVerbs } from './snapshot-verbs.js';
+import type { Strays } from './strays.js';
 import type { VolumeVerbs } from './volume-verbs.js';
 
 export interface Verbs {
   cells: CellVerbs;
   hosts: HostVerbs;
   forgetting: HostForgetting;
+  strays: Strays;
   volumes: VolumeVerbs;
   snapshots: SnapshotVerbs;
   moves: MoveVerbs;
@@ -41,6 +43,7 @@ const CALLS: { [V in Verb]: Carry<V> } = {
   'host-drain': ({ hosts }, given, host) => hosts.drain(given, host),
   'host-readmit': ({ hosts }, given) => hosts.readmit(given),
   'host-forget': ({ forgetting }, given) => forgetting.forget(given),
+  'host-purge': ({ strays }, given) => strays.purge(given),
   'snapshot-create': ({ volumes }, given, host) => volumes.snapshot(given, host),
   'snapshot-delete': ({ snapshots }, given, host) => snapshots.delete(given, host),
   'volume-resize': ({ volumes }, given, host) => volumes.resize(given, host),

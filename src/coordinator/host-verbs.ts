@@ -9,7 +9,7 @@ import { askHost } from './asking.js';
 import type { Bases } from './bases.js';
 import type { VolumeFacts } from './facts.js';
 import type { Highest } from './highest.js';
-import { allHosts, connected, helloOf, hostNamed, hostsForCopy } from './hosts-view.js';
+import { allHosts, connected, hostNamed, hostsForCopy } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import { type MoveAsked, startMoves } from './many-moves.js';
 import type { MoveVerbs } from './move-verbs.js';
@@ -19,6 +19,7 @@ import { hostSilent } from './refusals.js';
 import type { DrainResult, HostDetails, HostSummary, ReadmitResult } from './results.js';
 import { hostsOf, type RouteBook } from './route-book.js';
 import type { HostRecord } from './store.js';
+import type { Strays } from './strays.js';
 import type { UnfinishedGroups } from './unfinished-groups.js';
 
 export type HostVerbsParts = Ports & {
@@ -26,6 +27,7 @@ export type HostVerbsParts = Ports & {
   highest: Highest;
   locks: Locks;
   bases: Bases;
+  strays: Strays;
   unfinished: UnfinishedGroups;
   moves: MoveVerbs;
   operations: Operations;
@@ -71,7 +73,7 @@ export class HostVerbs {
       ...this.#summary(record, { primaryOf, copies: volumes.length - primaryOf }),
       volumes,
       bases: await this.#basesAt(host),
-      strays: await this.#strays(host),
+      strays: await this.#parts.strays.at(host),
     };
   }
 
@@ -213,18 +215,6 @@ export class HostVerbs {
         };
       }),
     );
-  }
-
-  async #strays(host: string): Promise<HostDetails['strays']> {
-    const strays: HostDetails['strays'] = [];
-    const known = new Set(this.#parts.bases.at(host).map(({ volume }) => volume));
-    for (const { id, state, epoch } of helloOf(this.#parts, host)?.volumes ?? []) {
-      if (state === 'GONE' || known.has(id)) continue;
-      const route = await this.#parts.book.route(id);
-      if (!route || !hostsOf(route).includes(host))
-        strays.push({ id, name: route?.name ?? null, state, epoch });
-    }
-    return strays;
   }
 
   #summary(

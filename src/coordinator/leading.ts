@@ -31,6 +31,7 @@ import { RouteBook } from './route-book.js';
 import { RouteVerbs } from './route-verbs.js';
 import { SnapshotDeletions } from './snapshot-deletions.js';
 import { SnapshotVerbs } from './snapshot-verbs.js';
+import { Strays } from './strays.js';
 import { type Next, REST, soonest, Tender } from './tender.js';
 import type { Term } from './term.js';
 import { Troubles, type Why, whyOf } from './troubles.js';
@@ -104,6 +105,7 @@ export class Leading {
     const replication = new Replication(parts);
     const groups = new Groups({ ...parts, groupHosts, unfinished });
     const moves = new MoveVerbs({ ...parts, mover });
+    const strays = new Strays(parts);
     this.#ports = ports;
     this.#term = term;
     this.#admission = common;
@@ -130,8 +132,9 @@ export class Leading {
     });
     this.#verbs = {
       cells: new CellVerbs({ ...parts, moves, unfinished }),
-      hosts: new HostVerbs({ ...parts, moves, unfinished }),
+      hosts: new HostVerbs({ ...parts, strays, moves, unfinished }),
       forgetting: new HostForgetting(parts),
+      strays,
       volumes: new VolumeVerbs({ ...parts, groups, deletion }),
       snapshots: new SnapshotVerbs(parts),
       moves,

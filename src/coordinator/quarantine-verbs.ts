@@ -6,11 +6,10 @@ import { createHash } from 'node:crypto';
 import { CellblockError } from '../base/errors.js';
 import { type CellAnswer, type HostAnswer, hasNothing } from '../model/cell/answer.js';
 import { highestEpoch } from '../model/cell/guards.js';
-import type { HostCommand } from '../model/cell/host-record.js';
 import type { Place, Route } from '../model/cell/route.js';
 import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
-import { askBoth, askHost } from './asking.js';
+import { askBoth, askHost, orderHost } from './asking.js';
 import { heldElsewhere, ownersElsewhere, requireTrueOwner } from './elsewhere.js';
 import { isForOperator } from './faulted.js';
 import type { Highest } from './highest.js';
@@ -19,7 +18,7 @@ import type { Locks } from './locks.js';
 import { givenUp as movesEnd } from './move-verbs.js';
 import type { Operations } from './operations.js';
 import type { Ports } from './ports.js';
-import { hostError, hostSilent } from './refusals.js';
+import { hostSilent } from './refusals.js';
 import type { AdoptResult, ClaimResult, Quarantined } from './results.js';
 import type { RouteBook } from './route-book.js';
 import type { UnfinishedGroups } from './unfinished-groups.js';
@@ -147,7 +146,7 @@ export class QuarantineVerbs {
     const isDecidedSo = chosen === route.active && isDecided(route);
     const decided = isDecidedSo ? route : await this.#decide(route, chosen, answers);
     const { volume, active, alternate } = decided;
-    await this.#command(active.primary, volume, { do: 'adopt', epoch: active.epoch });
+    await orderHost(this.#parts, active.primary, { volume, command: { do: 'adopt', epoch: active.epoch } });
     const answer = await askHost(this.#parts, active.primary, { volume, seqs: [] });
     if (!answer) throw hostSilent(active.primary, this.#parts.settings);
     await book.change(volume, (now) => ({
@@ -204,7 +203,10 @@ export class QuarantineVerbs {
       const fork = givenUp(await book.route(volume), name);
       if (fork.mustSeal !== null) throw hostSilent(fork.primary, this.#parts.settings);
       const kept = await this.#forkRoute(fork, as, forkId({ volume, epoch: fork.epoch, name: as }));
-      await this.#command(fork.primary, volume, { do: 'keep-fork', volume: kept.volume, name: as });
+      await orderHost(this.#parts, fork.primary, {
+        volume,
+        command: { do: 'keep-fork', volume: kept.volume, name: as },
+      });
       const answer = await askHost(this.#parts, fork.primary, { volume: kept.volume, seqs: [] });
       // It was done; the same again goes on from here.
       if (!answer) throw hostSilent(fork.primary, this.#parts.settings);
@@ -233,7 +235,7 @@ export class QuarantineVerbs {
   async #purge(host: string, volume: string): Promise<void> {
     const answer = await askHost(this.#parts, host, { volume, seqs: [] });
     if (!answer) throw hostSilent(host, this.#parts.settings);
-    if (answer.state !== 'NONE') await this.#command(host, volume, { do: 'purge' });
+    if (answer.state !== 'NONE') await orderHost(this.#parts, host, { volume, command: { do: 'purge' } });
   }
 
   /** With what its replicas have, which would be nobody's. */
@@ -266,15 +268,6 @@ export class QuarantineVerbs {
         hint: 'Choose another name for the fork.',
       });
     return fresh;
-  }
-
-  async #command(host: string, volume: string, command: HostCommand): Promise<void> {
-    const { hosts, settings } = this.#parts;
-    if (!hosts.isConnected(host)) throw hostSilent(host, settings);
-    const outcome = await hosts.command(host, { volume, command }, settings.commandMs);
-    if (outcome.kind === 'silent') throw hostSilent(host, settings);
-    if (outcome.kind === 'failed') throw hostError(outcome.code, `${host}: ${outcome.message}`);
-    if (outcome.kind === 'refused') throw hostError(outcome.refusal, `${host} refuses: ${outcome.because}`);
   }
 }
 

@@ -198,6 +198,13 @@ export interface ForgetHostResult {
   volumes: string[];
 }
 
+export interface PurgeResult {
+  volume: string;
+  host: string;
+  /** What the owner is not known to have; null: it has everything. */
+  loss: { lastSnapshot: Head | null; ownerHasIt: boolean; written: boolean } | null;
+}
+
 export interface ReadmitResult {
   host: string;
   readmitted: string[];

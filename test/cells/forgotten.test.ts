@@ -40,6 +40,9 @@ t.test(
     await t.rejects(lost.connect(VOLUME), 'nobody is served there');
     await site.said('host', 'readmit', lost.name, '--yes');
     await t.rejects(lost.connect(VOLUME), 'nor when it is believed');
+    t.match(await site.json('host', 'show', lost.name), { strays: [{ name: VOLUME, state: 'RECEIVING' }] });
+    t.match(await site.said('host', 'purge', lost.name, VOLUME), /has nothing of volume disk any more/);
+    t.match(await site.json('host', 'show', lost.name), { strays: [] });
     await scene.write(other);
     await scene.snapshot('second');
   },

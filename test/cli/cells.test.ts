@@ -399,6 +399,7 @@ t.test('a lost primary: what would be lost is said before anything is done', asy
     code: 7,
     stderr: /Host h1 owns volume v and answers\./,
   });
+  await write(t, east, 7);
   await east.daemon.kill();
   const asked = await until('the replica to be asked', async () => {
     const outcome = await other.cli('cell', 'promote', 'v', '--host', 'h3');
@@ -420,4 +421,38 @@ t.test('a lost primary: what would be lost is said before anything is done', asy
     await other.said('route', 'show', 'v'),
     /\nActive \(x\) +east\/h3, epoch 2\nAlternate \(y\) +east\/h1, epoch 1; has to be sealed below epoch 2; somebody has to look after it\n/,
   );
+
+  await other.said('host', 'forget', 'h1', '--yes');
+  await east.daemon.run();
+  await until('its return', async () =>
+    /\nState +connected, regressed\n/.test(await other.said('host', 'show', 'h1').catch(() => '')),
+  );
+  t.match(await other.cli('host', 'purge', 'h1', 'v', '--accept-loss', '--yes'), {
+    code: 7,
+    stdout: '',
+    stderr: /Host h1 .* is held back\.[\s\S]*cellblock host readmit h1/,
+  });
+  await other.said('host', 'readmit', 'h1', '--yes');
+  t.match(await other.said('host', 'show', 'h1'), /\nWITHOUT A ROUTE +STATE +EPOCH +ID\nv +SEALED /);
+  t.match(await other.cli('host', 'purge', 'h1', 'v'), {
+    code: 7,
+    stdout: '',
+    stderr:
+      /Host h1 has of volume v what host h3 is not known to have: what was written since snapshot 1\.[\s\S]*--accept-loss/,
+  });
+  t.match(await other.cli('host', 'purge', 'h1', 'v', '--accept-loss'), {
+    code: 0,
+    stderr: /^Host h1 has of volume v what host h3 is not known to have: /,
+    stdout: 'Host h1 has nothing of volume v any more.\n',
+  });
+  t.notMatch(await other.said('host', 'show', 'h1'), 'WITHOUT A ROUTE');
+  t.match(await other.cli('host', 'purge', 'h1', 'v'), {
+    code: 3,
+    stderr: /Host h1 has nothing of volume v\./,
+  });
+  t.match(await other.cli('host', 'purge', 'h1'), { code: 2, stderr: /Missing required argument 'name'/ });
+  t.match(await other.cli('host', 'purge', 'h1', 'v@one'), {
+    code: 2,
+    stderr: /all its snapshots go with it/,
+  });
 });

@@ -272,6 +272,26 @@ const scenarios: Record<string, Scenario> = {
       return world.disagreement('db');
     },
   },
+  'what a forgotten host still has is deleted': {
+    hosts: TWO,
+    prepare: async (world) => {
+      const id = await world.volume('db', 'east-1', 2);
+      await world.done('move-start', { volume: 'db', cell: 'west', withBases: false, dryRun: false });
+      await world.until('the end of the move', () => world.route('db').journal === null);
+      world.disconnect('east-1');
+      await world.done('host-forget', { host: 'east-1' });
+      await comesBack(world, 'east-1');
+      await world.done('host-readmit', { host: 'east-1' });
+      const stray = world.host('east-1').volumes.get(id)!;
+      stray.record = { ...stray.record, released: null };
+    },
+    act: (world) => world.call('host-purge', { host: 'east-1', volume: 'db', acceptLoss: false }),
+    done: ['stray-not-found'],
+    wrong: (world) => {
+      const { volume } = world.route('db');
+      return world.disagreement('db') ?? differs(world.host('east-1').answer(volume).state, 'NONE');
+    },
+  },
 };
 
 async function comesToRest(world: CoordinatorWorld, { isOver, afterwards }: Scenario): Promise<void> {
