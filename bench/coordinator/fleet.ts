@@ -97,7 +97,7 @@ export class Fleet {
         command: refuse,
         claim: async (volume) => {
           this.#claimed.set(volume, host);
-          return this.#answer(host, volume);
+          return { volume, answer: this.#answer(host, volume) };
         },
         describe: refuse,
         pull: refuse,

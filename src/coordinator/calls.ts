@@ -3,6 +3,7 @@
 import type { Call } from '../protocol/exchange.js';
 import type { Arguments, Verb } from '../protocol/verbs.js';
 import type { CellVerbs } from './cell-verbs.js';
+import type { Claims } from './claims.js';
 import type { HostForgetting } from './host-forgetting.js';
 import type { HostVerbs } from './host-verbs.js';
 import type { MoveVerbs } from './move-verbs.js';
@@ -23,6 +24,7 @@ export interface Verbs {
   snapshots: SnapshotVerbs;
   moves: MoveVerbs;
   routes: RouteVerbs;
+  claims: Claims;
   quarantine: QuarantineVerbs;
   ports: Ports;
 }
@@ -53,7 +55,7 @@ const CALLS: { [V in Verb]: Carry<V> } = {
   'move-cancel': ({ moves }, given) => moves.cancel(given),
   'route-list': ({ routes }, given) => routes.list(given),
   'route-show': ({ routes }, given) => routes.show(given),
-  'route-claim': ({ routes }, given) => routes.claim(given),
+  'route-claim': ({ claims }, given) => claims.claim(given),
   'route-forget': ({ routes }, given) => routes.forget(given),
   'copy-digest': ({ ports }, given) => digest(ports, given),
   'quarantine-list': ({ quarantine }) => quarantine.list(),

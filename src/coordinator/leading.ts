@@ -8,6 +8,7 @@ import { type AdmissionParts, admitHost } from './admission.js';
 import { Bases } from './bases.js';
 import { carryOutCall, type Verbs } from './calls.js';
 import { CellVerbs } from './cell-verbs.js';
+import { Claims } from './claims.js';
 import { Copies } from './copies.js';
 import { DecisionBook } from './decisions.js';
 import { Deletion } from './deletion.js';
@@ -139,6 +140,7 @@ export class Leading {
       snapshots: new SnapshotVerbs(parts),
       moves,
       routes: new RouteVerbs({ ...parts, replication }),
+      claims: new Claims(parts),
       quarantine: new QuarantineVerbs({ ...parts, unfinished }),
       ports,
     };

@@ -1,9 +1,9 @@
-// Routes as people look at them: which there are, what is known of one and why it was decided so; and how a volume gets one and loses it.
+// Routes as people look at them: which there are, what is known of one and why it was decided so; and how a volume loses one.
 
 import { CellblockError } from '../base/errors.js';
 import { hasNothing } from '../model/cell/answer.js';
 import { decide } from '../model/cell/decide.js';
-import type { Place, Route } from '../model/cell/route.js';
+import type { Route } from '../model/cell/route.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askBoth } from './asking.js';
 import type { Bases } from './bases.js';
@@ -11,13 +11,11 @@ import { type DecisionBook, stepText } from './decisions.js';
 import { heldElsewhere } from './elsewhere.js';
 import type { EvidenceBook } from './evidence.js';
 import { isLost, troublesOf } from './faulted.js';
-import { connected } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Operations } from './operations.js';
 import type { Ports } from './ports.js';
-import { hostError, hostSilent } from './refusals.js';
 import type { Replication } from './replication.js';
-import type { ClaimResult, Explained, RouteDetails, RouteList, RouteSummary } from './results.js';
+import type { Explained, RouteDetails, RouteList, RouteSummary } from './results.js';
 import type { RouteBook } from './route-book.js';
 import type { SnapshotDeletions } from './snapshot-deletions.js';
 import type { Troubles } from './troubles.js';
@@ -85,59 +83,6 @@ export class RouteVerbs {
     };
   }
 
-  /** The route is stored first: if this is cut short, the same again goes on with the id it has. */
-  async claim({ volume: name, host }: Arguments<'route-claim'>): Promise<ClaimResult> {
-    const { store, freshId, locks } = this.#parts;
-    const { cell, storeId } = connected(this.#parts, host);
-    const place: Place = {
-      cell,
-      epoch: 1,
-      primary: host,
-      storeId,
-      replicas: [],
-      mustSeal: null,
-      needsRepair: false,
-    };
-    const fresh: Route = {
-      volume: freshId(),
-      name,
-      status: 'open',
-      active: place,
-      alternate: null,
-      gen: 0,
-      epoch: 1,
-      lineageHead: null,
-      journal: null,
-    };
-    const existing = await store.routeNamed(name);
-    if (existing && !isUnfinished(existing, place)) throw routeExists(existing);
-    if (!existing && (await store.createRoute(fresh)) === 'exists') throw routeExists(fresh);
-    const route = existing ?? fresh;
-    return locks.run(route.volume, () => this.#claimed(route, host));
-  }
-
-  async #claimed({ volume, name }: Route, host: string): Promise<ClaimResult> {
-    const { hosts, store, settings, book, log } = this.#parts;
-    const asked = await hosts.claim(host, { volume, name }, settings.commandMs);
-    // It may have been claimed: the route stays, for the next try.
-    if (asked.kind === 'silent') throw hostSilent(host, settings);
-    if (asked.kind === 'failed') {
-      const route = await store.route(volume);
-      if (route) await store.removeRoute(volume, route.gen);
-      throw hostError(asked.code, `${host}: ${asked.message}`);
-    }
-    const { answer } = asked.reply;
-    const route = await book.change(volume, (now) => ({
-      ...now,
-      status: 'open',
-      active: { ...now.active, epoch: answer.epoch },
-      epoch: Math.max(now.epoch, answer.epoch),
-      lineageHead: answer.lineageHead,
-    }));
-    log.info({ event: 'volume-claimed', volume, name, host }, 'a volume has got a route');
-    return { volume, name, host, cell: answer.cell, snapshots: route?.lineageHead?.seq ?? 0 };
-  }
-
   /** Only of a volume that is lost or deleted, or whose store is gone for good. What hosts have of it they keep. */
   async forget({ volume: name }: Arguments<'route-forget'>): Promise<RouteSummary> {
     const { book, store, locks, decisions, snapshotDeletions, bases, log } = this.#parts;
@@ -178,11 +123,6 @@ export class RouteVerbs {
   }
 }
 
-/** Nothing has been stored of it since it was made: its host may not have heard of it. */
-function isUnfinished({ gen, active }: Route, { primary, storeId }: Place): boolean {
-  return gen === 1 && active.primary === primary && active.storeId === storeId;
-}
-
 export function summaryOf({
   name,
   volume,
@@ -204,13 +144,6 @@ export function summaryOf({
     alternate: alternate?.primary ?? null,
     phase: journal?.phase ?? null,
   };
-}
-
-function routeExists({ name }: Pick<Route, 'name'>): CellblockError {
-  return new CellblockError('route-exists', `A volume ${name} has a route already.`, {
-    hint: 'Names are unique in the whole installation: rename the volume at its host, then claim it.',
-    facts: { volume: name },
-  });
 }
 
 function inUse({ name, status }: Route): CellblockError {

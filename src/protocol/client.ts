@@ -43,7 +43,7 @@ export interface AgentApplication {
   command(volume: string, command: HostCommand): Promise<SaidOutcome>;
   perform(asked: Performed, progress: (report: ProgressReport) => void): Promise<SaidOutcome>;
   /** A volume of this name, which no cell knows, gets this id, and the snapshots it has a lineage. */
-  claim(volume: string, name: string): Promise<HostAnswer>;
+  claim(volume: string, name: string): Promise<{ volume: string; answer: HostAnswer }>;
   /** Its snapshots behind `after`, oldest first. */
   describe(volume: string, after: string | null): Promise<VolumeDescription>;
   /** Resolves when the copy is begun, or goes on as this says; how far it is comes as progress, its end as an event. */
@@ -333,8 +333,7 @@ export class AgentClient {
         return {
           type: 'answer',
           id,
-          volume: request.volume,
-          answer: await application.claim(request.volume, request.name),
+          ...(await application.claim(request.volume, request.name)),
         };
       case 'describe':
         return {

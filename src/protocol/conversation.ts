@@ -223,7 +223,8 @@ export class Conversation {
     const fitting: readonly string[] = REPLIES[request.type];
     if (!fitting.includes(reply.type))
       return breaks('reply-mismatch', `A \`${request.type}\` is not answered by \`${reply.type}\`.`);
-    if (reply.type === 'answer' && 'volume' in request && reply.volume !== request.volume)
+    // What is claimed may have had an id before.
+    if (reply.type === 'answer' && request.type === 'probe' && reply.volume !== request.volume)
       return breaks('reply-mismatch', 'An answer is about another volume than what it answers.');
     const wrong = this.#options.checkReply(reply);
     if (wrong) return [{ do: 'break', fault: wrong }];

@@ -166,7 +166,12 @@ export const MESSAGES = {
     /** The ids of these snapshots are wanted too. */
     seqs: listOf(Positive, LIMITS.lineage),
   }),
-  answer: numbered('answer', 'host', 'The answer to a probe.', { id: Id, volume: Id, answer: Answer }),
+  answer: numbered(
+    'answer',
+    'host',
+    'The answer to a probe, or to a claim: of a volume that was claimed before under the id it has.',
+    { id: Id, volume: Id, answer: Answer },
+  ),
   command: numbered('command', 'coordinator', 'Changes the part of a host in the lineage of a volume.', {
     id: Id,
     volume: Id,
@@ -186,7 +191,7 @@ export const MESSAGES = {
   }),
   claim: numbered('claim', 'coordinator', 'A volume that no cell knows gets an id and a lineage.', {
     id: Id,
-    /** The id it gets. */
+    /** The id it gets, unless it has one from an earlier claim: the answer names the one it has. */
     volume: Id,
     /** As it is called at this host. */
     name: Name,

@@ -33,7 +33,7 @@ export const VERBS = {
   'host-readmit': closed({ host: PlaceName }),
   /** One that never comes back is dropped from all routes. */
   'host-forget': closed({ host: PlaceName }),
-  /** What it has of a volume whose route does not name it is deleted. */
+  /** What it has of a volume whose route does not name it is deleted; of one without a route `volume` is the id. */
   'host-purge': closed({ ...volume, host: PlaceName, acceptLoss: Type.Boolean() }),
   /** Several: one instant for all of them. */
   'snapshot-create': closed({

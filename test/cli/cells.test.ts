@@ -338,6 +338,58 @@ t.test('a move through to its end and back: only what the other cell lacks is se
   t.match(await east.said('route', 'list'), /\nv +east +h1 +open +3 +2 +h2 *\n$/);
 });
 
+t.test(
+  'a coordinator that has lost its state: volumes get their routes again, remains are deleted',
+  async (t) => {
+    const at = await scene(t, { h1: 'east', h2: 'west' });
+    const { coordinator, east } = at;
+    const west = await CellAgent.start(t, coordinator, { host: 'h2', cell: 'west' });
+    await claimed(at);
+    await write(t, east, 7);
+    await east.said('snapshot', 'create', 'v@one', '--via', 'coordinator');
+    await write(t, east, 8);
+    await east.said('move', 'v', '--to', 'west', '--wait');
+    const [, id] = /"volume": *"([0-9a-f]{32})"/.exec(await east.said('route', 'show', 'v', '--json'))!;
+    await coordinator.kill();
+    rmSync(coordinator.state, { recursive: true });
+    await coordinator.run();
+    for (const agent of [east, west]) {
+      await until(`${agent.host} at the new one`, async () =>
+        new RegExp(`\\n${agent.host} +\\S+ +connected`).test(await east.said('host', 'list').catch(() => '')),
+      );
+    }
+    t.match(await east.said('route', 'list'), /^No volume has a route\./);
+    t.same(await read(west), Buffer.alloc(4096, 8), 'it is served all the time');
+    t.match(await east.said('host', 'show', 'h2'), new RegExp(`\\n- +ACTIVE +2 +${id}\\n`));
+    t.match(await east.cli('route', 'claim', 'v', '--host', 'h1'), {
+      code: 7,
+      stdout: '',
+      stderr: /Volume v belongs to a cell already, and host h1, where it is SEALED, does not own it\./,
+    });
+    t.equal(
+      await east.said('route', 'claim', 'v', '--host', 'h2'),
+      'Volume v belongs to cell west, at host h2, with 1 snapshot.\n',
+    );
+    t.match(await east.said('route', 'list'), /\nv +west +h2 +open +2 +1 *\n/);
+    t.match(
+      await east.said('snapshot', 'create', 'v@two', '--via', 'coordinator'),
+      /taken at west\/h2: number 2 /,
+    );
+    t.equal(
+      await east.said('host', 'purge', 'h1', 'v'),
+      'Host h1 has nothing of volume v any more.\n',
+      'the owner has all of it',
+    );
+    t.match(await east.said('volume', 'list'), 'No volumes.');
+    t.match(
+      await east.said('move', 'v', '--to', 'east', '--wait'),
+      /\nVolume v is in cell east, at host h1\.\n$/,
+    );
+    t.same(await read(east), Buffer.alloc(4096, 8));
+    t.equal((await east.cli('host', 'purge', 'h2', id!)).code, 5, 'its route names it');
+  },
+);
+
 t.test('a split of clones: the base is named, then brought along once, shown, and removed', async (t) => {
   const at = await scene(t, { h1: 'east', h2: 'west' });
   const { coordinator, east } = at;

@@ -143,7 +143,7 @@ export class CoordinatorScene {
         probe: async () => answerOf(host) as HostAnswer,
         command: async () => ({ kind: 'done' }),
         perform: async () => ({ kind: 'done', head: null }),
-        claim: async () => answerOf(host) as HostAnswer,
+        claim: async (volume) => ({ volume, answer: answerOf(host) as HostAnswer }),
         describe: async () => SAMPLES.description.description,
         pull: async () => ({ kind: 'done' }),
         digest: async () => ({ sha256: SAMPLES.digested.sha256, bytes: SAMPLES.digested.bytes }),

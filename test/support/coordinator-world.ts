@@ -160,8 +160,7 @@ export class Running {
       claim: async (host, { volume, name }) =>
         replied(
           await this.#ask(host, 'claim', (there) => {
-            const answer = there.claim(volume, name);
-            return answer ? { answer } : undefined;
+            return there.claim(volume, name) ?? undefined;
           }),
         ),
       describe: async (host, { volume, after }) =>

@@ -272,7 +272,8 @@ export class CellHost {
     return { kind: 'done', head: judged.next.head };
   }
 
-  claim(volume: string, name: string): HostAnswer | null {
+  /** Under the id it has, if it has one. */
+  claim(volume: string, name: string): { volume: string; answer: HostAnswer } | null {
     const local = this.locals.get(name);
     if (local) {
       this.locals.delete(name);
@@ -281,8 +282,9 @@ export class CellHost {
         const head = { id, seq: at + 1 };
         this.#take(held, { id, name: `s${at}`, content: local.content }, { ...held.record, head });
       });
-    } else if (this.volumes.get(volume)?.name !== name) return null;
-    return this.answer(volume);
+    }
+    const its = [...this.volumes].find(([, held]) => held.name === name && held.record.state !== 'GONE')?.[0];
+    return its === undefined ? null : { volume: its, answer: this.answer(its) };
   }
 
   describe(volume: string, after: string | null): VolumeDescription | null {

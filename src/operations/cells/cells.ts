@@ -225,9 +225,10 @@ export class Cells implements Omit<AgentApplication, 'facts'> {
     return this.performing.run(asked);
   }
 
-  async claim(volume: string, name: string): Promise<HostAnswer> {
-    await this.#claiming.claim(volume, name);
-    return this.probe(volume, []);
+  /** Under the id that it has from an earlier claim, if there was one: whoever claims it may have forgotten that. */
+  async claim(volume: string, name: string): Promise<{ volume: string; answer: HostAnswer }> {
+    const its = await this.#claiming.claim(volume, name);
+    return { volume: its, answer: await this.probe(its, []) };
   }
 
   describe(volume: string, after: string | null): Promise<VolumeDescription> {

@@ -28,19 +28,21 @@ export class Claiming {
     this.#serial = collaborators.serial;
   }
 
-  /** `volume-not-found`, `volume-routed`, `option-invalid`. */
-  claim(volume: string, name: string): Promise<void> {
+  /** Gives the id that it has afterwards. Throws `volume-not-found`, `volume-routed`, `option-invalid`. */
+  claim(volume: string, name: string): Promise<string> {
     return this.#serial.run(volume, async () => {
       await this.#catalog.barrier();
       const container = requireContainer(this.#catalog, name);
       // No snapshot comes in between, and no sync is half done.
-      await this.#devices.mutexOf(container.id).run(() => this.#locked(volume, container));
+      return this.#devices.mutexOf(container.id).run(() => this.#locked(volume, container));
     });
   }
 
-  async #locked(volume: string, container: Container): Promise<void> {
+  async #locked(volume: string, container: Container): Promise<string> {
     requireSame(this.#catalog, container);
-    if (this.#isClaimed(volume, container)) return;
+    const its = this.#lineages.ofContainer(container.id)?.record.volume;
+    if (its !== undefined) return its;
+    this.#refuse(volume, container);
     const lineage = lineageOf(this.#catalog, container);
     await noteIds(this.#catalog, volume, lineage);
     const change = this.#catalog.change();
@@ -48,16 +50,10 @@ export class Claiming {
     const head = last ? { id: last.id, seq: lineage.length } : null;
     this.#lineages.note(change, { ...newRecord(volume), head }, { container: container.id });
     await change.commit();
+    return volume;
   }
 
-  #isClaimed(volume: string, container: Container): boolean {
-    const its = this.#lineages.ofContainer(container.id)?.record.volume ?? null;
-    if (its === volume) return true;
-    const name = JSON.stringify(container.name);
-    if (its !== null)
-      throw new CellblockError('volume-routed', `The volume ${name} belongs to a cell already, as ${its}.`, {
-        hint: 'See `cellblock route list`.',
-      });
+  #refuse(volume: string, container: Container): void {
     if (this.#lineages.of(volume))
       throw new CellblockError('volume-routed', `The id ${volume} is that of another volume here.`, {
         hint: 'Claim it under another id.',
@@ -65,12 +61,11 @@ export class Claiming {
     if (container.expires !== null)
       throw new CellblockError(
         'option-invalid',
-        `The volume ${name} is deleted by itself at ${container.expires}.`,
+        `The volume ${JSON.stringify(container.name)} is deleted by itself at ${container.expires}.`,
         {
           hint: 'Clone it without an expiry, and claim the clone.',
         },
       );
-    return false;
   }
 }
 

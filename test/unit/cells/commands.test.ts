@@ -14,12 +14,19 @@ t.test('a claimed volume keeps its snapshots as lineage, and is owned under epoc
   await operations.createVolume('v', { sizeBytes: 65536n });
   for (const snapshot of ['a', 'b', 'c']) await operations.createSnapshots([{ volume: 'v', snapshot }]);
   await operations.deleteSnapshots([{ volume: 'v', snapshot: 'b' }]);
-  const answer = await host.cells.claim(VOLUME, 'v');
+  const { answer } = await host.cells.claim(VOLUME, 'v');
   const [a, c] = operations.listSnapshots('v').map(({ id }) => id);
   t.match(answer, { host: 'h1', cell: 'east', state: 'ACTIVE', epoch: 1, lineageHead: { id: c, seq: 2 } });
   t.strictSame(answer.lineage, { 1: a, 2: c });
-  t.strictSame(await host.cells.claim(VOLUME, 'v'), answer, 'asked again it is the same');
-  await t.rejects(host.cells.claim(idOf(9), 'v'), { code: 'volume-routed' });
+  const claimed = { volume: VOLUME, answer };
+  t.strictSame(await host.cells.claim(VOLUME, 'v'), claimed, 'asked again it is the same');
+  t.strictSame(
+    await host.cells.claim(idOf(9), 'v'),
+    claimed,
+    'under another id too: it keeps the one it has',
+  );
+  await operations.createVolume('w', { sizeBytes: 65536n });
+  await t.rejects(host.cells.claim(VOLUME, 'w'), { code: 'volume-routed' }, 'nor does another one get that');
   await t.rejects(host.cells.claim(idOf(9), 'nothing'), { code: 'volume-not-found' });
   await host.restart('power-loss');
   t.strictSame(await host.cells.probe(VOLUME, []), answer, 'and after power loss');

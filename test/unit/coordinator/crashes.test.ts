@@ -74,6 +74,16 @@ const scenarios: Record<string, Scenario> = {
     done: ['route-exists'],
     wrong: (world) => world.disagreement('db') ?? differs(names(world, 'east-1', 'db'), 's0'),
   },
+  'a volume that gets a route again': {
+    hosts: TWO,
+    prepare: async (world) => world.state.table.delete(await world.volume('db', 'east-1', 2)),
+    act: (world) => world.call('route-claim', { volume: 'db', host: 'east-1' }),
+    done: ['route-exists'],
+    wrong: (world) =>
+      world.disagreement('db') ??
+      differs(`${world.route('db').lineageHead?.seq} ${world.state.table.size}`, '2 1') ??
+      differs(names(world, 'east-1', 'db'), 's1,s2'),
+  },
   'a move': {
     hosts: TWO,
     prepare: async (world) => void (await world.volume('db', 'east-1', 2)),
