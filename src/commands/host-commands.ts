@@ -70,9 +70,9 @@ export function addHostCommands(program: Command, contextOf: ContextOf): void {
   withAgain(
     host
       .command('purge')
-      .description('delete what a host still has of a volume whose route does not name it')
+      .description('delete what a host still has of a volume whose route does not name it, or that has none')
       .argument('<host>')
-      .argument('<name>')
+      .argument('<name>', 'of a volume without a route its id')
       .option('--accept-loss', 'what only that host has of the volume is lost')
       .option(...YES),
   ).action((name: string, volume: string, options: PurgeOptions, command: Command) =>

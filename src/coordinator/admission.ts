@@ -111,7 +111,9 @@ function recordOf(
 ): HostRecord {
   // Until it is readmitted the store and the boot of before are what it is held against.
   const before = regressed && known ? { storeId: known.storeId, boot: known.boot } : { storeId, boot };
-  return { host, cell, ...before, nbd, regressed, draining: known?.draining ?? false };
+  const returned = regressed && (known?.returned === true || known?.forgotten !== undefined);
+  const draining = known?.draining ?? false;
+  return { host, cell, ...before, nbd, regressed, draining, ...(returned ? { returned } : {}) };
 }
 
 /** What was seen of its volumes, and of those that have another owner by now, that owner's: more than it has, so it does not serve them. */

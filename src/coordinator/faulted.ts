@@ -24,7 +24,12 @@ export function isForOperator(route: Route, cell: string, answers: Answers): boo
 
 /** So an operator may say that there is nothing any more. */
 export function isLost(route: Route, answers: Answers): boolean {
-  return waitsInVain(route, answers) && hasNothing(answers[0]);
+  return (waitsInVain(route, answers) && hasNothing(answers[0])) || isBeginningOnly(answers);
+}
+
+/** The host that owned it came back without it, and the other one had not copied it to the end. */
+function isBeginningOnly([x, y]: Answers): boolean {
+  return x.state === 'NONE' && y.state === 'RECEIVING';
 }
 
 export function whyOlder(
@@ -49,7 +54,12 @@ function wordsOf({ epoch, lineageHead }: Pick<CellAnswer, 'epoch' | 'lineageHead
   return `epoch ${epoch} and snapshot ${lineageHead?.seq ?? 0}`;
 }
 
-function whyNothing({ name, active, alternate }: Route): Why {
+function whyNothing({ name, active, alternate }: Route, answers: Answers): Why {
+  if (isBeginningOnly(answers))
+    return {
+      because: `Host ${active.primary} knows nothing of volume ${name}, and host ${alternate!.primary} has only the beginning of a copy.`,
+      hint: `Bring back what host ${active.primary} had; if that is gone for good, \`cellblock route forget ${name}\` drops the route.`,
+    };
   return {
     because: `Host ${active.primary} has nothing complete of volume ${name}, and host ${alternate!.primary} does not answer.`,
     hint: `Bring host ${alternate!.primary} back, and adopt what it has; if it is gone for good, \`cellblock route forget ${name}\` drops the route.`,
@@ -78,7 +88,7 @@ async function whyFaulted(
     return null;
   const answers = await askBoth(parts, route, []);
   const [x] = answers;
-  if (isLost(route, answers)) return whyNothing(route);
+  if (isLost(route, answers)) return whyNothing(route, answers);
   if (x.state !== 'FAULTED' || hasNothing(x)) return null;
   if (status === 'open' && !isForOperator(route, active.cell, answers)) return null;
   return (await whyNoCopy(parts, active.primary)) ?? whyOlder(route, x);

@@ -108,7 +108,7 @@ export class HostVerbs {
   /** An operator says that what the host has now is what there is. Volumes of which others have more are not served by that. */
   async readmit({ host }: Arguments<'host-readmit'>): Promise<ReadmitResult> {
     const { store, unfinished, highest, log } = this.#parts;
-    const record = await hostNamed(this.#parts, host);
+    const { returned = false, ...record } = await hostNamed(this.#parts, host);
     if (!record.regressed)
       throw new CellblockError('host-not-regressed', `Host ${host} is not held back.`, {
         hint: `Run \`cellblock host show ${host}\`.`,
@@ -120,7 +120,7 @@ export class HostVerbs {
     const result: ReadmitResult = { host, readmitted: [], faulted: [], missing: [] };
     const now: VolumeFacts[] = [];
     for (const facts of hello.volumes) {
-      const because = await this.#readmitVolume(host, facts);
+      const because = await this.#readmitVolume(host, facts, returned);
       // It stays regressed, or nobody could ask for the rest of it again.
       if (because === SILENT) throw hostSilent(host, this.#parts.settings);
       if (because === null) result.readmitted.push(facts.id);
@@ -146,13 +146,14 @@ export class HostVerbs {
   }
 
   /** Null: it is readmitted; else why not. */
-  async #readmitVolume(host: string, { id, epoch }: VolumeFacts): Promise<string | null> {
+  async #readmitVolume(host: string, { id, epoch }: VolumeFacts, returned: boolean): Promise<string | null> {
     const { locks, book, highest } = this.#parts;
     return locks.run(id, async () => {
       const route = await book.route(id);
       if (!route || route.active.primary !== host)
         return (
-          (await this.#sealFirst(host, { id, epoch }, route)) ?? this.#command(host, id, { do: 'readmit' })
+          (await this.#sealFirst(host, { id, epoch }, { route, returned })) ??
+          this.#command(host, id, { do: 'readmit' })
         );
       const known = route.lineageHead;
       const answer = await askHost(this.#parts, host, { volume: id, seqs: known ? [known.seq] : [] });
@@ -175,18 +176,18 @@ export class HostVerbs {
     await operations.run(route, { kind: 'settle' }, 'coordinator', 0).catch(() => undefined);
   }
 
-  /** What another host owns by now is never served here again. */
+  /** What another host owns by now is never served here again; nor what has lost its route since the host was forgotten: it was deleted, or given up. */
   async #sealFirst(
     host: string,
     { id, epoch }: Pick<VolumeFacts, 'id' | 'epoch'>,
-    route: Route | null,
+    { route, returned }: { route: Route | null; returned: boolean },
   ): Promise<string | null> {
-    if (!route) return null;
+    if (!route && !returned) return null;
     const answer = await askHost(this.#parts, host, { volume: id, seqs: [] });
     if (!answer) return SILENT;
     if (answer.state !== 'FAULTED' && answer.state !== 'ACTIVE' && answer.state !== 'OUTGOING') return null;
     if (answer.replica || answer.move?.role === 'destination') return null;
-    const releasedTo = Math.max(route.epoch, epoch + 1);
+    const releasedTo = Math.max(route?.epoch ?? 0, epoch + 1);
     return this.#command(host, id, { do: 'fence', releasedTo });
   }
 

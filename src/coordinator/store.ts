@@ -48,6 +48,8 @@ export interface HostRecord {
   nbd: string[];
   /** ISO 8601: an operator has given it up then. It is held back when it comes back. */
   forgotten?: string;
+  /** It was forgotten, has come back, and is held back since. */
+  returned?: boolean;
 }
 
 export interface HighestRecord {

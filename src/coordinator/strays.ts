@@ -17,6 +17,8 @@ import { hostSilent } from './refusals.js';
 import type { HostDetails, PurgeResult } from './results.js';
 import { hostsOf, type RouteBook } from './route-book.js';
 
+const ID = /^[0-9a-f]{32}$/;
+
 export type StraysParts = Ports & { book: RouteBook; locks: Locks; bases: Bases };
 
 export class Strays {
@@ -45,33 +47,41 @@ export class Strays {
   }
 
   /**
-   * What the host has of the volume is deleted. Throws `host-not-connected`, `host-regressed`, `host-needed`, `stray-not-found`, `owned-elsewhere`,
-   * `owner-unproven`, `loss-not-accepted`.
+   * What the host has of the volume is deleted; of one that has no route the id is given. Throws `host-not-connected`, `host-regressed`,
+   * `host-needed`, `stray-not-found`, `owned-elsewhere`, `owner-unproven`, `loss-not-accepted`.
    */
-  async purge({ host, volume: name, acceptLoss }: Arguments<'host-purge'>): Promise<PurgeResult> {
-    const { book, locks, settings, log } = this.#parts;
+  async purge({ host, volume: given, acceptLoss }: Arguments<'host-purge'>): Promise<PurgeResult> {
+    const { locks, book, settings, log } = this.#parts;
     await hostNamed(this.#parts, host);
-    const { volume } = await book.named(name);
+    const volume = await this.#idOf(given);
     return locks.run(volume, async () => {
-      const route = await book.named(name);
-      this.#refuseNeeded(route, host);
+      const route = await book.route(volume);
+      if (route) this.#refuseNeeded(route, host);
       connected(this.#parts, host);
       await requireReadmitted(this.#parts, host);
       const stray = await askHost(this.#parts, host, { volume, seqs: [] });
       if (!stray) throw hostSilent(host, settings);
-      if (stray.state === 'NONE') throw nothingThere(route, host);
-      if (owns(stray.state)) throw ownedThere(route, host);
+      const name = route?.name ?? volume;
+      if (stray.state === 'NONE') throw nothingThere(name, host);
+      if (owns(stray.state)) throw route ? ownedThere(name, host) : unclaimed(volume, host);
       const loss = await this.#lossOf(route, stray);
-      if (loss !== null && !acceptLoss) throw lossNotAccepted(route, { host, loss });
+      if (loss !== null && !acceptLoss)
+        throw lossNotAccepted(name, { host, loss, owner: route?.active.primary });
       if (stray.state === 'SEALED' && stray.released === null)
         await orderHost(this.#parts, host, {
           volume,
-          command: { do: 'fence', releasedTo: Math.max(route.epoch, stray.epoch + 1) },
+          command: { do: 'fence', releasedTo: Math.max(route?.epoch ?? 0, stray.epoch + 1) },
         });
       await orderHost(this.#parts, host, { volume, command: { do: 'purge' } });
       log.warn({ event: 'stray-purged', host, volume, loss }, 'an operator has deleted what no route names');
       return { volume: name, host, loss };
     });
+  }
+
+  /** Of what has a route by its name too. */
+  async #idOf(given: string): Promise<string> {
+    if (ID.test(given) && (await this.#parts.store.routeNamed(given)) === null) return given;
+    return (await this.#parts.book.named(given)).volume;
   }
 
   #refuseNeeded(route: Route, host: string): void {
@@ -93,9 +103,10 @@ export class Strays {
   }
 
   /** Null: the owner has all of it. What cannot be told is a loss. */
-  async #lossOf(route: Route, stray: HostAnswer): Promise<PurgeResult['loss']> {
-    const { volume, active } = route;
+  async #lossOf(route: Route | null, stray: HostAnswer): Promise<PurgeResult['loss']> {
     const head = stray.lineageHead;
+    if (!route) return { lastSnapshot: head, ownerHasIt: false, written: stray.dirtySinceHead };
+    const { volume, active } = route;
     const owner = await askHost(this.#parts, active.primary, { volume, seqs: head ? [head.seq] : [] });
     if (!owner) throw hostSilent(active.primary, this.#parts.settings);
     if (!owns(owner.state) || owner.storeId !== active.storeId) throw notOwned(route);
@@ -114,18 +125,29 @@ function stateOf(now: HostAnswer | null): { state: string; epoch: number } | nul
   return now && { state: now.state, epoch: now.epoch };
 }
 
-function nothingThere({ name }: Route, host: string): CellblockError {
+function nothingThere(name: string, host: string): CellblockError {
   return new CellblockError('stray-not-found', `Host ${host} has nothing of volume ${name}.`, {
     hint: `See what it has without a route with \`cellblock host show ${host}\`.`,
     facts: { host, volume: name },
   });
 }
 
-function ownedThere({ name }: Route, host: string): CellblockError {
+function ownedThere(name: string, host: string): CellblockError {
   return new CellblockError('owned-elsewhere', `Host ${host} says that it owns volume ${name}.`, {
     hint: `Look at \`cellblock route show ${name} --explain\`, then decide with \`cellblock quarantine adopt ${name} --cell CELL\`.`,
     facts: { host, volume: name },
   });
+}
+
+function unclaimed(volume: string, host: string): CellblockError {
+  return new CellblockError(
+    'owned-elsewhere',
+    `Host ${host} says that it owns volume ${volume}, which has no route.`,
+    {
+      hint: `Give it one with \`cellblock route claim NAME --host ${host}\`, NAME being what \`cellblock volume list\` calls it there; then it can be deleted as well.`,
+      facts: { host, volume },
+    },
+  );
 }
 
 function notOwned({ name, active }: Route): CellblockError {
@@ -140,22 +162,20 @@ function notOwned({ name, active }: Route): CellblockError {
 }
 
 function lossNotAccepted(
-  { name, active }: Route,
-  { host, loss }: { host: string; loss: NonNullable<PurgeResult['loss']> },
+  name: string,
+  { host, loss, owner }: { host: string; loss: NonNullable<PurgeResult['loss']>; owner: string | undefined },
 ): CellblockError {
   const { lastSnapshot, ownerHasIt, written } = loss;
+  const since = lastSnapshot ? ` since snapshot ${lastSnapshot.seq}` : '';
   const lost = [
-    ...(ownerHasIt ? [] : [`snapshot ${lastSnapshot!.seq}`]),
-    ...(written
-      ? [lastSnapshot ? `what was written since snapshot ${lastSnapshot.seq}` : 'what was written']
-      : []),
+    ...(ownerHasIt || !lastSnapshot ? [] : [`snapshot ${lastSnapshot.seq}`]),
+    ...(written ? [`what was written${since}`] : []),
   ];
-  return new CellblockError(
-    'loss-not-accepted',
-    `Host ${host} has of volume ${name} what host ${active.primary} is not known to have: ${lost.join(', and ')}.`,
-    {
-      hint: `Accept that it is lost with \`cellblock host purge ${host} ${name} --accept-loss\`.`,
-      facts: { volume: name, host },
-    },
-  );
+  const message = owner
+    ? `Host ${host} has of volume ${name} what host ${owner} is not known to have: ${lost.join(', and ')}.`
+    : `Volume ${name} has no route: whether anybody else has what host ${host} has of it is not known.`;
+  return new CellblockError('loss-not-accepted', message, {
+    hint: `Accept that it is lost with \`cellblock host purge ${host} ${name} --accept-loss\`.`,
+    facts: { volume: name, host },
+  });
 }

@@ -140,6 +140,38 @@ t.test(
   },
 );
 
+t.test(
+  'what was deleted since it was forgotten is not served when it comes back, and can be deleted there too',
+  async (t) => {
+    const { world, id } = await promoted();
+    await forget(world, 'west-1');
+    await world.done('volume-delete', { volume: 'db' });
+    await world.until('the end of it', () => world.state.table.route(id) === null);
+    await world.connect('west-1');
+    await world.done('host-readmit', { host: 'west-1' });
+    t.equal(world.host('west-1').answer(id).state, 'SEALED');
+    t.match((await world.done<'host-show', HostDetails>('host-show', { host: 'west-1' })).strays, [
+      { id, name: null, state: 'SEALED' },
+    ]);
+    await world.done('host-purge', { host: 'west-1', volume: id, acceptLoss: true });
+    t.equal(world.host('west-1').answer(id).state, 'NONE');
+  },
+);
+
+t.test('one that was only older owns what has no route: nobody has said that it is lost', async (t) => {
+  const { world, id } = await promoted();
+  await world.connect('west-1');
+  world.state.table.delete(id);
+  const host = world.host('west-1');
+  const { record } = host.volumes.get(id)!;
+  host.volumes.get(id)!.record = { ...record, state: 'ACTIVE', released: null, sealedHead: null };
+  host.boot = -1;
+  await world.connect('west-1');
+  t.match(await world.done('host-show', { host: 'west-1' }), { regressed: true });
+  await world.done('host-readmit', { host: 'west-1' });
+  t.ok(host.owns(id));
+});
+
 t.test('replicas at it are none any more, and those that others continue', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);
   const id = await world.volume('db', 'east-1', 2);
