@@ -3,6 +3,7 @@
 import type { Call } from '../../src/protocol/exchange.js';
 import type { Arguments, Verb } from '../../src/protocol/verbs.js';
 import { isKnownToBeOlder } from './backups.js';
+import type { SimVolume } from './oracle.js';
 import type { Action } from './plan.js';
 import type { SimHost } from './sim-host.js';
 import type { World } from './world.js';
@@ -65,6 +66,7 @@ const DO: { [D in Action['do']]: (world: World, action: Of<D>) => void } = {
       world.scheduler.after(afterMs, () => crashOf(world, { host, how, downMs }), world.scheduler.world),
     ),
   'lose primary': (world, action) => void losePrimary(world, action),
+  'lose host': (world, action) => void loseHost(world, action),
   'restore host': (world, action) => void restoreHost(world, action),
   'crash coordinator': (world, { coordinator, how, downMs }) =>
     crashCoordinator(world, coordinator, { how, downMs }),
@@ -236,12 +238,44 @@ async function losePrimary(world: World, { volume: name, downMs }: Of<'lose prim
   world.crashAtBatch.delete(primary.name);
   // Whoever comes back before that is crashed by nobody else: it may only be down longer.
   await scheduler.sleep(1_500);
-  // From here on what the old primary has may be given up, whether it is told or not; what of it is, the route says, whoever hears of it.
+  await promote(world, name, replica);
+  scheduler.after(downMs, () => primary.start(), scheduler.world);
+}
+
+/** From here on what the old primary has may be given up, whether it is told or not; what of it is, the route says, whoever hears of it. */
+async function promote(world: World, name: string, replica: string): Promise<void> {
+  const volume = world.oracle.volume(name);
   volume.lossAccepted = true;
   volume.mayTakePlace = replica;
   const done = await ask(world, 'cell-promote', { volume: name, host: replica, acceptLoss: true });
   world.statistics.count(done ? 'promoted' : 'not promoted');
-  scheduler.after(downMs, () => primary.start(), scheduler.world);
+}
+
+/** An operator does for each volume what it takes to forget the host, until that is done or the host is back. */
+async function loseHost(world: World, { host: name, forgetMs, downMs }: Of<'lose host'>): Promise<void> {
+  const { scheduler } = world;
+  const host = world.host(name);
+  host.crash('power-loss');
+  world.crashAtBatch.delete(name);
+  scheduler.after(downMs, () => host.start(), scheduler.world);
+  await scheduler.sleep(forgetMs);
+  for (let tries = 0; tries < 8 && host.process === null; tries++) {
+    for (const volume of world.oracle.volumes.values()) await doWithout(world, volume, name);
+    // Once it is asked for it may come to pass, whatever is answered.
+    world.statistics.count('may be forgotten');
+    if (await ask(world, 'host-forget', { host: name })) return world.statistics.count('host forgotten');
+    await scheduler.sleep(500);
+  }
+}
+
+async function doWithout(world: World, { name, id, isDeleted }: SimVolume, host: string): Promise<void> {
+  const route = id === null || isDeleted ? null : world.etcd.state.table.route(id);
+  if (!route) return;
+  const { active, alternate, journal } = route;
+  if (journal && [active.primary, alternate?.primary].includes(host))
+    await ask(world, 'move-cancel', { volume: name });
+  const [replica] = active.replicas;
+  if (active.primary === host && replica !== undefined) await promote(world, name, replica);
 }
 
 async function restoreHost(world: World, { host: name, afterMs, downMs }: Of<'restore host'>): Promise<void> {

@@ -11,6 +11,8 @@ export async function isKnownToBeOlder(
 ): Promise<boolean> {
   const store = etcd.state.store();
   const known = await store.get('host', name);
+  // One that was forgotten begins anew when it has nothing, and is held back with whatever it has.
+  if (known?.forgotten !== undefined) return then.size > 0;
   if (known?.regressed || (known && known.boot > boots)) return true;
   const marks = await store.list('highest', `${name}/`);
   return marks.some(({ volume, epoch, seq }) => {

@@ -1,10 +1,12 @@
 // The operator of a simulated installation: does what people are told to do with what the coordinators leave to them, until nothing is left.
 
+import { hostsOf } from '../../src/coordinator/route-book.js';
 import type { HostRecord } from '../../src/model/cell/host-record.js';
 import type { Head, Route } from '../../src/model/cell/route.js';
 import { owns } from '../../src/model/cell/states.js';
 import { ask, snapshot } from './actions.js';
 import type { SimVolume } from './oracle.js';
+import type { SimHost } from './sim-host.js';
 import type { World } from './world.js';
 
 export class Operator {
@@ -21,11 +23,15 @@ export class Operator {
     await this.#readmit();
     for (const volume of this.#world.oracle.volumes.values()) {
       const route = this.#routeOf(volume);
-      if (!route) continue;
-      if (route.status === 'lost') await this.#forget(volume);
+      if (!route) {
+        await this.#purge(volume, null);
+        continue;
+      }
+      if (route.status === 'lost' || this.#isBeginningOnly(route)) await this.#forget(volume);
       else if (route.status === 'quarantined') await this.#adopt(volume, route);
       else if (route.alternate?.needsRepair && route.alternate.mustSeal === null)
         await ask(this.#world, 'quarantine-discard', { volume: volume.name });
+      if (route.status === 'open') await this.#purge(volume, route);
       if (route.status === 'open' && !this.#done.has(volume.name) && (await this.#snapshot(volume)))
         this.#done.add(volume.name);
     }
@@ -50,7 +56,10 @@ export class Operator {
 
   #whyNotQuiet(volume: SimVolume): string | null {
     const route = this.#routeOf(volume);
-    if (!route) return volume.isDeleted ? null : 'it has no route';
+    if (!route && !volume.isDeleted) return 'it has no route';
+    const [stray] = this.#strays(volume, route);
+    if (stray) return `${stray.name} has something of it, and no route names that host`;
+    if (!route) return null;
     if (route.status !== 'open') return `its route is ${route.status}`;
     if (route.journal) return `its move is at ${route.journal.phase}`;
     if (route.alternate) return `it has an alternate at ${route.alternate.primary}`;
@@ -62,6 +71,33 @@ export class Operator {
     if (record.epoch !== route.epoch) return `its epoch is ${route.epoch}, and ${record.epoch} at its owner`;
     if (record.head?.id !== route.lineageHead?.id) return 'its owner has another head than its route';
     return null;
+  }
+
+  /** Of a deleted volume a backup may bring back its owner, which nobody can know to be none: what is unclaimed is left alone. */
+  #strays({ id }: SimVolume, route: Route | null): SimHost[] {
+    const named = route ? hostsOf(route) : [];
+    return [...this.#world.hosts.values()].filter((host) => {
+      const state = id === null ? undefined : host.lineage(id)?.record.state;
+      if (state === undefined || state === 'GONE' || named.includes(host.name)) return false;
+      return route !== null || !host.broughtBack.has(id!);
+    });
+  }
+
+  /** What no route names is of no use to anybody, as it is at rest. */
+  async #purge(volume: SimVolume, route: Route | null): Promise<void> {
+    if (route?.journal || route?.alternate || volume.id === null) return;
+    for (const { name: host } of this.#strays(volume, route)) {
+      this.#world.excused('purged', `${host} has something of ${volume.name} without a route or a cause`);
+      await ask(this.#world, 'host-purge', { host, volume: volume.id, acceptLoss: true });
+    }
+  }
+
+  /** A backup has lost the owner's part before the other cell had all of it. */
+  #isBeginningOnly({ volume, status, active, alternate }: Route): boolean {
+    if (status !== 'open' || !alternate) return false;
+    const [owner, other] = [active, alternate].map(({ primary }) => this.#world.host(primary));
+    if (!owner!.isConnected || !other!.isConnected || owner!.isStale || owner!.lineage(volume)) return false;
+    return other!.lineage(volume)?.record.state === 'RECEIVING';
   }
 
   #routeOf({ id, name }: SimVolume): Route | null {

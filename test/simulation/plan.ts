@@ -47,6 +47,8 @@ export type Action = { atMs: number } & (
       downMs: number;
     }
   | { do: 'lose primary'; volume: string; downMs: number }
+  /** Nobody believes that it comes back; it does. */
+  | { do: 'lose host'; host: string; forgetMs: number; downMs: number }
   | { do: 'restore host'; host: string; afterMs: number; downMs: number }
   | { do: 'crash coordinator'; coordinator: string; how: 'crash' | 'stop'; downMs: number }
   | { do: 'crash leader'; downMs: number }
@@ -229,8 +231,27 @@ export function planOf(chance: Chance): Plan {
     const made = makeOf(draw.between(0, 1e9) / 1e9)(draw, number);
     if (made) actions.push({ ...made, atMs: draw.between(FIRST_MS, FAULTS_END_MS - 2_000) } as Action);
   }
+  const placed = volumes.map((name) => ({ name, host: draw.host }));
+  actions.push(...lossOf(draw));
   actions.sort((a, b) => a.atMs - b.atMs);
-  return { volumes: volumes.map((name) => ({ name, host: draw.host })), actions };
+  return { volumes: placed, actions };
+}
+
+/** Of few plans, and drawn last. There are replicas and moves for it: what a host has nothing of does not mind its loss. */
+function lossOf(draw: Draw): Action[] {
+  if (!draw.isSo(0.2)) return [];
+  const atMs = draw.between(6_000, FAULTS_END_MS - 14_000);
+  return [
+    ...draw.volumes.map((volume): Action => ({ do: 'replica', volume, atMs: FIRST_MS })),
+    { do: 'move', volume: draw.volume, cell: draw.cell, atMs: atMs - draw.between(0, 600) },
+    {
+      do: 'lose host',
+      host: draw.host,
+      forgetMs: draw.between(500, 4_000),
+      downMs: draw.between(6_000, 12_000),
+      atMs,
+    },
+  ];
 }
 
 function makeOf(at: number): Make {

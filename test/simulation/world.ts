@@ -158,6 +158,9 @@ export class World {
         this.oracle.groups.set(change.value.id, change.value.members);
       if (change.kind === 'highest' && change.value === null)
         void this.lookAtBackup(this.host(change.key.split('/')[0]!));
+      // With a store that has nothing in it it begins anew.
+      if (change.kind === 'host' && change.value?.forgotten !== undefined)
+        void this.lookAtBackup(this.host(change.key));
     }
   }
 
@@ -204,7 +207,7 @@ export class World {
   excused(what: string, without: string): void {
     this.statistics.count(`operator: ${what}`);
     if (this.statistics.counts.has('backup restored') || this.statistics.counts.has('promoted')) return;
-    if (this.statistics.counts.has('not promoted')) return;
+    if (this.statistics.counts.has('not promoted') || this.statistics.counts.has('may be forgotten')) return;
     this.violated(without);
   }
 
