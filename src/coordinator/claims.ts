@@ -10,7 +10,7 @@ import type { Place, Route } from '../model/cell/route.js';
 import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askHost } from './asking.js';
-import { connected, newPlace, requireReadmitted } from './hosts-view.js';
+import { connected, newRoute, requireReadmitted } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import type { Ports } from './ports.js';
 import { hostError, hostSilent } from './refusals.js';
@@ -34,20 +34,9 @@ export class Claims {
   /** Throws `host-not-connected`, `route-exists`, `volume-not-claimed`, `owner-unproven`, and what the host says instead of doing it. */
   async claim({ volume: name, host }: Arguments<'route-claim'>): Promise<ClaimResult> {
     const { store, freshId, locks } = this.#parts;
-    const place = { ...newPlace(connected(this.#parts, host)), epoch: 1 };
-    const fresh: Route = {
-      volume: freshId(),
-      name,
-      status: 'open',
-      active: place,
-      alternate: null,
-      gen: 0,
-      epoch: 1,
-      lineageHead: null,
-      journal: null,
-    };
+    const fresh = newRoute({ volume: freshId(), name }, connected(this.#parts, host));
     const existing = await store.routeNamed(name);
-    if (existing && !isUnfinished(existing, place)) throw routeExists(existing);
+    if (existing && !isUnfinished(existing, fresh.active)) throw routeExists(existing);
     if (!existing && (await store.createRoute(fresh)) === 'exists') throw routeExists(fresh);
     const route = existing ?? fresh;
     return locks.run(route.volume, () => this.#claimed(route, host));

@@ -95,6 +95,24 @@ export function newPlace({ host, cell, storeId }: Pick<HostRecord, 'host' | 'cel
   return { cell, epoch: 0, primary: host, storeId, replicas: [], mustSeal: null, needsRepair: false };
 }
 
+/** Of a volume that this host owns under its first epoch; nothing of it is stored yet. */
+export function newRoute(
+  { volume, name }: Pick<Route, 'volume' | 'name'>,
+  host: Pick<HostRecord, 'host' | 'cell' | 'storeId'>,
+): Route {
+  return {
+    volume,
+    name,
+    status: 'open',
+    active: { ...newPlace(host), epoch: 1 },
+    alternate: null,
+    gen: 0,
+    epoch: 1,
+    lineageHead: null,
+    journal: null,
+  };
+}
+
 /** Where a copy of a volume may go: hosts of the cell that are connected, whole, and not to be emptied; those with the fewest volumes first. */
 export async function hostsForCopy(
   parts: HostsViewParts,

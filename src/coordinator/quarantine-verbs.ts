@@ -13,7 +13,7 @@ import { askBoth, askHost, orderHost } from './asking.js';
 import { heldElsewhere, ownersElsewhere, requireTrueOwner } from './elsewhere.js';
 import { isForOperator } from './faulted.js';
 import type { Highest } from './highest.js';
-import { newPlace, requireReadmitted } from './hosts-view.js';
+import { newPlace, newRoute, requireReadmitted } from './hosts-view.js';
 import type { Locks } from './locks.js';
 import { givenUp as movesEnd } from './move-verbs.js';
 import type { Operations } from './operations.js';
@@ -249,18 +249,8 @@ export class QuarantineVerbs {
   /** Stored before the host is told; after a crash the same again finds it by its id. */
   async #forkRoute(fork: Place, name: string, volume: string): Promise<Route> {
     const { store } = this.#parts;
-    const place = newPlace({ host: fork.primary, cell: fork.cell, storeId: fork.storeId });
-    const fresh: Route = {
-      volume,
-      name,
-      status: 'open',
-      active: { ...place, epoch: 1 },
-      alternate: null,
-      gen: 0,
-      epoch: 1,
-      lineageHead: null,
-      journal: null,
-    };
+    const { primary: host, cell, storeId } = fork;
+    const fresh = newRoute({ volume, name }, { host, cell, storeId });
     const existing = await store.routeNamed(name);
     if (existing?.volume === volume) return existing;
     if (existing || (await store.createRoute(fresh)) === 'exists')
