@@ -159,7 +159,9 @@ async function claim(
   );
   context.terminal.result(claimed, () => {
     const with_ = claimed.snapshots === 0 ? '' : `, with ${many(claimed.snapshots, 'snapshot')}`;
-    return `Volume ${printable(claimed.name)} belongs to cell ${claimed.cell}, at host ${claimed.host}${with_}.\n`;
+    const faulted =
+      claimed.state === 'FAULTED' ? `It is not served there; see \`cellblock route show ${name}\`.\n` : '';
+    return `Volume ${printable(claimed.name)} belongs to cell ${claimed.cell}, at host ${claimed.host}${with_}.\n${faulted}`;
   });
 }
 

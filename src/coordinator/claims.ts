@@ -5,19 +5,20 @@
 // released it to one.
 
 import { CellblockError } from '../base/errors.js';
-import type { HostAnswer } from '../model/cell/answer.js';
+import { type HostAnswer, hasNothing } from '../model/cell/answer.js';
 import type { Place, Route } from '../model/cell/route.js';
 import { owns } from '../model/cell/states.js';
 import type { Arguments } from '../protocol/verbs.js';
 import { askHost } from './asking.js';
 import { connected, newRoute, requireReadmitted } from './hosts-view.js';
 import type { Locks } from './locks.js';
+import type { Operations } from './operations.js';
 import type { Ports } from './ports.js';
 import { hostError, hostSilent } from './refusals.js';
 import type { ClaimResult } from './results.js';
 import type { RouteBook } from './route-book.js';
 
-export type ClaimsParts = Ports & { book: RouteBook; locks: Locks };
+export type ClaimsParts = Ports & { book: RouteBook; locks: Locks; operations: Operations };
 
 interface Found {
   host: string;
@@ -59,7 +60,8 @@ export class Claims {
     }
     const now = await book.change(volume, (before) => withAnswer(before, answer));
     log.info({ event: 'volume-claimed', volume, name, host }, 'a volume has got a route');
-    return { volume, name, host, cell: answer.cell, snapshots: now?.lineageHead?.seq ?? 0 };
+    const { cell, state } = answer;
+    return { volume, name, host, cell, state, snapshots: now?.lineageHead?.seq ?? 0 };
   }
 
   async #takeBack(volume: string): Promise<void> {
@@ -70,13 +72,13 @@ export class Claims {
 
   /** It was claimed before, and the coordinators do not know of that any more. */
   async #known(route: Route, found: Found): Promise<ClaimResult> {
-    const { store, book, log } = this.#parts;
+    const { store, book, operations, log } = this.#parts;
     const { volume, name } = route;
     const { host, answer } = found;
     const existing = await book.route(volume);
     if (existing) throw routeExists(existing);
     await requireReadmitted(this.#parts, host);
-    if (!owns(answer.state) || answer.replica) throw notOwned(name, found);
+    if (!mayOwn(answer)) throw notOwned(name, found);
     const because = await this.#whyNotTrue(volume, found);
     if (because !== null) throw unproven(name, { ...found, because });
     const again = withAnswer(route, answer);
@@ -87,8 +89,11 @@ export class Claims {
       { event: 'volume-claimed-again', volume, name, host, epoch: answer.epoch },
       'a volume of a cell has got a route again',
     );
-    const snapshots = answer.lineageHead?.seq ?? 0;
-    return { volume, name, host, cell: answer.cell, snapshots };
+    // A move of before is over: its source goes on. What cannot is put into quarantine.
+    if (answer.state !== 'ACTIVE')
+      await operations.runHeld(volume, { kind: 'settle' }, 'coordinator', 0).catch(() => undefined);
+    const { cell, state, lineageHead } = (await askHost(this.#parts, host, { volume, seqs: [] })) ?? answer;
+    return { volume, name, host, cell, state, snapshots: lineageHead?.seq ?? 0 };
   }
 
   /** Null: nobody who is connected says anything else. */
@@ -108,6 +113,13 @@ export class Claims {
     }
     return null;
   }
+}
+
+/** As long as it has released the volume to nobody: sealed in the middle of a move it can be reopened, and faulted an operator can adopt it. */
+function mayOwn(answer: HostAnswer): boolean {
+  const { state, released, replica, move } = answer;
+  if (replica !== null || released !== null || move?.role === 'destination') return false;
+  return owns(state) || state === 'SEALED' || (state === 'FAULTED' && !hasNothing(answer));
 }
 
 function withAnswer(route: Route, { epoch, lineageHead }: HostAnswer): Route {

@@ -212,8 +212,9 @@ export class QuarantineVerbs {
       if (!answer) throw hostSilent(fork.primary, this.#parts.settings);
       await book.change(kept.volume, (now) => ({ ...now, lineageHead: answer.lineageHead }));
       await this.#drop(volume, fork);
-      const { primary, cell } = fork;
-      return { volume: kept.volume, name: as, host: primary, cell, snapshots: answer.lineageHead?.seq ?? 0 };
+      const { primary: host, cell } = fork;
+      const { state, lineageHead } = answer;
+      return { volume: kept.volume, name: as, host, cell, state, snapshots: lineageHead?.seq ?? 0 };
     });
   }
 

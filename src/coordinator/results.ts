@@ -4,6 +4,7 @@
 import type { CellAnswer } from '../model/cell/answer.js';
 import type { Trial } from '../model/cell/decide.js';
 import type { Head, Route } from '../model/cell/route.js';
+import type { CellState } from '../model/cell/states.js';
 import type { CarriedBase } from './base-plan.js';
 import type { DecisionRecord, EvidenceRecord, OperationRecord } from './store.js';
 import type { Trouble } from './troubles.js';
@@ -277,6 +278,8 @@ export interface ClaimResult {
   name: string;
   host: string;
   cell: string;
+  /** Of the volume at the host. */
+  state: CellState;
   snapshots: number;
 }
 

@@ -127,6 +127,35 @@ t.test(
   },
 );
 
+t.test('in the middle of a move, its source sealed: it goes on', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  const { record } = world.host('east-1').volumes.get(id)!;
+  world.host('east-1').volumes.get(id)!.record = {
+    ...record,
+    state: 'SEALED',
+    sealedHead: { id: 'e'.repeat(32), seq: 2 },
+  };
+  await loseState(world);
+  t.match(await claim(world, 'east-1'), { state: 'ACTIVE', snapshots: 2 });
+  t.ok(world.host('east-1').owns(id));
+  t.equal(world.disagreement('db'), null);
+});
+
+t.test('faulted: it is in quarantine, and adopted', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  const host = world.host('east-1');
+  const { record } = host.volumes.get(id)!;
+  host.volumes.get(id)!.record = { ...record, state: 'FAULTED', faultedFrom: 'ACTIVE' };
+  await loseState(world);
+  t.match(await claim(world, 'east-1'), { state: 'FAULTED', snapshots: 2 });
+  t.equal(world.route('db').status, 'quarantined');
+  await world.done('quarantine-adopt', { volume: 'db', cell: 'east' });
+  t.ok(host.owns(id));
+  t.equal(world.disagreement('db'), null);
+});
+
 t.test('a replica is one again without a copy', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);
   const id = await world.volume('db', 'east-1', 2);
