@@ -96,14 +96,14 @@ export class Claims {
     return { volume, name, host, cell, state, snapshots: lineageHead?.seq ?? 0 };
   }
 
-  /** Null: nobody who is connected says anything else. */
+  /** Null: nobody who is connected says anything else, or nothing. */
   async #whyNotTrue(volume: string, { host, answer: { epoch } }: Found): Promise<string | null> {
     const others = this.#parts.hosts.hosts.filter((each) => each.host !== host);
     const answers = await Promise.all(
       others.map((each) => askHost(this.#parts, each.host, { volume, seqs: [] })),
     );
-    for (const other of answers) {
-      if (!other) continue;
+    for (const [index, other] of answers.entries()) {
+      if (!other) return `host ${others[index]!.host} does not answer, and may own it too`;
       const { state, released, tombstone } = other;
       if (owns(state) && !other.replica) return `host ${other.host} owns it under epoch ${other.epoch}`;
       if (other.epoch > epoch) return `host ${other.host} has it under epoch ${other.epoch}`;
@@ -115,11 +115,13 @@ export class Claims {
   }
 }
 
-/** As long as it has released the volume to nobody: sealed in the middle of a move it can be reopened, and faulted an operator can adopt it. */
+/** Sealed in the middle of a move, and released to nobody, it can be reopened; faulted, an operator can adopt it. */
 function mayOwn(answer: HostAnswer): boolean {
   const { state, released, replica, move } = answer;
-  if (replica !== null || released !== null || move?.role === 'destination') return false;
-  return owns(state) || state === 'SEALED' || (state === 'FAULTED' && !hasNothing(answer));
+  if (replica !== null || move?.role === 'destination') return false;
+  if (owns(state)) return true;
+  if (released !== null) return false;
+  return state === 'SEALED' || (state === 'FAULTED' && !hasNothing(answer));
 }
 
 function withAnswer(route: Route, { epoch, lineageHead }: HostAnswer): Route {

@@ -156,6 +156,19 @@ t.test('faulted: it is in quarantine, and adopted', async (t) => {
   t.equal(world.disagreement('db'), null);
 });
 
+t.test('one that has been there before and came back is claimed like any other', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 2);
+  for (const cell of ['west', 'east']) {
+    await world.done('move-start', { ...TO_WEST, cell });
+    await ended(world);
+  }
+  await loseState(world);
+  t.match(await refusal(world, 'west-1'), /^volume-not-claimed: /);
+  t.match(await claim(world, 'east-1'), { volume: id, state: 'ACTIVE' });
+  t.equal(world.route('db').epoch, 3);
+});
+
 t.test('a replica is one again without a copy', async (t) => {
   const world = await CoordinatorWorld.begin(HOSTS);
   const id = await world.volume('db', 'east-1', 2);
@@ -194,6 +207,19 @@ t.test('who cannot be the owner is not claimed: another one says so', async (t) 
     world.host('east-2').volumes.clear();
     t.match(await claim(world, 'east-1'), { volume: id }, 'without that it is');
   }
+});
+
+t.test('nor while somebody who is connected does not answer', async (t) => {
+  const world = await CoordinatorWorld.begin(HOSTS);
+  const id = await world.volume('db', 'east-1', 1);
+  await loseState(world);
+  world.fateOf = (_from, host, what) => (host === 'west-1' && what === 'probe' ? 'lost' : 'delivered');
+  t.match(
+    await refusal(world, 'east-1'),
+    /^owner-unproven: .* but host west-1 does not answer, and may own it too\./,
+  );
+  world.disconnect('west-1');
+  t.match(await claim(world, 'east-1'), { volume: id });
 });
 
 t.test('nor one that others know to be deleted', async (t) => {
