@@ -40,7 +40,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     module: 'src/operations/cells/performing.js',
     find: 'await this.#take([{ wish: { volume: container.name, snapshot: name, id }, before: before, next }], null);',
     put: 'void this.#take([{ wish: { volume: container.name, snapshot: name, id }, before: before, next }], null).catch(() => undefined);',
-    seed: 96,
+    seed: 584,
   },
   'group-half-published': {
     what: 'a group is published although a host has not cut its part, or has let its clients go on',
@@ -75,7 +75,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     module: 'src/coordinator/operations.js',
     find: 'if (mayBeStored(error))\n                this.#remember(record);',
     put: '',
-    seed: 148,
+    seed: 184,
   },
 };
 
