@@ -1,7 +1,8 @@
 // What hosts hold that no route names: left by a host that was forgotten and has come back, or by a coordinator that is older than it was.
 //
-// Invariants: nothing is purged that its route names, or that others need; only while the owner, asked for it, says to own the volume; and a
-// former owner only when it has released the volume. What the owner does not have is lost only when that was accepted.
+// Invariants: nothing is purged that its route names, or that others need, or that says to own the volume; where there is a route only while the
+// owner, asked for it, says to own it; and a former owner only when it has released the volume. What the owner is not known to have is lost only
+// when that was accepted: without a route, everything.
 
 import { CellblockError } from '../base/errors.js';
 import { type HostAnswer, precedes } from '../model/cell/answer.js';
@@ -36,10 +37,15 @@ export class Strays {
       ({ id, state }) => state !== 'GONE' && !known.has(id),
     );
     const strays: HostDetails['strays'] = [];
+    let isSilent = false;
     for (const { id, state, epoch } of said) {
       const route = await book.route(id);
       if (route && hostsOf(route).includes(host)) continue;
-      const now = await askHost(this.#parts, host, { volume: id, seqs: [] });
+      // Who looks does not wait for each of them when the host hangs.
+      const now: HostAnswer | null = isSilent
+        ? null
+        : await askHost(this.#parts, host, { volume: id, seqs: [] });
+      isSilent = now === null;
       if (now?.state !== 'NONE')
         strays.push({ id, name: route?.name ?? null, state, epoch, ...stateOf(now) });
     }
